@@ -1,0 +1,57 @@
+#include "backends/cpu/cpu.hpp"
+
+#include <cstring>
+
+#include "backends/cpu/gemm.hpp"
+#include "backends/cpu/tasks.hpp"
+#include "backends/cpu/tile.hpp"
+#include "core/indexer/wall_clock.hpp"
+
+namespace misa {
+namespace {
+
+class Cpu final : public Backend {
+ public:
+  explicit Cpu(int threads) : threads_(threads) {}
+
+  std::string_view name() const override { return "cpu"; }
+  std::string description() const override { return "OpenMP, " + cpu::gemm_description(); }
+  Dtype logits_dtype() const override { return Dtype::f32; }
+
+  std::optional<std::string> why_not(const Shape& shape) const override {
+    if (shape.heads > cpu::kMaxTileRows) {
+      return std::to_string(shape.heads) + " heads, and a tile holds " + std::to_string(cpu::kMaxTileRows);
+    }
+    if (shape.head_dim > cpu::Tile::kMaxDepth) {
+      return "head_dim " + std::to_string(shape.head_dim) + ", and a tile holds " +
+             std::to_string(cpu::Tile::kMaxDepth);
+    }
+    return std::nullopt;
+  }
+
+  std::byte* allocate(i64 bytes) override { return host_allocator().allocate(bytes); }
+  void release(std::byte* data, i64 bytes) noexcept override { host_allocator().release(data, bytes); }
+  void upload(std::byte* to, const std::byte* from, i64 bytes) override { std::memcpy(to, from, bytes); }
+  void download(std::byte* to, const std::byte* from, i64 bytes) override { std::memcpy(to, from, bytes); }
+
+  void pool(const PoolTask& task) override { cpu::pool(task, threads_); }
+  void route(const RouteTask& task) override { cpu::route(task, threads_); }
+  void score(const ScoreTask& task) override { cpu::score(task, threads_); }
+  void select(const SelectTask& task) override { cpu::select(task, threads_); }
+
+  std::unique_ptr<Clock> clock() override { return std::make_unique<WallClock>(); }
+  std::optional<Roofs> roofs() override {
+    if (!roofs_) roofs_ = cpu::measure_roofs(threads_);
+    return roofs_;
+  }
+
+ private:
+  int threads_;
+  std::optional<Roofs> roofs_;
+};
+
+}  // namespace
+
+std::unique_ptr<Backend> make_cpu(int threads) { return std::make_unique<Cpu>(threads); }
+
+}  // namespace misa

@@ -1,0 +1,42 @@
+// means[i] = mean of k_scale * k over the tokens of range i
+//
+// Ranges that share a begin (rows that end in the same block) continue one running sum. Sums in f64, in token order:
+// the mean does not depend on how ranges share work, and is rounded once. Bound: memory, one read of the keys.
+
+#include <vector>
+
+#include "backends/cpu/tasks.hpp"
+#include "backends/cpu/tile.hpp"
+
+namespace misa::cpu {
+
+void pool(const PoolTask& task, int threads) {
+  const i64 count = task.means.shape[0], dim = task.means.shape[1];
+  const Windows& ranges = task.ranges;
+  const auto continues = [&](i64 i) {
+    return i > 0 && ranges.sequence[i] == ranges.sequence[i - 1] && ranges.begin[i] == ranges.begin[i - 1] &&
+           ranges.end[i] >= ranges.end[i - 1];
+  };
+  std::vector<i64> starts;
+  for (i64 i = 0; i < count; ++i) {
+    if (!continues(i)) starts.push_back(i);
+  }
+  starts.push_back(count);
+
+#pragma omp parallel for schedule(dynamic) num_threads(threads)
+  for (std::size_t s = 0; s < starts.size() - 1; ++s) {
+    double sum[Tile::kMaxDepth] = {};
+    float key[Tile::kMaxDepth];
+    i64 token = ranges.begin[starts[s]];
+    for (i64 i = starts[s]; i < starts[s + 1]; ++i) {
+      for (; token < ranges.end[i]; ++token) {
+        const double scale = widen_key(task.keys, ranges.sequence[i], token, key);
+        for (i64 d = 0; d < dim; ++d) sum[d] += scale * key[d];
+      }
+      const double tokens = static_cast<double>(std::max<i64>(1, ranges.end[i] - ranges.begin[i]));
+      for (i64 d = 0; d < dim; ++d) task.means(i, d) = static_cast<float>(sum[d] / tokens);
+    }
+  }
+}
+
+}  // namespace misa::cpu

@@ -1,0 +1,85 @@
+#include <omp.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <vector>
+
+#include "backends/cpu/tasks.hpp"
+#include "backends/cpu/tile.hpp"
+
+namespace misa::cpu {
+namespace {
+
+double seconds_of(const auto& work) {
+  const auto start = std::chrono::steady_clock::now();
+  work();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+/// The tile GEMM, all threads at once, operands in cache: what the score stage cannot beat.
+double flops_per_second(int threads) {
+  constexpr i64 kDepth = 128, kRepeats = 100;
+  double best = 0;
+  std::vector<Tile> tiles(static_cast<std::size_t>(threads));
+  for (Tile& tile : tiles) {
+    for (i64 i = 0; i < kMaxTileRows * kDepth; ++i) tile.queries[i] = static_cast<float>(i % 31) - 15.0f;
+    for (i64 i = 0; i < kTileColumns * kDepth; ++i) tile.keys[i] = static_cast<float>(i % 29) - 14.0f;
+  }
+  for (int attempt = 0; attempt < 4; ++attempt) {  // the first warms up
+    const double seconds = seconds_of([&] {
+#pragma omp parallel for schedule(static) num_threads(threads)
+      for (int t = 0; t < threads; ++t) {
+        for (i64 i = 0; i < kRepeats; ++i) multiply(kMaxTileRows, kDepth, tiles[static_cast<std::size_t>(t)]);
+      }
+    });
+    best = std::max(best, 2.0 * kMaxTileRows * kTileColumns * kDepth * kRepeats * threads / seconds);
+  }
+  return best;
+}
+
+/// A sum over more memory than the caches hold.
+double bytes_per_second(int threads) {
+  constexpr i64 kBytes = 192 << 20;
+  const Buffer buffer(host_allocator(), kBytes);
+  const u64* words = buffer.as<const u64>();
+  constexpr i64 kWords = kBytes / 8;
+#pragma omp parallel for schedule(static) num_threads(threads)
+  for (i64 i = 0; i < kWords / 512; ++i) std::memset(buffer.data() + i * 4096, static_cast<int>(i & 0xFF), 4096);
+  double best = 0;
+  u64 sum = 0;
+  for (int attempt = 0; attempt < 3; ++attempt) {
+    const double seconds = seconds_of([&] {
+#pragma omp parallel for simd schedule(static) num_threads(threads) reduction(+ : sum)
+      for (i64 i = 0; i < kWords; ++i) sum += words[i];
+    });
+    best = std::max(best, kBytes / seconds);
+  }
+  volatile u64 used = sum;
+  static_cast<void>(used);
+  return best;
+}
+
+double launch_seconds(int threads) {
+  std::vector<double> samples;
+  for (int i = 0; i < 201; ++i) {
+    samples.push_back(seconds_of([&] {
+      volatile int sink = 0;
+#pragma omp parallel num_threads(threads)
+      if (omp_get_thread_num() == threads) sink = 1;
+      static_cast<void>(sink);
+    }));
+  }
+  std::nth_element(samples.begin(), samples.begin() + 100, samples.end());
+  return samples[100];
+}
+
+}  // namespace
+
+Roofs measure_roofs(int threads) {
+  return {.flops_per_second = flops_per_second(threads),
+          .bytes_per_second = bytes_per_second(threads),
+          .launch_seconds = launch_seconds(threads)};
+}
+
+}  // namespace misa::cpu

@@ -1,0 +1,127 @@
+// E[m, h] by the router's formula, the best heads, and their queries gathered.
+//
+// The two routers that look at many keys (pooled, oracle) run the tile GEMM over rows that share a sequence, 192 / H at
+// a time; energies add up in f64 in token order, so they do not depend on the tiles. Bound: compute.
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "backends/cpu/tasks.hpp"
+#include "backends/cpu/tile.hpp"
+#include "core/indexer/routing.hpp"
+
+namespace misa::cpu {
+namespace {
+
+inline double relu(double x) { return 0.0 > x ? 0.0 : x; }
+
+/// q[m, h] . key in f64.
+double dot(const Queries& queries, i64 m, i64 h, const float* key) {
+  return std::visit(
+      [&](const auto& values) {
+        const auto* query = &values(m, h, 0);
+        double sum = 0;
+#pragma omp simd reduction(+ : sum)
+        for (i64 d = 0; d < values.shape[2]; ++d) sum += static_cast<double>(to_float(query[d])) * key[d];
+        return sum;
+      },
+      queries.values);
+}
+
+/// Rows [first, first + count) of one sequence: energy[i, h] of the pooled and the oracle router.
+void mean_energies(const RouteTask& task, i64 first, i64 count, Tile& tile, double* energy) {
+  const i64 heads = heads_of(task.queries), dim = head_dim_of(task.queries);
+  const i64 own_tail = task.tails.empty() ? 0 : 1;
+  const auto last_of = [&](i64 m) { return std::max<i64>(task.windows.begin[m], task.windows.end[m] - own_tail); };
+  std::fill(energy, energy + count * heads, 0.0);
+
+  i64 begin = task.windows.begin[first], end = begin;
+  for (i64 m = first; m < first + count; ++m) {
+    begin = std::min<i64>(begin, task.windows.begin[m]);
+    end = std::max(end, last_of(m));
+    load_queries(task.queries, m, m - first, tile);
+  }
+  for (i64 token = begin; token < end; token += kTileColumns) {
+    const i64 next = std::min(token + kTileColumns, end);
+    load_keys(task.keys, task.windows.sequence[first], token, next - token, dim, tile);
+    multiply(count * heads, dim, tile);
+    for (i64 i = 0; i < count; ++i) {
+      const i64 from = std::max<i64>(token, task.windows.begin[first + i]), to = std::min(next, last_of(first + i));
+      for (i64 h = 0; h < heads; ++h) {
+        const float* products = tile.products + (i * heads + h) * kTileColumns;
+        double sum = energy[i * heads + h];
+        for (i64 c = from - token; c < to - token; ++c) {
+          sum += relu(products[c]) * static_cast<double>(tile.scales[c]);
+        }
+        energy[i * heads + h] = sum;
+      }
+    }
+  }
+  for (i64 i = 0; i < count; ++i) {
+    const i64 m = first + i, visible = task.windows.end[m] - task.windows.begin[m];
+    for (i64 h = 0; h < heads; ++h) {
+      double& value = energy[i * heads + h];
+      if (own_tail == 1 && visible > 0) value += relu(dot(task.queries, m, h, &task.tails(m, 0)));
+      value *=
+          std::abs(static_cast<double>(task.queries.weights(m, h))) / static_cast<double>(std::max<i64>(1, visible));
+    }
+  }
+}
+
+/// energy[h] of row m for the routers that look at one key or none.
+void simple_energies(const RouteTask& task, i64 m, Tile& tile, double* energy) {
+  const i64 heads = heads_of(task.queries);
+  float scale = 1;
+  const i64 end = task.windows.end[m];
+  const bool blind = end <= task.windows.begin[m];
+  if (task.router == Router::selfk && !blind) {
+    scale = widen_key(task.keys, task.windows.sequence[m], end - 1, tile.keys);
+  }
+  for (i64 h = 0; h < heads; ++h) {
+    const double weight = task.queries.weights(m, h);
+    switch (task.router) {
+      case Router::gate: energy[h] = std::abs(weight); break;
+      case Router::qnorm: energy[h] = task.norms(m, h); break;
+      case Router::random: energy[h] = random_head_rank(task.seed, task.first_row + m, h); break;
+      default: energy[h] = blind ? 0.0 : weight * relu(dot(task.queries, m, h, tile.keys)) * scale; break;
+    }
+  }
+}
+
+}  // namespace
+
+void route(const RouteTask& task, int threads) {
+  const i64 rows = task.heads.shape[0], heads = heads_of(task.queries);
+  const bool over_keys = task.router == Router::pooled || task.router == Router::oracle;
+
+  // Runs of rows that share a tile.
+  std::vector<i64> starts;
+  for (i64 m = 0; m < rows; ++m) {
+    const bool together = over_keys && m > 0 && m - starts.back() < rows_per_tile(heads) &&
+                          task.windows.sequence[m] == task.windows.sequence[m - 1];
+    if (!together) starts.push_back(m);
+  }
+  starts.push_back(rows);
+
+#pragma omp parallel num_threads(threads)
+  {
+    Tile tile;
+    std::vector<double> energy(static_cast<std::size_t>(rows_per_tile(heads) * heads));
+#pragma omp for schedule(dynamic)
+    for (std::size_t s = 0; s < starts.size() - 1; ++s) {
+      const i64 first = starts[s], count = starts[s + 1] - first;
+      if (over_keys) {
+        mean_energies(task, first, count, tile, energy.data());
+      } else {
+        simple_energies(task, first, tile, energy.data());
+      }
+      for (i64 i = 0; i < count; ++i) {
+        choose_heads(task, first + i, {energy.data() + i * heads, static_cast<std::size_t>(heads)});
+        gather_heads(task, first + i);
+      }
+    }
+  }
+}
+
+}  // namespace misa::cpu

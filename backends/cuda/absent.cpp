@@ -1,0 +1,12 @@
+#include "backends/cuda/cuda.hpp"
+#include "core/base/error.hpp"
+
+namespace misa {
+
+std::optional<std::string> cuda_why_not() { return "built without the CUDA toolkit (MISA_CUDA)"; }
+
+std::unique_ptr<Backend> make_cuda(int /*threads*/) {
+  throw Error(ErrorKind::internal, "MP-E702", "the cuda backend was made although it is absent");
+}
+
+}  // namespace misa

@@ -1,0 +1,51 @@
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace misa {
+
+/// Edits that turn `a` into `b`: insertions, deletions, substitutions, and swaps of neighbours count one each.
+inline std::size_t edit_distance(std::string_view a, std::string_view b) {
+  std::vector<std::size_t> before(b.size() + 1), last(b.size() + 1), row(b.size() + 1);
+  for (std::size_t j = 0; j <= b.size(); ++j) last[j] = j;
+  for (std::size_t i = 1; i <= a.size(); ++i) {
+    row[0] = i;
+    for (std::size_t j = 1; j <= b.size(); ++j) {
+      const std::size_t substituted = last[j - 1] + (a[i - 1] == b[j - 1] ? 0 : 1);
+      row[j] = std::min({substituted, last[j] + 1, row[j - 1] + 1});
+      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1]) row[j] = std::min(row[j], before[j - 2] + 1);
+    }
+    before.swap(last);
+    last.swap(row);
+  }
+  return last[b.size()];
+}
+
+/// The name of `names` that somebody who wrote `word` probably meant; empty when nothing is near. Near is at most one
+/// edit in three letters, or a name that `word` begins (three letters or more). Ties: the first.
+inline std::string nearest(std::string_view word, std::span<const std::string_view> names) {
+  if (word.empty() || word.size() > 64) return {};
+  const std::size_t limit = std::max<std::size_t>(1, word.size() / 3);
+  std::string_view best;
+  std::size_t least = limit + 1;
+  for (std::string_view name : names) {
+    const std::size_t distance = edit_distance(word, name);
+    if (distance < least) {
+      least = distance;
+      best = name;
+    }
+  }
+  if (best.empty() && word.size() >= 3) {
+    for (std::string_view name : names) {
+      if (name.substr(0, word.size()) == word) return std::string(name);
+    }
+  }
+  return std::string(best);
+}
+
+}  // namespace misa

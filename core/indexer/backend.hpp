@@ -1,0 +1,120 @@
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "core/indexer/inputs.hpp"
+#include "core/indexer/spec.hpp"
+#include "core/tensor/buffer.hpp"
+
+namespace misa {
+
+/// Mean keys. out[i, :] = mean of k_scale(t) * k[t, :] over t in [ranges.begin[i], ranges.end[i]) of sequence
+/// ranges.sequence[i]; an empty range gives zeros.
+struct PoolTask {
+  KeyCache keys;
+  Windows ranges;        ///< [P]; ranges that share a begin are cheapest when they stand together, shortest first
+  View<float, 2> means;  ///< [P, D]
+};
+
+/// Ranks heads by `router` (formulas: Router) over keys[windows], keeps the best, ties: lower head first, and
+/// gathers a compact query batch: a routed query is a query with fewer heads. NaN ranks lowest.
+struct RouteTask {
+  Router router;
+  Queries queries;             ///< M rows, H heads
+  KeyCache keys;               ///< pooled keys or tokens, as the router wants; unused by qnorm, gate, random
+  Windows windows;             ///< [M] into `keys`
+  View<const float, 2> tails;  ///< [M, D] stands in for the last key of each window; empty: none does
+  View<const float, 2> norms;  ///< [M, H] of qnorm
+  u64 seed = 0;                ///< of random
+  i64 first_row = 0;           ///< of this batch in the whole workload: random must not depend on chunks
+
+  View<i32, 2> heads;             ///< out [M, h], ascending
+  Values routed_values;           ///< out [M, h, D], dtype of the queries (written through its const views)
+  View<float, 2> routed_weights;  ///< out [M, h]
+};
+
+/// Scores tokens against query rows.
+///
+///   logits[m, c] = k_scale(t) * sum over h of weights[m, h] * relu(q[m, h] . key(t)),  t = the token of column c
+///
+/// Columns are the row's window, or its candidates. All are written, -inf where there is no visible token.
+struct ScoreTask {
+  Queries queries;
+  KeyCache keys;
+  Windows windows;
+  std::optional<Candidates> candidates;
+  Logits logits;  ///< [M, columns]
+};
+
+/// The k best columns of each row: higher score first, ties: lower token first; NaN ranks below every number, and
+/// -0 equals +0. Writes tokens relative to windows.begin, ascending, -1 pads last.
+struct SelectTask {
+  Logits logits;
+  Windows windows;
+  std::optional<Candidates> candidates;
+  bool force_ends = false;  ///< the first and the last visible column count as +inf (HISA)
+  View<i32, 2> selected;    ///< out [M, k]
+};
+
+/// Reads time where the work happens. Marks are cheap; seconds() waits for the work before them.
+class Clock {
+ public:
+  virtual ~Clock() = default;
+  virtual void reset() = 0;
+  /// The number of this moment.
+  virtual int mark() = 0;
+  virtual double seconds(int from, int to) = 0;
+};
+
+/// What this machine can do at most, measured.
+struct Roofs {
+  double flops_per_second = 0;
+  double bytes_per_second = 0;
+  double launch_seconds = 0;  ///< of an empty unit of parallel work
+};
+
+/// What a backend must know to say whether it can run.
+struct Shape {
+  i64 rows = 0, heads = 0, head_dim = 0, top_k = 0;
+  i64 keys = 0;        ///< tokens stored
+  i64 max_window = 0;  ///< longest row
+  Dtype dtype = Dtype::f32;
+  bool paged = false;
+};
+
+/// The seam: a handful of primitives. Calls may return before the work is done; Clock::seconds, download and the
+/// destructor wait. Primitives do not allocate.
+class Backend : public Allocator {
+ public:
+  virtual std::string_view name() const = 0;
+  /// One line on the device and the library that does the work.
+  virtual std::string description() const = 0;
+  /// The element type of its logits.
+  virtual Dtype logits_dtype() const = 0;
+  /// Why it cannot run this shape; nothing when it can.
+  virtual std::optional<std::string> why_not(const Shape& shape) const = 0;
+
+  virtual void upload(std::byte* to, const std::byte* from, i64 bytes) = 0;
+  virtual void download(std::byte* to, const std::byte* from, i64 bytes) = 0;
+
+  virtual void pool(const PoolTask& task) = 0;
+  virtual void route(const RouteTask& task) = 0;
+  virtual void score(const ScoreTask& task) = 0;
+  virtual void select(const SelectTask& task) = 0;
+
+  /// True when `score_select` has a fused kernel for this pair; the logits are then never written.
+  virtual bool fuses(const ScoreTask& /*score*/, const SelectTask& /*select*/) const { return false; }
+  virtual void score_select(const ScoreTask& score_task, const SelectTask& select_task) {
+    score(score_task);
+    select(select_task);
+  }
+
+  virtual std::unique_ptr<Clock> clock() = 0;
+  /// Measured once per process, in well under a second; nothing where roofs mean nothing (the oracle).
+  virtual std::optional<Roofs> roofs() = 0;
+};
+
+}  // namespace misa

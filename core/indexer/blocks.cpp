@@ -1,0 +1,67 @@
+#include "core/indexer/blocks.hpp"
+
+#include <algorithm>
+#include <map>
+#include <utility>
+
+namespace misa {
+namespace {
+
+/// Tokens that share one numbering of blocks.
+struct Region {
+  i64 begin = 0, end = 0;
+  i64 first_block = 0;  ///< its first pooled key
+};
+
+}  // namespace
+
+BlockLayout layout_blocks(const Problem& problem, i64 block_size, BlockWindow window) {
+  const std::size_t rows = problem.begin.size();
+  const bool flat = window == BlockWindow::upstream && !problem.shape.paged;
+
+  // Regions in order of their key, so that a layout does not depend on the order of rows.
+  std::map<std::pair<i64, i64>, Region> regions;
+  const auto key_of = [&](std::size_t m) {
+    if (flat) return std::pair<i64, i64>{0, 0};
+    return std::pair<i64, i64>{problem.sequence[m], problem.begin[m]};
+  };
+  for (std::size_t m = 0; m < rows; ++m) {
+    if (problem.end[m] <= problem.begin[m]) continue;
+    const auto [found, inserted] = regions.try_emplace(key_of(m));
+    Region& region = found->second;
+    region.begin = flat ? 0 : problem.begin[m];
+    region.end = flat ? problem.shape.keys : std::max<i64>(region.end, problem.end[m]);
+  }
+
+  BlockLayout layout;
+  for (auto& [key, region] : regions) {
+    region.first_block = layout.pooled();
+    for (i64 token = region.begin; token < region.end; token += block_size) {
+      layout.sequence.push_back(static_cast<i32>(key.first));
+      layout.begin.push_back(static_cast<i32>(token));
+      layout.end.push_back(static_cast<i32>(std::min(token + block_size, region.end)));
+    }
+  }
+
+  layout.first.assign(rows, 0);
+  layout.last.assign(rows, 0);
+  layout.origin.assign(rows, 0);
+  if (window == BlockWindow::visible) layout.tail_begin.assign(rows, 0);
+  for (std::size_t m = 0; m < rows; ++m) {
+    layout.origin[m] = problem.begin[m];
+    if (!layout.tail_begin.empty()) layout.tail_begin[m] = problem.end[m];
+    if (problem.end[m] <= problem.begin[m]) continue;
+    const Region& region = regions.at(key_of(m));
+    const i64 skipped = (problem.begin[m] - region.begin) / block_size;
+    const i64 reached = ceil_div(problem.end[m] - region.begin, block_size);
+    layout.first[m] = static_cast<i32>(region.first_block + skipped);
+    layout.last[m] = static_cast<i32>(region.first_block + reached);
+    layout.origin[m] = static_cast<i32>(region.begin + skipped * block_size);
+    if (!layout.tail_begin.empty()) {
+      layout.tail_begin[m] = static_cast<i32>(region.begin + (reached - 1) * block_size);
+    }
+  }
+  return layout;
+}
+
+}  // namespace misa

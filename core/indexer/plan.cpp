@@ -1,0 +1,354 @@
+#include "core/indexer/plan.hpp"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/base/error.hpp"
+#include "core/indexer/blocks.hpp"
+
+namespace misa {
+namespace {
+
+constexpr i64 kWorkspaceBytes = 256 << 20;
+
+/// A labelled span of work, from construction to destruction.
+class Span {
+ public:
+  Span(Observer* observer, StageSet stages) : observer_(observer) {
+    if (observer_ != nullptr) observer_->begin(stages);
+  }
+  ~Span() {
+    if (observer_ != nullptr) observer_->end();
+  }
+  Span(const Span&) = delete;
+  Span& operator=(const Span&) = delete;
+
+ private:
+  Observer* observer_;
+};
+
+Values slice(const Values& values, i64 first, i64 count) {
+  return std::visit([&](const auto& view) -> Values { return view.slice(first, count); }, values);
+}
+
+Queries slice(const Queries& queries, i64 first, i64 count) {
+  return {slice(queries.values, first, count), queries.weights.slice(first, count)};
+}
+
+Windows slice(const Windows& windows, i64 first, i64 count) {
+  return {windows.sequence.slice(first, count), windows.begin.slice(first, count), windows.end.slice(first, count)};
+}
+
+/// Backend memory of [rows, columns] i32 or f32.
+template <class T>
+struct Matrix {
+  Buffer buffer;
+  View<T, 2> view;
+
+  void allocate(Backend& backend, i64 rows, i64 columns) {
+    buffer = Buffer(backend, rows * columns * static_cast<i64>(sizeof(T)));
+    view = View<T, 2>(buffer.as<T>(), {rows, columns});
+  }
+};
+
+/// Host indices, on the backend.
+struct IndexVector {
+  Buffer buffer;
+  View<const i32, 1> view;
+
+  void upload(Backend& backend, const std::vector<i32>& values) {
+    const i64 count = static_cast<i64>(values.size());
+    buffer = Buffer(backend, count * static_cast<i64>(sizeof(i32)));
+    if (count > 0) {
+      backend.upload(buffer.data(), reinterpret_cast<const std::byte*>(values.data()), buffer.bytes());
+    }
+    view = View<const i32, 1>(buffer.as<const i32>(), {count});
+  }
+};
+
+struct LogitsBuffer {
+  Buffer buffer;
+  Dtype dtype = Dtype::f32;
+
+  void allocate(Backend& backend, i64 rows, i64 columns) {
+    dtype = backend.logits_dtype();
+    buffer = Buffer(backend, rows * columns * dtype_size(dtype));
+  }
+  Logits view(i64 rows, i64 columns) const {
+    if (dtype == Dtype::f64) return View<double, 2>(buffer.as<double>(), {rows, columns});
+    return View<float, 2>(buffer.as<float>(), {rows, columns});
+  }
+};
+
+/// Pooled keys of one block size: where the blocks lie, and their means, once for all rows.
+struct Pooling {
+  BlockLayout layout;
+  IndexVector range_sequence, range_begin, range_end;
+  IndexVector row_sequence, row_first, row_last, row_origin, tail_begin;
+  Matrix<float> means;  ///< [P, D]
+  i64 longest = 0;      ///< most blocks that a row sees
+
+  Pooling(const Problem& problem, i64 block_size, BlockWindow window)
+      : layout(layout_blocks(problem, block_size, window)) {
+    for (std::size_t m = 0; m < layout.first.size(); ++m) {
+      longest = std::max<i64>(longest, layout.last[m] - layout.first[m]);
+    }
+  }
+
+  i64 bytes(i64 head_dim) const {
+    const i64 indices = 3 * layout.pooled() + 5 * static_cast<i64>(layout.first.size());
+    return indices * 4 + layout.pooled() * head_dim * 4;
+  }
+
+  void allocate(Backend& backend, i64 head_dim) {
+    range_sequence.upload(backend, layout.sequence);
+    range_begin.upload(backend, layout.begin);
+    range_end.upload(backend, layout.end);
+    row_sequence.upload(backend, std::vector<i32>(layout.first.size(), 0));
+    row_first.upload(backend, layout.first);
+    row_last.upload(backend, layout.last);
+    row_origin.upload(backend, layout.origin);
+    tail_begin.upload(backend, layout.tail_begin);
+    means.allocate(backend, layout.pooled(), head_dim);
+  }
+
+  Windows ranges() const { return {range_sequence.view, range_begin.view, range_end.view}; }
+  Windows windows() const { return {row_sequence.view, row_first.view, row_last.view}; }
+  /// The means are a key cache of their own: contiguous, f32, unscaled.
+  KeyCache keys() const {
+    const View<float, 2>& m = means.view;
+    return {View<const float, 3>(m.data, {1, m.shape[0], m.shape[1]}), {}, {}};
+  }
+};
+
+}  // namespace
+
+struct Plan::State {
+  Backend& backend;
+  IndexerSpec spec;
+  const Problem& problem;
+  bool fusion = true;
+  i64 rows, heads, head_dim, chunk = 0, workspace = 0;
+
+  std::optional<Pooling> head_blocks, token_blocks;
+  Matrix<float> tails, routed_weights;
+  Buffer routed_values;
+  LogitsBuffer block_logits, logits, candidate_logits;
+  Matrix<i32> candidates;
+  Matrix<i32> selected_tokens, selected_heads, selected_blocks;
+
+  State(Backend& where, IndexerSpec what, const Problem& on, PlanOptions options)
+      : backend(where),
+        spec(std::move(what)),
+        problem(on),
+        fusion(options.fusion),
+        rows(on.shape.rows),
+        heads(on.shape.heads),
+        head_dim(on.shape.head_dim) {
+    Shape shape = problem.shape;
+    shape.top_k = spec.top_k;
+    if (const auto reason = backend.why_not(shape)) {
+      throw Error(ErrorKind::unavailable, "MP-E401",
+                  "backend " + std::string(backend.name()) + " cannot run this shape: " + *reason, {},
+                  "misa-prof list");
+    }
+    if (spec.heads && spec.heads->router == Router::qnorm && problem.norms.empty()) {
+      throw Error(ErrorKind::unavailable, "MP-E402",
+                  "router qnorm needs the norm of the unquantised queries, and this workload has neither q_norm nor "
+                  "q_scale",
+                  {}, "another --router, or a trace that records q_norm");
+    }
+    if (spec.heads) {
+      spec.heads->active = std::min(spec.heads->active, heads);
+      head_blocks.emplace(problem, spec.heads->block_size, spec.block_window);
+    }
+    if (spec.blocks) token_blocks.emplace(problem, spec.blocks->block_size, spec.block_window);
+    if (spec.rerank) spec.rerank->candidates = std::min(spec.rerank->candidates, problem.shape.max_window);
+    if (spec.blocks) spec.blocks->blocks = std::min(spec.blocks->blocks, token_blocks->longest);
+
+    choose_chunk(options);
+    allocate();
+  }
+
+  bool pools_heads() const { return spec.heads && spec.heads->router == Router::pooled; }
+  i64 score_columns() const {
+    return spec.blocks ? spec.blocks->blocks * spec.blocks->block_size : problem.shape.max_window;
+  }
+  i64 fixed_bytes() const {
+    i64 bytes = rows * spec.top_k * 4;
+    if (spec.heads) bytes += rows * spec.heads->active * 4;
+    if (spec.blocks) bytes += rows * spec.blocks->blocks * 4 + token_blocks->bytes(head_dim);
+    if (pools_heads()) bytes += head_blocks->bytes(head_dim);
+    return bytes;
+  }
+  i64 row_bytes() const {
+    const i64 score = dtype_size(backend.logits_dtype());
+    i64 bytes = score_columns() * score;
+    if (pools_heads()) bytes += head_dim * 4;
+    if (spec.heads) bytes += spec.heads->active * (head_dim * dtype_size(problem.shape.dtype) + 4);
+    if (spec.blocks) bytes += token_blocks->longest * score;
+    if (spec.rerank) bytes += spec.rerank->candidates * (score + 4);
+    return std::max<i64>(bytes, 1);
+  }
+
+  void choose_chunk(const PlanOptions& options) {
+    const i64 fixed = fixed_bytes(), per_row = row_bytes();
+    i64 most = std::max<i64>(1, kWorkspaceBytes / per_row);
+    if (options.max_bytes > 0) {
+      const i64 room = options.max_bytes - problem.bytes - fixed;
+      if (room < per_row) {
+        throw Error(ErrorKind::runtime, "MP-E502",
+                    spec.name + " needs at least " + std::to_string(problem.bytes + fixed + per_row) +
+                        " bytes (workload " + std::to_string(problem.bytes) + ", outputs and block means " +
+                        std::to_string(fixed) + ", one row " + std::to_string(per_row) + "), the limit is " +
+                        std::to_string(options.max_bytes),
+                    {}, "a larger --max-memory, fewer --rows or a shorter context");
+      }
+      most = std::min(most, room / per_row);
+    }
+    if (options.rows_per_chunk > 0) most = std::min(most, options.rows_per_chunk);
+    chunk = std::clamp<i64>(rows, 1, most);
+    workspace = fixed + chunk * per_row;
+  }
+
+  void allocate() {
+    if (pools_heads()) {
+      head_blocks->allocate(backend, head_dim);
+      tails.allocate(backend, chunk, head_dim);
+    }
+    if (spec.heads) {
+      routed_values = Buffer(backend, chunk * spec.heads->active * head_dim * dtype_size(problem.shape.dtype));
+      routed_weights.allocate(backend, chunk, spec.heads->active);
+      selected_heads.allocate(backend, rows, spec.heads->active);
+    }
+    if (spec.blocks) {
+      token_blocks->allocate(backend, head_dim);
+      block_logits.allocate(backend, chunk, token_blocks->longest);
+      selected_blocks.allocate(backend, rows, spec.blocks->blocks);
+    }
+    logits.allocate(backend, chunk, score_columns());
+    if (spec.rerank) {
+      candidates.allocate(backend, chunk, spec.rerank->candidates);
+      candidate_logits.allocate(backend, chunk, spec.rerank->candidates);
+    }
+    selected_tokens.allocate(backend, rows, spec.top_k);
+  }
+
+  /// Routed queries of `count` rows, in the queries' own dtype.
+  Values routed_view(i64 count) const {
+    return std::visit(
+        [&](const auto& view) -> Values {
+          using T = std::remove_reference_t<decltype(*view.data)>;
+          return View<T, 3>(routed_values.as<T>(), {count, spec.heads->active, head_dim});
+        },
+        problem.queries.values);
+  }
+
+  Queries route_heads(i64 first, i64 count, const Queries& queries, const Windows& windows, Observer* observer) {
+    RouteTask task{.router = spec.heads->router,
+                   .queries = queries,
+                   .keys = problem.keys,
+                   .windows = windows,
+                   .tails = {},
+                   .norms = problem.norms.empty() ? problem.norms : problem.norms.slice(first, count),
+                   .seed = spec.seed,
+                   .first_row = first,
+                   .heads = selected_heads.view.slice(first, count),
+                   .routed_values = routed_view(count),
+                   .routed_weights = routed_weights.view.slice(0, count)};
+    if (pools_heads()) {
+      task.keys = head_blocks->keys();
+      task.windows = slice(head_blocks->windows(), first, count);
+      if (!head_blocks->layout.tail_begin.empty()) {
+        task.tails = tails.view.slice(0, count);
+        const Span span(observer, Stage::pool);
+        backend.pool({problem.keys,
+                      {windows.sequence, head_blocks->tail_begin.view.slice(first, count), windows.end},
+                      tails.view.slice(0, count)});
+      }
+    }
+    const Span span(observer, Stage::route);
+    backend.route(task);
+    return {task.routed_values, task.routed_weights};
+  }
+
+  Candidates choose_blocks(i64 first, i64 count, const Queries& queries, Observer* observer) {
+    const Span span(observer, Stage::route);
+    const Windows windows = slice(token_blocks->windows(), first, count);
+    const Logits scores = block_logits.view(count, token_blocks->longest);
+    const View<i32, 2> chosen = selected_blocks.view.slice(first, count);
+    backend.score({queries, token_blocks->keys(), windows, {}, scores});
+    backend.select({scores, windows, {}, true, chosen});
+    return {chosen, token_blocks->row_origin.view.slice(first, count), spec.blocks->block_size};
+  }
+
+  void run_chunk(i64 first, i64 count, Observer* observer) {
+    const Queries queries = slice(problem.queries, first, count);
+    const Windows windows = slice(problem.windows, first, count);
+    const View<i32, 2> tokens = selected_tokens.view.slice(first, count);
+
+    const Queries scoring = spec.heads ? route_heads(first, count, queries, windows, observer) : queries;
+    std::optional<Candidates> within;
+    i64 columns = 0;
+    if (spec.blocks) {
+      within = choose_blocks(first, count, queries, observer);
+      columns = within->columns();
+    } else {
+      for (i64 m = first; m < first + count; ++m) {
+        columns = std::max<i64>(columns,
+                                problem.end[static_cast<std::size_t>(m)] - problem.begin[static_cast<std::size_t>(m)]);
+      }
+    }
+
+    const ScoreTask score{scoring, problem.keys, windows, within, logits.view(count, columns)};
+    const View<i32, 2> kept = spec.rerank ? candidates.view.slice(0, count) : tokens;
+    const SelectTask select{score.logits, windows, within, false, kept};
+    if (fusion && backend.fuses(score, select)) {
+      const Span span(observer, StageSet(Stage::score) | Stage::select);
+      backend.score_select(score, select);
+    } else {
+      {
+        const Span span(observer, Stage::score);
+        backend.score(score);
+      }
+      const Span span(observer, Stage::select);
+      backend.select(select);
+    }
+    if (!spec.rerank) return;
+
+    const Span span(observer, Stage::rerank);
+    const Candidates listed{kept, windows.begin, 1};
+    const Logits rescored = candidate_logits.view(count, listed.columns());
+    backend.score({queries, problem.keys, windows, listed, rescored});
+    backend.select({rescored, windows, listed, false, tokens});
+  }
+
+  void run(Observer* observer) {
+    if (pools_heads()) {
+      const Span span(observer, Stage::pool);
+      backend.pool({problem.keys, head_blocks->ranges(), head_blocks->means.view});
+    }
+    if (spec.blocks) {
+      const Span span(observer, Stage::pool);
+      backend.pool({problem.keys, token_blocks->ranges(), token_blocks->means.view});
+    }
+    for (i64 first = 0; first < rows; first += chunk) run_chunk(first, std::min(chunk, rows - first), observer);
+  }
+};
+
+Plan::Plan(Backend& backend, IndexerSpec spec, const Problem& problem, PlanOptions options)
+    : state_(std::make_unique<State>(backend, std::move(spec), problem, options)) {}
+Plan::~Plan() = default;
+Plan::Plan(Plan&&) noexcept = default;
+
+void Plan::run(Observer* observer) { state_->run(observer); }
+const IndexerSpec& Plan::spec() const { return state_->spec; }
+i64 Plan::rows_per_chunk() const { return state_->chunk; }
+i64 Plan::workspace_bytes() const { return state_->workspace; }
+View<const i32, 2> Plan::tokens() const { return state_->selected_tokens.view; }
+View<const i32, 2> Plan::heads() const { return state_->selected_heads.view; }
+View<const i32, 2> Plan::blocks() const { return state_->selected_blocks.view; }
+
+}  // namespace misa

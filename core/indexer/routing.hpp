@@ -1,0 +1,51 @@
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <span>
+#include <type_traits>
+#include <vector>
+
+#include "core/base/mix.hpp"
+#include "core/indexer/backend.hpp"
+
+namespace misa {
+
+/// What the random router ranks heads by: uniform, a function of (seed, row, head) alone.
+constexpr double random_head_rank(u64 seed, i64 row, i64 head) {
+  const u64 bits = mix64(mix64(seed + kGolden * (static_cast<u64>(row) + 1)) + kGolden * (static_cast<u64>(head) + 1));
+  return static_cast<double>(bits >> 11) * 0x1p-53;
+}
+
+/// Writes the heads of highest energy to task.heads(m, :), ascending. Ties: lower head first; NaN last.
+inline void choose_heads(const RouteTask& task, i64 m, std::span<const double> energy) {
+  std::vector<i32> order(energy.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&](i32 a, i32 b) {
+    const double x = energy[static_cast<std::size_t>(a)], y = energy[static_cast<std::size_t>(b)];
+    return std::isnan(y) ? !std::isnan(x) : x > y;
+  });
+  order.resize(static_cast<std::size_t>(task.heads.shape[1]));
+  std::sort(order.begin(), order.end());
+  for (i64 i = 0; i < task.heads.shape[1]; ++i) task.heads(m, i) = order[static_cast<std::size_t>(i)];
+}
+
+/// Copies row m of the heads task.heads(m, :) into the routed batch (host memory).
+inline void gather_heads(const RouteTask& task, i64 m) {
+  std::visit(
+      [&](const auto& from) {
+        using Element = std::remove_const_t<std::remove_reference_t<decltype(*from.data)>>;
+        const auto& to = std::get<View<const Element, 3>>(task.routed_values);
+        for (i64 i = 0; i < task.heads.shape[1]; ++i) {
+          const i64 head = task.heads(m, i);
+          // The batch is the task's output; its views are const because a routed query is read as any query.
+          Element* target = const_cast<Element*>(&to(m, i, 0));
+          for (i64 d = 0; d < from.shape[2]; ++d) target[d] = from(m, head, d);
+          task.routed_weights(m, i) = task.queries.weights(m, head);
+        }
+      },
+      task.queries.values);
+}
+
+}  // namespace misa

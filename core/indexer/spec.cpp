@@ -1,0 +1,96 @@
+#include "core/indexer/spec.hpp"
+
+#include <algorithm>
+#include <vector>
+
+#include "core/base/error.hpp"
+#include "core/base/suggest.hpp"
+
+namespace misa {
+namespace {
+
+constexpr std::array<RouterInfo, 6> kRouters{{
+    {Router::pooled, "pooled", "mean energy over block-mean keys", "MISA, arXiv:2605.07363, prefill path"},
+    {Router::qnorm, "qnorm", "L2 norm of the unquantised query", "released vLLM patch, misa_use_qnorm"},
+    {Router::selfk, "selfk", "signed score of the row's own token", "released vLLM patch, single-stage decode"},
+    {Router::gate, "gate", "absolute weight alone", "ours, ablation"},
+    {Router::oracle, "oracle", "mean energy over every visible token", "ours, ablation"},
+    {Router::random, "random", "seeded random heads", "ours, ablation"},
+}};
+
+constexpr std::array<IndexerInfo, 4> kIndexers{{
+    {"dsa", "all heads score all tokens", "DeepSeek-V3.2-Exp inference/model.py, Indexer", false, false, false},
+    {"misa", "the h routed heads score all tokens", "arXiv:2605.07363", true, false, false},
+    {"misa-dagger", "misa picks k' candidates, all heads rank them again", "arXiv:2605.07363", true, false, true},
+    {"hisa", "all heads score the tokens of the m best blocks", "arXiv:2603.28458", false, true, false},
+}};
+
+constexpr std::array<std::string_view, 2> kBlockWindows{"visible", "upstream"};
+
+template <class Table>
+const auto* find_by_name(const Table& table, std::string_view name) {
+  const auto found = std::find_if(table.begin(), table.end(), [&](const auto& row) { return row.name == name; });
+  return found == table.end() ? nullptr : &*found;
+}
+
+void require_positive(i64 value, const char* option) {
+  if (value >= 1) return;
+  throw Error(ErrorKind::usage, "MP-E011", std::string(option) + " is " + std::to_string(value), {},
+              "a value of at least 1");
+}
+
+}  // namespace
+
+std::span<const RouterInfo> routers() { return kRouters; }
+std::span<const IndexerInfo> indexers() { return kIndexers; }
+
+std::string_view router_name(Router router) { return kRouters[static_cast<std::size_t>(router)].name; }
+
+std::optional<Router> find_router(std::string_view name) {
+  const RouterInfo* found = find_by_name(kRouters, name);
+  return found ? std::optional(found->router) : std::nullopt;
+}
+
+std::string_view block_window_name(BlockWindow window) { return kBlockWindows[static_cast<std::size_t>(window)]; }
+
+std::optional<BlockWindow> find_block_window(std::string_view name) {
+  const auto found = std::find(kBlockWindows.begin(), kBlockWindows.end(), name);
+  if (found == kBlockWindows.end()) return std::nullopt;
+  return static_cast<BlockWindow>(found - kBlockWindows.begin());
+}
+
+IndexerSpec make_indexer(std::string_view name, const IndexerSettings& settings) {
+  const IndexerInfo* info = find_by_name(kIndexers, name);
+  if (info == nullptr) {
+    std::vector<std::string_view> names;
+    for (const IndexerInfo& known : kIndexers) names.push_back(known.name);
+    const std::string near = nearest(name, names);
+    throw Error(ErrorKind::usage, "MP-E010", "there is no indexer called '" + std::string(name) + "'", {},
+                near.empty() ? "misa-prof list" : near);
+  }
+  require_positive(settings.top_k, "top-k");
+  require_positive(settings.active_heads, "active-heads");
+  require_positive(settings.candidates, "candidates");
+  require_positive(settings.blocks, "blocks");
+  if (settings.block_size) require_positive(*settings.block_size, "block-size");
+
+  IndexerSpec spec{.name = std::string(name),
+                   .top_k = settings.top_k,
+                   .block_window = settings.block_window,
+                   .seed = settings.seed,
+                   .heads = {},
+                   .blocks = {},
+                   .rerank = {}};
+  if (info->routes_heads) {
+    spec.heads = HeadRouting{.router = settings.router, .active = settings.active_heads};
+    if (settings.block_size) spec.heads->block_size = *settings.block_size;
+  }
+  if (info->prunes_blocks) {
+    spec.blocks = BlockPruning{.blocks = settings.blocks};
+    if (settings.block_size) spec.blocks->block_size = *settings.block_size;
+  }
+  if (info->reranks) spec.rerank = Rerank{.candidates = settings.candidates};
+  return spec;
+}
+
+}  // namespace misa

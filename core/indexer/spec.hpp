@@ -1,0 +1,93 @@
+#pragma once
+
+#include <array>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "core/base/types.hpp"
+
+namespace misa {
+
+/// How heads are ranked before the h best are kept. E[t, j] is what a row ranks its heads by.
+enum class Router : u8 {
+  pooled,  ///< mean over blocks b of |w[t,j] * relu(q[t,j] . kbar[b])|      MISA, arXiv:2605.07363
+  qnorm,   ///< |q[t,j]|_2 before quantisation                               released vLLM patch, misa_use_qnorm
+  selfk,   ///< w[t,j] * relu(q[t,j] . k[end-1]) * k_scale, signed           released vLLM patch, 1-stage decode
+  gate,    ///< |w[t,j]|                                                     ours, ablation
+  oracle,  ///< mean over visible tokens of |w[t,j] * relu(q . k) * k_scale| ours, ablation: the true energy
+  random,  ///< a hash of (seed, row, head)                                  ours, ablation
+};
+
+struct RouterInfo {
+  Router router;
+  std::string_view name, what, source;
+};
+
+/// Every router, in the order of the enumeration.
+std::span<const RouterInfo> routers();
+std::string_view router_name(Router router);
+std::optional<Router> find_router(std::string_view name);
+
+/// Where pooling blocks lie.
+enum class BlockWindow : u8 {
+  visible,   ///< from the sequence's begin; a row's last block averages only the tokens it may see (ours)
+  upstream,  ///< floor(ks/B) .. ceil(ke/B) of the flat key buffer, means over whole blocks (released vLLM patch)
+};
+std::string_view block_window_name(BlockWindow window);
+std::optional<BlockWindow> find_block_window(std::string_view name);
+
+/// Keep `active` heads of each row, ranked by `router` over blocks of `block_size` tokens.
+struct HeadRouting {
+  Router router = Router::pooled;
+  i64 active = 8;
+  i64 block_size = 1024;
+};
+
+/// Keep `blocks` blocks of `block_size` tokens of each row, the first and the last always among them.
+struct BlockPruning {
+  i64 blocks = 64;
+  i64 block_size = 128;
+};
+
+/// Score the best `candidates` tokens of the first pass again with all heads.
+struct Rerank {
+  i64 candidates = 8192;
+};
+
+/// An indexer is data: what is handed to scoring. Any combination runs (core/indexer/plan.cpp).
+struct IndexerSpec {
+  std::string name;
+  i64 top_k = 2048;
+  BlockWindow block_window = BlockWindow::visible;
+  u64 seed = 1;  ///< of the random router
+  std::optional<HeadRouting> heads;
+  std::optional<BlockPruning> blocks;
+  std::optional<Rerank> rerank;
+};
+
+struct IndexerInfo {
+  std::string_view name, what, source;
+  bool routes_heads, prunes_blocks, reranks;
+};
+
+/// dsa, misa, misa-dagger, hisa.
+std::span<const IndexerInfo> indexers();
+
+/// What a user may change about an indexer; unset values keep the indexer's own.
+struct IndexerSettings {
+  i64 top_k = 2048;
+  i64 active_heads = 8;
+  std::optional<i64> block_size;  ///< misa 1024 (the release's), hisa 128 (its paper's)
+  i64 candidates = 8192;
+  i64 blocks = 64;
+  Router router = Router::pooled;
+  BlockWindow block_window = BlockWindow::visible;
+  u64 seed = 1;
+};
+
+/// The spec of the indexer called `name`. Throws Error(usage) when there is none, with the nearest name.
+IndexerSpec make_indexer(std::string_view name, const IndexerSettings& settings);
+
+}  // namespace misa

@@ -1,0 +1,299 @@
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <climits>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <system_error>
+#include <utility>
+
+#include "core/base/error.hpp"
+#include "core/platform/file.hpp"
+
+namespace misa {
+namespace {
+
+std::string reason(int error) { return std::generic_category().message(error); }
+
+/// Interrupted calls are repeated.
+template <class Call>
+auto retry(Call call) {
+  auto result = call();
+  while (result < 0 && errno == EINTR) result = call();
+  return result;
+}
+
+i64 modified_ns(const struct stat& status) {
+  return static_cast<i64>(status.st_mtim.tv_sec) * 1'000'000'000 + status.st_mtim.tv_nsec;
+}
+
+const char* kind_of_file(mode_t mode) {
+  if (S_ISDIR(mode)) return "a directory";
+  if (S_ISFIFO(mode)) return "a pipe";
+  if (S_ISSOCK(mode)) return "a socket";
+  return "a device";
+}
+
+// Paths of temporary files, kept where a signal handler may read them. A slot is filled before it becomes `ready`.
+enum SlotState { kFree, kFilling, kReady };
+struct Slot {
+  std::atomic<int> state{kFree};
+  std::array<char, PATH_MAX> path{};
+};
+constexpr int kSlots = 32;
+std::array<Slot, kSlots> slots;
+static_assert(std::atomic<int>::is_always_lock_free, "the signal handler reads it");
+
+/// -1 when all slots are taken or the path is too long.
+int register_temporary(const std::string& path) {
+  if (path.size() >= PATH_MAX) return -1;
+  for (int i = 0; i < kSlots; ++i) {
+    Slot& slot = slots[static_cast<std::size_t>(i)];
+    int expected = kFree;
+    if (!slot.state.compare_exchange_strong(expected, kFilling)) continue;
+    std::memcpy(slot.path.data(), path.c_str(), path.size() + 1);
+    slot.state.store(kReady);
+    return i;
+  }
+  return -1;
+}
+
+void release_temporary(int slot) {
+  if (slot >= 0) slots[static_cast<std::size_t>(slot)].state.store(kFree);
+}
+
+std::string directory_of(const std::string& path) {
+  const std::size_t slash = path.rfind('/');
+  if (slash == std::string::npos) return ".";
+  return slash == 0 ? "/" : path.substr(0, slash);
+}
+
+/// Follows symbolic links of an existing path, so that the link stays and its target is replaced.
+std::string resolved(const std::string& path) {
+  const std::unique_ptr<char, decltype(&std::free)> real(::realpath(path.c_str(), nullptr), &std::free);
+  return real ? std::string(real.get()) : path;
+}
+
+}  // namespace
+
+InputFile::InputFile(const std::string& path) : path_(path) {
+  if (path.empty() || path.find('\0') != std::string::npos) {
+    throw Error(ErrorKind::input, "MP-E101", "cannot open a file: the path is empty or holds a NUL", path);
+  }
+  // O_NONBLOCK: opening a FIFO would wait for its writer. It changes nothing for regular files.
+  const int handle = retry([&] { return ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY); });
+  if (handle < 0) {
+    const int error = errno;
+    throw Error(ErrorKind::input, "MP-E101", "cannot open the file: " + reason(error), path,
+                error == ENOENT ? "check the spelling and the current directory" : "");
+  }
+  struct stat status {};
+  if (::fstat(handle, &status) != 0) {
+    const int error = errno;
+    ::close(handle);
+    throw Error(ErrorKind::input, "MP-E101", "cannot examine the file: " + reason(error), path);
+  }
+  if (!S_ISREG(status.st_mode)) {
+    ::close(handle);
+    throw Error(ErrorKind::input, "MP-E102", std::string("not a regular file but ") + kind_of_file(status.st_mode),
+                path, "a regular file; write a pipe's contents to one first");
+  }
+  handle_ = handle;
+  size_ = static_cast<i64>(status.st_size);
+  modified_ns_ = modified_ns(status);
+}
+
+InputFile::InputFile(InputFile&& other) noexcept
+    : path_(std::move(other.path_)),
+      handle_(std::exchange(other.handle_, -1)),
+      size_(other.size_),
+      modified_ns_(other.modified_ns_) {}
+
+InputFile::~InputFile() {
+  if (handle_ >= 0) ::close(handle_);
+}
+
+void InputFile::read(std::byte* to, i64 offset, i64 bytes) const {
+  constexpr i64 kPiece = 1 << 30;  // Linux transfers at most 2^31 - 4096 bytes a call
+  i64 done = 0;
+  while (done < bytes) {
+    const auto want = static_cast<std::size_t>(std::min(kPiece, bytes - done));
+    const auto got = retry([&] { return ::pread(handle_, to + done, want, static_cast<off_t>(offset + done)); });
+    if (got < 0) {
+      throw Error(ErrorKind::input, "MP-E103", "cannot read the file: " + reason(errno),
+                  path_ + ", byte " + std::to_string(offset + done));
+    }
+    if (got == 0) {
+      throw Error(ErrorKind::input, "MP-E103",
+                  "the file ends early: " + std::to_string(bytes) + " bytes wanted, " + std::to_string(done) + " there",
+                  path_ + ", byte " + std::to_string(offset), "it shrank while it was read, or a copy is incomplete");
+    }
+    done += static_cast<i64>(got);
+  }
+}
+
+void InputFile::check_unchanged() const {
+  struct stat status {};
+  if (::fstat(handle_, &status) != 0) {
+    throw Error(ErrorKind::input, "MP-E103", "cannot examine the file: " + reason(errno), path_);
+  }
+  if (static_cast<i64>(status.st_size) != size_) {
+    throw Error(ErrorKind::input, "MP-E104",
+                "the file changed while it was read: " + std::to_string(size_) + " bytes at first, " +
+                    std::to_string(status.st_size) + " now",
+                path_, "again when nothing writes to it");
+  }
+  if (modified_ns(status) != modified_ns_) {
+    throw Error(ErrorKind::input, "MP-E104", "the file changed while it was read: its modification time moved", path_,
+                "again when nothing writes to it");
+  }
+}
+
+std::string read_text_file(const std::string& path, i64 limit) {
+  const InputFile file(path);
+  if (file.size() > limit) {
+    throw Error(
+        ErrorKind::input, "MP-E105",
+        "the file has " + std::to_string(file.size()) + " bytes, at most " + std::to_string(limit) + " are read", path,
+        "a smaller file; is this the right one?");
+  }
+  std::string text(static_cast<std::size_t>(file.size()), '\0');
+  file.read(reinterpret_cast<std::byte*>(text.data()), 0, file.size());
+  file.check_unchanged();
+  return text;
+}
+
+OutputFile::OutputFile(const std::string& path) : path_(path) {
+  std::signal(SIGPIPE, SIG_IGN);
+  if (path == "-") {
+    std::fflush(stdout);
+    handle_ = STDOUT_FILENO;
+    return;
+  }
+  if (path.empty() || path.find('\0') != std::string::npos) {
+    throw Error(ErrorKind::runtime, "MP-E106", "cannot write a file: the path is empty or holds a NUL", path);
+  }
+  struct stat status {};
+  if (::stat(path.c_str(), &status) == 0) {
+    if (S_ISDIR(status.st_mode)) fail("cannot write", EISDIR);
+    if (!S_ISREG(status.st_mode)) {
+      handle_ = retry([&] { return ::open(path.c_str(), O_WRONLY | O_CLOEXEC | O_NOCTTY); });
+      if (handle_ < 0) fail("cannot open", errno);
+      return;
+    }
+    if (::access(path.c_str(), W_OK) != 0) fail("cannot write", errno);  // a rename would not ask
+  }
+  target_ = resolved(path);
+  const std::size_t slash = target_.rfind('/');
+  const std::string name = slash == std::string::npos ? target_ : target_.substr(slash + 1);
+  static std::atomic<int> counter{0};
+  for (int attempt = 0; attempt < 100; ++attempt) {
+    // The prefix of the name only: the whole of it may already have the greatest length a file name can have.
+    temporary_ = directory_of(target_) + "/." + name.substr(0, 64) + "." + std::to_string(::getpid()) + "." +
+                 std::to_string(counter.fetch_add(1)) + ".tmp";
+    slot_ = register_temporary(temporary_);
+    if (slot_ < 0) fail("too many or too long output files", ENAMETOOLONG);
+    handle_ = retry([&] { return ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666); });
+    if (handle_ >= 0) break;
+    const int error = errno;
+    release_temporary(slot_);
+    slot_ = -1;
+    if (error != EEXIST) fail("cannot create", error);
+  }
+  if (handle_ < 0) fail("cannot create", EEXIST);
+  if (S_ISREG(status.st_mode)) (void)::fchmod(handle_, status.st_mode & 07777);
+}
+
+OutputFile::~OutputFile() { discard(); }
+
+void OutputFile::discard() noexcept {
+  if (handle_ >= 0 && handle_ != STDOUT_FILENO) ::close(handle_);
+  handle_ = -1;
+  if (slot_ >= 0) {
+    ::unlink(temporary_.c_str());
+    release_temporary(slot_);
+    slot_ = -1;
+  }
+}
+
+void OutputFile::fail(const char* action, int error) {
+  const bool standard_output = path_ == "-";
+  discard();
+  if (standard_output && error == EPIPE) throw ClosedPipe();
+  const char* how = "";
+  if (error == ENOSPC || error == EDQUOT) how = "free some space or write elsewhere";
+  if (error == ENOENT) how = "create the directory first";
+  if (error == EACCES || error == EROFS || error == EPERM) how = "a path that may be written";
+  if (error == EISDIR) how = "a file name, not a directory";
+  throw Error(ErrorKind::runtime, "MP-E106", std::string(action) + ": " + reason(error),
+              standard_output ? "standard output" : path_, how);
+}
+
+void OutputFile::write(std::string_view text) {
+  write(reinterpret_cast<const std::byte*>(text.data()), static_cast<i64>(text.size()));
+}
+
+void OutputFile::write(const std::byte* data, i64 bytes) {
+  constexpr i64 kPiece = 1 << 30;
+  while (bytes > 0) {
+    const auto put = retry([&] { return ::write(handle_, data, static_cast<std::size_t>(std::min(kPiece, bytes))); });
+    if (put < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {  // standard output may be a non-blocking pipe
+      struct pollfd writable {
+        handle_, POLLOUT, 0
+      };
+      (void)::poll(&writable, 1, -1);
+      continue;
+    }
+    if (put < 0) fail("cannot write", errno);
+    data += put;
+    bytes -= static_cast<i64>(put);
+  }
+}
+
+void OutputFile::commit() {
+  if (handle_ == STDOUT_FILENO) {
+    if (std::fflush(stdout) != 0) fail("cannot write", errno);
+    return;
+  }
+  if (temporary_.empty()) {
+    const int handle = std::exchange(handle_, -1);
+    if (::close(handle) != 0 && errno != EINTR) fail("cannot write", errno);
+    return;
+  }
+  if (retry([&] { return ::fsync(handle_); }) != 0 && errno != EINVAL && errno != ENOTSUP) fail("cannot write", errno);
+  const int handle = std::exchange(handle_, -1);
+  if (::close(handle) != 0 && errno != EINTR) fail("cannot write", errno);
+  if (::rename(temporary_.c_str(), target_.c_str()) != 0) fail("cannot rename the finished file", errno);
+  release_temporary(std::exchange(slot_, -1));
+  // The new name is on disk once its directory is; file systems that cannot sync a directory lose nothing.
+  const int directory =
+      retry([&] { return ::open(directory_of(target_).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); });
+  if (directory >= 0) {
+    (void)::fsync(directory);
+    ::close(directory);
+  }
+}
+
+void discard_uncommitted_files() noexcept {
+  for (Slot& slot : slots) {
+    if (slot.state.load() == kReady) ::unlink(slot.path.data());
+  }
+}
+
+bool same_file(const std::string& a, const std::string& b) {
+  struct stat first {
+  }, second{};
+  return ::stat(a.c_str(), &first) == 0 && ::stat(b.c_str(), &second) == 0 && first.st_dev == second.st_dev &&
+         first.st_ino == second.st_ino;
+}
+
+}  // namespace misa

@@ -1,0 +1,19 @@
+#pragma once
+
+namespace misa {
+
+/// From now on the first SIGINT or SIGTERM only makes interrupted() true: the run ends at its next sample and its
+/// partial result is written. A second one removes the files under way and ends the process at once. SIGPIPE is
+/// ignored (writes fail instead). A SIGINT that was ignored at the start stays ignored (nohup, background jobs).
+void install_signal_handlers();
+
+bool interrupted() noexcept;
+
+/// The signal that made interrupted() true; 0: none.
+int interrupting_signal() noexcept;
+
+/// Ends the process by that signal, so that a shell sees 130 or 143. Call it last, with everything flushed.
+/// Returns only when there was no signal.
+void reraise_interrupt();
+
+}  // namespace misa

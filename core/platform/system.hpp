@@ -1,0 +1,38 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "core/base/types.hpp"
+
+namespace misa {
+
+/// The machine as this process may use it.
+struct SystemInfo {
+  std::string cpu;       ///< model, as the system calls it
+  i64 cores = 1;         ///< logical cores available to this process: affinity, and the container's quota rounded up
+  i64 memory_bytes = 0;  ///< the machine's, or the container's limit where that is lower; 0: unknown
+  std::string os;        ///< kernel name, release and architecture: "Linux 6.1.0 x86_64"
+};
+
+SystemInfo system_info();
+
+/// Most memory this process ever had resident; 0: unknown.
+i64 peak_resident_bytes();
+
+/// Asked for by the user only: results travel.
+std::string host_name();
+
+/// Now, as ISO 8601 to the second: "2026-01-31T23:59:59Z".
+std::string utc_timestamp();
+/// The same for `seconds` since 1970.
+std::string utc_timestamp(i64 seconds);
+
+/// The text of /proc/cpuinfo -> the model; empty when it does not say. x86 and aarch64 spell it differently.
+std::string parse_cpu_model(std::string_view cpuinfo);
+
+/// cgroup v2's cpu.max ("200000 100000", "max 100000") -> cores, rounded up; nothing without a limit.
+std::optional<i64> parse_cpu_quota(std::string_view cpu_max);
+
+}  // namespace misa

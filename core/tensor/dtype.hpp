@@ -1,0 +1,127 @@
+#pragma once
+
+#include <bit>
+#include <optional>
+#include <string_view>
+
+#include "core/base/types.hpp"
+
+namespace misa {
+
+/// Element types that cross the project's edges. Storage sizes in dtype_size; the spelling of dtype_name is
+/// that of safetensors.
+enum class Dtype { f32, f64, bf16, f16, e4m3, e8m0, int32, uint8 };
+
+constexpr i64 dtype_size(Dtype dtype) {
+  switch (dtype) {
+    case Dtype::f64: return 8;
+    case Dtype::f32:
+    case Dtype::int32: return 4;
+    case Dtype::bf16:
+    case Dtype::f16: return 2;
+    case Dtype::e4m3:
+    case Dtype::e8m0:
+    case Dtype::uint8: return 1;
+  }
+  return 0;
+}
+
+constexpr std::string_view dtype_name(Dtype dtype) {
+  switch (dtype) {
+    case Dtype::f32: return "F32";
+    case Dtype::f64: return "F64";
+    case Dtype::bf16: return "BF16";
+    case Dtype::f16: return "F16";
+    case Dtype::e4m3: return "F8_E4M3";
+    case Dtype::e8m0: return "F8_E8M0";
+    case Dtype::int32: return "I32";
+    case Dtype::uint8: return "U8";
+  }
+  return "";
+}
+
+/// bfloat16: the upper half of an f32.
+struct Bf16 {
+  u16 bits = 0;
+};
+
+/// OCP FP8 e4m3fn: bias 7, no infinity, 0x7F and 0xFF are NaN, largest finite 448.
+struct E4m3 {
+  u8 bits = 0;
+};
+
+/// IEEE binary16.
+struct F16 {
+  u16 bits = 0;
+};
+
+constexpr float to_float(float value) { return value; }
+constexpr float to_float(Bf16 value) { return std::bit_cast<float>(static_cast<u32>(value.bits) << 16); }
+
+/// Exact, without branches and without f32 subnormals, so that loops over it become fast vector code.
+constexpr float to_float(E4m3 value) {
+  const u32 magnitude = value.bits & 0x7Fu;
+  const u32 sign = (value.bits & 0x80u) << 24;
+  const u32 normal = (magnitude << 20) + (120u << 23);
+  // Below 2^-6 the exponent field is 0: read it as 2^-6 * (1 + m/8) and take the 2^-6 away.
+  const u32 subnormal = std::bit_cast<u32>(std::bit_cast<float>((magnitude << 20) + (121u << 23)) - 0x1p-6f);
+  const u32 is_subnormal = 0u - static_cast<u32>(magnitude < 8);
+  const u32 is_nan = 0u - static_cast<u32>(magnitude == 0x7F);
+  return std::bit_cast<float>((subnormal & is_subnormal) | (normal & ~is_subnormal) | (is_nan & 0x7FC00000u) | sign);
+}
+
+constexpr float to_float(F16 value) {
+  const u32 sign = (value.bits & 0x8000u) << 16;
+  const u32 magnitude = value.bits & 0x7FFFu;
+  if (magnitude >= 0x7C00) return std::bit_cast<float>(sign | 0x7F800000u | ((magnitude & 0x3FFu) << 13));
+  const float scaled = std::bit_cast<float>(magnitude << 13) * 0x1p112f;
+  return std::bit_cast<float>(std::bit_cast<u32>(scaled) | sign);
+}
+
+/// The power of two 2^(bits - 127); 0xFF is NaN. (OCP MX scale format.)
+constexpr float e8m0_to_float(u8 bits) {
+  if (bits == 0xFF) return std::bit_cast<float>(0x7FC00000u);
+  if (bits == 0) return std::bit_cast<float>(0x00400000u);
+  return std::bit_cast<float>(static_cast<u32>(bits) << 23);
+}
+
+/// Round to nearest, ties to even; NaN stays NaN.
+constexpr Bf16 to_bf16(float value) {
+  const u32 bits = std::bit_cast<u32>(value);
+  if ((bits & 0x7FFFFFFFu) > 0x7F800000u) return {static_cast<u16>((bits >> 16) | 0x40u)};
+  return {static_cast<u16>((bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16)};
+}
+
+/// Round to nearest, ties to even, saturating at +-448 (as the stacks' clamp does); NaN becomes 0x7F.
+constexpr E4m3 to_e4m3(float value) {
+  const u32 bits = std::bit_cast<u32>(value);
+  const u8 sign = static_cast<u8>((bits >> 24) & 0x80u);
+  const u32 magnitude = bits & 0x7FFFFFFFu;
+  if (magnitude > 0x7F800000u) return {0x7F};
+  if (magnitude >= 0x43E00000u) return {static_cast<u8>(sign | 0x7Eu)};  // 448 and above
+  if (magnitude < 0x3C800000u) {                                         // below 2^-6: subnormal, step 2^-9
+    // Adding 1.5 * 2^14 leaves the multiple of 2^-9 in the low mantissa bits, rounded to nearest even.
+    const float shifted = std::bit_cast<float>(magnitude) + 24576.0f;
+    return {static_cast<u8>(sign | (std::bit_cast<u32>(shifted) & 0xFu))};
+  }
+  const u32 rounded = magnitude + 0x7FFFFu + ((magnitude >> 20) & 1u);
+  const u32 code = (rounded >> 20) - ((127u - 7u) << 3);
+  return {static_cast<u8>(sign | (code > 0x7Eu ? 0x7Eu : code))};
+}
+
+/// Round to nearest, ties to even; overflow becomes infinity.
+constexpr F16 to_f16(float value) {
+  const u32 bits = std::bit_cast<u32>(value);
+  const u16 sign = static_cast<u16>((bits >> 16) & 0x8000u);
+  const u32 magnitude = bits & 0x7FFFFFFFu;
+  if (magnitude > 0x7F800000u) return {static_cast<u16>(sign | 0x7E00u)};
+  if (magnitude >= 0x477FF000u) return {static_cast<u16>(sign | 0x7C00u)};  // 65520 and above
+  if (magnitude < 0x38800000u) {                                            // below 2^-14: subnormal, step 2^-24
+    const float shifted = std::bit_cast<float>(magnitude) + 0.75f;          // 1.5 * 2^-1: ulp is 2^-24
+    return {static_cast<u16>(sign | (std::bit_cast<u32>(shifted) & 0x7FFu))};
+  }
+  const u32 rounded = magnitude + 0xFFFu + ((magnitude >> 13) & 1u);
+  return {static_cast<u16>(sign | ((rounded >> 13) - ((127u - 15u) << 10)))};
+}
+
+}  // namespace misa

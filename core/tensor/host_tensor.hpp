@@ -1,0 +1,83 @@
+#pragma once
+
+#include <array>
+#include <cstring>
+#include <span>
+#include <vector>
+
+#include "core/tensor/buffer.hpp"
+#include "core/tensor/dtype.hpp"
+#include "core/tensor/view.hpp"
+
+namespace misa {
+
+template <class T>
+constexpr Dtype dtype_of();
+template <>
+constexpr Dtype dtype_of<float>() {
+  return Dtype::f32;
+}
+template <>
+constexpr Dtype dtype_of<double>() {
+  return Dtype::f64;
+}
+template <>
+constexpr Dtype dtype_of<Bf16>() {
+  return Dtype::bf16;
+}
+template <>
+constexpr Dtype dtype_of<F16>() {
+  return Dtype::f16;
+}
+template <>
+constexpr Dtype dtype_of<E4m3>() {
+  return Dtype::e4m3;
+}
+template <>
+constexpr Dtype dtype_of<i32>() {
+  return Dtype::int32;
+}
+template <>
+constexpr Dtype dtype_of<u8>() {
+  return Dtype::uint8;
+}
+
+/// A row-major tensor in host memory that owns its bytes (uninitialised at construction). Move-only.
+struct HostTensor {
+  Dtype dtype = Dtype::f32;
+  std::vector<i64> shape;
+  Buffer storage;
+
+  HostTensor() = default;
+  HostTensor(Dtype element, std::vector<i64> extents) : dtype(element), shape(std::move(extents)) {
+    storage = Buffer(host_allocator(), bytes());
+  }
+
+  /// A tensor holding a copy of `values`.
+  template <class T>
+  static HostTensor from(std::span<const T> values, std::vector<i64> extents) {
+    HostTensor tensor(dtype_of<T>(), std::move(extents));
+    if (!values.empty()) std::memcpy(tensor.storage.data(), values.data(), values.size_bytes());
+    return tensor;
+  }
+
+  i64 size() const {
+    if (shape.empty()) return 0;
+    i64 count = 1;
+    for (i64 extent : shape) count *= extent;
+    return count;
+  }
+  i64 bytes() const { return size() * dtype_size(dtype); }
+  bool empty() const { return size() == 0; }
+
+  template <class T>
+  std::span<T> span() {
+    return {storage.as<T>(), static_cast<std::size_t>(size())};
+  }
+  template <class T>
+  std::span<const T> span() const {
+    return {storage.as<const T>(), static_cast<std::size_t>(size())};
+  }
+};
+
+}  // namespace misa

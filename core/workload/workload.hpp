@@ -1,0 +1,60 @@
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "core/tensor/host_tensor.hpp"
+
+namespace misa {
+
+/// Tokens a test planted, and the rows that should find them.
+struct Needle {
+  i32 start = 0, length = 0;                    ///< tokens, counted as `Workload::ks` counts them
+  i32 question_start = 0, question_length = 0;  ///< positions whose rows ask for it
+};
+
+/// One (layer, phase) of indexer inputs in host memory: generated or recorded. Every tensor is as a kernel would
+/// be given it (docs/traces.md has the meaning of each name). Move-only.
+///
+/// Keys are contiguous (`k`, and `k_scale` with FP8) or paged (`k_pages`, `block_table`, `seq_lens`), never both.
+struct Workload {
+  std::string name;                             ///< for people: file stem, or model/workload
+  std::map<std::string, std::string> metadata;  ///< misa-trace/1 keys: model, provenance, layer, phase, ...
+
+  HostTensor q;        ///< [M, H, D] f32, bf16 or e4m3
+  HostTensor weights;  ///< [M, H] f32
+  HostTensor q_scale;  ///< [M, H] f32, or empty
+  HostTensor q_norm;   ///< [M, H] f32, or empty
+
+  HostTensor k;        ///< [N, D] f32, bf16 or e4m3
+  HostTensor k_scale;  ///< [N] f32 with e4m3, else empty
+
+  /// f32 or bf16 [pages, page_size, D]; or u8 [pages, page_size, D + 4], where a page is page_size * D FP8 bytes
+  /// and then page_size f32 scales.
+  HostTensor k_pages;
+  HostTensor block_table;  ///< [S, max_pages] i32, -1 behind the used part
+  HostTensor seq_lens;     ///< [S] i32
+  i64 next_n = 1;          ///< rows per sequence at decode: M = S * next_n
+
+  std::vector<i32> q_pos;     ///< [M] position in the row's own sequence
+  std::vector<i32> sequence;  ///< [M]
+  std::vector<i32> ks, ke;    ///< [M] half-open window (paged: ks = 0)
+
+  HostTensor attention_mass;              ///< [R, N] f16, or empty
+  std::vector<i32> attention_mass_row;    ///< [R] the row of each
+  std::vector<Needle> needles;
+
+  HostTensor topk;              ///< [R, k] i32 recorded selection relative to ks, -1 pads, or empty
+  std::vector<i32> topk_row;    ///< [R]
+
+  bool paged() const { return !k_pages.empty(); }
+  i64 rows() const { return q.shape.at(0); }
+  i64 heads() const { return q.shape.at(1); }
+  i64 head_dim() const { return q.shape.at(2); }
+  /// Tokens stored: N, or pages * page_size.
+  i64 keys() const { return paged() ? k_pages.shape.at(0) * k_pages.shape.at(1) : k.shape.at(0); }
+  i64 page_size() const { return paged() ? k_pages.shape.at(1) : 0; }
+};
+
+}  // namespace misa

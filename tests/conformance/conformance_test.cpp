@@ -1,0 +1,372 @@
+// Every primitive of every present backend against the oracle, over dtypes, layouts and adversarial numbers.
+
+#include <doctest/doctest.h>
+
+#include "tests/support/cases.hpp"
+
+using namespace misa;
+using namespace misa::testing;
+
+namespace {
+
+/// A backend's own copy of host values, and results back.
+class On {
+ public:
+  explicit On(Backend& backend) : backend_(backend) {}
+
+  template <class T, int Rank>
+  View<T, Rank> make(std::array<i64, Rank> shape) {
+    i64 count = 1;
+    for (i64 extent : shape) count *= extent;
+    buffers_.emplace_back(backend_, std::max<i64>(1, count) * static_cast<i64>(sizeof(T)));
+    return View<T, Rank>(buffers_.back().template as<T>(), shape);
+  }
+  template <class T, int Rank>
+  View<T, Rank> place(const std::vector<T>& values, std::array<i64, Rank> shape) {
+    const View<T, Rank> view = make<T, Rank>(shape);
+    if (!values.empty()) {
+      backend_.upload(reinterpret_cast<std::byte*>(view.data), reinterpret_cast<const std::byte*>(values.data()),
+                      static_cast<i64>(values.size() * sizeof(T)));
+    }
+    return view;
+  }
+  template <class View>
+  auto fetch(const View& view) {
+    std::vector<std::remove_const_t<std::remove_pointer_t<decltype(view.data)>>> values(
+        static_cast<std::size_t>(view.size()));
+    if (!values.empty()) {
+      backend_.download(reinterpret_cast<std::byte*>(values.data()), reinterpret_cast<const std::byte*>(view.data),
+                        static_cast<i64>(values.size() * sizeof(values[0])));
+    }
+    return values;
+  }
+  Logits logits(i64 rows, i64 columns) {
+    if (backend_.logits_dtype() == Dtype::f64) return make<double, 2>({rows, columns});
+    return make<float, 2>({rows, columns});
+  }
+  Logits place_logits(const std::vector<float>& values, i64 rows, i64 columns) {
+    if (backend_.logits_dtype() == Dtype::f64) {
+      return place<double, 2>(std::vector<double>(values.begin(), values.end()), {rows, columns});
+    }
+    return place<float, 2>(values, {rows, columns});
+  }
+  std::vector<double> fetch_logits(const Logits& logits) {
+    return std::visit(
+        [&](const auto& view) {
+          const auto values = fetch(view);
+          return std::vector<double>(values.begin(), values.end());
+        },
+        logits);
+  }
+
+ private:
+  Backend& backend_;
+  std::vector<Buffer> buffers_;
+};
+
+std::vector<std::string> present_backends() {
+  std::vector<std::string> names;
+  for (const BackendInfo& info : backends()) {
+    if (!info.why_absent() && info.name != "oracle") names.emplace_back(info.name);
+  }
+  return names;
+}
+
+CaseOptions draw_case(u64 seed) {
+  Draw draw(seed * 2654435761u + 3);
+  CaseOptions options;
+  options.seed = seed;
+  options.heads = draw.one_of<i64>({1, 2, 5, 8, 16, 32, 64, 100, 128});
+  options.dim = draw.one_of<i64>({32, 64, 128, 256});
+  options.dtype = draw.one_of<Dtype>({Dtype::f32, Dtype::bf16, Dtype::e4m3});
+  options.numbers = draw.one_of<Numbers>({Numbers::normal, Numbers::few_keys, Numbers::zeros, Numbers::negative_gates,
+                                          Numbers::nan, Numbers::infinite, Numbers::denormal});
+  options.paged = draw.whole(0, 1) == 1;
+  options.page_size = draw.one_of<i64>({1, 16, 64});
+  options.next_n = draw.whole(1, 4);
+  options.rows = draw.whole(1, 9);
+  options.contexts.clear();
+  for (i64 n = draw.whole(1, 3); n > 0; --n) options.contexts.push_back(draw.whole(options.paged ? 0 : 1, 700));
+  if (options.paged) options.contexts.push_back(1);
+  return options;
+}
+
+/// |a - b| within what rounding the sum of |terms| to f32 explains; NaN and infinities must agree.
+bool close(double a, double b, double size) {
+  if (std::isnan(a) || std::isnan(b)) return std::isnan(a) == std::isnan(b);
+  if (std::isinf(a) || std::isinf(b)) return a == b;
+  return std::abs(a - b) <= size;
+}
+
+/// The whole backend problem with values replaced by magnitudes: its scores bound the rounding of the real ones.
+Workload magnitudes(const CaseOptions& options) {
+  Workload workload = draw_workload(options);
+  for (float& weight : workload.weights.span<float>()) weight = std::abs(weight);
+  const auto positive = [&](HostTensor& tensor) {
+    for (i64 i = 0; i < tensor.size(); ++i) store(tensor, i, static_cast<float>(std::abs(value_at(tensor, i))));
+  };
+  positive(workload.q);
+  if (!workload.paged()) {
+    positive(workload.k);
+  } else if (workload.k_pages.dtype != Dtype::uint8) {
+    positive(workload.k_pages);
+  } else {
+    const i64 size = workload.page_size(), dim = workload.head_dim(), page_bytes = size * (dim + 4);
+    u8* bytes = workload.k_pages.storage.as<u8>();
+    for (i64 page = 0; page < workload.k_pages.shape[0]; ++page) {
+      for (i64 i = 0; i < size * dim; ++i) bytes[page * page_bytes + i] &= 0x7F;
+    }
+  }
+  return workload;
+}
+
+std::vector<double> score_all(Backend& backend, const Workload& workload, const std::vector<i32>& runs, i64 run_count,
+                              i64 length) {
+  On on(backend);
+  const Placement placement(backend, workload);
+  const Problem& problem = placement.problem();
+  ScoreTask task{problem.queries, problem.keys, problem.windows, {}, {}};
+  i64 columns = std::max<i64>(1, problem.shape.max_window);
+  if (run_count > 0) {
+    task.candidates =
+        Candidates{on.place<i32, 2>(runs, {problem.shape.rows, run_count}), problem.windows.begin, length};
+    columns = task.candidates->columns();
+  }
+  task.logits = on.logits(problem.shape.rows, columns);
+  backend.score(task);
+  return on.fetch_logits(task.logits);
+}
+
+}  // namespace
+
+TEST_CASE("scores over windows and candidates are the formula's, within the rounding of f32 dots") {
+  const auto oracle = make_backend("oracle", 2);
+  for (const std::string& name : present_backends()) {
+    const auto backend = make_backend(name, 2);
+    for (u64 seed = 1; seed <= 150; ++seed) {
+      const CaseOptions options = draw_case(seed);
+      CAPTURE(name);
+      CAPTURE(options.describe());
+      const Workload workload = draw_workload(options);
+      Draw draw(seed);
+      std::vector<i32> runs;
+      i64 run_count = 0, length = 1;
+      if (seed % 3 != 0) {  // candidates: ascending runs, some behind the window, -1 pads
+        run_count = draw.whole(1, 40);
+        length = draw.one_of<i64>({1, 1, 7, 16});
+        for (i64 m = 0; m < workload.rows(); ++m) {
+          i64 next = 0;
+          const i64 used = draw.whole(0, run_count);
+          for (i64 r = 0; r < run_count; ++r) {
+            next += draw.whole(0, 5) + (r > 0 ? 1 : 0);
+            runs.push_back(r < used ? static_cast<i32>(next) : -1);
+          }
+        }
+      }
+      const std::vector<double> expected = score_all(*oracle, workload, runs, run_count, length);
+      const std::vector<double> found = score_all(*backend, workload, runs, run_count, length);
+      const std::vector<double> size = score_all(*oracle, magnitudes(options), runs, run_count, length);
+      REQUIRE(found.size() == expected.size());
+      i64 wrong = 0;
+      for (std::size_t i = 0; i < found.size(); ++i) {
+        const double room = std::isfinite(size[i]) ? size[i] * static_cast<double>(options.dim) * 0x1p-22 + 1e-44 : 0;
+        // A sum that overflows f32 is infinite there and finite in double.
+        if (std::abs(expected[i]) > std::numeric_limits<float>::max() && std::isinf(found[i])) continue;
+        if (!close(found[i], expected[i], room)) ++wrong;
+      }
+      CHECK(wrong == 0);
+    }
+  }
+}
+
+TEST_CASE("the same scores select the same tokens, on every kind of row") {
+  const auto oracle = make_backend("oracle", 2);
+  constexpr float kNan = std::numeric_limits<float>::quiet_NaN(), kInf = std::numeric_limits<float>::infinity();
+  for (const std::string& name : present_backends()) {
+    const auto backend = make_backend(name, 2);
+    for (u64 seed = 1; seed <= 300; ++seed) {
+      Draw draw(seed);
+      const i64 rows = draw.whole(1, 4);
+      const i64 columns = draw.one_of<i64>({1, 2, 15, 16, 17, 100, 2049, 4095, 4096, 4097, 9000, 16385, 20000});
+      const i64 k =
+          std::max<i64>(1, draw.one_of<i64>({1, 2, 17, columns - 1, columns, columns + 3, columns / 8, 2048}));
+      const i64 kind = draw.whole(0, 9);
+      CAPTURE(name);
+      CAPTURE(seed);
+      CAPTURE(columns);
+      CAPTURE(k);
+      CAPTURE(kind);
+      std::vector<float> scores;
+      for (i64 i = 0; i < rows * columns; ++i) {
+        const float x = draw.normal();
+        switch (kind) {
+          case 0: scores.push_back(1.0f); break;                                  // all equal
+          case 1: scores.push_back(std::max(0.0f, x - 1.5f)); break;              // plateau of exact zeros
+          case 2: scores.push_back(draw.whole(0, 1) == 0 ? 0.0f : -0.0f); break;  // zeros of both signs
+          case 3: scores.push_back(1.0f + static_cast<float>(draw.whole(0, 2)) * 0x1p-23f); break;  // near-equal
+          case 4: scores.push_back(x * 1e-42f); break;                                              // denormal
+          case 5: scores.push_back(draw.whole(0, 3) == 0 ? kInf : draw.whole(0, 3) == 0 ? -kInf : x); break;
+          case 6: scores.push_back(draw.whole(0, 1) == 0 ? kNan : x); break;
+          case 7: scores.push_back(static_cast<float>(i % columns)); break;        // ascending
+          case 8: scores.push_back(static_cast<float>(draw.whole(-3, 3))); break;  // few values
+          default: scores.push_back(x); break;
+        }
+      }
+      std::vector<i32> sequence, begin, end, runs;
+      const i64 length = draw.one_of<i64>({0, 0, 1, 16});  // 0: windows
+      const i64 run_count = length == 0 ? 0 : ceil_div(columns, length);
+      for (i64 m = 0; m < rows; ++m) {
+        sequence.push_back(0);
+        begin.push_back(static_cast<i32>(draw.whole(0, 50)));
+        const i64 visible = draw.whole(0, 3) == 0 ? draw.whole(0, columns) : columns;
+        end.push_back(begin.back() + static_cast<i32>(visible));
+        i32 run = 0;
+        const i64 used = draw.whole(0, run_count);
+        for (i64 r = 0; r < run_count; ++r) {
+          runs.push_back(r < used ? run : -1);
+          run += static_cast<i32>(draw.whole(1, 2));
+        }
+      }
+      const i64 score_columns = length == 0 ? columns : run_count * length;
+      scores.resize(static_cast<std::size_t>(rows * score_columns), 0.0f);
+
+      const bool force_ends = draw.whole(0, 2) == 0;
+      const auto select = [&](Backend& on_backend) {
+        On on(on_backend);
+        SelectTask task;
+        task.logits = on.place_logits(scores, rows, score_columns);
+        task.windows = {on.place<i32, 1>(sequence, {rows}), on.place<i32, 1>(begin, {rows}),
+                        on.place<i32, 1>(end, {rows})};
+        if (length > 0) {
+          task.candidates = Candidates{on.place<i32, 2>(runs, {rows, run_count}), task.windows.begin, length};
+        }
+        task.force_ends = force_ends;
+        task.selected = on.make<i32, 2>({rows, k});
+        on_backend.select(task);
+        return on.fetch(task.selected);
+      };
+      CHECK(select(*backend) == select(*oracle));
+    }
+  }
+}
+
+TEST_CASE("block means are the oracle's, bit for bit where both add in double") {
+  const auto oracle = make_backend("oracle", 2);
+  for (const std::string& name : present_backends()) {
+    const auto backend = make_backend(name, 2);
+    for (u64 seed = 1; seed <= 100; ++seed) {
+      CaseOptions options = draw_case(seed);
+      if (options.numbers == Numbers::nan) options.numbers = Numbers::normal;
+      CAPTURE(name);
+      CAPTURE(options.describe());
+      const Workload workload = draw_workload(options);
+      Draw draw(seed);
+      std::vector<i32> sequence, begin, end;
+      for (i64 m = 0; m < workload.rows(); ++m) {
+        const std::size_t row = static_cast<std::size_t>(m);
+        i64 first = draw.whole(workload.ks[row], workload.ke[row]), last = first;
+        for (i64 i = draw.whole(1, 3); i > 0; --i) {  // some ranges share their begin
+          last = draw.whole(last, workload.ke[row]);
+          sequence.push_back(workload.sequence[row]);
+          begin.push_back(static_cast<i32>(first));
+          end.push_back(static_cast<i32>(last));
+        }
+      }
+      const i64 ranges = static_cast<i64>(begin.size());
+      const auto pool = [&](Backend& on_backend) {
+        On on(on_backend);
+        const Placement placement(on_backend, workload);
+        const View<float, 2> means = on.make<float, 2>({ranges, workload.head_dim()});
+        on_backend.pool(
+            {placement.problem().keys,
+             {on.place<i32, 1>(sequence, {ranges}), on.place<i32, 1>(begin, {ranges}), on.place<i32, 1>(end, {ranges})},
+             means});
+        return on.fetch(means);
+      };
+      const std::vector<float> expected = pool(*oracle), found = pool(*backend);
+      i64 wrong = 0;
+      for (std::size_t i = 0; i < found.size(); ++i) {
+        // One f32 rounding of nearly equal doubles: at most one unit in the last place apart.
+        if (!close(found[i], expected[i], std::abs(static_cast<double>(expected[i])) * 0x1p-22 + 1e-40)) ++wrong;
+      }
+      CHECK(wrong == 0);
+    }
+  }
+}
+
+TEST_CASE("every router keeps the oracle's heads, except where two energies are equal to rounding") {
+  const auto oracle = make_backend("oracle", 2);
+  for (const std::string& name : present_backends()) {
+    const auto backend = make_backend(name, 2);
+    for (u64 seed = 1; seed <= 180; ++seed) {
+      CaseOptions options = draw_case(seed);
+      if (options.numbers == Numbers::infinite) options.numbers = Numbers::few_keys;
+      const Router router = routers()[seed % routers().size()].router;
+      CAPTURE(name);
+      CAPTURE(std::string(router_name(router)));
+      CAPTURE(options.describe());
+      const Workload workload = draw_workload(options);
+      IndexerSpec spec{.name = "test",
+                       .top_k = 8,
+                       .block_window = seed % 2 == 0 ? BlockWindow::visible : BlockWindow::upstream,
+                       .seed = seed,
+                       .heads = HeadRouting{router, std::max<i64>(1, options.heads / 3), 16},
+                       .blocks = {},
+                       .rerank = {}};
+      const Chosen expected = choose(*oracle, workload, spec), found = choose(*backend, workload, spec);
+      const i64 kept = spec.heads->active;
+      for (i64 m = 0; m < workload.rows(); ++m) {
+        std::vector<i32> a(expected.heads.begin() + m * kept, expected.heads.begin() + (m + 1) * kept);
+        std::vector<i32> b(found.heads.begin() + m * kept, found.heads.begin() + (m + 1) * kept);
+        CHECK(std::is_sorted(b.begin(), b.end()));
+        CHECK(std::adjacent_find(b.begin(), b.end()) == b.end());
+        if (options.numbers == Numbers::normal || options.numbers == Numbers::negative_gates) CHECK(a == b);
+      }
+      if (!(expected.heads == found.heads)) continue;
+      // The routed batch itself: what the same heads select can differ in near-ties alone.
+      CHECK(found.tokens.size() == expected.tokens.size());
+    }
+  }
+}
+
+TEST_CASE("a dot does not depend on its place in the tile") {
+  // One query against many keys: every score must equal the score of the same pair on its own.
+  for (const Dtype dtype : {Dtype::f32, Dtype::bf16, Dtype::e4m3}) {
+    for (const i64 heads : {1, 8, 32, 64}) {
+      CaseOptions options;
+      options.seed = 77;
+      options.dtype = dtype;
+      options.heads = heads;
+      options.dim = 128;
+      options.rows = 30;
+      options.contexts = {900};
+      CAPTURE(options.describe());
+      const Workload workload = draw_workload(options);
+      const auto backend = make_backend("cpu", 2);
+      const Placement placement(*backend, workload);
+      const Problem& problem = placement.problem();
+      On on(*backend);
+      const Logits all = on.logits(options.rows, 900);
+      backend->score({problem.queries, problem.keys, problem.windows, {}, all});
+      const std::vector<double> together = on.fetch_logits(all);
+      i64 different = 0;
+      for (i64 m = 0; m < options.rows; ++m) {
+        const Queries one{
+            std::visit([&](const auto& values) -> Values { return values.slice(m, 1); }, problem.queries.values),
+            problem.queries.weights.slice(m, 1)};
+        const i64 visible = problem.end[static_cast<std::size_t>(m)];
+        const i64 first = visible / 3;
+        const Windows window{problem.windows.sequence.slice(m, 1), on.place<i32, 1>({static_cast<i32>(first)}, {1}),
+                             problem.windows.end.slice(m, 1)};
+        const Logits alone = on.logits(1, visible - first);
+        backend->score({one, problem.keys, window, {}, alone});
+        const std::vector<double> apart = on.fetch_logits(alone);
+        for (i64 c = first; c < visible; ++c) {
+          if (together[static_cast<std::size_t>(m * 900 + c)] != apart[static_cast<std::size_t>(c - first)])
+            ++different;
+        }
+      }
+      CHECK(different == 0);
+    }
+  }
+}

@@ -1,0 +1,363 @@
+#include <doctest/doctest.h>
+
+#include "core/base/error.hpp"
+#include "tests/support/cases.hpp"
+
+using namespace misa;
+using namespace misa::testing;
+
+namespace {
+
+IndexerSettings small_settings() {
+  IndexerSettings settings;
+  settings.top_k = 17;
+  settings.active_heads = 3;
+  settings.candidates = 40;
+  settings.blocks = 4;
+  settings.block_size = 16;
+  return settings;
+}
+
+/// Shapes, dtypes and numbers drawn by seed; contiguous.
+CaseOptions draw_case(u64 seed) {
+  Draw draw(seed * 7919 + 1);
+  CaseOptions options;
+  options.seed = seed;
+  options.heads = draw.one_of<i64>({1, 2, 3, 8, 16, 33, 64, 128});
+  options.dim = draw.one_of<i64>({32, 64, 128, 256});
+  options.dtype = draw.one_of<Dtype>({Dtype::f32, Dtype::bf16, Dtype::e4m3});
+  options.numbers = draw.one_of<Numbers>({Numbers::normal, Numbers::normal, Numbers::few_keys, Numbers::zeros,
+                                          Numbers::negative_gates, Numbers::nan, Numbers::denormal});
+  options.rows = draw.whole(1, 12);
+  options.contexts.clear();
+  for (i64 n = draw.whole(1, 3); n > 0; --n) options.contexts.push_back(draw.whole(1, 600));
+  return options;
+}
+
+CaseOptions draw_paged_case(u64 seed) {
+  CaseOptions options = draw_case(seed);
+  Draw draw(seed * 104729 + 5);
+  options.paged = true;
+  options.page_size = draw.one_of<i64>({1, 16, 64});
+  options.next_n = draw.whole(1, 4);
+  if (draw.whole(0, 1) == 1) options.contexts.push_back(draw.whole(0, 3));
+  return options;
+}
+
+/// The same tokens behind one another instead of in pages.
+Workload unpaged(const Workload& paged) {
+  Workload flat;
+  flat.q = HostTensor(paged.q.dtype, paged.q.shape);
+  std::memcpy(flat.q.storage.data(), paged.q.storage.data(), static_cast<std::size_t>(paged.q.bytes()));
+  flat.weights = HostTensor::from(paged.weights.span<const float>(), paged.weights.shape);
+  flat.q_norm = HostTensor::from(paged.q_norm.span<const float>(), paged.q_norm.shape);
+  flat.sequence = paged.sequence;
+  flat.q_pos = paged.q_pos;
+  const auto lengths = paged.seq_lens.span<const i32>();
+  const auto table = paged.block_table.span<const i32>();
+  const i64 size = paged.page_size(), dim = paged.head_dim(), columns = paged.block_table.shape[1];
+  const bool fp8 = paged.k_pages.dtype == Dtype::uint8;
+  const Dtype dtype = fp8 ? Dtype::e4m3 : paged.k_pages.dtype;
+  const i64 element = dtype_size(dtype), page_bytes = size * dim * element + (fp8 ? size * 4 : 0);
+  const i64 tokens = std::accumulate(lengths.begin(), lengths.end(), i64{0});
+  flat.k = HostTensor(dtype, {tokens, dim});
+  if (fp8) flat.k_scale = HostTensor(Dtype::f32, {tokens});
+  i64 token = 0;
+  std::vector<i32> starts;
+  for (std::size_t s = 0; s < lengths.size(); ++s) {
+    starts.push_back(static_cast<i32>(token));
+    for (i64 t = 0; t < lengths[s]; ++t, ++token) {
+      const std::byte* page = paged.k_pages.storage.data() + table[s * columns + t / size] * page_bytes;
+      std::memcpy(flat.k.storage.data() + token * dim * element, page + (t % size) * dim * element,
+                  static_cast<std::size_t>(dim * element));
+      if (fp8) std::memcpy(flat.k_scale.storage.data() + token * 4, page + size * dim + (t % size) * 4, 4);
+    }
+  }
+  for (std::size_t m = 0; m < paged.ks.size(); ++m) {
+    const i32 start = starts[static_cast<std::size_t>(paged.sequence[m])];
+    flat.ks.push_back(start);
+    flat.ke.push_back(start + paged.ke[m]);
+  }
+  return flat;
+}
+
+const std::vector<std::string> kBackends{"cpu", "oracle"};
+const std::vector<std::string> kIndexers{"dsa", "misa", "misa-dagger", "hisa"};
+
+}  // namespace
+
+TEST_CASE("misa with every head is dsa") {
+  for (u64 seed = 1; seed <= 60; ++seed) {
+    const CaseOptions options = draw_case(seed);
+    CAPTURE(options.describe());
+    const Workload workload = draw_workload(options);
+    IndexerSettings settings = small_settings();
+    settings.active_heads = options.heads;
+    for (const std::string& backend : kBackends) {
+      CAPTURE(backend);
+      CHECK(choose(backend, workload, make_indexer("misa", settings)).tokens ==
+            choose(backend, workload, make_indexer("dsa", settings)).tokens);
+    }
+  }
+}
+
+TEST_CASE("misa-dagger with every token as a candidate is dsa") {
+  for (u64 seed = 101; seed <= 160; ++seed) {
+    const CaseOptions options = draw_case(seed);
+    CAPTURE(options.describe());
+    const Workload workload = draw_workload(options);
+    IndexerSettings settings = small_settings();
+    settings.candidates = 600;
+    for (const std::string& backend : kBackends) {
+      CAPTURE(backend);
+      CHECK(choose(backend, workload, make_indexer("misa-dagger", settings)).tokens ==
+            choose(backend, workload, make_indexer("dsa", settings)).tokens);
+    }
+  }
+}
+
+TEST_CASE("hisa with every block is dsa, whatever the block window") {
+  for (u64 seed = 201; seed <= 260; ++seed) {
+    const CaseOptions options = draw_case(seed);
+    CAPTURE(options.describe());
+    const Workload workload = draw_workload(options);
+    IndexerSettings settings = small_settings();
+    settings.blocks = 1000;
+    settings.block_window = seed % 2 == 0 ? BlockWindow::visible : BlockWindow::upstream;
+    for (const std::string& backend : kBackends) {
+      CAPTURE(backend);
+      CHECK(choose(backend, workload, make_indexer("hisa", settings)).tokens ==
+            choose(backend, workload, make_indexer("dsa", settings)).tokens);
+    }
+  }
+}
+
+TEST_CASE("pages select what contiguous keys select") {
+  for (u64 seed = 301; seed <= 360; ++seed) {
+    const CaseOptions options = draw_paged_case(seed);
+    CAPTURE(options.describe());
+    const Workload paged = draw_workload(options);
+    const Workload flat = unpaged(paged);
+    for (const std::string& backend : kBackends) {
+      for (const std::string& indexer : kIndexers) {
+        CAPTURE(backend);
+        CAPTURE(indexer);
+        const IndexerSpec spec = make_indexer(indexer, small_settings());
+        CHECK(choose(backend, paged, spec) == choose(backend, flat, spec));
+      }
+    }
+  }
+}
+
+TEST_CASE("sequences packed into one buffer select what they select alone") {
+  for (u64 seed = 401; seed <= 440; ++seed) {
+    CaseOptions options = draw_case(seed);
+    options.rows = 6;
+    options.contexts = {70, 333, 18};
+    CAPTURE(options.describe());
+    const Workload packed = draw_workload(options);
+    for (const std::string& backend : kBackends) {
+      for (const std::string& indexer : kIndexers) {
+        CAPTURE(backend);
+        CAPTURE(indexer);
+        const IndexerSpec spec = make_indexer(indexer, small_settings());
+        const Chosen together = choose(backend, packed, spec);
+        std::vector<i32> apart;
+        for (i64 m = 0; m < packed.rows(); ++m) {
+          // Row m alone, its sequence's keys alone.
+          const std::size_t row = static_cast<std::size_t>(m);
+          const i64 first = packed.ks[row], count = packed.ke[row] - packed.ks[row];
+          const i64 dim = packed.head_dim(), heads = packed.heads(), element = dtype_size(packed.q.dtype);
+          Workload alone;
+          alone.q = HostTensor(packed.q.dtype, {1, heads, dim});
+          std::memcpy(alone.q.storage.data(), packed.q.storage.data() + m * heads * dim * element,
+                      static_cast<std::size_t>(heads * dim * element));
+          alone.weights = HostTensor::from(packed.weights.span<const float>().subspan(row * heads, heads), {1, heads});
+          alone.k = HostTensor(packed.k.dtype, {count, dim});
+          std::memcpy(alone.k.storage.data(), packed.k.storage.data() + first * dim * element,
+                      static_cast<std::size_t>(count * dim * element));
+          if (!packed.k_scale.empty()) {
+            alone.k_scale = HostTensor::from(packed.k_scale.span<const float>().subspan(first, count), {count});
+          }
+          alone.sequence = {0};
+          alone.q_pos = {static_cast<i32>(count - 1)};
+          alone.ks = {0};
+          alone.ke = {static_cast<i32>(count)};
+          const Chosen chosen = choose(backend, alone, spec);
+          apart.insert(apart.end(), chosen.tokens.begin(), chosen.tokens.end());
+        }
+        CHECK(together.tokens == apart);
+      }
+    }
+  }
+}
+
+TEST_CASE("chunks of rows select what all rows at once select") {
+  for (u64 seed = 501; seed <= 540; ++seed) {
+    const CaseOptions options = seed % 2 == 0 ? draw_case(seed) : draw_paged_case(seed);
+    CAPTURE(options.describe());
+    const Workload workload = draw_workload(options);
+    for (const std::string& indexer : kIndexers) {
+      for (const Router router : {Router::pooled, Router::random}) {
+        CAPTURE(indexer);
+        IndexerSettings settings = small_settings();
+        settings.router = router;
+        const IndexerSpec spec = make_indexer(indexer, settings);
+        const Chosen whole = choose("cpu", workload, spec);
+        CHECK(whole == choose("cpu", workload, spec, {.rows_per_chunk = 1}));
+        CHECK(whole == choose("cpu", workload, spec, {.rows_per_chunk = 3}));
+      }
+    }
+  }
+}
+
+TEST_CASE("one thread and two threads agree bit for bit") {
+  for (u64 seed = 601; seed <= 640; ++seed) {
+    const CaseOptions options = seed % 2 == 0 ? draw_case(seed) : draw_paged_case(seed);
+    CAPTURE(options.describe());
+    const Workload workload = draw_workload(options);
+    std::vector<std::vector<float>> logits;
+    for (const int threads : {1, 2, 3}) {
+      const auto backend = make_backend("cpu", threads);
+      const Placement placement(*backend, workload);
+      const Problem& problem = placement.problem();
+      logits.emplace_back(static_cast<std::size_t>(problem.shape.rows * std::max<i64>(1, problem.shape.max_window)));
+      const View<float, 2> view(logits.back().data(), {problem.shape.rows, problem.shape.max_window});
+      backend->score({problem.queries, problem.keys, problem.windows, {}, view});
+    }
+    CHECK(std::memcmp(logits[0].data(), logits[1].data(), logits[0].size() * 4) == 0);
+    CHECK(std::memcmp(logits[0].data(), logits[2].data(), logits[0].size() * 4) == 0);
+    for (const std::string& indexer : kIndexers) {
+      CAPTURE(indexer);
+      const IndexerSpec spec = make_indexer(indexer, small_settings());
+      CHECK(choose("cpu", workload, spec, {}, 1) == choose("cpu", workload, spec, {}, 2));
+    }
+  }
+}
+
+TEST_CASE("the order of a routed batch's heads does not change what it selects") {
+  for (u64 seed = 701; seed <= 760; ++seed) {
+    const CaseOptions options = draw_case(seed);
+    CAPTURE(options.describe());
+    const Workload workload = draw_workload(options);
+    const i64 heads = workload.heads(), row_bytes = workload.head_dim() * dtype_size(workload.q.dtype);
+    std::vector<i64> order(static_cast<std::size_t>(heads));
+    std::iota(order.begin(), order.end(), 0);
+    Draw draw(seed);
+    std::shuffle(order.begin(), order.end(), draw.engine());
+    Workload permuted = draw_workload(options);
+    for (i64 m = 0; m < workload.rows(); ++m) {
+      for (i64 h = 0; h < heads; ++h) {
+        const i64 from = m * heads + order[static_cast<std::size_t>(h)];
+        std::memcpy(permuted.q.storage.data() + (m * heads + h) * row_bytes,
+                    workload.q.storage.data() + from * row_bytes, static_cast<std::size_t>(row_bytes));
+        permuted.weights.span<float>()[static_cast<std::size_t>(m * heads + h)] =
+            workload.weights.span<const float>()[static_cast<std::size_t>(from)];
+      }
+    }
+    for (const std::string& backend : kBackends) {
+      CAPTURE(backend);
+      const IndexerSpec spec = make_indexer("dsa", small_settings());
+      CHECK(choose(backend, permuted, spec).tokens == choose(backend, workload, spec).tokens);
+    }
+  }
+}
+
+TEST_CASE("every combination of routing, pruning and re-ranking runs, and cpu and oracle agree where heads do") {
+  for (u64 seed = 801; seed <= 830; ++seed) {
+    CaseOptions options = draw_case(seed);
+    options.numbers = Numbers::normal;
+    options.dtype = Dtype::e4m3;  // dots of small vectors of e4m3 are nearly exact in f32
+    CAPTURE(options.describe());
+    const Workload workload = draw_workload(options);
+    for (int combination = 0; combination < 8; ++combination) {
+      CAPTURE(combination);
+      IndexerSpec spec = make_indexer("dsa", small_settings());
+      if (combination & 1) spec.heads = HeadRouting{Router::gate, 3, 16};
+      if (combination & 2) spec.blocks = BlockPruning{4, 16};
+      if (combination & 4) spec.rerank = Rerank{40};
+      const Chosen cpu = choose("cpu", workload, spec), oracle = choose("oracle", workload, spec);
+      CHECK(cpu.heads == oracle.heads);
+      i64 differing = 0;
+      for (i64 m = 0; m < workload.rows(); ++m) {
+        const std::vector<i32> a = cpu.row(m), b = oracle.row(m);
+        REQUIRE(a.size() == b.size());
+        std::vector<i32> shared;
+        std::set_intersection(a.begin(), a.end(), b.begin(), b.end(), std::back_inserter(shared));
+        differing += static_cast<i64>(a.size() - shared.size());
+      }
+      CHECK(differing <= workload.rows() / 4);  // near-ties only
+    }
+  }
+}
+
+TEST_CASE("a fused kernel is used when the backend has one, and only then") {
+  // The oracle with a fused span that counts how often it ran.
+  class Fused final : public Backend {
+   public:
+    Fused() : inner_(make_backend("oracle", 2)) {}
+    int fused_runs = 0;
+
+    std::string_view name() const override { return "fused"; }
+    std::string description() const override { return {}; }
+    Dtype logits_dtype() const override { return inner_->logits_dtype(); }
+    std::optional<std::string> why_not(const Shape& shape) const override { return inner_->why_not(shape); }
+    std::byte* allocate(i64 bytes) override { return inner_->allocate(bytes); }
+    void release(std::byte* data, i64 bytes) noexcept override { inner_->release(data, bytes); }
+    void upload(std::byte* to, const std::byte* from, i64 bytes) override { inner_->upload(to, from, bytes); }
+    void download(std::byte* to, const std::byte* from, i64 bytes) override { inner_->download(to, from, bytes); }
+    void pool(const PoolTask& task) override { inner_->pool(task); }
+    void route(const RouteTask& task) override { inner_->route(task); }
+    void score(const ScoreTask& task) override { inner_->score(task); }
+    void select(const SelectTask& task) override { inner_->select(task); }
+    bool fuses(const ScoreTask& score, const SelectTask&) const override { return !score.candidates; }
+    void score_select(const ScoreTask& score_task, const SelectTask& select_task) override {
+      ++fused_runs;
+      Backend::score_select(score_task, select_task);
+    }
+    std::unique_ptr<Clock> clock() override { return inner_->clock(); }
+    std::optional<Roofs> roofs() override { return std::nullopt; }
+
+   private:
+    std::unique_ptr<Backend> inner_;
+  };
+  struct Labels final : Observer {
+    std::vector<std::string> seen;
+    void begin(StageSet stages) override { seen.push_back(stage_set_name(stages)); }
+    void end() override {}
+  };
+
+  CaseOptions options;
+  options.contexts = {200};
+  const Workload workload = draw_workload(options);
+  Fused backend;
+  const Placement placement(backend, workload);
+  const IndexerSpec spec = make_indexer("misa", small_settings());
+  Plan fused(backend, spec, placement.problem()), plain(backend, spec, placement.problem(), {.fusion = false});
+  Labels with, without;
+  fused.run(&with);
+  CHECK(backend.fused_runs == 1);
+  plain.run(&without);
+  CHECK(backend.fused_runs == 1);
+  CHECK(with.seen == std::vector<std::string>{"pool", "pool", "route", "score+select"});
+  CHECK(without.seen == std::vector<std::string>{"pool", "pool", "route", "score", "select"});
+  CHECK(fetch(backend, fused.tokens()) == fetch(backend, plain.tokens()));
+}
+
+TEST_CASE("a plan that cannot fit names what it needs before it allocates") {
+  CaseOptions options;
+  options.contexts = {500};
+  const Workload workload = draw_workload(options);
+  const auto backend = make_backend("cpu", 1);
+  const Placement placement(*backend, workload);
+  const IndexerSpec spec = make_indexer("dsa", small_settings());
+  const i64 enough = placement.problem().bytes + Plan(*backend, spec, placement.problem()).workspace_bytes();
+  const PlanOptions generous{.max_bytes = enough};
+  CHECK_NOTHROW(Plan(*backend, spec, placement.problem(), generous));
+  // One row at a time still fits in less.
+  const Plan tight(*backend, spec, placement.problem(), {.max_bytes = enough - 1});
+  CHECK(tight.rows_per_chunk() < workload.rows());
+  const PlanOptions hopeless{.max_bytes = 1000};
+  CHECK_THROWS_WITH_AS(Plan(*backend, spec, placement.problem(), hopeless), doctest::Contains("dsa needs at least"),
+                       Error);
+}

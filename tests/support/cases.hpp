@@ -1,0 +1,260 @@
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <numeric>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "backends/backends.hpp"
+#include "core/indexer/plan.hpp"
+#include "core/workload/placement.hpp"
+
+namespace misa::testing {
+
+/// What the numbers of a drawn case look like.
+enum class Numbers { normal, few_keys, zeros, negative_gates, nan, infinite, denormal };
+
+/// A small workload, drawn by seed. Everything a failure needs to be run again is in describe().
+struct CaseOptions {
+  u64 seed = 1;
+  i64 rows = 4, heads = 8, dim = 32;
+  Dtype dtype = Dtype::f32;
+  Numbers numbers = Numbers::normal;
+  std::vector<i64> contexts = {100};  ///< of each sequence
+  bool paged = false;
+  i64 page_size = 16, next_n = 1;
+
+  std::string describe() const {
+    std::string text = "seed " + std::to_string(seed) + ", rows " + std::to_string(rows) + ", heads " +
+                       std::to_string(heads) + ", dim " + std::to_string(dim) + ", " + std::string(dtype_name(dtype)) +
+                       ", numbers " + std::to_string(static_cast<int>(numbers)) + (paged ? ", paged" : "") +
+                       ", next_n " + std::to_string(next_n) + ", contexts";
+    for (i64 context : contexts) text += " " + std::to_string(context);
+    return text;
+  }
+};
+
+class Draw {
+ public:
+  explicit Draw(u64 seed) : engine_(seed) {}
+  i64 whole(i64 least, i64 most) { return std::uniform_int_distribution<i64>(least, most)(engine_); }
+  float normal() { return std::normal_distribution<float>()(engine_); }
+  template <class T>
+  const T& one_of(const std::vector<T>& from) {
+    return from[static_cast<std::size_t>(whole(0, static_cast<i64>(from.size()) - 1))];
+  }
+  std::mt19937_64& engine() { return engine_; }
+
+ private:
+  std::mt19937_64 engine_;
+};
+
+inline void store(HostTensor& tensor, i64 i, float value) {
+  const std::size_t at = static_cast<std::size_t>(i);
+  switch (tensor.dtype) {
+    case Dtype::f32: tensor.span<float>()[at] = value; break;
+    case Dtype::bf16: tensor.span<Bf16>()[at] = to_bf16(value); break;
+    default: tensor.span<E4m3>()[at] = to_e4m3(value); break;
+  }
+}
+
+inline Workload draw_workload(const CaseOptions& options) {
+  Draw draw(options.seed);
+  Workload workload;
+  workload.name = options.describe();
+  const i64 sequences = static_cast<i64>(options.contexts.size());
+  const i64 rows = options.paged ? sequences * options.next_n : options.rows;
+  const i64 heads = options.heads, dim = options.dim;
+  const bool fp8 = options.dtype == Dtype::e4m3;
+
+  workload.q = HostTensor(options.dtype, {rows, heads, dim});
+  for (i64 i = 0; i < workload.q.size(); ++i) {
+    const float x = draw.normal();
+    store(workload.q, i, options.numbers == Numbers::zeros ? std::abs(x) : x * (fp8 ? 50.0f : 1.0f));
+  }
+  workload.weights = HostTensor(Dtype::f32, {rows, heads});
+  for (float& weight : workload.weights.span<float>()) {
+    weight = draw.normal() * (options.numbers == Numbers::infinite ? 1e37f : 0.1f);
+    if (options.numbers == Numbers::negative_gates) weight = -std::abs(weight);
+    if (options.numbers == Numbers::denormal) weight *= 1e-38f;
+  }
+  workload.q_norm = HostTensor(Dtype::f32, {rows, heads});
+  for (float& norm : workload.q_norm.span<float>()) norm = std::abs(draw.normal());
+
+  const i64 tokens = std::accumulate(options.contexts.begin(), options.contexts.end(), i64{0});
+  std::vector<std::vector<float>> few;
+  for (int i = 0; i < 3; ++i) {
+    few.emplace_back();
+    for (i64 d = 0; d < dim; ++d) few.back().push_back(draw.normal());
+  }
+  HostTensor keys(options.dtype, {tokens, dim}), scales(Dtype::f32, {tokens});
+  for (i64 t = 0; t < tokens; ++t) {
+    const i64 kind = draw.whole(0, 2);
+    for (i64 d = 0; d < dim; ++d) {
+      float x = draw.normal();
+      if (options.numbers == Numbers::few_keys) x = few[static_cast<std::size_t>(kind)][static_cast<std::size_t>(d)];
+      if (options.numbers == Numbers::zeros) x = -std::abs(x);
+      if (options.numbers == Numbers::infinite && !fp8) x *= 10.0f;
+      store(keys, t * dim + d, x * (fp8 ? 60.0f : 1.0f));
+    }
+    scales.span<float>()[static_cast<std::size_t>(t)] =
+        options.numbers == Numbers::few_keys ? 0.5f : std::exp2(static_cast<float>(draw.whole(-4, 4)));
+    if (options.numbers == Numbers::nan && draw.whole(0, 3) == 0) {
+      store(keys, t * dim, std::numeric_limits<float>::quiet_NaN());
+    }
+  }
+
+  if (!options.paged) {
+    workload.k = std::move(keys);
+    if (fp8) workload.k_scale = std::move(scales);
+    // Rows of a sequence stand together, at random positions.
+    i64 start = 0, row = 0;
+    for (i64 s = 0; s < sequences; ++s) {
+      const i64 context = options.contexts[static_cast<std::size_t>(s)];
+      const i64 count = s + 1 == sequences ? rows - row : rows / sequences;
+      std::vector<i64> positions;
+      for (i64 i = 0; i < count; ++i) positions.push_back(draw.whole(0, context - 1));
+      std::sort(positions.begin(), positions.end());
+      for (i64 position : positions) {
+        workload.sequence.push_back(static_cast<i32>(s));
+        workload.q_pos.push_back(static_cast<i32>(position));
+        workload.ks.push_back(static_cast<i32>(start));
+        workload.ke.push_back(static_cast<i32>(start + position + 1));
+        ++row;
+      }
+      start += context;
+    }
+    return workload;
+  }
+
+  const i64 size = options.page_size;
+  workload.next_n = options.next_n;
+  i64 most = 1, used = 0;
+  for (i64 context : options.contexts) {
+    most = std::max(most, ceil_div(context, size));
+    used += ceil_div(context, size);
+  }
+  const i64 pages = used + 3;
+  std::vector<i32> order(static_cast<std::size_t>(pages));
+  std::iota(order.begin(), order.end(), 0);
+  std::shuffle(order.begin(), order.end(), draw.engine());
+  const i64 page_values = size * dim;
+  workload.k_pages =
+      fp8 ? HostTensor(Dtype::uint8, {pages, size, dim + 4}) : HostTensor(options.dtype, {pages, size, dim});
+  std::byte* data = workload.k_pages.storage.data();
+  const i64 element = dtype_size(options.dtype), page_bytes = page_values * element + (fp8 ? size * 4 : 0);
+  std::fill(data, data + workload.k_pages.bytes(), std::byte{0x55});  // finite garbage
+  workload.block_table = HostTensor(Dtype::int32, {sequences, most});
+  for (i32& page : workload.block_table.span<i32>()) page = -1;
+  workload.seq_lens = HostTensor(Dtype::int32, {sequences});
+  i64 next_page = 0, token = 0;
+  for (i64 s = 0; s < sequences; ++s) {
+    const i64 context = options.contexts[static_cast<std::size_t>(s)];
+    workload.seq_lens.span<i32>()[static_cast<std::size_t>(s)] = static_cast<i32>(context);
+    for (i64 t = 0; t < context; ++t, ++token) {
+      i32& page = workload.block_table.span<i32>()[static_cast<std::size_t>(s * most + t / size)];
+      if (t % size == 0) page = order[static_cast<std::size_t>(next_page++)];
+      std::byte* base = data + page * page_bytes;
+      std::memcpy(base + (t % size) * dim * element, keys.storage.data() + token * dim * element,
+                  static_cast<std::size_t>(dim * element));
+      if (fp8) std::memcpy(base + page_values + (t % size) * 4, scales.storage.data() + token * 4, 4);
+    }
+    for (i64 j = 0; j < options.next_n; ++j) {
+      const i64 visible = std::max<i64>(0, context - options.next_n + j + 1);
+      workload.sequence.push_back(static_cast<i32>(s));
+      workload.q_pos.push_back(static_cast<i32>(visible - 1));
+      workload.ks.push_back(0);
+      workload.ke.push_back(static_cast<i32>(visible));
+    }
+  }
+  return workload;
+}
+
+/// A selection, in host memory.
+struct Chosen {
+  i64 rows = 0;
+  std::vector<i32> tokens, heads, blocks;
+  friend bool operator==(const Chosen&, const Chosen&) = default;
+
+  /// Tokens of row m without pads.
+  std::vector<i32> row(i64 m) const {
+    const i64 k = rows == 0 ? 0 : static_cast<i64>(tokens.size()) / rows;
+    std::vector<i32> found(tokens.begin() + m * k, tokens.begin() + (m + 1) * k);
+    found.erase(std::find(found.begin(), found.end(), -1), found.end());
+    return found;
+  }
+};
+
+inline std::vector<i32> fetch(Backend& backend, const View<const i32, 2>& view) {
+  std::vector<i32> values(static_cast<std::size_t>(view.size()));
+  if (!values.empty()) {
+    backend.download(reinterpret_cast<std::byte*>(values.data()), reinterpret_cast<const std::byte*>(view.data),
+                     static_cast<i64>(values.size() * sizeof(i32)));
+  }
+  return values;
+}
+
+inline Chosen choose(Backend& backend, const Workload& workload, const IndexerSpec& spec,
+                     const PlanOptions& options = {}) {
+  const Placement placement(backend, workload);
+  Plan plan(backend, spec, placement.problem(), options);
+  plan.run(nullptr);
+  return {.rows = workload.rows(),
+          .tokens = fetch(backend, plan.tokens()),
+          .heads = fetch(backend, plan.heads()),
+          .blocks = fetch(backend, plan.blocks())};
+}
+
+inline Chosen choose(std::string_view backend, const Workload& workload, const IndexerSpec& spec,
+                     const PlanOptions& options = {}, int threads = 2) {
+  const std::unique_ptr<Backend> made = make_backend(backend, threads);
+  return choose(*made, workload, spec, options);
+}
+
+/// Scores of row m over its window by the formula, in double, with every head; and the largest that rounding of f32
+/// dots may add or take away: D * 2^-23 * scale * sum over h of |w| * sum over d of |q| |k|.
+struct ExactRow {
+  std::vector<double> score, bound;
+};
+
+inline double value_at(const HostTensor& tensor, i64 i) {
+  const std::size_t at = static_cast<std::size_t>(i);
+  switch (tensor.dtype) {
+    case Dtype::f32: return tensor.span<const float>()[at];
+    case Dtype::bf16: return to_float(tensor.span<const Bf16>()[at]);
+    default: return to_float(tensor.span<const E4m3>()[at]);
+  }
+}
+
+inline ExactRow exact_row(const Workload& workload, i64 m) {
+  const i64 heads = workload.heads(), dim = workload.head_dim();
+  ExactRow row;
+  std::vector<double> query(static_cast<std::size_t>(heads * dim));
+  for (i64 i = 0; i < heads * dim; ++i) query[static_cast<std::size_t>(i)] = value_at(workload.q, m * heads * dim + i);
+  for (i64 token = workload.ks[static_cast<std::size_t>(m)]; token < workload.ke[static_cast<std::size_t>(m)];
+       ++token) {
+    double sum = 0, room = 0;
+    for (i64 h = 0; h < heads; ++h) {
+      double dot = 0, size = 0;
+      for (i64 d = 0; d < dim; ++d) {
+        const double product = query[static_cast<std::size_t>(h * dim + d)] * value_at(workload.k, token * dim + d);
+        dot += product;
+        size += std::abs(product);
+      }
+      const double weight = workload.weights.span<const float>()[static_cast<std::size_t>(m * heads + h)];
+      sum += weight * std::max(0.0, dot);
+      room += std::abs(weight) * size;
+    }
+    const double scale =
+        workload.k_scale.empty() ? 1.0 : workload.k_scale.span<const float>()[static_cast<std::size_t>(token)];
+    row.score.push_back(scale * sum);
+    row.bound.push_back(static_cast<double>(dim) * 0x1p-23 * scale * room + std::abs(scale * sum) * 0x1p-23);
+  }
+  return row;
+}
+
+}  // namespace misa::testing
