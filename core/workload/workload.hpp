@@ -41,12 +41,12 @@ struct Workload {
   std::vector<i32> sequence;  ///< [M]
   std::vector<i32> ks, ke;    ///< [M] half-open window (paged: ks = 0)
 
-  HostTensor attention_mass;              ///< [R, N] f16, or empty
-  std::vector<i32> attention_mass_row;    ///< [R] the row of each
+  HostTensor attention_mass;            ///< [R, N] f16, or empty
+  std::vector<i32> attention_mass_row;  ///< [R] the row of each
   std::vector<Needle> needles;
 
-  HostTensor topk;              ///< [R, k] i32 recorded selection relative to ks, -1 pads, or empty
-  std::vector<i32> topk_row;    ///< [R]
+  HostTensor topk;            ///< [R, k] i32 recorded selection relative to ks, -1 pads, or empty
+  std::vector<i32> topk_row;  ///< [R]
 
   bool paged() const { return !k_pages.empty(); }
   i64 rows() const { return q.shape.at(0); }

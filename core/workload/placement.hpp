@@ -1,0 +1,27 @@
+#pragma once
+
+#include <vector>
+
+#include "core/indexer/problem.hpp"
+#include "core/workload/workload.hpp"
+
+namespace misa {
+
+/// A workload on a backend, uploaded once, outside of every timing. Views in `problem` live as long as this object.
+class Placement {
+ public:
+  Placement(Backend& backend, const Workload& workload);
+  const Problem& problem() const { return problem_; }
+
+  /// What placing `workload` will take on a backend.
+  static i64 bytes_needed(const Workload& workload);
+
+ private:
+  std::vector<Buffer> buffers_;
+  Problem problem_;
+};
+
+/// Shape of `workload` without placing it; top_k 0.
+Shape shape_of(const Workload& workload);
+
+}  // namespace misa

@@ -1,0 +1,525 @@
+#include "core/workload/profile.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <map>
+#include <stdexcept>
+
+#include "core/base/error.hpp"
+#include "core/base/suggest.hpp"
+#include "core/platform/file.hpp"
+
+// toml++ 3.3 asserts where it should report a syntax error ("[,"): its own hook makes that an exception. The hook needs
+// the header-only library; distributions' targets ask for their shared one.
+namespace {
+[[noreturn]] void refuse_token() { throw std::logic_error("unexpected token"); }
+}  // namespace
+#undef TOML_HEADER_ONLY
+#undef TOML_SHARED_LIB
+#define TOML_HEADER_ONLY 1
+#define TOML_ASSERT(condition) ((condition) ? void() : refuse_token())
+#include <toml++/toml.h>
+
+namespace misa {
+namespace {
+
+constexpr i64 kLargestProfile = 1 << 20;  // bytes
+
+/// Fit for a terminal: control characters replaced, cut at 64 bytes.
+std::string shown(std::string_view text) {
+  std::string clean(text.substr(0, 64));
+  for (char& c : clean) {
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7F) c = '?';
+  }
+  return clean;
+}
+
+std::string position(const std::string& path, const toml::source_position& at) {
+  return fmt::format("{}:{}:{}", path, std::max<u32>(at.line, 1), std::max<u32>(at.column, 1));
+}
+
+[[noreturn]] void reject(const char* id, const std::string& what, const std::string& where, const std::string& how) {
+  throw Error(ErrorKind::usage, id, what, where, how);
+}
+
+/// The first byte outside ASCII that stands neither in a comment nor in a one-line string; npos when there is none.
+/// toml++ 3.3 must not see one: its test for Unicode blanks runs into undefined behaviour, and TOML has no use for one
+/// but in multi-line strings, which profiles do without.
+std::size_t find_stray_unicode(std::string_view text) {
+  char quote = 0;  // the one that ends the string we are in; '#': in a comment
+  bool multi_line = false;
+  char last = '\n';  // outside strings, blanks skipped: a quote behind anything else than these begins no string
+  constexpr std::string_view kBeforeString = "\n=,[{.";
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    const bool triple = text.substr(i, 3) == std::string(3, c);
+    if (static_cast<unsigned char>(c) >= 0x80 && (quote == 0 || multi_line)) return i;
+    if (c == '\n' && !multi_line) {
+      quote = 0;
+      last = c;
+    } else if (quote == 0) {
+      const bool begins = (c == '"' || c == '\'') && kBeforeString.find(last) != std::string_view::npos;
+      if (c != ' ' && c != '\t' && c != '\r') last = c;
+      if (!begins && c != '#') continue;
+      quote = c;
+      multi_line = begins && triple;
+      if (multi_line) i += 2;
+    } else if (quote == '"' && c == '\\') {
+      ++i;
+    } else if (quote != '#' && c == quote && (!multi_line || triple)) {
+      if (multi_line) i += 2;
+      quote = 0;
+      multi_line = false;
+    }
+  }
+  return std::string_view::npos;
+}
+
+toml::table parse(std::string_view text, const std::string& path) {
+  if (static_cast<i64>(text.size()) > kLargestProfile) {
+    reject("MP-E302", fmt::format("the file has {} bytes", text.size()), path, "at most 1 MiB");
+  }
+  const std::size_t stray = find_stray_unicode(text);
+  if (stray != std::string_view::npos) {
+    const std::string_view before = text.substr(0, stray);
+    const auto line = static_cast<u32>(1 + std::count(before.begin(), before.end(), '\n'));
+    const auto column = static_cast<u32>(stray - (before.rfind('\n') + 1) + 1);
+    reject("MP-E302", "a character outside ASCII stands in neither a comment nor a one-line string",
+           position(path, {line, column}), "quotes around it");
+  }
+  try {
+    return toml::parse(text);
+  } catch (const toml::parse_error& error) {
+    reject("MP-E302", "not valid TOML: " + std::string(error.description()), position(path, error.source().begin),
+           "see toml.io for the syntax");
+  } catch (const std::logic_error& error) {
+    reject("MP-E302", fmt::format("not valid TOML: {}", error.what()), path, "see toml.io for the syntax");
+  }
+}
+
+const char* type_name(toml::node_type type) {
+  switch (type) {
+    case toml::node_type::table: return "a table";
+    case toml::node_type::array: return "an array";
+    case toml::node_type::string: return "a string";
+    case toml::node_type::integer: return "an integer";
+    case toml::node_type::floating_point: return "a float";
+    case toml::node_type::boolean: return "a boolean";
+    case toml::node_type::date:
+    case toml::node_type::time:
+    case toml::node_type::date_time: return "a date";
+    case toml::node_type::none: break;
+  }
+  return "nothing";
+}
+
+/// One TOML table of which every key is known. Getters give an empty optional where the key is absent.
+class Section {
+ public:
+  Section(const toml::table& table, std::string name, const std::string& path, std::vector<std::string_view> keys)
+      : table_(table), name_(std::move(name)), path_(path), keys_(std::move(keys)) {
+    for (auto&& [key, node] : table_) {
+      if (std::find(keys_.begin(), keys_.end(), key.str()) != keys_.end()) continue;
+      const std::string near = nearest(key.str(), keys_);
+      reject("MP-E303", fmt::format("unknown key '{}'{}", shown(key.str()), name_.empty() ? "" : " in [" + name_ + "]"),
+             position(path_, key.source().begin),
+             near.empty() ? fmt::format("one of {}", fmt::join(keys_, ", ")) : fmt::format("'{}'", near));
+    }
+  }
+
+  bool has(std::string_view key) const { return table_.contains(key); }
+
+  std::string where(std::string_view key) const {
+    const toml::node* node = table_.get(key);
+    return position(path_, node != nullptr ? node->source().begin : table_.source().begin);
+  }
+
+  std::optional<i64> integer(std::string_view key, i64 least, i64 most) const {
+    const toml::node* node = table_.get(key);
+    if (node == nullptr) return std::nullopt;
+    return whole(key, *node, least, most);
+  }
+
+  std::optional<double> real(std::string_view key, double least, double most) const {
+    const toml::node* node = table_.get(key);
+    if (node == nullptr) return std::nullopt;
+    return number(key, *node, least, most);
+  }
+
+  std::optional<bool> boolean(std::string_view key) const {
+    const toml::node* node = table_.get(key);
+    if (node == nullptr) return std::nullopt;
+    const std::optional<bool> value = node->value_exact<bool>();
+    if (!value) wrong_type(key, *node, "true or false");
+    return value;
+  }
+
+  std::optional<std::string> text(std::string_view key, std::size_t longest = 400) const {
+    const toml::node* node = table_.get(key);
+    if (node == nullptr) return std::nullopt;
+    std::optional<std::string> value = node->value_exact<std::string>();
+    if (!value) wrong_type(key, *node, "a string");
+    const bool control = std::any_of(value->begin(), value->end(),
+                                     [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; });
+    if (value->empty() || value->size() > longest || control) {
+      reject("MP-E305", fmt::format("{} is '{}'", key, shown(*value)), where(key),
+             fmt::format("1 to {} characters, none of them a control character", longest));
+    }
+    return value;
+  }
+
+  /// The index of a string among `names`.
+  std::optional<std::size_t> choice(std::string_view key, std::span<const std::string_view> names) const {
+    const std::optional<std::string> value = text(key);
+    if (!value) return std::nullopt;
+    const auto found = std::find(names.begin(), names.end(), *value);
+    if (found != names.end()) return static_cast<std::size_t>(found - names.begin());
+    const std::string near = nearest(*value, names);
+    reject("MP-E305", fmt::format("{} is '{}'", key, shown(*value)), where(key),
+           near.empty() ? fmt::format("one of {}", fmt::join(names, ", ")) : fmt::format("'{}'", near));
+  }
+
+  std::optional<std::vector<i64>> integers(std::string_view key, std::size_t most_values, i64 least, i64 most) const {
+    const toml::array* array = elements(key, most_values);
+    if (array == nullptr) return std::nullopt;
+    std::vector<i64> values;
+    for (const toml::node& node : *array) values.push_back(whole(key, node, least, most));
+    return values;
+  }
+
+  std::optional<std::vector<double>> reals(std::string_view key, std::size_t most_values, double least,
+                                           double most) const {
+    const toml::array* array = elements(key, most_values);
+    if (array == nullptr) return std::nullopt;
+    std::vector<double> values;
+    for (const toml::node& node : *array) values.push_back(number(key, node, least, most));
+    return values;
+  }
+
+  std::optional<Section> section(std::string_view key, std::vector<std::string_view> keys) const {
+    const toml::node* node = table_.get(key);
+    if (node == nullptr) return std::nullopt;
+    if (node->as_table() == nullptr) wrong_type(key, *node, fmt::format("a section [{}]", key));
+    return Section(*node->as_table(), std::string(key), path_, std::move(keys));
+  }
+
+  template <class T>
+  T required(std::optional<T> value, std::string_view key) const {
+    if (!value) reject("MP-E306", fmt::format("'{}' is missing", key), where({}), fmt::format("add {} = ...", key));
+    return *std::move(value);
+  }
+
+  /// `key` has no meaning next to what `because` says.
+  void forbid(std::string_view key, const std::string& because) const {
+    if (has(key)) reject("MP-E307", fmt::format("'{}' {}", key, because), where(key), fmt::format("remove '{}'", key));
+  }
+
+ private:
+  [[noreturn]] void wrong_type(std::string_view key, const toml::node& node, const std::string& expected) const {
+    reject("MP-E304", fmt::format("{} is {}", key, type_name(node.type())), position(path_, node.source().begin),
+           expected);
+  }
+
+  i64 whole(std::string_view key, const toml::node& node, i64 least, i64 most) const {
+    const std::optional<i64> value = node.value_exact<i64>();
+    if (!value) wrong_type(key, node, "an integer");
+    if (*value < least || *value > most) {
+      reject("MP-E305", fmt::format("{} is {}", key, *value), position(path_, node.source().begin),
+             fmt::format("a value from {} to {}", least, most));
+    }
+    return *value;
+  }
+
+  double number(std::string_view key, const toml::node& node, double least, double most) const {
+    if (!node.is_number()) wrong_type(key, node, "a number");
+    const double value = node.is_integer() ? static_cast<double>(node.ref<i64>()) : node.ref<double>();
+    if (!(value >= least && value <= most)) {
+      reject("MP-E305", fmt::format("{} is {}", key, value), position(path_, node.source().begin),
+             fmt::format("a value from {} to {}", least, most));
+    }
+    return value;
+  }
+
+  const toml::array* elements(std::string_view key, std::size_t most_values) const {
+    const toml::node* node = table_.get(key);
+    if (node == nullptr) return nullptr;
+    const toml::array* array = node->as_array();
+    if (array == nullptr) wrong_type(key, *node, "an array");
+    if (array->empty() || array->size() > most_values) {
+      reject("MP-E305", fmt::format("{} has {} values", key, array->size()), where(key),
+             fmt::format("1 to {} values", most_values));
+    }
+    return array;
+  }
+
+  const toml::table& table_;
+  std::string name_;
+  const std::string& path_;
+  std::vector<std::string_view> keys_;
+};
+
+SyntheticKnobs read_knobs(const Section& section, SyntheticKnobs values) {
+  for (const KnobInfo& knob : knobs()) {
+    if (knob.real != nullptr) {
+      values.*knob.real = section.real(knob.name, knob.least, knob.most).value_or(values.*knob.real);
+    } else {
+      const auto least = static_cast<i64>(knob.least), most = static_cast<i64>(knob.most);
+      values.*knob.whole = section.integer(knob.name, least, most).value_or(values.*knob.whole);
+    }
+  }
+  return values;
+}
+
+NeedleRequest read_needles(const Section& section) {
+  NeedleRequest needles;
+  if (const std::optional<i64> count = section.integer("count", 1, 1024)) {
+    section.forbid("depths", "and 'count' exclude each other");
+    needles.depths.clear();
+    for (i64 i = 0; i < *count; ++i) {
+      needles.depths.push_back(*count == 1 ? 0.5 : static_cast<double>(i) / static_cast<double>(*count - 1));
+    }
+  } else {
+    needles.depths = section.required(section.reals("depths", 1024, 0, 1), "depths");
+  }
+  needles.length = section.integer("length", 1, 4096).value_or(needles.length);
+  needles.mode = static_cast<NeedleMode>(section.choice("mode", needle_mode_names()).value_or(0));
+  needles.gain = section.real("gain", 0, 1000).value_or(needles.gain);
+  return needles;
+}
+
+/// The contexts that bound what `workload` can ask for.
+std::vector<std::vector<i64>> bounding_contexts(const WorkloadProfile& workload) {
+  if (!workload.ragged) return {workload.contexts};
+  const auto count = static_cast<std::size_t>(workload.sequences);
+  return {std::vector<i64>(count, (*workload.ragged)[0]), std::vector<i64>(count, (*workload.ragged)[1])};
+}
+
+SyntheticRequest unchecked_request(const ModelProfile& model, const WorkloadProfile& workload, u64 seed) {
+  SyntheticRequest request;
+  request.name = model.name + "/" + workload.name;
+  request.model = model.name;
+  request.heads = model.heads;
+  request.head_dim = model.head_dim;
+  request.top_k = model.top_k;
+  request.format = model.format;
+  request.preset = workload.preset;
+  request.knobs = workload.knobs;
+  request.seed = seed;
+  request.phase = workload.phase;
+  request.contexts = workload.ragged
+                         ? ragged_contexts((*workload.ragged)[0], (*workload.ragged)[1], workload.sequences, seed)
+                         : workload.contexts;
+  request.rows = workload.rows;
+  request.spread = workload.spread;
+  request.next_n = workload.next_n;
+  request.page_size = workload.page_size;
+  request.needles = workload.needles;
+  return request;
+}
+
+bool is_path(std::string_view name) {
+  return name.find('/') != std::string_view::npos || (name.size() >= 5 && name.substr(name.size() - 5) == ".toml");
+}
+
+/// Stem -> path of every profile in <directory>/<kind>; the first directory wins.
+std::map<std::string, std::string> find_profiles(std::string_view kind, std::span<const std::string> directories) {
+  std::map<std::string, std::string> found;
+  for (const std::string& directory : directories) {
+    std::error_code ignored;  // a directory that is not there has no profiles
+    for (const auto& entry : std::filesystem::directory_iterator(std::filesystem::path(directory) / kind, ignored)) {
+      if (entry.path().extension() == ".toml") found.emplace(entry.path().stem().string(), entry.path().string());
+    }
+  }
+  return found;
+}
+
+std::string resolve(std::string_view name, std::string_view kind, std::string_view what,
+                    std::span<const std::string> directories) {
+  if (is_path(name)) return std::string(name);
+  const std::map<std::string, std::string> found = find_profiles(kind, directories);
+  const auto entry = found.find(std::string(name));
+  if (entry != found.end()) return entry->second;
+  std::vector<std::string_view> names;
+  for (const auto& [stem, path] : found) names.push_back(stem);
+  const std::string near = nearest(name, names);
+  std::string how = fmt::format("'{}'", near);
+  if (near.empty()) how = names.empty() ? "a path to a .toml file" : fmt::format("one of {}", fmt::join(names, ", "));
+  reject("MP-E301", fmt::format("there is no {} '{}'", what, shown(name)),
+         directories.empty() ? "" : fmt::format("looked in {}", fmt::join(directories, ", ")), how);
+}
+
+std::string text_of(const std::string& path, std::string_view key, const toml::node& node) {
+  if (const auto text = node.value_exact<std::string>()) return *text;
+  if (const auto whole = node.value_exact<i64>()) return fmt::format("{}", *whole);
+  if (const auto real = node.value_exact<double>()) return fmt::format("{}", *real);
+  if (const auto flag = node.value_exact<bool>()) return *flag ? "true" : "false";
+  reject("MP-E304", fmt::format("{} is {}", shown(key), type_name(node.type())), position(path, node.source().begin),
+         "a string, a number, true, false, or a flat array of those");
+}
+
+}  // namespace
+
+ModelProfile parse_model(std::string_view text, const std::string& path) {
+  const toml::table table = parse(text, path);
+  const Section root(
+      table, "", path,
+      {"name", "description", "source", "heads", "head_dim", "top_k", "key_dtype", "layers", "indexer_layers"});
+  ModelProfile model;
+  model.name = root.required(root.text("name", 64), "name");
+  model.description = root.required(root.text("description"), "description");
+  model.source = root.required(root.text("source"), "source");
+  model.heads = root.required(root.integer("heads", 1, kMaxHeads), "heads");
+  model.head_dim = root.required(root.integer("head_dim", 32, 256), "head_dim");
+  if ((model.head_dim & (model.head_dim - 1)) != 0) {
+    reject("MP-E305", fmt::format("head_dim is {}", model.head_dim), root.where("head_dim"), "32, 64, 128 or 256");
+  }
+  model.top_k = root.required(root.integer("top_k", 1, kMaxKeys), "top_k");
+  const std::size_t format = root.required(root.choice("key_dtype", value_format_names()), "key_dtype");
+  model.format = static_cast<ValueFormat>(format);
+  model.layers = root.integer("layers", 1, 10000).value_or(1);
+  model.indexer_layers = root.integer("indexer_layers", 1, model.layers).value_or(model.layers);
+  return model;
+}
+
+WorkloadProfile parse_workload(std::string_view text, const std::string& path) {
+  const toml::table table = parse(text, path);
+  const Section root(table, "", path,
+                     {"name", "description", "source", "phase", "context", "contexts", "ragged", "sequences", "rows",
+                      "spread", "next_n", "page_size", "preset", "knobs", "needles"});
+  WorkloadProfile workload;
+  workload.name = root.required(root.text("name", 64), "name");
+  workload.description = root.required(root.text("description"), "description");
+  workload.source = root.required(root.text("source"), "source");
+  constexpr std::array<std::string_view, 2> kPhases = {"prefill", "decode"};
+  workload.phase = static_cast<Phase>(root.required(root.choice("phase", kPhases), "phase"));
+  const bool decode = workload.phase == Phase::decode;
+
+  const i64 shortest = decode ? 0 : 1;
+  std::string_view length_key = "context";
+  if (const auto contexts = root.integers("contexts", kMaxSequences, shortest, kMaxKeys)) {
+    length_key = "contexts";
+    for (std::string_view other : {"context", "ragged", "sequences"}) {
+      root.forbid(other, "and 'contexts' exclude each other");
+    }
+    workload.contexts = *contexts;
+    workload.sequences = static_cast<i64>(contexts->size());
+  } else {
+    workload.sequences = root.integer("sequences", 1, kMaxSequences).value_or(1);
+    if (const auto ragged = root.integers("ragged", 2, shortest, kMaxKeys)) {
+      length_key = "ragged";
+      root.forbid("context", "and 'ragged' exclude each other");
+      if (ragged->size() != 2 || (*ragged)[0] > (*ragged)[1]) {
+        reject("MP-E305", fmt::format("ragged is [{}]", fmt::join(*ragged, ", ")), root.where("ragged"),
+               "[shortest, longest]");
+      }
+      root.forbid("needles", "do not go with 'ragged'");
+      workload.ragged = {(*ragged)[0], (*ragged)[1]};
+    } else {
+      const i64 context = root.required(root.integer("context", shortest, kMaxKeys), "context");
+      workload.contexts.assign(static_cast<std::size_t>(workload.sequences), context);
+    }
+  }
+  if (decode) {
+    for (std::string_view key : {"rows", "spread"}) root.forbid(key, "has no meaning at decode");
+    workload.next_n = root.integer("next_n", 1, 4).value_or(workload.next_n);
+    workload.page_size = root.integer("page_size", 1, kMaxPageSize).value_or(workload.page_size);
+  } else {
+    for (std::string_view key : {"next_n", "page_size"}) root.forbid(key, "has no meaning at prefill");
+    workload.rows = root.integer("rows", 1, kMaxRows).value_or(workload.rows);
+    workload.spread = root.boolean("spread").value_or(workload.spread);
+  }
+
+  std::vector<std::string_view> names;
+  for (const PresetInfo& preset : presets()) names.push_back(preset.name);
+  const PresetInfo& preset = presets()[root.choice("preset", names).value_or(0)];
+  workload.preset = preset.name;
+  std::vector<std::string_view> knob_names;
+  for (const KnobInfo& knob : knobs()) knob_names.push_back(knob.name);
+  if (const auto section = root.section("knobs", knob_names)) workload.knobs = read_knobs(*section, preset.knobs);
+  if (const auto section = root.section("needles", {"count", "depths", "length", "mode", "gain"})) {
+    workload.needles = read_needles(*section);
+  }
+
+  for (std::vector<i64>& contexts : bounding_contexts(workload)) {
+    SyntheticRequest request = unchecked_request(ModelProfile{}, workload, 1);
+    request.contexts = std::move(contexts);
+    try {
+      check_request(request);
+    } catch (const Error& error) {
+      reject("MP-E308", error.what(), root.where(length_key), error.how());
+    }
+  }
+  return workload;
+}
+
+ModelProfile load_model(std::string_view name_or_path, std::span<const std::string> directories) {
+  const std::string path = resolve(name_or_path, "models", "model", directories);
+  return parse_model(read_text_file(path, kLargestProfile), path);
+}
+
+WorkloadProfile load_workload(std::string_view name_or_path, std::span<const std::string> directories) {
+  const std::string path = resolve(name_or_path, "workloads", "workload", directories);
+  return parse_workload(read_text_file(path, kLargestProfile), path);
+}
+
+std::vector<ModelProfile> list_models(std::span<const std::string> directories) {
+  std::vector<ModelProfile> models;
+  for (const auto& [name, path] : find_profiles("models", directories)) {
+    models.push_back(parse_model(read_text_file(path, kLargestProfile), path));
+  }
+  return models;
+}
+
+std::vector<WorkloadProfile> list_workloads(std::span<const std::string> directories) {
+  std::vector<WorkloadProfile> workloads;
+  for (const auto& [name, path] : find_profiles("workloads", directories)) {
+    workloads.push_back(parse_workload(read_text_file(path, kLargestProfile), path));
+  }
+  return workloads;
+}
+
+SyntheticRequest make_request(const ModelProfile& model, const WorkloadProfile& workload, u64 seed,
+                              std::optional<i64> rows) {
+  SyntheticRequest request = unchecked_request(model, workload, seed);
+  if (rows) {
+    if (workload.phase == Phase::decode) {
+      reject("MP-E307", fmt::format("workload '{}' is decode: its rows are sequences * next_n", workload.name), "",
+             "leave the number of rows out");
+    }
+    request.rows = *rows;
+  }
+  check_request(request);
+  return request;
+}
+
+std::vector<ConfigEntry> parse_config(std::string_view text, const std::string& path) {
+  const toml::table table = parse(text, path);
+  std::vector<ConfigEntry> entries;
+  for (auto&& [key, node] : table) {
+    ConfigEntry entry{.key = std::string(key.str()), .values = {}};
+    entry.line = key.source().begin.line;
+    entry.column = key.source().begin.column;
+    if (const toml::array* array = node.as_array()) {
+      for (const toml::node& element : *array) entry.values.push_back(text_of(path, key.str(), element));
+    } else {
+      entry.values.push_back(text_of(path, key.str(), node));
+    }
+    entries.push_back(std::move(entry));
+  }
+  std::sort(entries.begin(), entries.end(), [](const ConfigEntry& a, const ConfigEntry& b) {
+    return std::pair(a.line, a.column) < std::pair(b.line, b.column);
+  });
+  return entries;
+}
+
+std::vector<ConfigEntry> load_config(const std::string& path) {
+  return parse_config(read_text_file(path, kLargestProfile), path);
+}
+
+std::string location(const std::string& path, const ConfigEntry& entry) {
+  return fmt::format("{}:{}:{}", path, entry.line, entry.column);
+}
+
+}  // namespace misa

@@ -1,0 +1,74 @@
+#pragma once
+
+#include <array>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/workload/synthetic.hpp"
+
+namespace misa {
+
+/// The indexer of a model: profiles/models/*.toml. docs/workloads.md lists the keys.
+struct ModelProfile {
+  std::string name, description, source;
+  i64 heads = 64, head_dim = 128, top_k = 2048;
+  ValueFormat format = ValueFormat::e4m3_ue8m0;  ///< of queries and keys
+  i64 layers = 1;                                ///< that select with an indexer
+  i64 indexer_layers = 1;                        ///< of them, how many run one of their own
+};
+
+/// What is asked of the indexer: profiles/workloads/*.toml. docs/workloads.md lists the keys.
+struct WorkloadProfile {
+  std::string name, description, source;
+  Phase phase = Phase::prefill;
+  std::vector<i64> contexts;                 ///< tokens of each sequence; empty with `ragged`
+  std::optional<std::array<i64, 2>> ragged;  ///< shortest and longest of `sequences` lengths that the seed draws
+  i64 sequences = 1;
+  i64 rows = 128;       ///< prefill
+  bool spread = false;  ///< prefill
+  i64 next_n = 1;       ///< decode
+  i64 page_size = 64;   ///< decode
+  std::string preset = "natural";
+  std::optional<SyntheticKnobs> knobs;  ///< the preset's with the profile's changes
+  std::optional<NeedleRequest> needles;
+};
+
+/// Profiles are strict: a syntax error, an unknown or missing key, a wrong type or a value out of range throws
+/// Error(usage) MP-E30x naming file:line:column, with the nearest name where there is one. `path` is for messages.
+ModelProfile parse_model(std::string_view text, const std::string& path);
+WorkloadProfile parse_workload(std::string_view text, const std::string& path);
+
+/// A value with a '/' or ending in ".toml" is a path, anything else the stem of a file in <directory>/models or
+/// <directory>/workloads of the first directory that has it. Error(usage) MP-E301 with the nearest name otherwise.
+ModelProfile load_model(std::string_view name_or_path, std::span<const std::string> directories);
+WorkloadProfile load_workload(std::string_view name_or_path, std::span<const std::string> directories);
+
+/// All profiles that load_* finds by name, sorted by name; of equal names the first directory's.
+std::vector<ModelProfile> list_models(std::span<const std::string> directories);
+std::vector<WorkloadProfile> list_workloads(std::span<const std::string> directories);
+
+/// The request that the two profiles describe. `rows` overrides the workload's (prefill only).
+/// Throws Error(usage) as check_request does.
+SyntheticRequest make_request(const ModelProfile& model, const WorkloadProfile& workload, u64 seed,
+                              std::optional<i64> rows = std::nullopt);
+
+/// One `key = value` of a flat TOML file; an array gives several values. Integers, floats and booleans are spelt as a
+/// command line would have them.
+struct ConfigEntry {
+  std::string key;
+  std::vector<std::string> values;
+  i64 line = 0, column = 0;  ///< of the key, from 1
+};
+
+/// The entries of an options file in the order of the file. Whether keys exist is the caller's business; tables,
+/// dates and nested arrays are Error(usage) MP-E304.
+std::vector<ConfigEntry> parse_config(std::string_view text, const std::string& path);
+std::vector<ConfigEntry> load_config(const std::string& path);
+
+/// "path:line:column", for errors about an entry.
+std::string location(const std::string& path, const ConfigEntry& entry);
+
+}  // namespace misa

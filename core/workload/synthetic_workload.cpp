@@ -1,0 +1,484 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <functional>
+#include <numeric>
+
+#include "core/base/error.hpp"
+#include "core/workload/rng.hpp"
+#include "core/workload/synthetic.hpp"
+
+namespace misa {
+std::vector<i64> ragged_contexts(i64 shortest, i64 longest, i64 count, u64 seed) {
+  std::vector<i64> contexts(static_cast<std::size_t>(count));
+  const RandomRow random(seed, Stream::context, 0);
+  for (std::size_t i = 0; i < contexts.size(); ++i) {
+    contexts[i] = shortest + static_cast<i64>(random.hash(i) % static_cast<u64>(longest - shortest + 1));
+  }
+  return contexts;
+}
+
+namespace {
+
+constexpr i64 kNeedleFirst = 4;  // no needle before this token
+constexpr i64 kPiece = 256;      // tokens a thread draws at a time
+
+[[noreturn]] void reject(const std::string& what, const std::string& how) {
+  throw Error(ErrorKind::usage, "MP-E308", what, {}, how);
+}
+
+void check_range(std::string_view name, i64 value, i64 least, i64 most) {
+  if (value >= least && value <= most) return;
+  reject(fmt::format("{} is {}", name, value), fmt::format("a value from {} to {}", least, most));
+}
+
+/// Where one query row stands.
+struct Row {
+  i64 sequence, position;  // position -1: the row sees no token
+  i64 needle;              // -1: none
+};
+
+i64 sum_of(const std::vector<i64>& values) { return std::accumulate(values.begin(), values.end(), i64{0}); }
+
+/// `rows` over the sequences, equally, but no sequence gets more than it has tokens. [S]
+std::vector<i64> share_rows(const std::vector<i64>& contexts, i64 rows) {
+  std::vector<std::size_t> order(contexts.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return contexts[a] < contexts[b]; });
+  std::vector<i64> share(contexts.size());
+  i64 left = static_cast<i64>(order.size());
+  for (std::size_t s : order) {
+    share[s] = std::min(contexts[s], rows / left);
+    rows -= share[s];
+    --left;
+  }
+  return share;
+}
+
+/// All rows, a sequence's together and in order.
+std::vector<Row> lay_out_rows(const SyntheticRequest& request) {
+  const i64 needles = request.needles ? static_cast<i64>(request.needles->depths.size()) : 0;
+  const std::vector<i64> share =
+      request.phase == Phase::prefill ? share_rows(request.contexts, request.rows) : std::vector<i64>{};
+  std::vector<Row> rows;
+  for (std::size_t s = 0; s < request.contexts.size(); ++s) {
+    const i64 context = request.contexts[s];
+    const i64 count = request.phase == Phase::prefill ? share[s] : request.next_n;
+    for (i64 i = 0; i < count; ++i) {
+      i64 position = context - count + i;
+      if (request.phase == Phase::prefill && request.spread) {
+        const i64 first = std::min(context / 2, context - count);
+        position = first + (i + 1) * (context - first) / count - 1;
+      }
+      rows.push_back({static_cast<i64>(s), std::max<i64>(position, -1), needles > 0 ? i % needles : -1});
+    }
+  }
+  return rows;
+}
+
+/// First token of every needle, for a sequence whose first row stands at `first_row`.
+std::vector<i64> needle_starts(const NeedleRequest& needles, i64 first_row) {
+  const double room = static_cast<double>(first_row - needles.length - kNeedleFirst);
+  std::vector<i64> starts;
+  for (double depth : needles.depths) starts.push_back(kNeedleFirst + static_cast<i64>(std::floor(depth * room)));
+  return starts;
+}
+
+/// The first row of every sequence with rows: [sequence] -> position, or -1.
+std::vector<i64> first_rows(const std::vector<Row>& rows, std::size_t sequences) {
+  std::vector<i64> first(sequences, -1);
+  for (auto row = rows.rbegin(); row != rows.rend(); ++row)
+    first[static_cast<std::size_t>(row->sequence)] = row->position;
+  return first;
+}
+
+void check_needles(const SyntheticRequest& request) {
+  const NeedleRequest& needles = *request.needles;
+  if (find_preset(request.preset).pattern != Pattern::structured) {
+    reject(fmt::format("preset '{}' has no place for needles", request.preset), "'natural'");
+  }
+  check_range("the number of needles", static_cast<i64>(needles.depths.size()), 1, 1024);
+  check_range("the needles' length", needles.length, 1, 4096);
+  if (!(needles.gain >= 0 && needles.gain <= 1000))
+    reject(fmt::format("the needles' gain is {}", needles.gain), "0..1000");
+  for (double depth : needles.depths) {
+    if (!(depth >= 0 && depth <= 1)) reject(fmt::format("a needle's depth is {}", depth), "a value from 0 to 1");
+  }
+  const bool decode = request.phase == Phase::decode;
+  if (decode && std::adjacent_find(request.contexts.begin(), request.contexts.end(), std::not_equal_to<>()) !=
+                    request.contexts.end()) {
+    reject("needles in decode sequences of different lengths", "one context for all of them");
+  }
+  for (i64 first_row : first_rows(lay_out_rows(request), request.contexts.size())) {
+    if (first_row < needles.length + kNeedleFirst) {
+      reject(fmt::format("{} needle tokens do not fit before a row at position {}", needles.length, first_row),
+             "a longer context, or shorter needles");
+    }
+    std::vector<i64> starts = needle_starts(needles, first_row);
+    std::sort(starts.begin(), starts.end());
+    for (std::size_t i = 1; i < starts.size(); ++i) {
+      if (starts[i] - starts[i - 1] < needles.length) {
+        reject(
+            fmt::format("needles of {} tokens overlap at tokens {} and {}", needles.length, starts[i - 1], starts[i]),
+            "fewer or shorter needles, or a longer context");
+      }
+    }
+  }
+}
+
+i64 pages_of(i64 context, i64 page_size) { return ceil_div(context, page_size); }
+
+/// Pages in use and a few that nobody owns.
+i64 total_pages(const SyntheticRequest& request) {
+  i64 used = 0;
+  for (i64 context : request.contexts) used += pages_of(context, request.page_size);
+  return used + 1 + used / 8;
+}
+
+i64 bytes_per_token(const SyntheticRequest& request) {
+  return request.head_dim * dtype_size(element_dtype(request.format)) + (is_fp8(request.format) ? 4 : 0);
+}
+
+/// One vector to its place: values, and with FP8 its scale.
+void store(std::span<const float> values, ValueFormat format, std::byte* to, float* scale) {
+  switch (format) {
+    case ValueFormat::f32: std::memcpy(to, values.data(), values.size_bytes()); return;
+    case ValueFormat::bf16: quantise_bf16(values, reinterpret_cast<Bf16*>(to)); return;
+    case ValueFormat::e4m3:
+    case ValueFormat::e4m3_ue8m0: *scale = quantise_e4m3(values, format, reinterpret_cast<E4m3*>(to)); return;
+  }
+}
+
+/// The keys of one sequence with its needles planted.
+struct KeySource {
+  const SyntheticSequence& sequence;
+  i64 needle_length = 0;
+  std::vector<i64> needle_starts;
+
+  void read(i64 first, i64 count, i64 dim, float* to) const {
+    sequence.keys(first, count, to);
+    for (std::size_t n = 0; n < needle_starts.size(); ++n) {
+      const i64 begin = std::max(first, needle_starts[n]);
+      const i64 end = std::min(first + count, needle_starts[n] + needle_length);
+      if (begin < end) sequence.needle_keys(static_cast<i64>(n), begin, end - begin, to + (begin - first) * dim);
+    }
+  }
+};
+
+/// Writes the query rows [first, first + count) of the workload.
+void write_queries(const SyntheticRequest& request, const SyntheticSequence& sequence, const std::vector<Row>& rows,
+                   i64 first, i64 count, Workload& workload) {
+  const i64 heads = request.heads, dim = request.head_dim;
+  const i64 element = dtype_size(element_dtype(request.format));
+  const auto head_count = static_cast<std::size_t>(heads), width = static_cast<std::size_t>(dim);
+#pragma omp parallel
+  {
+    std::vector<float> q(head_count * width);
+#pragma omp for schedule(static)
+    for (i64 m = first; m < first + count; ++m) {
+      const Row& row = rows[static_cast<std::size_t>(m)];
+      float* weights = workload.weights.storage.as<float>() + m * heads;
+      float* norms = workload.q_norm.storage.as<float>() + m * heads;
+      std::optional<NeedleQuestion> question;
+      if (row.needle >= 0) {
+        question = NeedleQuestion{.id = row.needle, .mode = request.needles->mode, .gain = request.needles->gain};
+      }
+      sequence.query(std::max<i64>(row.position, 0), q.data(), weights, question ? &*question : nullptr);
+      for (std::size_t j = 0; j < head_count; ++j) {
+        const std::span<const float> values(q.data() + j * width, width);
+        double squares = 0;
+        for (float value : values) squares += static_cast<double>(value) * value;
+        norms[j] = static_cast<float>(std::sqrt(squares));
+        float scale = 1;
+        store(values, request.format, workload.q.storage.data() + (m * heads + static_cast<i64>(j)) * dim * element,
+              &scale);
+        if (!is_fp8(request.format)) continue;
+        weights[j] *= scale;
+        workload.q_scale.storage.as<float>()[m * heads + static_cast<i64>(j)] = scale;
+      }
+    }
+  }
+}
+
+/// Contiguous keys of one sequence, from token `first` of the buffer on.
+void write_keys(const SyntheticRequest& request, const KeySource& source, i64 first, i64 count, Workload& workload) {
+  const i64 dim = request.head_dim, element = dtype_size(element_dtype(request.format));
+  const i64 pieces = ceil_div(count, kPiece);
+#pragma omp parallel
+  {
+    std::vector<float> piece(static_cast<std::size_t>(kPiece * dim));
+#pragma omp for schedule(static)
+    for (i64 p = 0; p < pieces; ++p) {
+      const i64 begin = p * kPiece, tokens = std::min(kPiece, count - begin);
+      source.read(begin, tokens, dim, piece.data());
+      for (i64 i = 0; i < tokens; ++i) {
+        const i64 token = first + begin + i;
+        float scale = 1;
+        store({piece.data() + i * dim, static_cast<std::size_t>(dim)}, request.format,
+              workload.k.storage.data() + token * dim * element, &scale);
+        if (is_fp8(request.format)) workload.k_scale.storage.as<float>()[token] = scale;
+      }
+    }
+  }
+}
+
+/// sum over heads of weights * relu(q . key)
+double score(std::span<const float> q, std::span<const float> weights, std::span<const double> key) {
+  double total = 0;
+  for (std::size_t j = 0; j < weights.size(); ++j) {
+    double product = 0;
+    for (std::size_t d = 0; d < key.size(); ++d) product += static_cast<double>(q[j * key.size() + d]) * key[d];
+    total += weights[j] * std::max(product, 0.0);
+  }
+  return total;
+}
+
+/// A key that beats every real one for the sequence's last row, as far as its gates allow: what unused page slots
+/// hold, so that reading one shows in the selection. [D]
+std::vector<float> winning_key(const SyntheticRequest& request, const SyntheticSequence& sequence, i64 position) {
+  const auto heads = static_cast<std::size_t>(request.heads), dim = static_cast<std::size_t>(request.head_dim);
+  std::vector<float> q(heads * dim), weights(heads);
+  sequence.query(std::max<i64>(position, 0), q.data(), weights.data());
+  std::vector<std::vector<double>> tries;
+  std::vector<double> liked(dim, 0.0), away(dim, 0.0);
+  for (std::size_t j = 0; j < heads; ++j) {
+    std::vector<double> head(q.begin() + static_cast<i64>(j * dim), q.begin() + static_cast<i64>((j + 1) * dim));
+    for (std::size_t d = 0; d < dim; ++d) {
+      away[d] -= head[d];
+      liked[d] += std::max(weights[j], 0.0f) * head[d];
+    }
+    if (weights[j] <= 0) continue;
+    tries.push_back(std::move(head));
+  }
+  tries.push_back(liked);
+  tries.push_back(away);
+  const double size = find_preset(request.preset).pattern == Pattern::extremes ? 0x1p40 : 64.0;
+  std::vector<double> best(dim, 1.0);
+  double highest = 0;
+  bool found = false;
+  for (std::vector<double>& key : tries) {
+    const double norm = std::sqrt(std::inner_product(key.begin(), key.end(), key.begin(), 0.0));
+    if (norm == 0) continue;
+    for (double& value : key) value /= norm;
+    const double reached = score(q, weights, key);
+    if (found && reached <= highest) continue;
+    found = true;
+    highest = reached;
+    best = key;
+  }
+  std::vector<float> key(dim);
+  for (std::size_t d = 0; d < dim; ++d)
+    key[d] = static_cast<float>(best[d] * size * std::sqrt(static_cast<double>(dim)));
+  return key;
+}
+
+/// One slot of a page: values, and behind the page's values the scales.
+void write_slot(const SyntheticRequest& request, std::span<const float> key, i64 page, i64 slot, Workload& workload) {
+  const i64 size = request.page_size, dim = request.head_dim;
+  std::byte* base = workload.k_pages.storage.data() + page * size * bytes_per_token(request);
+  float scale = 1;
+  store(key, request.format, base + slot * dim * dtype_size(element_dtype(request.format)), &scale);
+  if (is_fp8(request.format)) std::memcpy(base + size * dim + slot * 4, &scale, sizeof(scale));
+}
+
+/// Paged keys of one sequence; `pages` are its physical pages in order.
+void write_pages(const SyntheticRequest& request, const KeySource& source, i64 context, std::span<const i32> pages,
+                 std::span<const float> garbage, Workload& workload) {
+  const i64 dim = request.head_dim, size = request.page_size;
+  const auto width = static_cast<std::size_t>(dim);
+#pragma omp parallel
+  {
+    std::vector<float> piece(static_cast<std::size_t>(size * dim));
+#pragma omp for schedule(static)
+    for (i64 p = 0; p < static_cast<i64>(pages.size()); ++p) {
+      const i64 begin = p * size, tokens = std::min(size, context - begin);
+      source.read(begin, tokens, dim, piece.data());
+      for (i64 slot = 0; slot < size; ++slot) {
+        const std::span<const float> key =
+            slot < tokens ? std::span<const float>(piece.data() + slot * dim, width) : garbage;
+        write_slot(request, key, pages[static_cast<std::size_t>(p)], slot, workload);
+      }
+    }
+  }
+}
+
+/// 0 .. count-1 in an order drawn by the seed.
+std::vector<i32> shuffled_pages(i64 count, u64 seed) {
+  std::vector<i32> pages(static_cast<std::size_t>(count));
+  std::iota(pages.begin(), pages.end(), 0);
+  for (std::size_t i = pages.size() - 1; i > 0; --i)
+    std::swap(pages[i], pages[h64(seed, Stream::page, i, 0) % (i + 1)]);
+  return pages;
+}
+
+std::map<std::string, std::string> describe(const SyntheticRequest& request) {
+  std::string quantisation(value_format_name(request.format));
+  if (request.format == ValueFormat::e4m3) quantisation = "e4m3, f32 scale per vector = absmax/448";
+  if (request.format == ValueFormat::e4m3_ue8m0) {
+    quantisation = "e4m3, ue8m0 (power of two) scale per vector = 2^ceil(log2(absmax/448))";
+  }
+  std::map<std::string, std::string> metadata = {
+      {"format", "misa-trace/1"},
+      {"model", request.model},
+      {"provenance", "synthetic"},
+      {"layer", std::to_string(request.layer)},
+      {"phase", std::string(phase_name(request.phase))},
+      {"index_n_heads", std::to_string(request.heads)},
+      {"index_head_dim", std::to_string(request.head_dim)},
+      {"index_topk", std::to_string(request.top_k)},
+      {"context_length", std::to_string(*std::max_element(request.contexts.begin(), request.contexts.end()))},
+      {"rope_dims", fmt::format("first-{}, half-split", request.head_dim / 2)},
+      {"hadamard", "false"},
+      {"k_quant", quantisation},
+      {"q_quant", is_fp8(request.format) ? quantisation + ", folded into weights" : quantisation},
+      {"weights_folded",
+       fmt::format("H^-0.5 * {}^-0.5{}", request.head_dim, is_fp8(request.format) ? " * q_scale" : "")},
+      {"seed", std::to_string(request.seed)},
+      {"preset", request.preset},
+  };
+  if (request.knobs) {
+    const SyntheticKnobs& preset = find_preset(request.preset).knobs;
+    std::string changed;
+    for (const KnobInfo& knob : knobs()) {
+      const auto value = [&](const SyntheticKnobs& from) {
+        return knob.real != nullptr ? from.*knob.real : static_cast<double>(from.*knob.whole);
+      };
+      if (value(*request.knobs) == value(preset)) continue;
+      changed += fmt::format("{}{}={}", changed.empty() ? "" : " ", knob.name, value(*request.knobs));
+    }
+    if (!changed.empty()) metadata["knobs"] = changed;
+  }
+  return metadata;
+}
+
+}  // namespace
+
+void check_request(const SyntheticRequest& request) {
+  check_range("heads", request.heads, 1, kMaxHeads);
+  if (request.head_dim != 32 && request.head_dim != 64 && request.head_dim != 128 && request.head_dim != 256) {
+    reject(fmt::format("head_dim is {}", request.head_dim), "32, 64, 128 or 256");
+  }
+  check_range("top_k", request.top_k, 1, kMaxKeys);
+  check_range("layer", request.layer, 0, 1 << 20);
+  check_knobs(request.knobs ? *request.knobs : find_preset(request.preset).knobs);
+  find_preset(request.preset);
+  const bool decode = request.phase == Phase::decode;
+  const auto sequences = static_cast<i64>(request.contexts.size());
+  check_range("the number of sequences", sequences, 1, kMaxSequences);
+  for (i64 context : request.contexts) check_range("a context", context, decode ? 0 : 1, kMaxKeys);
+  if (decode) {
+    check_range("next_n", request.next_n, 1, 4);
+    check_range("page_size", request.page_size, 1, kMaxPageSize);
+    check_range("the number of key slots", total_pages(request) * request.page_size, 1, kMaxKeys);
+  } else {
+    check_range("the number of keys", sum_of(request.contexts), 1, kMaxKeys);
+    check_range("rows", request.rows, sequences, std::min(kMaxRows, sum_of(request.contexts)));
+  }
+  if (request.needles) check_needles(request);
+}
+
+i64 generated_bytes(const SyntheticRequest& request) {
+  const bool decode = request.phase == Phase::decode;
+  const auto sequences = static_cast<i64>(request.contexts.size());
+  const i64 keys = decode ? total_pages(request) * request.page_size : sum_of(request.contexts);
+  const i64 rows = decode ? sequences * request.next_n : request.rows;
+  const i64 longest = *std::max_element(request.contexts.begin(), request.contexts.end());
+  const i64 element = dtype_size(element_dtype(request.format));
+  return keys * bytes_per_token(request) + rows * request.heads * (request.head_dim * element + 12) + rows * 16 +
+         (decode ? sequences * (4 + 4 * std::max<i64>(1, pages_of(longest, request.page_size))) : 0);
+}
+
+Workload generate(const SyntheticRequest& request) {
+  check_request(request);
+  const PresetInfo& preset = find_preset(request.preset);
+  const SyntheticKnobs& values = request.knobs ? *request.knobs : preset.knobs;
+  const bool decode = request.phase == Phase::decode, fp8 = is_fp8(request.format);
+  const Dtype dtype = element_dtype(request.format);
+  const auto sequences = static_cast<i64>(request.contexts.size());
+  const std::vector<Row> rows = lay_out_rows(request);
+  const auto count = static_cast<i64>(rows.size());
+  const std::vector<i64> first_row = first_rows(rows, request.contexts.size());
+
+  Workload workload;
+  workload.name = request.name;
+  workload.metadata = describe(request);
+  workload.q = HostTensor(dtype, {count, request.heads, request.head_dim});
+  workload.weights = HostTensor(Dtype::f32, {count, request.heads});
+  workload.q_norm = HostTensor(Dtype::f32, {count, request.heads});
+  if (fp8) workload.q_scale = HostTensor(Dtype::f32, {count, request.heads});
+
+  std::vector<i32> pages;
+  i64 table_width = 0;
+  if (decode) {
+    workload.next_n = request.next_n;
+    pages = shuffled_pages(total_pages(request), request.seed);
+    const i64 longest = *std::max_element(request.contexts.begin(), request.contexts.end());
+    table_width = std::max<i64>(1, pages_of(longest, request.page_size));
+    const auto page_count = static_cast<i64>(pages.size());
+    workload.k_pages = fp8 ? HostTensor(Dtype::uint8, {page_count, request.page_size, request.head_dim + 4})
+                           : HostTensor(dtype, {page_count, request.page_size, request.head_dim});
+    workload.block_table = HostTensor(Dtype::int32, {sequences, table_width});
+    std::fill_n(workload.block_table.storage.as<i32>(), sequences * table_width, -1);
+    workload.seq_lens = HostTensor(Dtype::int32, {sequences});
+  } else {
+    const i64 tokens = sum_of(request.contexts);
+    workload.k = HostTensor(dtype, {tokens, request.head_dim});
+    if (fp8) workload.k_scale = HostTensor(Dtype::f32, {tokens});
+  }
+
+  i64 key_start = 0, row_start = 0;
+  std::size_t page_start = 0;
+  std::vector<float> garbage;
+  for (i64 s = 0; s < sequences; ++s) {
+    const auto index = static_cast<std::size_t>(s);
+    const i64 context = request.contexts[index];
+    const SyntheticSequence sequence(preset.pattern, values, sequence_seed(request.seed, s, request.layer),
+                                     std::max<i64>(context, 1), request.heads, request.head_dim);
+    KeySource source{.sequence = sequence, .needle_length = 0, .needle_starts = {}};
+    if (request.needles) {
+      source.needle_length = request.needles->length;
+      source.needle_starts = needle_starts(*request.needles, first_row[index]);
+    }
+    if (decode) {
+      const auto used = static_cast<std::size_t>(pages_of(context, request.page_size));
+      const std::span<const i32> own = std::span<const i32>(pages).subspan(page_start, used);
+      garbage = winning_key(request, sequence, context - 1);
+      write_pages(request, source, context, own, garbage, workload);
+      std::copy(own.begin(), own.end(), workload.block_table.storage.as<i32>() + s * table_width);
+      workload.seq_lens.storage.as<i32>()[s] = static_cast<i32>(context);
+      page_start += used;
+    } else {
+      write_keys(request, source, key_start, context, workload);
+    }
+
+    i64 own_rows = 0;
+    while (row_start + own_rows < count && rows[static_cast<std::size_t>(row_start + own_rows)].sequence == s)
+      ++own_rows;
+    write_queries(request, sequence, rows, row_start, own_rows, workload);
+    for (i64 m = row_start; m < row_start + own_rows; ++m) {
+      const Row& row = rows[static_cast<std::size_t>(m)];
+      workload.q_pos.push_back(static_cast<i32>(row.position));
+      workload.sequence.push_back(static_cast<i32>(s));
+      workload.ks.push_back(static_cast<i32>(key_start));
+      workload.ke.push_back(static_cast<i32>(key_start + row.position + 1));
+      if (row.needle < 0 || (decode && s > 0)) continue;  // decode: the same tokens and positions in every sequence
+      const i64 start = key_start + source.needle_starts[static_cast<std::size_t>(row.needle)];
+      workload.needles.push_back({.start = static_cast<i32>(start),
+                                  .length = static_cast<i32>(source.needle_length),
+                                  .question_start = static_cast<i32>(row.position),
+                                  .question_length = 1});
+    }
+    row_start += own_rows;
+    if (!decode) key_start += context;
+  }
+  for (; page_start < pages.size(); ++page_start) {
+    for (i64 slot = 0; slot < request.page_size; ++slot) {
+      write_slot(request, garbage, pages[page_start], slot, workload);
+    }
+  }
+  return workload;
+}
+
+}  // namespace misa

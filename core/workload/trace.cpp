@@ -1,0 +1,1053 @@
+#include "core/workload/trace.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+#include <functional>
+#include <limits>
+#include <optional>
+#include <span>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+
+#include "core/base/error.hpp"
+#include "core/base/suggest.hpp"
+#include "core/workload/safetensors.hpp"
+
+namespace misa {
+namespace {
+
+constexpr std::string_view kFormat = "misa-trace/1";
+constexpr std::string_view kFormatStem = "misa-trace/";
+constexpr i64 kMaxHeads = 128;
+constexpr std::array<i64, 4> kHeadDims{32, 64, 128, 256};
+constexpr i64 kMaxIndex = std::numeric_limits<i32>::max();
+constexpr i64 kScaleBytes = 4;  // of one token's scale in a page
+constexpr std::array<std::string_view, 4> kProvenances{"real-checkpoint", "small-trained", "random-init", "synthetic"};
+
+/// The tensors of the format. Dtypes that may stand in a file; which shape belongs to which is check_shapes' business.
+struct TensorRule {
+  std::string_view name;
+  std::size_t rank;
+  std::array<std::string_view, 3> dtypes;
+};
+constexpr std::array kRules{
+    TensorRule{"k", 2, {"F8_E4M3", "BF16", "F32"}},
+    TensorRule{"k_scale", 1, {"F32", "F8_E8M0", ""}},
+    TensorRule{"q", 3, {"F8_E4M3", "BF16", "F32"}},
+    TensorRule{"weights", 2, {"F32", "", ""}},
+    TensorRule{"q_pos", 1, {"I32", "", ""}},
+    TensorRule{"ks", 1, {"I32", "", ""}},
+    TensorRule{"ke", 1, {"I32", "", ""}},
+    TensorRule{"q_scale", 2, {"F32", "", ""}},
+    TensorRule{"q_norm", 2, {"F32", "", ""}},
+    TensorRule{"k_pages", 3, {"U8", "BF16", "F32"}},
+    TensorRule{"block_table", 2, {"I32", "", ""}},
+    TensorRule{"seq_lens", 1, {"I32", "", ""}},
+    TensorRule{"attention_mass", 2, {"F16", "", ""}},
+    TensorRule{"attention_mass_row", 1, {"I32", "", ""}},
+    TensorRule{"needle", 2, {"I32", "", ""}},
+    TensorRule{"topk", 2, {"I32", "", ""}},
+    TensorRule{"topk_row", 1, {"I32", "", ""}},
+    TensorRule{"out.topk", 2, {"I32", "", ""}},
+    TensorRule{"out.heads", 2, {"I32", "", ""}},
+    TensorRule{"out.blocks", 2, {"I32", "", ""}},
+    TensorRule{"out.scores", 2, {"F32", "", ""}},
+};
+
+[[noreturn]] void reject(std::string id, const std::string& what, std::string where, std::string how = {}) {
+  throw Error(ErrorKind::input, std::move(id), what, std::move(where), std::move(how));
+}
+
+std::string at(const std::string& where, std::string_view tensor) {
+  return fmt::format("{}, tensor '{}'", where, tensor);
+}
+std::string at_row(const std::string& where, std::string_view tensor, i64 row) {
+  return fmt::format("{}, tensor '{}', row {}", where, tensor, row);
+}
+
+std::string shape_text(const std::vector<i64>& shape) { return fmt::format("[{}]", fmt::join(shape, ", ")); }
+
+// ---------------------------------------------------------------------------------------------------------------
+// Values. A word of eight bytes is tested at once: in each lane, (bits & keep) + add carries into the lane's highest
+// bit exactly when the element is bad, and never into the next lane.
+
+struct LaneTest {
+  u64 keep, add, high;
+  int bits;  // of a lane
+};
+constexpr LaneTest kNanE4m3{0x7F7F7F7F7F7F7F7Fu, 0x0101010101010101u, 0x8080808080808080u, 8};
+constexpr LaneTest kNonFiniteBf16{0x7FFF7FFF7FFF7FFFu, 0x0080008000800080u, 0x8000800080008000u, 16};
+constexpr LaneTest kNonFiniteF16{0x7FFF7FFF7FFF7FFFu, 0x0400040004000400u, 0x8000800080008000u, 16};
+constexpr LaneTest kNonFiniteF32{0x7FFFFFFF7FFFFFFFu, 0x0080000000800000u, 0x8000000080000000u, 32};
+constexpr LaneTest kSignF16{0x8000800080008000u, 0, 0x8000800080008000u, 16};
+
+/// Index of the first bad element, or -1. Elements are little endian, as the file has them.
+i64 find_bad(const LaneTest& test, const std::byte* data, i64 bytes) {
+  constexpr i64 kRun = 1 << 14;  // bytes between looks at the result
+  for (i64 begin = 0; begin < bytes; begin += kRun) {
+    const i64 end = std::min(bytes, begin + kRun);
+    u64 seen = 0, word = 0;
+    i64 i = begin;
+    for (; i + 8 <= end; i += 8) {
+      std::memcpy(&word, data + i, 8);
+      seen |= (word & test.keep) + test.add;
+    }
+    if (i < end) {
+      word = 0;
+      std::memcpy(&word, data + i, static_cast<std::size_t>(end - i));
+      seen |= (word & test.keep) + test.add;
+    }
+    if ((seen & test.high) == 0) continue;
+    const i64 lane = test.bits / 8;
+    for (i = begin; i < end; i += lane) {
+      word = 0;
+      std::memcpy(&word, data + i, static_cast<std::size_t>(lane));
+      if ((((word & test.keep) + test.add) & test.high & (~u64{0} >> (64 - test.bits))) != 0) return i / lane;
+    }
+  }
+  return -1;
+}
+
+const LaneTest& non_finite(Dtype dtype) {
+  return dtype == Dtype::e4m3 ? kNanE4m3 : dtype == Dtype::bf16 ? kNonFiniteBf16 : kNonFiniteF32;
+}
+
+bool good_scale(float scale) { return std::isfinite(scale) && scale > 0; }
+
+/// A scale that some quantiser may have made: amax / 448 of numbers that a network computes.
+bool plausible_scale(float scale) { return good_scale(scale) && scale > 0x1p-40f && scale < 0x1p20f; }
+
+/// Throws for the first number of `tensor` ([rows, ...]) that is not finite.
+void check_finite(const HostTensor& tensor, const std::string& id, std::string_view name, const std::string& where) {
+  const i64 bad = find_bad(non_finite(tensor.dtype), tensor.storage.data(), tensor.bytes());
+  if (bad < 0) return;
+  const i64 width = tensor.size() / tensor.shape[0];
+  if (tensor.dtype == Dtype::e4m3) {
+    reject(id, fmt::format("element {} is the FP8 code 0x{:02X}, a NaN", bad % width, tensor.span<E4m3>()[bad].bits),
+           at_row(where, name, bad / width), "is it F8_E4M3 as OCP defines it (e4m3fn)?");
+  }
+  reject(id, fmt::format("element {} is not finite", bad % width), at_row(where, name, bad / width));
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// Shapes
+
+void expect_shape(const HostTensor& tensor, const std::vector<i64>& shape, std::string_view name,
+                  std::string_view letters, const std::string& where) {
+  if (tensor.shape == shape) return;
+  reject("MP-E208",
+         fmt::format("the shape is {}, must be {} = {}", shape_text(tensor.shape), letters, shape_text(shape)),
+         at(where, name));
+}
+
+void expect_length(std::size_t length, i64 expected, std::string_view name, std::string_view letters,
+                   const std::string& where) {
+  if (static_cast<i64>(length) == expected) return;
+  reject("MP-E208", fmt::format("the shape is [{}], must be {} = [{}]", length, letters, expected), at(where, name));
+}
+
+void expect_dtype(const HostTensor& tensor, std::initializer_list<Dtype> allowed, std::string_view name,
+                  const std::string& where) {
+  if (std::find(allowed.begin(), allowed.end(), tensor.dtype) != allowed.end()) return;
+  std::vector<std::string_view> names;
+  for (Dtype dtype : allowed) names.push_back(dtype_name(dtype));
+  reject("MP-E206", fmt::format("the dtype is {}, must be {}", dtype_name(tensor.dtype), fmt::join(names, " or ")),
+         at(where, name));
+}
+
+[[noreturn]] void missing(std::string_view name, const std::string& where, std::string_view why) {
+  reject("MP-E205", fmt::format("there is no tensor '{}': {}", name, why), where);
+}
+
+void expect_count(i64 count, std::string_view what, std::string_view name, const std::string& where) {
+  if (count >= 1 && count <= kMaxIndex) return;
+  reject("MP-E212", fmt::format("{} {}, must be 1 to {}", count, what, kMaxIndex), at(where, name));
+}
+
+/// Columns of attention_mass: tokens that a row's window may name.
+i64 tokens_of(const Workload& workload) {
+  return workload.paged() ? workload.block_table.shape[1] * workload.page_size() : workload.keys();
+}
+
+/// Everything that can be said before looking at values. `q_pos`, `ks`, `ke` are checked by their users.
+void check_shapes(const Workload& w, const std::string& where) {
+  if (w.q.shape.empty()) missing("q", where, "the queries [Q, H, D]");
+  if (w.weights.shape.empty()) missing("weights", where, "the gates [Q, H], all scales of the query folded in");
+  if (w.q.shape.size() != 3) {
+    reject("MP-E208", fmt::format("the shape is {}, must be [Q, H, D]", shape_text(w.q.shape)), at(where, "q"));
+  }
+  expect_dtype(w.q, {Dtype::e4m3, Dtype::bf16, Dtype::f32}, "q", where);
+  const i64 rows = w.rows(), heads = w.heads(), dim = w.head_dim();
+  expect_count(rows, "query rows", "q", where);
+  if (heads < 1 || heads > kMaxHeads) {
+    reject("MP-E210", fmt::format("{} heads, must be 1 to {}", heads, kMaxHeads), at(where, "q"));
+  }
+  if (std::find(kHeadDims.begin(), kHeadDims.end(), dim) == kHeadDims.end()) {
+    reject("MP-E211", fmt::format("head dimension {}, must be {}", dim, fmt::join(kHeadDims, ", ")), at(where, "q"));
+  }
+  const auto per_head = [&](const HostTensor& tensor, std::string_view name) {
+    expect_dtype(tensor, {Dtype::f32}, name, where);
+    expect_shape(tensor, {rows, heads}, name, "[Q, H]", where);
+  };
+  per_head(w.weights, "weights");
+  if (!w.q_scale.shape.empty()) per_head(w.q_scale, "q_scale");
+  if (!w.q_norm.shape.empty()) per_head(w.q_norm, "q_norm");
+
+  const bool contiguous = !w.k.shape.empty(), paged = !w.k_pages.shape.empty();
+  if (!contiguous && !paged) missing("k", where, "the keys [N, D], or k_pages with block_table and seq_lens");
+  if (contiguous && paged) {
+    reject("MP-E209", "both 'k' and 'k_pages' are there: keys are contiguous or paged", where, "two files");
+  }
+  if (contiguous) {
+    expect_dtype(w.k, {Dtype::e4m3, Dtype::bf16, Dtype::f32}, "k", where);
+    if (w.k.shape.size() != 2 || w.k.shape[1] != dim) {
+      reject("MP-E208", fmt::format("the shape is {}, must be [N, D] = [N, {}]", shape_text(w.k.shape), dim),
+             at(where, "k"));
+    }
+    expect_count(w.keys(), "keys", "k", where);
+    if (w.k.dtype == Dtype::e4m3) {
+      if (w.k_scale.shape.empty()) missing("k_scale", where, "FP8 keys need their scales [N]");
+      expect_dtype(w.k_scale, {Dtype::f32}, "k_scale", where);
+      expect_shape(w.k_scale, {w.keys()}, "k_scale", "[N]", where);
+    } else if (!w.k_scale.shape.empty()) {
+      reject("MP-E209", fmt::format("'k' is {} and has no scales", dtype_name(w.k.dtype)), at(where, "k_scale"),
+             "multiply them into k");
+    }
+    if (!w.block_table.shape.empty()) {
+      reject("MP-E209", "a block table belongs to k_pages", at(where, "block_table"));
+    }
+    if (!w.seq_lens.shape.empty()) reject("MP-E209", "seq_lens belong to k_pages", at(where, "seq_lens"));
+  } else {
+    expect_dtype(w.k_pages, {Dtype::uint8, Dtype::bf16, Dtype::f32}, "k_pages", where);
+    const i64 width = w.k_pages.dtype == Dtype::uint8 ? dim + kScaleBytes : dim;
+    if (w.k_pages.shape.size() != 3 || w.k_pages.shape[2] != width) {
+      reject("MP-E208",
+             fmt::format("the shape is {}, must be [pages, page_size, {}] = [pages, page_size, {}]",
+                         shape_text(w.k_pages.shape), width == dim ? "D" : "D + 4", width),
+             at(where, "k_pages"));
+    }
+    expect_count(w.k_pages.shape[0], "pages", "k_pages", where);
+    expect_count(w.k_pages.shape[1], "tokens per page", "k_pages", where);
+    expect_count(w.keys(), "keys", "k_pages", where);
+    if (!w.k_scale.shape.empty()) {
+      reject("MP-E209", "the scales of k_pages stand inside its pages", at(where, "k_scale"));
+    }
+    if (w.block_table.shape.empty()) missing("block_table", where, "k_pages needs the pages of each sequence");
+    if (w.seq_lens.shape.empty()) missing("seq_lens", where, "k_pages needs the tokens of each sequence");
+    expect_dtype(w.block_table, {Dtype::int32}, "block_table", where);
+    expect_dtype(w.seq_lens, {Dtype::int32}, "seq_lens", where);
+    if (w.seq_lens.shape.size() != 1) {
+      reject("MP-E208", fmt::format("the shape is {}, must be [B]", shape_text(w.seq_lens.shape)),
+             at(where, "seq_lens"));
+    }
+    const i64 sequences = w.seq_lens.shape[0];
+    expect_count(sequences, "sequences", "seq_lens", where);
+    if (w.block_table.shape.size() != 2 || w.block_table.shape[0] != sequences) {
+      reject("MP-E208",
+             fmt::format("the shape is {}, must be [B, pages per sequence] = [{}, ...]",
+                         shape_text(w.block_table.shape), sequences),
+             at(where, "block_table"));
+    }
+    expect_count(w.block_table.shape[1], "pages per sequence", "block_table", where);
+    if (w.block_table.shape[1] > kMaxIndex / w.page_size()) {
+      expect_count(w.block_table.shape[1] * w.page_size(), "tokens per sequence", "block_table", where);
+    }
+    if (rows % sequences != 0) {
+      reject("MP-E236", fmt::format("{} query rows do not divide among {} sequences", rows, sequences), at(where, "q"),
+             "next_n rows for every sequence");
+    }
+  }
+
+  if (!w.attention_mass.shape.empty()) {
+    expect_dtype(w.attention_mass, {Dtype::f16}, "attention_mass", where);
+    expect_count(w.attention_mass.shape[0], "rows", "attention_mass", where);
+    expect_shape(w.attention_mass, {w.attention_mass.shape[0], tokens_of(w)}, "attention_mass", "[R, N]", where);
+  }
+  if (!w.topk.shape.empty()) {
+    expect_dtype(w.topk, {Dtype::int32}, "topk", where);
+    if (w.topk.shape.size() != 2) {
+      reject("MP-E208", fmt::format("the shape is {}, must be [R, k]", shape_text(w.topk.shape)), at(where, "topk"));
+    }
+    expect_count(w.topk.shape[0], "rows", "topk", where);
+    expect_count(w.topk.shape[1], "columns", "topk", where);
+  }
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// Windows
+
+struct RowWindows {
+  std::vector<i32> q_pos, sequence, ks, ke;
+};
+
+/// Windows of a paged workload: row j of a sequence's next_n rows sees seq_len - next_n + j + 1 tokens.
+RowWindows paged_windows(const Workload& w) {
+  const std::span<const i32> seq_lens = w.seq_lens.span<i32>();
+  const i64 rows = w.rows(), next_n = rows / static_cast<i64>(seq_lens.size());
+  RowWindows windows;
+  windows.ks.assign(static_cast<std::size_t>(rows), 0);
+  for (i64 row = 0; row < rows; ++row) {
+    const i64 sequence = row / next_n;
+    const i64 visible = std::max<i64>(0, seq_lens[sequence] - next_n + row % next_n + 1);
+    windows.sequence.push_back(static_cast<i32>(sequence));
+    windows.ke.push_back(static_cast<i32>(visible));
+    windows.q_pos.push_back(static_cast<i32>(visible - 1));
+  }
+  return windows;
+}
+
+/// Sequences of contiguous keys: rows of equal ks belong together; numbered as they first appear.
+std::vector<i32> sequences_of(const std::vector<i32>& ks) {
+  std::unordered_map<i32, i32> numbers;
+  std::vector<i32> sequence;
+  for (i32 begin : ks) {
+    sequence.push_back(numbers.emplace(begin, static_cast<i32>(numbers.size())).first->second);
+  }
+  return sequence;
+}
+
+void check_same_rows(const std::vector<i32>& given, const std::vector<i32>& derived, std::string_view name,
+                     const std::string& where) {
+  expect_length(given.size(), static_cast<i64>(derived.size()), name, "[Q]", where);
+  const auto [a, b] = std::mismatch(given.begin(), given.end(), derived.begin());
+  if (a == given.end()) return;
+  reject("MP-E233", fmt::format("{} is {}, seq_lens give {}", name, *a, *b), at_row(where, name, a - given.begin()),
+         "leave it out: paged windows follow from seq_lens");
+}
+
+void check_contiguous_windows(const Workload& w, const std::string& where) {
+  const i64 rows = w.rows(), keys = w.keys();
+  expect_length(w.q_pos.size(), rows, "q_pos", "[Q]", where);
+  expect_length(w.ks.size(), rows, "ks", "[Q]", where);
+  expect_length(w.ke.size(), rows, "ke", "[Q]", where);
+  expect_length(w.sequence.size(), rows, "sequence", "[Q]", where);
+  std::unordered_map<i32, i32> begin_of;
+  for (i64 row = 0; row < rows; ++row) {
+    const auto m = static_cast<std::size_t>(row);
+    const i64 ks = w.ks[m], ke = w.ke[m], position = w.q_pos[m];
+    if (ks < 0 || ks >= keys) {
+      reject("MP-E230", fmt::format("the window begins at token {}, the keys are 0 to {}", ks, keys - 1),
+             at_row(where, "ks", row));
+    }
+    if (ke > keys) {
+      reject("MP-E230", fmt::format("the window ends before token {}, there are {} keys", ke, keys),
+             at_row(where, "ke", row));
+    }
+    if (ke <= ks) {
+      reject("MP-E231", fmt::format("the window [{}, {}) {}", ks, ke, ke < ks ? "runs backwards" : "is empty"),
+             at_row(where, "ke", row), "a row sees at least its own token");
+    }
+    if (ke != ks + position + 1) {
+      reject("MP-E232", fmt::format("ke is {}, ks + q_pos + 1 is {}", ke, ks + position + 1), at_row(where, "ke", row),
+             "ke = ks + q_pos + 1: the row's own token is visible, q_pos counts from its sequence's start");
+    }
+    if (begin_of.emplace(w.sequence[m], w.ks[m]).first->second != w.ks[m]) {
+      reject("MP-E233",
+             fmt::format("ks is {}, another row of sequence {} has {}", ks, w.sequence[m], begin_of[w.sequence[m]]),
+             at_row(where, "ks", row));
+    }
+  }
+}
+
+void check_seq_lens(const Workload& w, const std::string& where) {
+  const std::span<const i32> seq_lens = w.seq_lens.span<i32>();
+  const i64 capacity = tokens_of(w);
+  for (std::size_t s = 0; s < seq_lens.size(); ++s) {
+    if (seq_lens[s] < 0 || seq_lens[s] > capacity) {
+      reject("MP-E235", fmt::format("sequence {} has {} tokens, its pages hold 0 to {}", s, seq_lens[s], capacity),
+             at(where, "seq_lens"));
+    }
+  }
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// Keys
+
+/// The f32 at `data`, which need not be aligned.
+float load_f32(const std::byte* data) {
+  float value = 0;
+  std::memcpy(&value, data, sizeof value);
+  return value;
+}
+
+/// Calls visit(page, tokens of it in use) for every page that a sequence uses, in table order.
+template <class Visit>
+void for_used_pages(const Workload& w, Visit visit) {
+  const std::span<const i32> table = w.block_table.span<i32>(), seq_lens = w.seq_lens.span<i32>();
+  const i64 columns = w.block_table.shape[1], size = w.page_size();
+  for (i64 s = 0; s < static_cast<i64>(seq_lens.size()); ++s) {
+    for (i64 b = 0; b * size < seq_lens[s]; ++b) {
+      visit(s, b, static_cast<i64>(table[s * columns + b]), std::min(size, seq_lens[s] - b * size));
+    }
+  }
+}
+
+/// How the scales look when a page is read as the format says, and when it is read as D + 4 bytes per token.
+struct ScaleCensus {
+  i64 tokens = 0, plausible = 0, plausible_interleaved = 0;
+
+  bool looks_interleaved() const {
+    return tokens > 0 && plausible_interleaved * 20 >= tokens * 19 && plausible * 20 < tokens * 19;
+  }
+};
+ScaleCensus census(const Workload& w) {
+  const i64 size = w.page_size(), dim = w.head_dim(), page_bytes = size * (dim + kScaleBytes);
+  ScaleCensus result;
+  for_used_pages(w, [&](i64, i64, i64 page, i64 used) {
+    const std::byte* data = w.k_pages.storage.data() + page * page_bytes;
+    for (i64 t = 0; t < used; ++t) {
+      ++result.tokens;
+      result.plausible += plausible_scale(load_f32(data + size * dim + t * kScaleBytes)) ? 1 : 0;
+      result.plausible_interleaved += plausible_scale(load_f32(data + t * (dim + kScaleBytes) + dim)) ? 1 : 0;
+    }
+  });
+  return result;
+}
+
+constexpr std::string_view kInterleaved =
+    "the pages look as if each token's scale followed its values; a page is page_size * D FP8 bytes, then page_size "
+    "scales";
+
+void check_pages(const Workload& w, const std::string& where) {
+  const i64 pages = w.k_pages.shape[0], size = w.page_size(), dim = w.head_dim();
+  for_used_pages(w, [&](i64 sequence, i64 block, i64 page, i64) {
+    if (page < 0 || page >= pages) {
+      reject("MP-E234",
+             fmt::format("page {} of sequence {} is number {}, there are 0 to {}", block, sequence, page, pages - 1),
+             at(where, "block_table"));
+    }
+  });
+  const bool fp8 = w.k_pages.dtype == Dtype::uint8;
+  const i64 token_bytes = fp8 ? dim : dim * dtype_size(w.k_pages.dtype);
+  const i64 page_bytes = w.k_pages.bytes() / pages;
+  const auto place = [&](i64 page, i64 token) {
+    return fmt::format("{}, page {}, token {}", at(where, "k_pages"), page, token);
+  };
+  // Scales of all pages before values of any: a wrong layout is best seen by its scales.
+  if (fp8) {
+    for_used_pages(w, [&](i64, i64, i64 page, i64 used) {
+      for (i64 t = 0; t < used; ++t) {
+        const float scale = load_f32(w.k_pages.storage.data() + page * page_bytes + size * dim + t * kScaleBytes);
+        if (!good_scale(scale)) {
+          reject("MP-E220", fmt::format("the scale is {}, must be finite and above 0", scale), place(page, t),
+                 census(w).looks_interleaved() ? std::string(kInterleaved) : "");
+        }
+      }
+    });
+  }
+  for_used_pages(w, [&](i64, i64, i64 page, i64 used) {
+    const std::byte* data = w.k_pages.storage.data() + page * page_bytes;
+    const i64 bad = find_bad(fp8 ? kNanE4m3 : non_finite(w.k_pages.dtype), data, used * token_bytes);
+    if (bad >= 0) {
+      reject("MP-E221", fmt::format("element {} is {}", bad % dim, fp8 ? "an FP8 NaN" : "not finite"),
+             place(page, bad / dim));
+    }
+  });
+}
+
+void check_contiguous_keys(const Workload& w, const std::string& where) {
+  if (!w.k_scale.shape.empty()) {
+    const std::span<const float> scales = w.k_scale.span<float>();
+    const auto bad = std::find_if_not(scales.begin(), scales.end(), good_scale);
+    if (bad != scales.end()) {
+      reject("MP-E220", fmt::format("the scale is {}, must be finite and above 0", *bad),
+             at_row(where, "k_scale", bad - scales.begin()));
+    }
+  }
+  check_finite(w.k, "MP-E221", "k", where);
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// Rows of ids: recorded selections
+
+struct IdRule {
+  std::string_view tensor, unit;
+  bool ascending;
+};
+
+/// Checks ids [rows, columns]: -1 only at the tail, no duplicates, order. `least_bad(row)` is the first id that is too
+/// large, and `too_large` throws for one.
+template <class LeastBad, class TooLarge>
+void check_ids(const IdRule& rule, std::span<const i32> ids, i64 rows, const std::string& where, LeastBad least_bad,
+               TooLarge too_large) {
+  const i64 columns = rows > 0 ? static_cast<i64>(ids.size()) / rows : 0;
+  std::vector<i32> sorted;
+  for (i64 row = 0; row < rows; ++row) {
+    const i64 limit = least_bad(row);
+    const std::span<const i32> list = ids.subspan(row * columns, columns);
+    const auto end = std::find(list.begin(), list.end(), -1);
+    if (const auto late = std::find_if(end, list.end(), [](i32 id) { return id != -1; }); late != list.end()) {
+      reject("MP-E243", fmt::format("{} {} stands behind a -1, which only pads the end", rule.unit, *late),
+             at_row(where, rule.tensor, row));
+    }
+    for (auto id = list.begin(); id != end; ++id) {
+      if (*id < 0)
+        reject("MP-E241", fmt::format("{} {} is out of range", rule.unit, *id), at_row(where, rule.tensor, row));
+      if (*id >= limit) too_large(row, *id, limit);
+    }
+    // Duplicates first: a list that has one does not ascend either.
+    sorted.assign(list.begin(), end);
+    const bool ascends = std::is_sorted(sorted.begin(), sorted.end());
+    if (!ascends) std::sort(sorted.begin(), sorted.end());
+    if (const auto twice = std::adjacent_find(sorted.begin(), sorted.end()); twice != sorted.end()) {
+      reject("MP-E240", fmt::format("{} {} is there twice", rule.unit, *twice), at_row(where, rule.tensor, row));
+    }
+    if (rule.ascending && !ascends) {
+      const auto lower = std::adjacent_find(list.begin(), end, std::greater<>());
+      reject("MP-E251", fmt::format("{} {} follows {}, they must ascend", rule.unit, *(lower + 1), *lower),
+             at_row(where, rule.tensor, row));
+    }
+  }
+}
+
+/// The rows that a tensor [R, ...] belongs to: distinct and in range.
+void check_row_numbers(const std::vector<i32>& numbers, i64 expected, i64 rows, std::string_view name,
+                       const std::string& where) {
+  expect_length(numbers.size(), expected, name, "[R]", where);
+  std::vector<bool> seen(static_cast<std::size_t>(rows), false);
+  for (i32 row : numbers) {
+    if (row < 0 || row >= rows) {
+      reject("MP-E244", fmt::format("row {} is out of range, there are {}", row, rows), at(where, name));
+    }
+    if (seen[static_cast<std::size_t>(row)])
+      reject("MP-E244", fmt::format("row {} is named twice", row), at(where, name));
+    seen[static_cast<std::size_t>(row)] = true;
+  }
+}
+
+void check_topk(const Workload& w, const std::string& where) {
+  check_row_numbers(w.topk_row, w.topk.shape[0], w.rows(), "topk_row", where);
+  const auto row_of = [&](i64 r) { return static_cast<std::size_t>(w.topk_row[static_cast<std::size_t>(r)]); };
+  check_ids(
+      {"topk", "token", false}, w.topk.span<i32>(), w.topk.shape[0], where,
+      [&](i64 r) { return i64{w.ke[row_of(r)]} - w.ks[row_of(r)]; },
+      [&](i64 r, i64 id, i64 limit) {
+        if (id >= tokens_of(w) - w.ks[row_of(r)]) {
+          reject(
+              "MP-E241",
+              fmt::format("token {} is out of range: {} keys, the row begins at {}", id, tokens_of(w), w.ks[row_of(r)]),
+              at_row(where, "topk", r), "ids count from the row's ks");
+        }
+        reject("MP-E242", fmt::format("token {} is not causal: the row sees {}", id, limit), at_row(where, "topk", r),
+               "ids count from the row's ks");
+      });
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// The rest
+
+void check_attention_mass(const Workload& w, const std::string& where) {
+  check_row_numbers(w.attention_mass_row, w.attention_mass.shape[0], w.rows(), "attention_mass_row", where);
+  const std::span<const F16> mass = w.attention_mass.span<F16>();
+  const i64 columns = w.attention_mass.shape[1];
+  const auto refuse = [&](i64 i) {
+    reject("MP-E246",
+           fmt::format("token {} has the mass {}, must be finite and not negative", i % columns, to_float(mass[i])),
+           at_row(where, "attention_mass", i / columns));
+  };
+  if (const i64 bad = find_bad(kNonFiniteF16, w.attention_mass.storage.data(), w.attention_mass.bytes()); bad >= 0) {
+    refuse(bad);
+  }
+  const i64 first = find_bad(kSignF16, w.attention_mass.storage.data(), w.attention_mass.bytes());
+  for (i64 i = first; i >= 0 && i < static_cast<i64>(mass.size()); ++i) {
+    if (mass[i].bits > 0x8000u) refuse(i);  // -0 is a zero
+  }
+}
+
+void check_needles(const Workload& w, const std::string& where) {
+  const i64 tokens = tokens_of(w);
+  const auto inside = [&](i64 start, i64 length) { return start >= 0 && length >= 1 && start + length <= tokens; };
+  for (std::size_t i = 0; i < w.needles.size(); ++i) {
+    const Needle& needle = w.needles[i];
+    if (!inside(needle.start, needle.length)) {
+      reject("MP-E245",
+             fmt::format("the needle has {} tokens from {} on, there are {}", needle.length, needle.start, tokens),
+             at_row(where, "needle", static_cast<i64>(i)));
+    }
+    if (!inside(needle.question_start, needle.question_length)) {
+      reject("MP-E245",
+             fmt::format("the question has {} positions from {} on, there are {}", needle.question_length,
+                         needle.question_start, tokens),
+             at_row(where, "needle", static_cast<i64>(i)));
+    }
+  }
+}
+
+/// A positive decimal number of the metadata; nothing when the key is not there.
+std::optional<i64> metadata_number(const std::map<std::string, std::string>& metadata, const std::string& key,
+                                   const std::string& where) {
+  const auto found = metadata.find(key);
+  if (found == metadata.end()) return std::nullopt;
+  i64 value = 0;
+  const std::string& text = found->second;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size() || value < 1) {
+    reject("MP-E213", key + " must be a positive integer, not " + quote(text), where + ", metadata");
+  }
+  return value;
+}
+
+void check_metadata(const Workload& w, const std::string& where) {
+  const std::string place = where + ", metadata";
+  for (const char* key : {"k_quant", "q_quant"}) {
+    const auto found = w.metadata.find(key);
+    if (found == w.metadata.end()) continue;
+    std::string text = found->second;
+    std::transform(text.begin(), text.end(), text.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? c + 32 : c; });
+    if (text.find("fnuz") != std::string::npos) {
+      reject("MP-E207", fmt::format("{} is {}: FNUZ codes mean half of what e4m3fn codes mean", key, quote(text)),
+             place, "convert the values to e4m3fn when recording");
+    }
+  }
+  if (const auto found = w.metadata.find("provenance"); found != w.metadata.end()) {
+    if (std::find(kProvenances.begin(), kProvenances.end(), found->second) == kProvenances.end()) {
+      reject("MP-E213", "unknown provenance " + quote(found->second), place,
+             fmt::format("{}", fmt::join(kProvenances, ", ")));
+    }
+  }
+  (void)metadata_number(w.metadata, "index_n_heads", where);
+  const std::optional<i64> dim = metadata_number(w.metadata, "index_head_dim", where);
+  if (dim && *dim != w.head_dim()) {
+    reject("MP-E213", fmt::format("index_head_dim is {}, q has the head dimension {}", *dim, w.head_dim()), place);
+  }
+  const std::optional<i64> top_k = metadata_number(w.metadata, "index_topk", where);
+  if (top_k && !w.topk.shape.empty() && w.topk.shape[1] > *top_k) {
+    reject("MP-E247", fmt::format("{} tokens per row are recorded, index_topk is {}", w.topk.shape[1], *top_k),
+           at(where, "topk"));
+  }
+}
+
+void collect_warnings(const Workload& w, const std::string& where, std::vector<std::string>& warnings) {
+  if (w.metadata.count("provenance") == 0) {
+    warnings.push_back(
+        fmt::format("{}: the metadata does not say the provenance ({})", where, fmt::join(kProvenances, ", ")));
+  }
+  if (const auto heads = metadata_number(w.metadata, "index_n_heads", where); heads && *heads != w.heads()) {
+    warnings.push_back(
+        fmt::format("{}: index_n_heads is {}, q has {} heads; were heads padded?", where, *heads, w.heads()));
+  }
+  if (w.paged() && w.k_pages.dtype == Dtype::uint8 && census(w).looks_interleaved()) {
+    warnings.push_back(fmt::format("{}: {}", where, kInterleaved));
+  }
+}
+
+std::vector<i32> all_rows(i64 rows) {
+  std::vector<i32> numbers(static_cast<std::size_t>(rows));
+  for (std::size_t i = 0; i < numbers.size(); ++i) numbers[i] = static_cast<i32>(i);
+  return numbers;
+}
+
+/// Values and windows; the shapes are right already.
+void check_values(const Workload& w, const std::string& where) {
+  check_metadata(w, where);
+  if (w.paged()) {
+    check_seq_lens(w, where);
+    const RowWindows windows = paged_windows(w);
+    check_same_rows(w.ks, windows.ks, "ks", where);
+    check_same_rows(w.ke, windows.ke, "ke", where);
+    check_same_rows(w.q_pos, windows.q_pos, "q_pos", where);
+    check_same_rows(w.sequence, windows.sequence, "sequence", where);
+    check_pages(w, where);
+  } else {
+    check_contiguous_windows(w, where);
+    check_contiguous_keys(w, where);
+  }
+  check_finite(w.q, "MP-E221", "q", where);
+  check_finite(w.weights, "MP-E222", "weights", where);
+  const auto check_sign = [&](const HostTensor& tensor, std::string_view name, bool zero_allowed) {
+    const std::span<const float> values = tensor.span<float>();
+    const auto bad = std::find_if_not(values.begin(), values.end(), [&](float value) {
+      return std::isfinite(value) && (value > 0 || (zero_allowed && value == 0));
+    });
+    if (bad == values.end()) return;
+    const i64 i = bad - values.begin();
+    reject("MP-E223",
+           fmt::format("head {} has {}, must be finite and {} 0", i % w.heads(), *bad,
+                       zero_allowed ? "at least" : "above"),
+           at_row(where, name, i / w.heads()));
+  };
+  if (!w.q_scale.shape.empty()) check_sign(w.q_scale, "q_scale", false);
+  if (!w.q_norm.shape.empty()) check_sign(w.q_norm, "q_norm", true);
+  if (!w.attention_mass.shape.empty()) check_attention_mass(w, where);
+  check_needles(w, where);
+  if (!w.topk.shape.empty()) check_topk(w, where);
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// Files
+
+enum class FileKind { trace, selection };
+
+void check_format(const SafetensorsHeader& header, FileKind kind) {
+  const std::string place = header.path + ", metadata";
+  const auto format = header.metadata.find("format");
+  if (format == header.metadata.end()) {
+    reject("MP-E201", "the metadata has no 'format': not a misa-trace file", place,
+           fmt::format("record with format = {}", kFormat));
+  }
+  if (format->second != kFormat) {
+    if (format->second.substr(0, kFormatStem.size()) == kFormatStem) {
+      reject("MP-E202", fmt::format("format {}: this program reads {}", quote(format->second), kFormat), place,
+             "a version of misa-prof that knows it");
+    }
+    reject("MP-E201", fmt::format("format {}: not a misa-trace file", quote(format->second)), place,
+           fmt::format("record with format = {}", kFormat));
+  }
+  const auto found = header.metadata.find("kind");
+  const bool selection = found != header.metadata.end() && found->second == "selection";
+  if (found != header.metadata.end() && !selection && found->second != "trace") {
+    reject("MP-E203", "unknown kind " + quote(found->second), place, "trace or selection");
+  }
+  if (selection && kind == FileKind::trace) {
+    reject("MP-E203", "the file holds a recorded selection, not a workload", place, "the trace that it was made from");
+  }
+  if (!selection && kind == FileKind::selection) {
+    reject("MP-E203", "the file holds a workload, not a recorded selection", place, "a file with kind = selection");
+  }
+}
+
+/// Names, dtypes and ranks, all before anything is allocated.
+void check_tensors(const SafetensorsHeader& header) {
+  std::array<std::string_view, kRules.size()> names{};
+  std::transform(kRules.begin(), kRules.end(), names.begin(), [](const TensorRule& rule) { return rule.name; });
+  for (const SafetensorsEntry& entry : header.tensors) {
+    if (entry.name.substr(0, 2) == "x.") continue;
+    const std::string where = header.path + ", tensor " + quote(entry.name);
+    const auto rule =
+        std::find_if(kRules.begin(), kRules.end(), [&](const TensorRule& r) { return r.name == entry.name; });
+    if (rule == kRules.end()) {
+      const std::string near = nearest(entry.name, names);
+      reject("MP-E204", "unknown tensor " + quote(entry.name), where,
+             near.empty() ? "a name that begins with 'x.' for tensors of your own" : fmt::format("'{}'", near));
+    }
+    if (entry.dtype == "F8_E4M3FNUZ") {
+      reject("MP-E207", "FNUZ codes mean half of what e4m3fn codes mean, and 0x80 is a NaN", where,
+             "convert the values to e4m3fn (F8_E4M3) when recording");
+    }
+    if (std::find(rule->dtypes.begin(), rule->dtypes.end(), entry.dtype) == rule->dtypes.end()) {
+      std::vector<std::string_view> allowed;
+      for (std::string_view dtype : rule->dtypes) {
+        if (!dtype.empty()) allowed.push_back(dtype);
+      }
+      reject("MP-E206", fmt::format("the dtype is {}, must be {}", entry.dtype, fmt::join(allowed, " or ")), where);
+    }
+    if (entry.shape.size() != rule->rank) {
+      reject("MP-E208",
+             fmt::format("the shape {} has {} dimensions, must have {}", shape_text(entry.shape), entry.shape.size(),
+                         rule->rank),
+             where);
+    }
+  }
+}
+
+/// Reads the tensors of a file by name, within a budget.
+class TensorReader {
+ public:
+  TensorReader(const InputFile& file, const SafetensorsHeader& header, i64 max_bytes)
+      : file_(file), header_(header), left_(max_bytes) {}
+
+  /// Throws unless the tensors named fit the budget together.
+  void check_budget(std::initializer_list<std::string_view> names) const {
+    i64 bytes = 0;
+    for (std::string_view name : names) {
+      const SafetensorsEntry* entry = header_.find(name);
+      if (entry != nullptr) bytes += entry->bytes() * (entry->dtype == "F8_E8M0" ? 1 + i64{sizeof(float)} : 1);
+    }
+    if (bytes > left_) {
+      reject("MP-E142", fmt::format("the tensors take {} bytes, {} may be used", bytes, left_), header_.path,
+             "a larger --max-memory, or a smaller file");
+    }
+  }
+
+  bool has(std::string_view name) const { return header_.find(name) != nullptr; }
+
+  /// Empty when there is none.
+  HostTensor tensor(std::string_view name) {
+    const SafetensorsEntry* entry = header_.find(name);
+    if (entry == nullptr) return {};
+    return read_tensor(file_, header_, *entry, left_);
+  }
+
+  /// Scales as f32; E8M0 ones are exactly representable.
+  HostTensor scales(std::string_view name) {
+    HostTensor read = tensor(name);
+    if (read.dtype != Dtype::e8m0) return read;
+    HostTensor converted(Dtype::f32, read.shape);
+    const u8* codes = read.storage.as<u8>();
+    for (i64 i = 0; i < read.size(); ++i) converted.span<float>()[i] = e8m0_to_float(codes[i]);
+    return converted;
+  }
+
+  std::vector<i32> integers(std::string_view name) {
+    const HostTensor read = tensor(name);
+    const std::span<const i32> values = read.span<i32>();
+    return {values.begin(), values.end()};
+  }
+
+ private:
+  const InputFile& file_;
+  const SafetensorsHeader& header_;
+  i64 left_;
+};
+
+std::string stem(const std::string& path) { return std::filesystem::path(path).stem().string(); }
+
+}  // namespace
+
+void check_workload(const Workload& workload, const std::string& where) {
+  check_shapes(workload, where);
+  if (workload.paged() && workload.next_n * workload.seq_lens.shape[0] != workload.rows()) {
+    reject("MP-E236",
+           fmt::format("next_n is {}, {} rows of {} sequences were given", workload.next_n, workload.rows(),
+                       workload.seq_lens.shape[0]),
+           where);
+  }
+  check_values(workload, where);
+}
+
+Workload read_trace(const std::string& path, i64 max_bytes, std::vector<std::string>* warnings) {
+  const InputFile file(path);
+  const SafetensorsHeader header = read_safetensors_header(file);
+  check_format(header, FileKind::trace);
+  check_tensors(header);
+  TensorReader reader(file, header, max_bytes);
+  reader.check_budget({"k", "k_scale", "q", "weights", "q_pos", "ks", "ke", "q_scale", "q_norm", "k_pages",
+                       "block_table", "seq_lens", "attention_mass", "attention_mass_row", "needle", "topk",
+                       "topk_row"});
+
+  Workload w;
+  w.name = stem(path);
+  w.metadata = header.metadata;
+  w.q = reader.tensor("q");
+  w.weights = reader.tensor("weights");
+  w.q_scale = reader.tensor("q_scale");
+  w.q_norm = reader.tensor("q_norm");
+  w.k = reader.tensor("k");
+  w.k_scale = reader.scales("k_scale");
+  w.k_pages = reader.tensor("k_pages");
+  w.block_table = reader.tensor("block_table");
+  w.seq_lens = reader.tensor("seq_lens");
+  w.q_pos = reader.integers("q_pos");
+  w.ks = reader.integers("ks");
+  w.ke = reader.integers("ke");
+  w.attention_mass = reader.tensor("attention_mass");
+  w.attention_mass_row = reader.integers("attention_mass_row");
+  w.topk = reader.tensor("topk");
+  w.topk_row = reader.integers("topk_row");
+  const HostTensor needles = reader.tensor("needle");
+  file.check_unchanged();
+
+  if (!needles.shape.empty()) {
+    expect_shape(needles, {needles.shape[0], 4}, "needle", "[n, 4]", path);
+    const std::span<const i32> values = needles.span<i32>();
+    for (std::size_t i = 0; i < values.size(); i += 4) {
+      w.needles.push_back({values[i], values[i + 1], values[i + 2], values[i + 3]});
+    }
+  }
+  check_shapes(w, path);
+
+  for (std::string_view name : {"attention_mass", "topk"}) {
+    if (reader.has(std::string(name) + "_row") && !reader.has(name)) {
+      reject("MP-E209", fmt::format("it names the rows of '{}', which is not there", name),
+             at(path, std::string(name) + "_row"));
+    }
+  }
+  // Without row numbers, a tensor of rows has one for every query.
+  if (!w.attention_mass.shape.empty() && !reader.has("attention_mass_row")) w.attention_mass_row = all_rows(w.rows());
+  if (!w.topk.shape.empty() && !reader.has("topk_row")) w.topk_row = all_rows(w.rows());
+
+  if (w.paged()) {
+    check_seq_lens(w, path);
+    w.next_n = w.rows() / w.seq_lens.shape[0];
+    RowWindows windows = paged_windows(w);
+    w.sequence = std::move(windows.sequence);
+    if (!reader.has("ks")) w.ks = std::move(windows.ks);
+    if (!reader.has("ke")) w.ke = std::move(windows.ke);
+    if (!reader.has("q_pos")) w.q_pos = std::move(windows.q_pos);
+  } else {
+    for (const char* name : {"q_pos", "ks", "ke"}) {
+      if (!reader.has(name)) missing(name, path, "contiguous keys need q_pos, ks and ke [Q]");
+    }
+    w.sequence = sequences_of(w.ks);
+  }
+  check_values(w, path);
+  if (warnings != nullptr) collect_warnings(w, path, *warnings);
+  return w;
+}
+
+void write_trace(const std::string& path, const Workload& w) {
+  check_workload(w, fmt::format("workload '{}'", w.name));
+  std::map<std::string, std::string> metadata = w.metadata;
+  metadata["format"] = kFormat;
+  metadata.erase("kind");
+
+  std::vector<SafetensorsTensor> tensors;
+  const auto add = [&](const char* name, const HostTensor& tensor) {
+    if (!tensor.shape.empty()) tensors.emplace_back(name, tensor);
+  };
+  const auto add_row = [&](const char* name, const std::vector<i32>& values) {
+    tensors.emplace_back(name, std::span<const i32>(values), std::vector<i64>{static_cast<i64>(values.size())});
+  };
+  add("q", w.q);
+  add("weights", w.weights);
+  add("q_scale", w.q_scale);
+  add("q_norm", w.q_norm);
+  add("k", w.k);
+  add("k_scale", w.k_scale);
+  add("k_pages", w.k_pages);
+  add("block_table", w.block_table);
+  add("seq_lens", w.seq_lens);
+  add_row("q_pos", w.q_pos);
+  add_row("ks", w.ks);
+  add_row("ke", w.ke);
+  add("attention_mass", w.attention_mass);
+  if (!w.attention_mass.shape.empty() && w.attention_mass_row != all_rows(w.rows())) {
+    add_row("attention_mass_row", w.attention_mass_row);
+  }
+  add("topk", w.topk);
+  if (!w.topk.shape.empty()) add_row("topk_row", w.topk_row);
+  std::vector<i32> needles;
+  for (const Needle& n : w.needles)
+    needles.insert(needles.end(), {n.start, n.length, n.question_start, n.question_length});
+  if (!needles.empty()) {
+    tensors.emplace_back("needle", std::span<const i32>(needles),
+                         std::vector<i64>{static_cast<i64>(w.needles.size()), 4});
+  }
+  write_safetensors(path, metadata, std::move(tensors));
+}
+
+namespace {
+
+/// `selection` has its windows and metadata.
+void check_selection(const RecordedSelection& selection, const std::string& where) {
+  const i64 rows = static_cast<i64>(selection.ks.size());
+  expect_count(rows, "rows", "ks", where);
+  expect_length(selection.ke.size(), rows, "ke", "[Q]", where);
+  for (i64 row = 0; row < rows; ++row) {
+    const i32 ks = selection.ks[static_cast<std::size_t>(row)], ke = selection.ke[static_cast<std::size_t>(row)];
+    if (ks < 0) reject("MP-E230", fmt::format("the window begins at token {}", ks), at_row(where, "ks", row));
+    if (ke < ks) reject("MP-E231", fmt::format("the window [{}, {}) runs backwards", ks, ke), at_row(where, "ke", row));
+  }
+  if (selection.tokens.shape.empty() && selection.heads.shape.empty() && selection.blocks.shape.empty()) {
+    reject("MP-E250", "nothing is recorded: out.topk, out.heads and out.blocks are all missing", where);
+  }
+  const auto window = [&](i64 row) {
+    return i64{selection.ke[static_cast<std::size_t>(row)]} - selection.ks[static_cast<std::size_t>(row)];
+  };
+  const auto check = [&](const HostTensor& tensor, const IdRule& rule, auto least_bad, auto too_large) {
+    if (tensor.shape.empty()) return;
+    expect_dtype(tensor, {Dtype::int32}, rule.tensor, where);
+    if (tensor.shape.size() != 2 || tensor.shape[0] != rows) {
+      reject("MP-E208", fmt::format("the shape is {}, must be [Q, ...] = [{}, ...]", shape_text(tensor.shape), rows),
+             at(where, rule.tensor));
+    }
+    expect_count(tensor.shape[1], "columns", rule.tensor, where);
+    check_ids(rule, tensor.span<i32>(), rows, where, least_bad, too_large);
+  };
+  check(selection.tokens, {"out.topk", "token", true}, window, [&](i64 row, i64 id, i64 limit) {
+    reject("MP-E242", fmt::format("token {} is not visible: the row sees {}", id, limit),
+           at_row(where, "out.topk", row), "ids count from the row's ks");
+  });
+  const std::optional<i64> heads = metadata_number(selection.metadata, "index_n_heads", where);
+  if (!selection.heads.shape.empty() && !heads) {
+    reject("MP-E213", "index_n_heads is missing: out.heads cannot be checked", where + ", metadata");
+  }
+  check(
+      selection.heads, {"out.heads", "head", false}, [&](i64) { return heads.value_or(0); },
+      [&](i64 row, i64 id, i64 limit) {
+        reject("MP-E241", fmt::format("head {} is out of range, there are {}", id, limit),
+               at_row(where, "out.heads", row));
+      });
+  // A window that begins or ends inside a block touches one block more than its length needs.
+  const i64 block_size = metadata_number(selection.metadata, "block_size", where).value_or(1);
+  check(
+      selection.blocks, {"out.blocks", "block", true}, [&](i64 row) { return ceil_div(window(row), block_size) + 1; },
+      [&](i64 row, i64 id, i64 limit) {
+        reject("MP-E241",
+               fmt::format("block {} is out of range: {} tokens in blocks of {} touch at most {}", id, window(row),
+                           block_size, limit),
+               at_row(where, "out.blocks", row));
+      });
+}
+
+HostTensor copy_of(const HostTensor& tensor) {
+  HostTensor copy(tensor.dtype, tensor.shape);
+  if (tensor.bytes() > 0) {
+    std::memcpy(copy.storage.data(), tensor.storage.data(), static_cast<std::size_t>(tensor.bytes()));
+  }
+  return copy;
+}
+
+}  // namespace
+
+void write_selection(const std::string& path, const Workload& workload, const RecordedSelection& selection,
+                     const std::map<std::string, std::string>& metadata) {
+  RecordedSelection whole;
+  whole.tokens = copy_of(selection.tokens);
+  whole.heads = copy_of(selection.heads);
+  whole.blocks = copy_of(selection.blocks);
+  whole.ks = workload.ks;
+  whole.ke = workload.ke;
+  whole.metadata = metadata;
+  whole.metadata.insert(workload.metadata.begin(), workload.metadata.end());  // keeps what is there
+  whole.metadata["format"] = kFormat;
+  whole.metadata["kind"] = "selection";
+  whole.metadata["index_n_heads"] = std::to_string(workload.heads());
+  check_selection(whole, fmt::format("selection of workload '{}'", workload.name));
+
+  std::vector<SafetensorsTensor> tensors;
+  const i64 rows = static_cast<i64>(whole.ks.size());
+  tensors.emplace_back("ks", std::span<const i32>(whole.ks), std::vector<i64>{rows});
+  tensors.emplace_back("ke", std::span<const i32>(whole.ke), std::vector<i64>{rows});
+  if (!whole.tokens.shape.empty()) tensors.emplace_back("out.topk", whole.tokens);
+  if (!whole.heads.shape.empty()) tensors.emplace_back("out.heads", whole.heads);
+  if (!whole.blocks.shape.empty()) tensors.emplace_back("out.blocks", whole.blocks);
+  write_safetensors(path, whole.metadata, std::move(tensors));
+}
+
+RecordedSelection read_selection(const std::string& path, i64 max_bytes) {
+  const InputFile file(path);
+  const SafetensorsHeader header = read_safetensors_header(file);
+  check_format(header, FileKind::selection);
+  check_tensors(header);
+  TensorReader reader(file, header, max_bytes);
+  reader.check_budget({"ks", "ke", "out.topk", "out.heads", "out.blocks"});
+  for (const char* name : {"ks", "ke"}) {
+    if (!reader.has(name)) missing(name, path, "a selection needs the windows it was made for [Q]");
+  }
+  RecordedSelection selection;
+  selection.tokens = reader.tensor("out.topk");
+  selection.heads = reader.tensor("out.heads");
+  selection.blocks = reader.tensor("out.blocks");
+  selection.ks = reader.integers("ks");
+  selection.ke = reader.integers("ke");
+  selection.metadata = header.metadata;
+  file.check_unchanged();
+  check_selection(selection, path);
+  return selection;
+}
+
+void check_selection_fits(const RecordedSelection& selection, const Workload& workload, const std::string& where) {
+  if (selection.ks.size() != workload.ks.size()) {
+    reject("MP-E252",
+           fmt::format("the selection has {} rows, the workload {}", selection.ks.size(), workload.ks.size()), where,
+           "the workload it was made from");
+  }
+  for (std::size_t row = 0; row < workload.ks.size(); ++row) {
+    if (selection.ks[row] != workload.ks[row] || selection.ke[row] != workload.ke[row]) {
+      reject("MP-E252",
+             fmt::format("row {} was selected in the window [{}, {}), the workload has [{}, {})", row,
+                         selection.ks[row], selection.ke[row], workload.ks[row], workload.ke[row]),
+             where, "the workload it was made from");
+    }
+  }
+}
+
+}  // namespace misa
