@@ -1,0 +1,51 @@
+#pragma once
+
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "core/workload/workload.hpp"
+
+namespace misa {
+
+/// Selected tokens of M rows, relative to each row's begin, ascending, -1 pads last. [M, k]
+struct SelectedTokens {
+  std::span<const i32> tokens;
+  i64 k = 0;
+
+  /// Row m without its pads.
+  std::span<const i32> row(i64 m) const;
+};
+
+struct Recall {
+  double mean = 1, median = 1, p1 = 1, worst = 1;
+  i64 worst_row = 0;
+};
+
+/// How much of a reference's selection another selection keeps: the quality of an approximation.
+struct Quality {
+  i64 rows = 0;    ///< rows with a token to find
+  Recall recall;   ///< of row m: |S and R| / |R|
+  double iou = 1;  ///< mean of |S and R| / |S or R|
+
+  i64 attention_rows = 0;
+  std::optional<double> attention_mass;           ///< mean main-attention probability on S over that on R
+  std::optional<double> attention_mass_absolute;  ///< mean over rows of the sum over S of p
+  std::optional<double> reference_attention_mass;
+
+  i64 needle_cells = 0;                   ///< (row, needle) pairs: a row that asks for a needle it can see
+  std::optional<double> needle_hit_rate;  ///< share of cells with at least 90 % of the needle selected
+};
+
+/// Compares row by row. Rows in which the reference selects nothing do not count. Source: ours; the needle rule of 90 %
+/// and the percentiles are in docs/measurement.md.
+Quality compare_selections(const Workload& workload, const SelectedTokens& reference, const SelectedTokens& selected);
+
+/// Recall of `reference` by two selections that look at nothing: k random tokens (mean over rows of
+/// min(1, k / visible)) and the last k tokens.
+struct Baselines {
+  double chance = 1, window = 1;
+};
+Baselines baselines(const Workload& workload, const SelectedTokens& reference);
+
+}  // namespace misa

@@ -1,0 +1,63 @@
+#pragma once
+
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "core/indexer/problem.hpp"
+#include "core/indexer/spec.hpp"
+#include "core/indexer/stage.hpp"
+
+namespace misa {
+
+/// What a stage must do at least, whoever does it.
+struct StageCost {
+  StageSet stages;
+  i64 flops = 0;         ///< a multiplication, an addition, a comparison with 0 in ReLU: 1 each
+  i64 bytes = 0;         ///< memory traffic at least
+  i64 logits_bytes = 0;  ///< of `bytes`: scores that pass through memory between score and select
+  i64 pairs = 0;         ///< (row, key) dot products of H or h heads; keys are tokens or block means
+};
+
+/// (row, token) pairs that are visible: sum over rows of end - begin. The n in "seconds per pair", for every indexer.
+i64 visible_pairs(const Problem& problem);
+
+/// The stages of `spec` on `problem`, in the algorithm's order; only those it has. Source: ours.
+///
+/// M rows, H heads, h active heads, D head_dim, q and e bytes per query and key value (dtype), s = 4 where keys have a
+/// scale, else 0; K = e * D + s bytes of a key. n[m] visible tokens and b[m] visible blocks of row m; N visible tokens
+/// (a token that several rows see counts once); P block means that rows share; T rows whose last block is a mean of
+/// its own (block window `visible`). All counts are exact.
+///
+///   stage    when            flops                               bytes, each thing once
+///   pool     router pooled   V * D * (1, or 2 with scales)       read V * K, write (P + T) * D * 4
+///            or blocks         + (P + T) * D                       V tokens under the means
+///   route    pooled          R * H * (2 D + 3)                   read q, w and (P + T) * D * 4; write gathered
+///            oracle          N' * H * (2 D + 3)                  read q, w and N * K; write gathered
+///            selfk           M * H * (2 D + 3)                   read q, w and min(M, N) * K; write gathered
+///            gate            M * H                               read w and h rows of q; write gathered
+///            qnorm, random   0                                   as gate (qnorm + M * H * 4); write gathered
+///            blocks          R * H * (2 D + 3)                   read q, w and (P + T) * D * 4, logits R * 4 twice,
+///                                                                write M * m * 4
+///   score                    S * h * (2 D + 3)                   read q', w' and U * K; write S * 4 of logits
+///   select                   0                                   read S * 4 of logits, write M * k * 4 (k': re-rank)
+///   rerank                   C * H * (2 D + 3)                   read q, w, C * 4 ids and U' * K; logits C * 4 twice,
+///                                                                write M * k * 4
+///
+///   R  sum of b[m];  N' = sum of n[m] = visible_pairs
+///   S  tokens scored: sum of n[m], or with m blocks chosen of b[m] > m: n[m] - (b[m] - m) * B, for the first and the
+///      last block, which alone may be partial, are always chosen (m = 1: the first)
+///   C  sum of min(k', tokens scored)
+///   U  N, or with blocks chosen, U' always: per sequence the largest count of one row, for all rows may want the same
+///   q  M * H * D * q bytes, w  M * H * 4; gathered: M * h * (D * q + 4 + 4) for queries, weights and head ids
+///
+/// More heads, blocks or candidates than there are count as those there are. 2 D + 3 per head: the dot product, then
+/// ReLU, weight and sum. Bytes are a floor: chunks of rows that read the keys again and the -inf columns of a dense
+/// logits tensor are what an implementation adds.
+std::vector<StageCost> stage_costs(const IndexerSpec& spec, const Problem& problem);
+
+/// The cost of a span labelled `label`: the sum of its stages, and for a fused score+select without the logits, which
+/// then never reach memory. Nothing when a stage of the label has no cost.
+std::optional<StageCost> cost_of(StageSet label, std::span<const StageCost> costs);
+
+}  // namespace misa

@@ -1,0 +1,82 @@
+#include "core/measure/stage_timer.hpp"
+
+#include <algorithm>
+#include <limits>
+
+#include "core/base/error.hpp"
+
+namespace misa {
+
+void StageTimer::start() {
+  spans_.clear();
+  open_ = false;
+  clock_.reset();
+  start_ = clock_.mark();
+}
+
+void StageTimer::begin(StageSet stages) {
+  if (open_) {
+    throw Error(
+        ErrorKind::internal, "MP-E901",
+        "span '" + stage_set_name(stages) + "' begins inside span '" + stage_set_name(spans_.back().stages) + "'");
+  }
+  open_ = true;
+  spans_.push_back({.stages = stages, .from = clock_.mark(), .to = 0});
+}
+
+void StageTimer::end() {
+  if (!open_) throw Error(ErrorKind::internal, "MP-E902", "a span ends that never began");
+  spans_.back().to = clock_.mark();
+  open_ = false;
+}
+
+RunTimes StageTimer::finish() {
+  if (open_) {
+    throw Error(ErrorKind::internal, "MP-E903",
+                "the run ended inside span '" + stage_set_name(spans_.back().stages) + "'");
+  }
+  const int finish = clock_.mark();
+  RunTimes times{.seconds = clock_.seconds(start_, finish), .stages = {}};
+  for (const Span& span : spans_) {
+    auto known = std::find_if(times.stages.begin(), times.stages.end(),
+                              [&](const StageSeconds& stage) { return stage.stages == span.stages; });
+    if (known == times.stages.end()) known = times.stages.insert(known, {.stages = span.stages, .seconds = 0});
+    known->seconds += clock_.seconds(span.from, span.to);
+  }
+  return times;
+}
+
+std::vector<StageSummary> summarise_stages(std::span<const RunTimes> runs) {
+  std::vector<StageSet> labels;
+  for (const RunTimes& run : runs) {
+    for (const StageSeconds& stage : run.stages) {
+      if (std::find(labels.begin(), labels.end(), stage.stages) == labels.end()) labels.push_back(stage.stages);
+    }
+  }
+  std::vector<StageSummary> summaries;
+  for (StageSet label : labels) {
+    std::vector<double> seconds;
+    for (const RunTimes& run : runs) {
+      for (const StageSeconds& stage : run.stages) {
+        if (stage.stages == label) seconds.push_back(stage.seconds);
+      }
+    }
+    summaries.push_back({.stages = label, .seconds = summarise(seconds)});
+  }
+  return summaries;
+}
+
+std::vector<double> seconds_of(std::span<const RunTimes> runs) {
+  std::vector<double> seconds;
+  for (const RunTimes& run : runs) seconds.push_back(run.seconds);
+  return seconds;
+}
+
+double closure_residual(double end_to_end_seconds, std::span<const StageSummary> stages) {
+  if (!(end_to_end_seconds > 0)) return std::numeric_limits<double>::quiet_NaN();
+  double sum = 0;
+  for (const StageSummary& stage : stages) sum += stage.seconds.median;
+  return (end_to_end_seconds - sum) / end_to_end_seconds;
+}
+
+}  // namespace misa

@@ -1,0 +1,70 @@
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "core/indexer/backend.hpp"
+#include "core/indexer/stage.hpp"
+#include "core/measure/statistics.hpp"
+
+namespace misa {
+
+struct StageSeconds {
+  StageSet stages;
+  double seconds = 0;
+};
+
+/// One run: from start() to finish(), and what of it lay in spans. Spans of equal label add up (row chunks); labels
+/// stand in the order of their first span.
+struct RunTimes {
+  double seconds = 0;
+  std::vector<StageSeconds> stages;
+};
+
+/// Times one run at a time with a backend's clock:
+///
+///     timer.start();
+///     plan.run(&timer);          // with stages; or plan.run(nullptr): end to end, nothing marked inside
+///     RunTimes times = timer.finish();
+///
+/// Marks are read in finish() only, so nothing waits inside the run. Spans do not nest: Error(internal).
+class StageTimer final : public Observer {
+ public:
+  explicit StageTimer(Clock& clock) : clock_(clock) {}
+
+  void start();
+  void begin(StageSet stages) override;
+  void end() override;
+  RunTimes finish();
+
+ private:
+  struct Span {
+    StageSet stages;
+    int from = 0, to = 0;
+  };
+
+  Clock& clock_;
+  std::vector<Span> spans_;
+  int start_ = 0;
+  bool open_ = false;
+};
+
+/// The runs' stages, each summarised over the runs, in the order of the first run that has it. A run without a stage
+/// gives no sample for it.
+struct StageSummary {
+  StageSet stages;
+  Summary seconds;
+};
+std::vector<StageSummary> summarise_stages(std::span<const RunTimes> runs);
+
+/// The runs' totals.
+std::vector<double> seconds_of(std::span<const RunTimes> runs);
+
+/// (end_to_end - sum of the stages) / end_to_end: what the breakdown does not explain. Positive: gaps between stages.
+/// Negative: timing the stages cost time of its own. NaN when end_to_end is not positive.
+double closure_residual(double end_to_end_seconds, std::span<const StageSummary> stages);
+
+/// A breakdown is believed when |residual| is at most this.
+constexpr double kClosureTolerance = 0.05;
+
+}  // namespace misa

@@ -1,0 +1,300 @@
+#include "core/report/describe.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstddef>
+
+#include "core/report/text.hpp"
+
+namespace misa {
+namespace {
+
+std::string percent(double fraction) {
+  return std::isfinite(fraction) ? fmt::format("{:.1f} %", 100 * fraction) : std::string("n/a");
+}
+
+std::string counted(i64 count, std::string_view one, std::string_view many) {
+  return fmt::format("{} {}", count, count == 1 ? one : many);
+}
+
+/// Ten columns, in eighths.
+std::string bar(double share) {
+  constexpr std::array<std::string_view, 8> kEighths{"", "▏", "▎", "▍", "▌", "▋", "▊", "▉"};
+  if (!std::isfinite(share)) return {};
+  const auto eighths = static_cast<std::size_t>(std::lround(std::clamp(share, 0.0, 1.0) * 80));
+  std::string text;
+  for (std::size_t i = 0; i < eighths / 8; ++i) text += "█";
+  return text + std::string(kEighths[eighths % 8]);
+}
+
+std::string ratio(double value) {
+  return std::isfinite(value) ? fmt::format("{}×", short_number(value)) : std::string("n/a");
+}
+
+/// Recall and its like: four decimals, for differences in the third matter.
+std::string share_number(double value) {
+  return std::isfinite(value) ? fmt::format("{:.4f}", value) : std::string("n/a");
+}
+
+/// Picks one unit for a column.
+class Unit {
+ public:
+  void see(double value) {
+    if (std::isfinite(value)) largest_ = std::max(largest_, std::abs(value));
+  }
+  std::string name(std::string_view unit) const { return std::string(si_prefix(largest_).symbol) + std::string(unit); }
+  std::string text(std::optional<double> value) const {
+    return value ? short_number(*value / si_prefix(largest_).factor) : std::string("–");
+  }
+
+ private:
+  double largest_ = 0;
+};
+
+std::optional<double> per_pair(const Report& report, const ReportCase& one) {
+  if (!one.end_to_end || report.workload.pairs <= 0) return std::nullopt;
+  return one.end_to_end->median_s / static_cast<double>(report.workload.pairs);
+}
+
+/// The sum over stages per second of end to end; empty when a stage has no cost.
+std::optional<double> rate(const ReportCase& one, std::optional<i64> ReportStage::*amount) {
+  if (!one.end_to_end || !(one.end_to_end->median_s > 0) || one.stages.empty()) return std::nullopt;
+  double sum = 0;
+  for (const ReportStage& stage : one.stages) {
+    if (!(stage.*amount)) return std::nullopt;
+    sum += static_cast<double>(*(stage.*amount));
+  }
+  return sum / one.end_to_end->median_s;
+}
+
+}  // namespace
+
+std::vector<Fact> describe_run(const Report& report) {
+  const ReportWorkload& workload = report.workload;
+  const ReportEnvironment& environment = report.environment;
+  std::vector<Fact> facts;
+
+  Fact load{.name = "workload", .parts = {printable(workload.name), printable(workload.provenance)}};
+  if (!workload.model.empty() && workload.name.find(workload.model) == std::string::npos) {
+    load.parts.push_back(printable(workload.model));
+  }
+  load.parts.push_back(printable(workload.phase));
+  if (workload.seed) load.parts.push_back("seed " + printable(*workload.seed));
+  facts.push_back(std::move(load));
+
+  facts.push_back(
+      {.name = "shape",
+       .parts = {counted(workload.rows, "row", "rows"), fmt::format("{} heads × {}", workload.heads, workload.head_dim),
+                 fmt::format("{} keys in {}", workload.keys, counted(workload.sequences, "sequence", "sequences")),
+                 printable(workload.dtype) + (workload.paged ? " paged" : ""),
+                 fmt::format("top-k {}", workload.top_k)}});
+
+  Fact context{.name = "context",
+               .parts = {workload.context.minimum == workload.context.maximum
+                             ? fmt::format("{} tokens visible", workload.context.maximum)
+                             : fmt::format("{} / {} / {} tokens visible (min / median / max)", workload.context.minimum,
+                                           workload.context.median, workload.context.maximum),
+                         workload.pairs < 100000 ? counted(workload.pairs, "pair", "pairs")
+                                                 : si_number(static_cast<double>(workload.pairs), " pairs")}};
+  facts.push_back(std::move(context));
+
+  Fact baselines{.name = "baselines", .parts = {}};
+  if (workload.chance_recall) {
+    baselines.parts.push_back("recall of chance " + share_number(*workload.chance_recall));
+  }
+  if (workload.window_recall) {
+    baselines.parts.push_back("recall of the last k tokens " + share_number(*workload.window_recall));
+  }
+  if (!baselines.parts.empty()) facts.push_back(std::move(baselines));
+
+  Fact machine{.name = "machine", .parts = {printable(environment.cpu)}};
+  machine.parts.push_back(fmt::format("{}, {}", counted(environment.cores, "core", "cores"),
+                                      counted(environment.threads, "thread", "threads")));
+  if (environment.memory_bytes > 0) machine.parts.push_back(binary_bytes(environment.memory_bytes));
+  machine.parts.push_back(printable(environment.os));
+  if (environment.host) machine.parts.push_back(printable(*environment.host));
+  facts.push_back(std::move(machine));
+
+  for (const ReportBackend& backend : environment.backends) {
+    Fact fact{.name = printable(backend.name), .parts = {printable(backend.description)}};
+    if (backend.roofs) {
+      fact.parts.push_back(fmt::format("roofs {}, {}, launch {}", si_number(backend.roofs->flops_per_second, "FLOP/s"),
+                                       si_number(backend.roofs->bytes_per_second, "B/s"),
+                                       si_number(backend.roofs->launch_seconds, "s")));
+    }
+    facts.push_back(std::move(fact));
+  }
+  return facts;
+}
+
+std::string case_name(const Report& report, const ReportCase& one) {
+  std::string name = printable(one.indexer);
+  if (one.router && *one.router != "pooled") name += " (" + printable(*one.router) + ")";
+  const bool several = std::any_of(report.cases.begin(), report.cases.end(),
+                                   [&](const ReportCase& other) { return other.backend != one.backend; });
+  if (several) name += " on " + printable(one.backend);
+  return name;
+}
+
+std::vector<std::string> describe_parameters(const ReportCase& one) {
+  const ReportParameters& parameters = one.parameters;
+  std::vector<std::string> parts{fmt::format("top-k {}", parameters.top_k)};
+  if (parameters.active_heads) {
+    std::string heads = fmt::format("{} of {} heads", *parameters.active_heads, one.shape.heads);
+    if (one.router) heads += " by " + printable(*one.router);
+    parts.push_back(std::move(heads));
+  }
+  if (parameters.head_block_size) parts.push_back(fmt::format("means of {} tokens", *parameters.head_block_size));
+  if (parameters.blocks) {
+    parts.push_back(fmt::format("{} blocks of {} tokens", *parameters.blocks, parameters.block_size.value_or(0)));
+  }
+  if (parameters.candidates) parts.push_back(fmt::format("{} candidates", *parameters.candidates));
+  if (parameters.block_window) parts.push_back(printable(*parameters.block_window) + " blocks");
+  parts.push_back(printable(one.backend) + ", " + counted(one.threads, "thread", "threads"));
+  return parts;
+}
+
+std::vector<Cell> describe_timing(const ReportCase& one) {
+  std::vector<Cell> parts;
+  if (one.end_to_end) parts.push_back({counted(one.end_to_end->samples, "sample", "samples"), Style::faint});
+  if (one.first_call_s) parts.push_back({"first call " + si_number(*one.first_call_s, "s"), Style::faint});
+  if (one.closure_residual && one.closure_ok) {
+    const std::string residual = fmt::format("unexplained {}", percent(*one.closure_residual));
+    parts.push_back(*one.closure_ok ? Cell{residual, Style::faint}
+                                    : Cell{residual + ": do not trust the stages", Style::bad});
+  }
+  return parts;
+}
+
+TextTable stage_table(const Report& report, const std::optional<WriterOptions>& terminal) {
+  const bool titles = terminal.has_value();
+  const bool colour = titles && terminal->colour;
+  Unit flops, bytes, pair;
+  for (const ReportCase& one : report.cases) {
+    for (const ReportStage& stage : one.stages) {
+      flops.see(stage.flops_per_second.value_or(0));
+      bytes.see(stage.bytes_per_second.value_or(0));
+      pair.see(stage.seconds_per_pair.value_or(0));
+    }
+    pair.see(per_pair(report, one).value_or(0));
+  }
+  TextTable table({{.header = "", .right = false, .drop = 0},
+                   {.header = "median", .right = true, .drop = 0},
+                   {.header = "p10–p90", .right = true, .drop = 3},
+                   {.header = "", .right = false, .drop = 6},
+                   {.header = "share", .right = true, .drop = 2},
+                   {.header = flops.name("FLOP/s"), .right = true, .drop = 4},
+                   {.header = bytes.name("B/s"), .right = true, .drop = 5},
+                   {.header = pair.name("s/pair"), .right = true, .drop = 1},
+                   {.header = "% roof", .right = true, .drop = 0},
+                   {.header = "bound", .right = false, .drop = 0}});
+  const auto time_cells = [](const ReportTime& time) {
+    return std::pair{Cell{si_number(time.median_s, "s"), Style::plain},
+                     Cell{si_range(time.p10_s, time.p90_s, "s"), Style::faint}};
+  };
+  for (const ReportCase& one : report.cases) {
+    const std::string name = case_name(report, one);
+    if (titles) {
+      const i64 indent = display_width(name) + 2;
+      std::string title = styled(name, Style::strong, colour) + "  ";
+      for (const std::string& line : wrapped(describe_parameters(one), " · ", terminal->width - indent)) {
+        table.add_line(title + styled(line, Style::faint, colour));
+        title.assign(static_cast<std::size_t>(indent), ' ');
+      }
+    }
+    const auto label = [&](const std::string& stage) { return titles ? stage : name + ": " + stage; };
+    for (const ReportStage& stage : one.stages) {
+      const auto [middle, range] = time_cells(stage.time);
+      table.add({{label(printable(stage.name)), Style::plain},
+                 middle,
+                 range,
+                 {titles && stage.share ? bar(*stage.share) : "", Style::accent},
+                 {stage.share ? percent(*stage.share) : "", Style::plain},
+                 {flops.text(stage.flops_per_second), Style::plain},
+                 {bytes.text(stage.bytes_per_second), Style::plain},
+                 {pair.text(stage.seconds_per_pair), Style::plain},
+                 {stage.roof_fraction ? short_number(100 * *stage.roof_fraction) : "–", Style::plain},
+                 {stage.bound ? printable(*stage.bound) : "", Style::faint}});
+    }
+    if (one.end_to_end) {
+      const auto [middle, range] = time_cells(*one.end_to_end);
+      table.add({{label("end to end"), Style::strong},
+                 {middle.text, Style::strong},
+                 range,
+                 {},
+                 {},
+                 {flops.text(rate(one, &ReportStage::flops)), Style::plain},
+                 {bytes.text(rate(one, &ReportStage::bytes)), Style::plain},
+                 {pair.text(per_pair(report, one)), Style::plain},
+                 {},
+                 {}});
+    }
+    if (titles) {
+      std::string timing;
+      for (const Cell& part : describe_timing(one)) {
+        timing += timing.empty() ? "  " : styled(" · ", Style::faint, colour);
+        timing += styled(part.text, part.style, colour);
+      }
+      if (!timing.empty()) table.add_line(timing);
+      table.add_line("");
+    }
+  }
+  return table;
+}
+
+TextTable summary_table(const Report& report) {
+  TextTable table({{.header = "indexer", .right = false, .drop = 0},
+                   {.header = "end to end", .right = true, .drop = 0},
+                   {.header = "vs dsa", .right = true, .drop = 0},
+                   {.header = "recall", .right = true, .drop = 0},
+                   {.header = "median", .right = true, .drop = 4},
+                   {.header = "p1", .right = true, .drop = 3},
+                   {.header = "worst", .right = true, .drop = 1},
+                   {.header = "IoU", .right = true, .drop = 5},
+                   {.header = "mass", .right = true, .drop = 2},
+                   {.header = "needles", .right = true, .drop = 2}});
+  for (const ReportCase& one : report.cases) {
+    std::vector<Cell> row{{case_name(report, one), Style::strong},
+                          {one.end_to_end ? si_number(one.end_to_end->median_s, "s") : "not timed", Style::plain}};
+    if (one.speedup_over_dsa) {
+      Style style = Style::plain;
+      if (*one.speedup_over_dsa > 1) style = Style::good;
+      if (*one.speedup_over_dsa < 1) style = Style::bad;
+      row.push_back({ratio(*one.speedup_over_dsa), style});
+    } else {
+      row.push_back({});
+    }
+    if (one.quality) {
+      const ReportQuality& quality = *one.quality;
+      for (double value : {quality.recall.mean, quality.recall.median, quality.recall.p1, quality.recall.worst}) {
+        row.push_back({share_number(value), Style::plain});
+      }
+      row.push_back({share_number(quality.iou), Style::plain});
+      row.push_back({quality.attention_mass ? share_number(*quality.attention_mass) : "", Style::plain});
+      row.push_back({quality.needle_hit_rate ? percent(*quality.needle_hit_rate) : "", Style::plain});
+    } else {
+      row.push_back({"–", Style::faint});
+    }
+    table.add(std::move(row));
+  }
+  return table;
+}
+
+std::vector<Cell> describe_notes(const Report& report) {
+  std::vector<Cell> notes;
+  for (const ReportSkip& skip : report.skipped) {
+    notes.push_back(
+        {fmt::format("skipped {} on {}: {}", printable(skip.indexer), printable(skip.backend), printable(skip.reason)),
+         Style::caution});
+  }
+  for (const ReportWarning& warning : report.warnings) {
+    notes.push_back({"warning: " + joined({printable(warning.id), printable(warning.text)}, ": "), Style::caution});
+  }
+  if (report.interrupted) notes.push_back({"interrupted: this result is not complete", Style::bad});
+  return notes;
+}
+
+}  // namespace misa

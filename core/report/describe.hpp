@@ -1,0 +1,41 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/report/report.hpp"
+#include "core/report/text_table.hpp"
+#include "core/report/write.hpp"
+
+// What the writers for people (table, Markdown) say in the same words.
+namespace misa {
+
+struct Fact {
+  std::string name;
+  std::vector<std::string> parts;  ///< printable
+};
+
+/// Workload, machine and backends.
+std::vector<Fact> describe_run(const Report& report);
+
+/// "misa (qnorm)" and, where the report has several backends, "misa (qnorm) on cuda".
+std::string case_name(const Report& report, const ReportCase& one);
+
+/// What the indexer was told.
+std::vector<std::string> describe_parameters(const ReportCase& one);
+
+/// Samples, first call and closure.
+std::vector<Cell> describe_timing(const ReportCase& one);
+
+/// The stages of all cases, in shared units. For a terminal: a block for each case under its title, with bars. Else one
+/// row after the other, each with the name of its case.
+TextTable stage_table(const Report& report, const std::optional<WriterOptions>& terminal);
+
+/// Indexer, end to end, speed-up, quality.
+TextTable summary_table(const Report& report);
+
+/// Skips, warnings, interruption.
+std::vector<Cell> describe_notes(const Report& report);
+
+}  // namespace misa

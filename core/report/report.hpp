@@ -1,0 +1,145 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/base/types.hpp"
+
+namespace misa {
+
+/// A result as plain data: SI units, in the names. A number that is not finite is written as null with a reason, an
+/// optional that is empty as null. Writers choose units and rounding (core/report/write.hpp).
+constexpr std::string_view kReportSchemaVersion = "1.0.0";
+
+struct ReportRoofs {
+  double flops_per_second = 0, bytes_per_second = 0, launch_seconds = 0;
+};
+
+struct ReportBackend {
+  std::string name, description;
+  std::optional<ReportRoofs> roofs;  ///< empty where they mean nothing
+};
+
+struct ReportEnvironment {
+  std::string cpu, os;
+  i64 cores = 0;    ///< logical, available to this process
+  i64 threads = 0;  ///< used
+  i64 memory_bytes = 0;
+  std::optional<std::string> timestamp_utc;  ///< ISO 8601; empty: --reproducible
+  std::optional<std::string> host;           ///< only when asked for
+  std::vector<ReportBackend> backends;
+};
+
+struct ReportContext {
+  i64 minimum = 0, median = 0, maximum = 0;  ///< visible tokens per row
+};
+
+struct ReportWorkload {
+  std::string name;
+  std::string provenance;  ///< "synthetic", "recorded", ...
+  std::string model, phase;
+  i64 rows = 0, heads = 0, head_dim = 0;
+  i64 keys = 0;  ///< tokens stored
+  i64 sequences = 0, top_k = 0;
+  std::string dtype;
+  bool paged = false;
+  i64 pairs = 0;  ///< visible (row, token) pairs
+  ReportContext context;
+  std::optional<std::string> seed;        ///< decimal; 64 bits do not fit a JSON number
+  std::optional<std::string> trace_path;  ///< of a recorded workload
+  std::optional<double> chance_recall;    ///< mean over rows of min(1, k / visible): recall of a random choice
+  std::optional<double> window_recall;    ///< share of DSA's tokens among the last k of the row
+};
+
+/// What the indexer was told; empty where it has no such parameter.
+struct ReportParameters {
+  i64 top_k = 0;
+  std::optional<i64> active_heads;
+  std::optional<i64> head_block_size;  ///< tokens per block mean that heads are ranked over
+  std::optional<i64> blocks;           ///< kept
+  std::optional<i64> block_size;       ///< tokens per block that is kept or left
+  std::optional<i64> candidates;       ///< that are scored again
+  std::optional<std::string> block_window;
+};
+
+struct ReportShape {
+  i64 rows = 0, heads = 0, head_dim = 0, keys = 0, max_window = 0, top_k = 0;
+  std::string dtype;
+  bool paged = false;
+};
+
+struct ReportTime {
+  double median_s = 0, p10_s = 0, p90_s = 0;
+  i64 samples = 0;
+};
+
+struct ReportStage {
+  std::string name;  ///< "score", or "score+select" where one kernel does both
+  ReportTime time;
+  std::optional<i64> flops, bytes;  ///< the cost model's floor (docs/measurement.md)
+  std::optional<double> flops_per_second, bytes_per_second;
+  std::optional<double> seconds_per_pair;  ///< over the workload's pairs, so that stages add up
+  std::optional<double> share;             ///< of the sum of stages
+  std::optional<double> roof_fraction;     ///< floor / time
+  std::optional<std::string> bound;        ///< "compute", "memory" or "latency"
+};
+
+struct ReportRecall {
+  double mean = 0, median = 0, p1 = 0, worst = 0;
+  i64 worst_row = 0;
+};
+
+/// How much of the reference's selection an indexer keeps: quality of the approximation, not numerical agreement.
+struct ReportQuality {
+  std::string reference;  ///< "dsa", or "trace"
+  i64 rows = 0;           ///< compared
+  ReportRecall recall;
+  double iou = 0;                                  ///< mean over rows of shared / united
+  std::optional<double> attention_mass;            ///< relative to the reference's, mean over rows
+  std::optional<double> attention_mass_absolute;   ///< share of all main attention
+  std::optional<double> reference_attention_mass;  ///< the same of the reference
+  i64 attention_mass_rows = 0;                     ///< rows for which the workload records it
+  std::optional<double> needle_hit_rate;
+  i64 needle_cells = 0;  ///< (needle, row) pairs that rate is over
+};
+
+struct ReportCase {
+  std::string indexer;
+  std::optional<std::string> router;  ///< empty: routes no heads
+  std::string backend;
+  ReportParameters parameters;
+  ReportShape shape;
+  i64 threads = 0;
+  std::vector<ReportStage> stages;
+  std::optional<ReportTime> end_to_end;      ///< timed without marks inside; empty: not timed
+  std::vector<double> end_to_end_samples_s;  ///< raw, in the order they were taken
+  std::optional<double> first_call_s;
+  std::optional<double> closure_residual;  ///< (end_to_end - sum of stages) / end_to_end
+  std::optional<bool> closure_ok;
+  std::optional<double> speedup_over_dsa;  ///< same run, backend and workload
+  std::optional<ReportQuality> quality;
+  std::string quality_reason;  ///< why there is none: "is the reference", "not asked for", ...
+};
+
+struct ReportSkip {
+  std::string indexer, backend, reason;
+};
+
+struct ReportWarning {
+  std::string id, text;  ///< "MP-W012"; may be empty
+};
+
+struct Report {
+  std::string tool_version;
+  std::vector<std::string> command_line;
+  ReportEnvironment environment;
+  ReportWorkload workload;
+  std::vector<ReportCase> cases;
+  std::vector<ReportSkip> skipped;
+  std::vector<ReportWarning> warnings;
+  bool interrupted = false;
+};
+
+}  // namespace misa

@@ -1,0 +1,238 @@
+#include "core/report/text.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <utility>
+
+namespace misa {
+namespace {
+
+constexpr std::string_view kReplacement = "\xEF\xBF\xBD";
+
+struct Decoded {
+  u32 code = 0;
+  std::size_t bytes = 1;  ///< of the character, or of the ill-formed part
+  bool valid = false;
+};
+
+/// The character at the front of `text`, which is not empty.
+Decoded decode(std::string_view text) {
+  const auto byte = [&](std::size_t i) { return static_cast<u8>(text[i]); };
+  const u8 lead = byte(0);
+  if (lead < 0x80) return {lead, 1, true};
+  // Bounds of the second byte exclude overlong forms, surrogates and what lies above U+10FFFF.
+  std::size_t length = 0;
+  u8 low = 0x80, high = 0xBF;
+  if (lead >= 0xC2 && lead <= 0xDF) {
+    length = 2;
+  } else if (lead >= 0xE0 && lead <= 0xEF) {
+    length = 3;
+    if (lead == 0xE0) low = 0xA0;
+    if (lead == 0xED) high = 0x9F;
+  } else if (lead >= 0xF0 && lead <= 0xF4) {
+    length = 4;
+    if (lead == 0xF0) low = 0x90;
+    if (lead == 0xF4) high = 0x8F;
+  } else {
+    return {};
+  }
+  u32 code = lead & (0xFFu >> (length + 1));
+  for (std::size_t i = 1; i < length; ++i) {
+    if (i >= text.size() || byte(i) < low || byte(i) > high) return {0, i, false};
+    code = (code << 6) | (byte(i) & 0x3Fu);
+    low = 0x80;
+    high = 0xBF;
+  }
+  return {code, length, true};
+}
+
+template <class F>
+void for_each_character(std::string_view text, F&& visit) {
+  while (!text.empty()) {
+    const Decoded character = decode(text);
+    visit(character, text.substr(0, character.bytes));
+    text.remove_prefix(character.bytes);
+  }
+}
+
+bool steers_terminal(u32 code) {
+  return code < 0x20 || (code >= 0x7F && code < 0xA0) || code == 0x2028 || code == 0x2029 ||
+         (code >= 0x202A && code <= 0x202E) || (code >= 0x2066 && code <= 0x2069);
+}
+
+struct Range {
+  u32 first, last;
+};
+
+/// The blocks that matter for names of models and files, not the whole of Unicode's tables.
+constexpr std::array<Range, 8> kZeroWidth{{{0x0300, 0x036F},
+                                           {0x0483, 0x0489},
+                                           {0x0591, 0x05BD},
+                                           {0x1AB0, 0x1AFF},
+                                           {0x1DC0, 0x1DFF},
+                                           {0x200B, 0x200F},
+                                           {0x20D0, 0x20FF},
+                                           {0xFE00, 0xFE0F}}};
+constexpr std::array<Range, 11> kWide{{{0x1100, 0x115F},
+                                       {0x2E80, 0x303E},
+                                       {0x3041, 0x4DBF},
+                                       {0x4E00, 0xA4CF},
+                                       {0xA960, 0xA97F},
+                                       {0xAC00, 0xD7A3},
+                                       {0xF900, 0xFAFF},
+                                       {0xFE30, 0xFE6F},
+                                       {0xFF00, 0xFF60},
+                                       {0x1F300, 0x1FAFF},
+                                       {0x20000, 0x3FFFD}}};
+
+template <std::size_t N>
+bool lies_in(const std::array<Range, N>& ranges, u32 code) {
+  return std::any_of(ranges.begin(), ranges.end(),
+                     [&](Range range) { return range.first <= code && code <= range.last; });
+}
+
+i64 width_of(u32 code) {
+  if (lies_in(kZeroWidth, code)) return 0;
+  return lies_in(kWide, code) ? 2 : 1;
+}
+
+/// Decimals that leave three significant digits of a value at least 1.
+int decimals_of(double magnitude) {
+  if (magnitude >= 99.95) return 0;
+  return magnitude >= 9.995 ? 1 : 2;
+}
+
+}  // namespace
+
+std::string repaired_utf8(std::string_view text) {
+  std::string repaired;
+  for_each_character(text, [&](const Decoded& character, std::string_view bytes) {
+    repaired += character.valid ? bytes : kReplacement;
+  });
+  return repaired;
+}
+
+std::string printable(std::string_view text) {
+  std::string safe;
+  for_each_character(text, [&](const Decoded& character, std::string_view bytes) {
+    safe += character.valid && !steers_terminal(character.code) ? bytes : kReplacement;
+  });
+  return safe;
+}
+
+i64 display_width(std::string_view text) {
+  i64 width = 0;
+  for_each_character(text, [&](const Decoded& character, std::string_view) { width += width_of(character.code); });
+  return width;
+}
+
+std::string shortened(std::string_view text, i64 width) {
+  if (display_width(text) <= width) return std::string(text);
+  std::string part;
+  i64 used = 1;  // the ellipsis
+  bool full = width < 1;
+  for_each_character(text, [&](const Decoded& character, std::string_view bytes) {
+    used += width_of(character.code);
+    full = full || used > width;
+    if (!full) part += bytes;
+  });
+  return width < 1 ? part : part + "…";
+}
+
+std::string padded(std::string_view text, i64 width, bool right) {
+  const std::string space(static_cast<std::size_t>(std::max<i64>(0, width - display_width(text))), ' ');
+  return right ? space + std::string(text) : std::string(text) + space;
+}
+
+std::string short_number(double value) {
+  if (!std::isfinite(value)) return "n/a";
+  const double magnitude = std::abs(value);
+  if (magnitude >= 0.9995) return fmt::format("{:.{}f}", value, decimals_of(magnitude));
+  return value == 0 ? "0" : fmt::format("{:.3f}", value);
+}
+
+SiPrefix si_prefix(double largest) {
+  constexpr std::array<SiPrefix, 11> kPrefixes{{{"E", 1e18},
+                                                {"P", 1e15},
+                                                {"T", 1e12},
+                                                {"G", 1e9},
+                                                {"M", 1e6},
+                                                {"k", 1e3},
+                                                {"", 1},
+                                                {"m", 1e-3},
+                                                {"µ", 1e-6},
+                                                {"n", 1e-9},
+                                                {"p", 1e-12}}};
+  const double magnitude = std::abs(largest);
+  if (!std::isfinite(largest) || magnitude == 0) return {"", 1};
+  for (const SiPrefix& prefix : kPrefixes) {
+    if (magnitude >= 0.9995 * prefix.factor) return prefix;  // 999.6 m would be rounded to 1000 m
+  }
+  return kPrefixes.back();
+}
+
+std::string si_number(double value, std::string_view unit) {
+  const SiPrefix prefix = si_prefix(value);
+  return fmt::format("{} {}{}", short_number(value / prefix.factor), prefix.symbol, unit);
+}
+
+std::string si_range(double from, double to, std::string_view unit) {
+  if (!std::isfinite(from) || !std::isfinite(to)) return "n/a";
+  const SiPrefix prefix = si_prefix(to);
+  const int decimals = decimals_of(std::abs(to / prefix.factor));
+  return fmt::format("{:.{}f}–{:.{}f} {}{}", from / prefix.factor, decimals, to / prefix.factor, decimals,
+                     prefix.symbol, unit);
+}
+
+std::string binary_bytes(i64 bytes) {
+  constexpr std::array<std::string_view, 6> kUnits{"B", "KiB", "MiB", "GiB", "TiB", "PiB"};
+  double value = static_cast<double>(bytes);
+  std::size_t unit = 0;
+  while (value >= 1023.5 && unit + 1 < kUnits.size()) {
+    value /= 1024;
+    ++unit;
+  }
+  return unit == 0 ? fmt::format("{} B", bytes) : fmt::format("{} {}", short_number(value), kUnits[unit]);
+}
+
+std::string exact_number(double value) { return std::isfinite(value) ? fmt::format("{}", value) : std::string(); }
+
+std::optional<i64> whole_nanoseconds(double seconds) {
+  const double nanoseconds = std::round(seconds * 1e9);
+  if (!(std::abs(nanoseconds) < 9e18)) return std::nullopt;
+  return static_cast<i64>(nanoseconds);
+}
+
+std::vector<std::string> wrapped(const std::vector<std::string>& parts, std::string_view separator, i64 width) {
+  width = std::max<i64>(20, width);
+  std::vector<std::string> lines;
+  for (const std::string& part : parts) {
+    if (part.empty()) continue;
+    const std::string text = shortened(part, width);
+    const bool fits =
+        !lines.empty() && display_width(lines.back()) + display_width(separator) + display_width(text) <= width;
+    if (fits) {
+      lines.back() += separator;
+      lines.back() += text;
+    } else {
+      lines.push_back(text);
+    }
+  }
+  return lines;
+}
+
+std::string joined(const std::vector<std::string>& parts, std::string_view separator) {
+  std::string text;
+  for (const std::string& part : parts) {
+    if (part.empty()) continue;
+    if (!text.empty()) text += separator;
+    text += part;
+  }
+  return text;
+}
+
+}  // namespace misa

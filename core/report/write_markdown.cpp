@@ -1,0 +1,31 @@
+#include <algorithm>
+
+#include "core/report/describe.hpp"
+#include "core/report/text.hpp"
+#include "core/report/writers.hpp"
+
+namespace misa {
+
+std::string write_markdown(const Report& report) {
+  std::string out = "## misa-prof " + escaped_markdown(report.tool_version) + "\n\n";
+  for (const Fact& fact : describe_run(report)) {
+    out += "- **" + escaped_markdown(fact.name) + "**: " + escaped_markdown(joined(fact.parts, " · ")) + '\n';
+  }
+  if (!report.cases.empty()) out += "\n### Summary\n\n" + summary_table(report).markdown();
+  const bool timed = std::any_of(report.cases.begin(), report.cases.end(),
+                                 [](const ReportCase& one) { return one.end_to_end || !one.stages.empty(); });
+  if (timed) {
+    out += "\n### Stages\n\n" + stage_table(report, std::nullopt).markdown() + '\n';
+    for (const ReportCase& one : report.cases) {
+      std::vector<std::string> parts = describe_parameters(one);
+      for (const Cell& part : describe_timing(one)) parts.push_back(part.text);
+      out += "- " + escaped_markdown(case_name(report, one)) + ": " + escaped_markdown(joined(parts, " · ")) + '\n';
+    }
+  }
+  const std::vector<Cell> notes = describe_notes(report);
+  if (!notes.empty()) out += "\n### Notes\n\n";
+  for (const Cell& note : notes) out += "- " + escaped_markdown(note.text) + '\n';
+  return out;
+}
+
+}  // namespace misa

@@ -1,0 +1,249 @@
+#include "core/measure/cost.hpp"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <map>
+#include <random>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/measure/roofline.hpp"
+
+namespace misa {
+namespace {
+
+constexpr i64 kHeads = 4, kDim = 8;
+
+struct Row {
+  i32 sequence, begin, end;
+};
+
+Problem problem_of(const std::vector<Row>& rows, Dtype dtype = Dtype::f32) {
+  static float scale = 1;
+  Problem problem;
+  for (const Row& row : rows) {
+    problem.sequence.push_back(row.sequence);
+    problem.begin.push_back(row.begin);
+    problem.end.push_back(row.end);
+    problem.shape.keys = std::max<i64>(problem.shape.keys, row.end);
+    problem.shape.max_window = std::max<i64>(problem.shape.max_window, row.end - row.begin);
+  }
+  problem.shape.rows = static_cast<i64>(rows.size());
+  problem.shape.heads = kHeads;
+  problem.shape.head_dim = kDim;
+  problem.shape.dtype = dtype;
+  if (dtype == Dtype::e4m3) problem.keys.scales = View<const float, 2>(&scale, {1, 1});
+  return problem;
+}
+
+IndexerSpec spec_of(i64 top_k) {
+  return {.name = "test",
+          .top_k = top_k,
+          .block_window = BlockWindow::visible,
+          .seed = 1,
+          .heads = {},
+          .blocks = {},
+          .rerank = {}};
+}
+
+StageCost stage(const std::vector<StageCost>& costs, Stage which) {
+  const auto found = std::find_if(costs.begin(), costs.end(), [&](const StageCost& c) { return c.stages == which; });
+  REQUIRE(found != costs.end());
+  return *found;
+}
+
+std::vector<std::string> names(const std::vector<StageCost>& costs) {
+  std::vector<std::string> list;
+  for (const StageCost& cost : costs) list.push_back(stage_set_name(cost.stages));
+  return list;
+}
+
+/// Causal prefill of two sequences, laid behind one another.
+std::vector<Row> two_sequences(i32 first, i32 second) {
+  std::vector<Row> rows;
+  for (i32 t = 0; t < first; ++t) rows.push_back({0, 0, t + 1});
+  for (i32 t = 0; t < second; ++t) rows.push_back({1, first, first + t + 1});
+  return rows;
+}
+
+}  // namespace
+
+TEST_CASE("dsa scores every visible pair with every head") {
+  const Problem problem = problem_of(two_sequences(5, 3));
+  CHECK(visible_pairs(problem) == 15 + 6);
+  const std::vector<StageCost> costs = stage_costs(spec_of(2), problem);
+  CHECK(names(costs) == std::vector<std::string>{"score", "select"});
+  const StageCost score = stage(costs, Stage::score);
+  CHECK(score.pairs == 21);
+  CHECK(score.flops == 21 * kHeads * (2 * kDim + 3));
+  CHECK(score.bytes == 8 * kHeads * kDim * 4 + 8 * kHeads * 4 + 8 * kDim * 4 + 21 * 4);
+  const StageCost select = stage(costs, Stage::select);
+  CHECK(select.flops == 0);
+  CHECK(select.bytes == 21 * 4 + 8 * 2 * 4);
+}
+
+TEST_CASE("FP8 keys cost one byte per value and a scale of four") {
+  const Problem problem = problem_of({{0, 0, 100}}, Dtype::e4m3);
+  const StageCost score = stage(stage_costs(spec_of(2), problem), Stage::score);
+  CHECK(score.bytes == kHeads * kDim + kHeads * 4 + 100 * (kDim + 4) + 100 * 4);
+}
+
+TEST_CASE("misa pools keys once, ranks heads over blocks and scores with the active ones") {
+  const Problem problem = problem_of(two_sequences(5, 3));
+  IndexerSpec spec = spec_of(2);
+  spec.heads = HeadRouting{.router = Router::pooled, .active = 2, .block_size = 2};
+  const std::vector<StageCost> costs = stage_costs(spec, problem);
+  CHECK(names(costs) == std::vector<std::string>{"pool", "route", "score", "select"});
+
+  // Sequences of 5 and 3 tokens: 3 and 2 blocks. Rows that end inside a full block have a mean of their own: those of
+  // 1 and 3 tokens in the first, of 1 in the second (3 is where the second ends).
+  const i64 means = 5 + 3;
+  const StageCost pool = stage(costs, Stage::pool);
+  CHECK(pool.flops == 8 * kDim + means * kDim);
+  CHECK(pool.bytes == 8 * kDim * 4 + means * kDim * 4);
+
+  const StageCost route = stage(costs, Stage::route);
+  const i64 row_blocks = (1 + 1 + 2 + 2 + 3) + (1 + 1 + 2);
+  CHECK(route.pairs == row_blocks);
+  CHECK(route.flops == row_blocks * kHeads * (2 * kDim + 3));
+  CHECK(route.bytes == 8 * kHeads * (kDim * 4 + 4) + means * kDim * 4 + 8 * 2 * (kDim * 4 + 4 + 4));
+
+  const StageCost score = stage(costs, Stage::score);
+  CHECK(score.flops == 21 * 2 * (2 * kDim + 3));
+  CHECK(score.bytes == 8 * 2 * (kDim * 4 + 4) + 8 * kDim * 4 + 21 * 4);
+}
+
+TEST_CASE("more active heads than there are cost no more than all") {
+  const Problem problem = problem_of(two_sequences(3, 2));
+  IndexerSpec spec = spec_of(2);
+  spec.heads = HeadRouting{.router = Router::gate, .active = 99, .block_size = 2};
+  CHECK(stage(stage_costs(spec, problem), Stage::score).flops ==
+        stage(stage_costs(spec_of(2), problem), Stage::score).flops);
+}
+
+TEST_CASE("routers that need no block means pool nothing") {
+  const Problem problem = problem_of(two_sequences(5, 3));
+  const std::map<Router, i64> flops{{Router::qnorm, 0},
+                                    {Router::random, 0},
+                                    {Router::gate, 8 * kHeads},
+                                    {Router::selfk, 8 * kHeads * (2 * kDim + 3)},
+                                    {Router::oracle, 21 * kHeads * (2 * kDim + 3)}};
+  for (const auto& [router, expected] : flops) {
+    IndexerSpec spec = spec_of(2);
+    spec.heads = HeadRouting{.router = router, .active = 2, .block_size = 2};
+    const std::vector<StageCost> costs = stage_costs(spec, problem);
+    CHECK(names(costs) == std::vector<std::string>{"route", "score", "select"});
+    CHECK(stage(costs, Stage::route).flops == expected);
+    CHECK(stage(costs, Stage::route).bytes >= 8 * 2 * (kDim * 4 + 4) * 2);
+  }
+}
+
+TEST_CASE("a re-rank scores at most the candidates again, with all heads") {
+  const Problem problem = problem_of(two_sequences(5, 3));
+  IndexerSpec spec = spec_of(2);
+  spec.heads = HeadRouting{.router = Router::gate, .active = 1, .block_size = 2};
+  spec.rerank = Rerank{.candidates = 3};
+  const std::vector<StageCost> costs = stage_costs(spec, problem);
+  const i64 candidates = (1 + 2 + 3 + 3 + 3) + (1 + 2 + 3);
+  const StageCost rerank = stage(costs, Stage::rerank);
+  CHECK(rerank.pairs == candidates);
+  CHECK(rerank.flops == candidates * kHeads * (2 * kDim + 3));
+  CHECK(rerank.bytes ==
+        8 * kHeads * (kDim * 4 + 4) + candidates * 4 + (3 + 3) * kDim * 4 + 2 * candidates * 4 + 8 * 2 * 4);
+  CHECK(stage(costs, Stage::select).bytes == 21 * 4 + 8 * 3 * 4);
+}
+
+TEST_CASE("hisa scores exactly the tokens of its blocks: counted on every choice of blocks") {
+  for (unsigned seed = 0; seed < 200; ++seed) {
+    CAPTURE(seed);
+    std::mt19937 random(seed);
+    const i64 size = 1 + random() % 5, kept = 1 + random() % 4;
+    const auto window = static_cast<BlockWindow>(random() % 2);
+    const i32 begin = static_cast<i32>(random() % 7);
+    const i32 end = begin + static_cast<i32>(random() % 30);
+    const Problem problem = problem_of({{0, begin, end}});
+
+    // Blocks lie on a grid from the window's begin, or from the buffer's.
+    const i64 grid = window == BlockWindow::visible ? begin : 0;
+    std::vector<i64> blocks;  // visible tokens in each
+    for (i64 from = grid; from < end; from += size) {
+      const i64 tokens = std::min<i64>(from + size, end) - std::max<i64>(from, begin);
+      if (tokens > 0) blocks.push_back(tokens);
+    }
+    // First, last, and then any others: the ones between are whole.
+    i64 expected = 0;
+    std::set<std::size_t> chosen;
+    if (!blocks.empty()) chosen.insert(0);
+    if (!blocks.empty() && kept > 1) chosen.insert(blocks.size() - 1);
+    while (static_cast<i64>(chosen.size()) < std::min<i64>(kept, static_cast<i64>(blocks.size()))) {
+      chosen.insert(random() % blocks.size());
+    }
+    for (std::size_t b : chosen) expected += blocks[b];
+
+    IndexerSpec spec = spec_of(2);
+    spec.block_window = window;
+    spec.blocks = BlockPruning{.blocks = kept, .block_size = size};
+    const std::vector<StageCost> costs = stage_costs(spec, problem);
+    CHECK(stage(costs, Stage::score).pairs == expected);
+    CHECK(stage(costs, Stage::route).pairs == static_cast<i64>(blocks.size()));
+  }
+}
+
+TEST_CASE("tokens that several rows see are read once") {
+  // Sliding windows that overlap, and one that stands alone.
+  const Problem problem = problem_of({{0, 0, 10}, {0, 5, 15}, {0, 20, 24}, {1, 30, 33}, {1, 33, 33}});
+  const StageCost score = stage(stage_costs(spec_of(1), problem), Stage::score);
+  CHECK(score.bytes == 5 * kHeads * (kDim * 4 + 4) + (15 + 4 + 3) * kDim * 4 + (10 + 10 + 4 + 3) * 4);
+}
+
+TEST_CASE("empty windows and empty problems cost nothing that scales with tokens") {
+  for (const std::vector<Row>& rows : {std::vector<Row>{}, std::vector<Row>{{0, 5, 5}, {0, 5, 3}}}) {
+    IndexerSpec spec = spec_of(2);
+    spec.heads = HeadRouting{};
+    spec.blocks = BlockPruning{};
+    spec.rerank = Rerank{};
+    for (const StageCost& cost : stage_costs(spec, problem_of(rows))) {
+      CHECK(cost.flops == 0);
+      CHECK(cost.pairs == 0);
+      CHECK(cost.bytes >= 0);
+    }
+  }
+}
+
+TEST_CASE("a fused score and select saves the logits' way through memory") {
+  const std::vector<StageCost> costs = stage_costs(spec_of(2), problem_of(two_sequences(5, 3)));
+  const StageCost score = stage(costs, Stage::score), select = stage(costs, Stage::select);
+  const auto fused = cost_of(StageSet(Stage::score) | Stage::select, costs);
+  REQUIRE(fused.has_value());
+  CHECK(fused->flops == score.flops);
+  CHECK(fused->bytes == score.bytes + select.bytes - 2 * 21 * 4);
+  CHECK(fused->logits_bytes == 0);
+  CHECK(cost_of(Stage::select, costs)->bytes == select.bytes);
+  CHECK_FALSE(cost_of(Stage::rerank, costs).has_value());
+  CHECK_FALSE(cost_of(StageSet(Stage::score) | Stage::rerank, costs).has_value());
+  CHECK_FALSE(cost_of({}, costs).has_value());
+}
+
+TEST_CASE("the largest floor bounds a stage") {
+  const Roofs roofs{.flops_per_second = 100, .bytes_per_second = 10, .launch_seconds = 0.5};
+  const auto compute =
+      roofline(4, {.stages = Stage::score, .flops = 200, .bytes = 10, .logits_bytes = 0, .pairs = 0}, roofs);
+  CHECK(compute->bound == Bound::compute);
+  CHECK(compute->floor_seconds == 2);
+  CHECK(compute->fraction == 0.5);
+  const auto memory =
+      roofline(4, {.stages = Stage::score, .flops = 200, .bytes = 30, .logits_bytes = 0, .pairs = 0}, roofs);
+  CHECK(memory->bound == Bound::memory);
+  CHECK(memory->fraction == 0.75);
+  const auto latency =
+      roofline(4, {.stages = Stage::score, .flops = 2, .bytes = 1, .logits_bytes = 0, .pairs = 0}, roofs);
+  CHECK(latency->bound == Bound::latency);
+  CHECK(latency->fraction == 0.125);
+  CHECK_FALSE(roofline(0, {}, roofs).has_value());
+  CHECK_FALSE(roofline(1, {}, Roofs{}).has_value());
+}
+
+}  // namespace misa

@@ -1,0 +1,310 @@
+#include <doctest/doctest.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <limits>
+#include <locale>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "core/report/text.hpp"
+#include "core/report/write.hpp"
+#include "tests/core/report/sample_report.hpp"
+
+namespace misa {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+/// nlohmann's parser takes the last of two equal keys; a strict reader refuses.
+Json parse_strictly(const std::string& text) {
+  std::vector<std::set<std::string>> open;
+  return Json::parse(text, [&](int, Json::parse_event_t event, Json& parsed) {
+    if (event == Json::parse_event_t::object_start) open.emplace_back();
+    if (event == Json::parse_event_t::object_end) open.pop_back();
+    if (event == Json::parse_event_t::key) CHECK(open.back().insert(parsed.get<std::string>()).second);
+    return true;
+  });
+}
+
+std::vector<std::string> lines_of(const std::string& text) {
+  std::vector<std::string> lines;
+  std::istringstream stream(text);
+  for (std::string line; std::getline(stream, line);) lines.push_back(line);
+  return lines;
+}
+
+/// A reader of RFC 4180.
+std::vector<std::vector<std::string>> parse_csv(const std::string& text) {
+  std::vector<std::vector<std::string>> rows;
+  std::vector<std::string> row;
+  std::string field;
+  bool quoted = false;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (quoted) {
+      if (c != '"') {
+        field += c;
+      } else if (i + 1 < text.size() && text[i + 1] == '"') {
+        field += text[++i];
+      } else {
+        quoted = false;
+      }
+    } else if (c == '"') {
+      REQUIRE(field.empty());
+      quoted = true;
+    } else if (c == ',') {
+      row.push_back(std::move(field));
+      field.clear();
+    } else if (c == '\r') {
+      REQUIRE(text.at(i + 1) == '\n');
+      ++i;
+      row.push_back(std::move(field));
+      field.clear();
+      rows.push_back(std::move(row));
+      row.clear();
+    } else {
+      REQUIRE(c != '\n');
+      field += c;
+    }
+  }
+  REQUIRE_FALSE(quoted);
+  REQUIRE(row.empty());
+  return rows;
+}
+
+/// Every number and every text at its worst.
+Report hostile_report() {
+  Report report = sample_report();
+  const double nan = std::nan(""), infinite = std::numeric_limits<double>::infinity();
+  report.command_line.push_back("bad \xff\x01 \"quoted\"\n");
+  report.workload.name = "a,b \"c\"\r\nd\xc3";
+  report.workload.chance_recall = nan;
+  report.environment.backends[0].roofs->launch_seconds = infinite;
+  report.cases[0].stages[0].time = {.median_s = nan, .p10_s = -infinite, .p90_s = 1e300, .samples = 0};
+  report.cases[0].stages[0].flops_per_second = infinite;
+  report.cases[0].stages[0].roof_fraction = {};
+  report.cases[0].first_call_s = nan;
+  report.cases[0].end_to_end_samples_s = {nan, 0.5};
+  report.cases[1].quality->iou = nan;
+  report.cases[1].quality->recall.worst = -infinite;
+  report.cases[1].closure_residual = nan;
+  report.cases[1].speedup_over_dsa = infinite;
+  return report;
+}
+
+}  // namespace
+
+TEST_CASE("JSON says what the report holds, in whole nanoseconds") {
+  const Json json = parse_strictly(write_report(sample_report(), Format::json));
+  CHECK(json["schema"] == "misa-prof/result");
+  CHECK(json["schema_version"] == "1.0.0");
+  CHECK(json["workload"]["seed"] == "18446744073709551615");
+  CHECK(json["environment"]["backends"][0]["roofs"]["launch_ns"] == 3200);
+  REQUIRE(json["cases"].size() == 4);
+
+  const Json& dsa = json["cases"][0];
+  CHECK(dsa["router"].is_null());
+  CHECK(dsa["end_to_end_ns"]["median"] == 128900000);
+  CHECK(dsa["end_to_end_ns"]["median"].is_number_integer());
+  CHECK(dsa["end_to_end_ns"]["raw"] == Json::array({128900000, 126500000, 135100000}));
+  CHECK(dsa["stages"][0]["time_ns"]["median"] == 117100000);
+  CHECK(dsa["quality"].is_null());
+  CHECK(dsa["quality_reason"] == "reference");
+  CHECK(dsa["closure"]["ok"] == true);
+
+  const Json& misa = json["cases"][1];
+  CHECK(misa["router"] == "pooled");
+  CHECK(misa["quality"]["recall"]["mean"] == 0.91234);
+  CHECK(misa["closure"]["ok"] == false);
+  CHECK(json["cases"][2]["stages"][1]["name"] == "score+select");
+  CHECK(json["cases"][3]["end_to_end_ns"].is_null());
+  CHECK(json["cases"][3]["quality"]["attention_mass_reason"] == "the workload records no main attention");
+}
+
+TEST_CASE("JSON keys have a fixed order, complete comes last") {
+  const Json json = Json::parse(write_report(sample_report(), Format::json));
+  std::vector<std::string> keys;
+  for (const auto& [key, value] : json.items()) keys.push_back(key);
+  CHECK(keys == std::vector<std::string>{"$schema", "schema", "schema_version", "tool", "command_line", "environment",
+                                         "workload", "cases", "skipped", "warnings", "complete"});
+  CHECK(write_report(sample_report(), Format::json) == write_report(sample_report(), Format::json));
+}
+
+TEST_CASE("what is no number becomes null with a reason, what is no UTF-8 is repaired") {
+  const std::string text = write_report(hostile_report(), Format::json);
+  CHECK(repaired_utf8(text) == text);
+  const Json json = parse_strictly(text);
+  const Json& stage = json["cases"][0]["stages"][0];
+  CHECK(stage["time_ns"]["median"].is_null());
+  CHECK(stage["time_ns"]["median_reason"] == "not a finite number");
+  CHECK(stage["time_ns"]["p90"].is_null());
+  CHECK(stage["flops_per_second"].is_null());
+  CHECK(stage["roof_fraction_reason"].is_string());
+  CHECK(json["cases"][0]["end_to_end_ns"]["raw"] == Json::array({500000000}));
+  CHECK(json["cases"][1]["quality"]["iou"].is_null());
+  CHECK(json["cases"][1]["closure"]["residual"].is_null());
+  CHECK(json["command_line"][4] == "bad \uFFFD\u0001 \"quoted\"\n");
+  CHECK(json["workload"]["name"] == "a,b \"c\"\r\nd\uFFFD");
+}
+
+TEST_CASE("numbers survive JSON") {
+  Report report = sample_report();
+  report.cases[1].speedup_over_dsa = 1.0 / 3;
+  report.cases[1].quality->iou = std::nextafter(1.0, 0.0);
+  const Json json = Json::parse(write_report(report, Format::json));
+  CHECK(json["cases"][1]["speedup_over_dsa"].get<double>() == 1.0 / 3);
+  CHECK(json["cases"][1]["quality"]["iou"].get<double>() == std::nextafter(1.0, 0.0));
+}
+
+TEST_CASE("JSON lines put together are the JSON document") {
+  for (const Report& report : {sample_report(), hostile_report()}) {
+    const std::vector<std::string> lines = lines_of(write_report(report, Format::jsonl));
+    REQUIRE(lines.size() == 6);
+    Json whole = parse_strictly(lines.front());
+    CHECK(whole["record"] == "header");
+    whole.erase("record");
+    whole["cases"] = Json::array();
+    for (std::size_t i = 1; i + 1 < lines.size(); ++i) {
+      const Json one = parse_strictly(lines[i]);
+      CHECK(one["record"] == "case");
+      whole["cases"].push_back(one["case"]);
+    }
+    const Json footer = parse_strictly(lines.back());
+    CHECK(footer["record"] == "footer");
+    CHECK(footer["cases"] == 4);
+    for (const char* key : {"skipped", "warnings", "complete"}) whole[key] = footer[key];
+    CHECK(whole == Json::parse(write_report(report, Format::json)));
+  }
+}
+
+TEST_CASE("an interrupted run leaves whole lines and says so") {
+  Report report = sample_report();
+  std::string file;
+  JsonLinesWriter writer([&](std::string_view line) {
+    CHECK(line.back() == '\n');
+    file += line;
+  });
+  writer.header(report);
+  writer.add(report.cases[0]);
+  const std::vector<std::string> cut_off = lines_of(file);
+  REQUIRE(cut_off.size() == 2);
+  CHECK(Json::parse(cut_off.back())["record"] == "case");
+
+  report.interrupted = true;
+  writer.footer(report);
+  const Json footer = Json::parse(lines_of(file).back());
+  CHECK(footer["cases"] == 1);
+  CHECK(footer["complete"] == false);
+  CHECK(Json::parse(write_report(report, Format::json))["complete"] == false);
+}
+
+TEST_CASE("CSV has one row per stage and one end to end, all of one length") {
+  const auto rows = parse_csv(write_report(sample_report(), Format::csv));
+  REQUIRE(rows.size() == 1 + (2 + 1) + (4 + 1) + (3 + 1) + 1);
+  for (const auto& row : rows) CHECK(row.size() == rows.front().size());
+  const auto column = [&](const std::string& name) {
+    const auto found = std::find(rows.front().begin(), rows.front().end(), name);
+    REQUIRE(found != rows.front().end());
+    return static_cast<std::size_t>(found - rows.front().begin());
+  };
+  CHECK(rows[1][column("stage")] == "score");
+  CHECK(rows[1][column("median_ns")] == "117100000");
+  CHECK(rows[1][column("flops")] == "17246466048");
+  CHECK(rows[1][column("bound")] == "compute");
+  CHECK(rows[3][column("stage")] == "end_to_end");
+  CHECK(rows[3][column("median_ns")] == "128900000");
+  CHECK(rows[3][column("recall_mean")].empty());
+  CHECK(rows[8][column("router")] == "pooled");
+  CHECK(rows[8][column("recall_mean")] == "0.91234");
+  CHECK(rows[8][column("speedup_over_dsa")] == "4.199");
+  CHECK(rows[13][column("stage")] == "end_to_end");
+  CHECK(rows[13][column("median_ns")].empty());
+  CHECK(rows[13][column("needle_hit_rate")].empty());
+}
+
+TEST_CASE("CSV quotes what would end a field, and has no word for numbers that are none") {
+  const std::string text = write_report(hostile_report(), Format::csv);
+  const auto rows = parse_csv(text);
+  CHECK(rows[1][0] == "a,b \"c\"\r\nd\uFFFD");
+  CHECK(text.find("nan") == std::string::npos);
+  CHECK(text.find("inf") == std::string::npos);
+}
+
+TEST_CASE("writers do not depend on the locale") {
+  const std::string before = write_report(sample_report(), Format::csv);
+  struct Comma : std::numpunct<char> {
+    char do_decimal_point() const override { return ','; }
+    char do_thousands_sep() const override { return '.'; }
+    std::string do_grouping() const override { return "\3"; }
+  };
+  const std::locale old = std::locale::global(std::locale(std::locale::classic(), new Comma));
+  CHECK(write_report(sample_report(), Format::csv) == before);
+  CHECK(Json::parse(write_report(sample_report(), Format::json))["cases"].size() == 4);
+  CHECK(write_report(sample_report(), Format::table).find("117 ms") != std::string::npos);
+  std::locale::global(old);
+}
+
+TEST_CASE("results obey the published schema, and a strict checker refuses what does not") {
+  // Needs python3 with jsonschema, which CI has; without them there is nothing to check with.
+  if (std::system("/usr/bin/python3 -c 'import jsonschema' 2>/dev/null") != 0) return;
+  const std::string name = "/tmp/misa-prof-report-test-" + std::to_string(getpid());
+  const auto accepted = [&](const std::string& text, const std::string& suffix) {
+    const std::string path = name + suffix;
+    std::ofstream(path, std::ios::binary) << text;
+    const std::string checker = std::string(MISA_SOURCE_DIR) + "/scripts/check_json.py";
+    const int status = std::system(("/usr/bin/python3 '" + checker + "' " + path + " 2>/dev/null").c_str());
+    std::remove(path.c_str());
+    return status == 0;
+  };
+  Report interrupted_report = sample_report();
+  interrupted_report.interrupted = true;
+  for (const Report& report : {sample_report(), hostile_report(), interrupted_report, Report()}) {
+    CHECK(accepted(write_report(report, Format::json), ".json"));
+    CHECK(accepted(write_report(report, Format::jsonl), ".jsonl"));
+  }
+
+  const std::string good = write_report(sample_report(), Format::json);
+  const auto with = [&](const std::string& from, const std::string& to) {
+    std::string text = good;
+    const std::size_t at = text.find(from);
+    REQUIRE(at != std::string::npos);
+    return text.replace(at, from.size(), to);
+  };
+  CHECK_FALSE(accepted(with("0.91234", "NaN"), ".json"));
+  CHECK_FALSE(accepted(with("0.91234", "-Infinity"), ".json"));
+  CHECK_FALSE(accepted(with("0.91234", "1.5"), ".json"));
+  CHECK_FALSE(accepted(with("\"paged\": false", "\"paged\": false, \"paged\": false"), ".json"));
+  CHECK_FALSE(accepted(with("\"paged\": false", "\"unknown\": 1"), ".json"));
+  CHECK_FALSE(accepted(with("128900000", "128900000.5"), ".json"));
+  CHECK_FALSE(accepted(with("1.0.0", "2.0.0"), ".json"));
+  CHECK_FALSE(accepted(with("deepseek", "\xff"), ".json"));
+  CHECK_FALSE(accepted(good + "{}", ".json"));
+  const std::string lines = write_report(sample_report(), Format::jsonl);
+  CHECK_FALSE(accepted(lines.substr(0, lines.rfind("{\"record\":\"footer\"")), ".jsonl"));
+  CHECK_FALSE(accepted(lines.substr(0, lines.size() - 5), ".jsonl"));
+}
+
+TEST_CASE("formats are found by name") {
+  for (std::string_view name : format_names()) CHECK(format_name(*find_format(name)) == name);
+  CHECK(find_format("md") == Format::markdown);
+  CHECK_FALSE(find_format("xml").has_value());
+}
+
+TEST_CASE("an empty report is still valid in every format") {
+  const Report report;
+  CHECK(parse_strictly(write_report(report, Format::json))["cases"].empty());
+  CHECK(lines_of(write_report(report, Format::jsonl)).size() == 2);
+  CHECK(parse_csv(write_report(report, Format::csv)).size() == 1);
+  CHECK_FALSE(write_report(report, Format::table).empty());
+  CHECK_FALSE(write_report(report, Format::markdown).empty());
+}
+
+}  // namespace misa

@@ -1,0 +1,146 @@
+#pragma once
+
+#include "core/report/report.hpp"
+
+namespace misa {
+
+inline ReportStage sample_stage(const std::string& name, double median_s, i64 flops, i64 bytes, double share,
+                                double roof_fraction, const std::string& bound) {
+  return {.name = name,
+          .time = {.median_s = median_s, .p10_s = 0.97 * median_s, .p90_s = 1.06 * median_s, .samples = 12},
+          .flops = flops,
+          .bytes = bytes,
+          .flops_per_second = static_cast<double>(flops) / median_s,
+          .bytes_per_second = static_cast<double>(bytes) / median_s,
+          .seconds_per_pair = median_s / 1040448,
+          .share = share,
+          .roof_fraction = roof_fraction,
+          .bound = bound};
+}
+
+/// A run with everything in it: four indexers, one of them not timed, a skip, a warning.
+inline Report sample_report() {
+  Report report;
+  report.tool_version = "0.1.0";
+  report.command_line = {"misa-prof", "profile", "--indexer", "all"};
+  report.environment = {
+      .cpu = "AMD EPYC 9654 96-Core Processor",
+      .os = "Linux 6.1.0-18-amd64 x86_64",
+      .cores = 2,
+      .threads = 2,
+      .memory_bytes = 16'777'216'000,
+      .timestamp_utc = "2026-01-31T12:00:00Z",
+      .host = {},
+      .backends = {
+          {.name = "cpu",
+           .description = "OpenMP, oneDNN 2.6.3, AVX2",
+           .roofs = ReportRoofs{.flops_per_second = 1.5e11, .bytes_per_second = 2.1e10, .launch_seconds = 3.2e-6}}}};
+  report.workload = {.name = "deepseek-v3.2/prefill-8k",
+                     .provenance = "synthetic",
+                     .model = "deepseek-v3.2",
+                     .phase = "prefill",
+                     .rows = 128,
+                     .heads = 64,
+                     .head_dim = 128,
+                     .keys = 8192,
+                     .sequences = 1,
+                     .top_k = 2048,
+                     .dtype = "F8_E4M3",
+                     .paged = false,
+                     .pairs = 1040448,
+                     .context = {.minimum = 8065, .median = 8128, .maximum = 8192},
+                     .seed = "18446744073709551615",
+                     .trace_path = {},
+                     .chance_recall = 0.25195,
+                     .window_recall = 0.3125};
+
+  const ReportShape shape{.rows = 128,
+                          .heads = 64,
+                          .head_dim = 128,
+                          .keys = 8192,
+                          .max_window = 8192,
+                          .top_k = 2048,
+                          .dtype = "F8_E4M3",
+                          .paged = false};
+  ReportCase dsa;
+  dsa.indexer = "dsa";
+  dsa.backend = "cpu";
+  dsa.parameters.top_k = 2048;
+  dsa.shape = shape;
+  dsa.threads = 2;
+  dsa.stages = {sample_stage("score", 0.1171, 17246466048, 6307840, 0.9123, 0.9827, "compute"),
+                sample_stage("select", 0.01126, 0, 5210368, 0.0877, 0.0221, "memory")};
+  dsa.end_to_end = ReportTime{.median_s = 0.1289, .p10_s = 0.1265, .p90_s = 0.1351, .samples = 12};
+  dsa.end_to_end_samples_s = {0.1289, 0.1265, 0.1351};
+  dsa.first_call_s = 0.1523;
+  dsa.closure_residual = 0.0042;
+  dsa.closure_ok = true;
+  dsa.speedup_over_dsa = 1.0;
+  dsa.quality_reason = "reference";
+
+  ReportCase misa = dsa;
+  misa.indexer = "misa";
+  misa.router = "pooled";
+  misa.parameters.active_heads = 8;
+  misa.parameters.head_block_size = 1024;
+  misa.parameters.block_window = "visible";
+  misa.stages = {sample_stage("pool", 0.000412, 2162688, 1150976, 0.0146, 0.133, "memory"),
+                 sample_stage("route", 0.000981, 16777216, 1900544, 0.0348, 0.0922, "compute"),
+                 sample_stage("score", 0.01552, 2155808256, 5375488, 0.5507, 0.9262, "compute"),
+                 sample_stage("select", 0.01127, 0, 5210368, 0.3999, 0.022, "memory")};
+  misa.end_to_end = ReportTime{.median_s = 0.0307, .p10_s = 0.0301, .p90_s = 0.0322, .samples = 12};
+  misa.end_to_end_samples_s = {0.0307, 0.0301, 0.0322};
+  misa.first_call_s = 0.0341;
+  misa.closure_residual = 0.0821;
+  misa.closure_ok = false;
+  misa.speedup_over_dsa = 4.199;
+  misa.quality =
+      ReportQuality{.reference = "dsa",
+                    .rows = 128,
+                    .recall = {.mean = 0.91234, .median = 0.9201, .p1 = 0.8112, .worst = 0.7905, .worst_row = 17},
+                    .iou = 0.8388,
+                    .attention_mass = 0.9934,
+                    .attention_mass_absolute = 0.9812,
+                    .reference_attention_mass = 0.9877,
+                    .attention_mass_rows = 64,
+                    .needle_hit_rate = 0.975,
+                    .needle_cells = 40};
+  misa.quality_reason.clear();
+
+  ReportCase dagger = misa;
+  dagger.indexer = "misa-dagger";
+  dagger.router = "qnorm";
+  dagger.parameters.head_block_size = {};
+  dagger.parameters.candidates = 4096;
+  dagger.stages = {sample_stage("route", 0.000031, 0, 1900544, 0.0005, 1.02, "latency"),
+                   sample_stage("score+select", 0.0262, 2155808256, 2262016, 0.4267, 0.5486, "compute"),
+                   sample_stage("rerank", 0.0351, 4345298944, 13107200, 0.5728, 0.8253, "compute")};
+  dagger.end_to_end = ReportTime{.median_s = 0.0619, .p10_s = 0.0608, .p90_s = 0.0644, .samples = 12};
+  dagger.closure_residual = 0.0092;
+  dagger.closure_ok = true;
+  dagger.speedup_over_dsa = 2.082;
+
+  ReportCase hisa;
+  hisa.indexer = "hisa";
+  hisa.backend = "cpu";
+  hisa.parameters = {.top_k = 2048,
+                     .active_heads = {},
+                     .head_block_size = {},
+                     .blocks = 32,
+                     .block_size = 128,
+                     .candidates = {},
+                     .block_window = "visible"};
+  hisa.shape = shape;
+  hisa.threads = 2;
+  hisa.quality = misa.quality;
+  hisa.quality->attention_mass = {};
+  hisa.quality->needle_hit_rate = {};
+  hisa.quality->needle_cells = 0;
+
+  report.cases = {dsa, misa, dagger, hisa};
+  report.skipped = {{.indexer = "misa", .backend = "cuda", .reason = "no device"}};
+  report.warnings = {{.id = "MP-W012", .text = "the machine was busy"}};
+  return report;
+}
+
+}  // namespace misa
