@@ -1,0 +1,17 @@
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <functional>
+
+namespace misa::cli {
+
+/// A command's work, to be called once its options are parsed.
+using Work = std::function<void()>;
+
+/// Each adds its subcommand to `app` and returns its work. One file each.
+Work add_profile(CLI::App& app);
+Work add_generate(CLI::App& app);
+Work add_inspect(CLI::App& app);
+Work add_list(CLI::App& app);
+
+}  // namespace misa::cli

@@ -1,0 +1,267 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "backends/backends.hpp"
+#include "cli/commands.hpp"
+#include "cli/options.hpp"
+#include "cli/output.hpp"
+#include "core/base/error.hpp"
+#include "core/measure/statistics.hpp"
+#include "core/platform/system.hpp"
+#include "core/report/text.hpp"
+#include "core/workload/placement.hpp"
+#include "core/workload/safetensors.hpp"
+#include "core/workload/trace.hpp"
+
+namespace misa::cli {
+namespace {
+
+constexpr i64 kScoredRows = 4;
+constexpr const char* kExamples =
+    "\nExamples:\n"
+    "  misa-prof inspect layer3.safetensors\n"
+    "  misa-prof inspect learned-32k-h64 --format json\n"
+    "\nExit codes: 0 valid, 2 usage, 3 unreadable or refused.\n";
+
+struct InspectOptions {
+  WorkloadOptions workload;
+  std::string format = "table";
+};
+
+/// Named facts under a title, in order; numbers stay numbers for JSON.
+class Sheet {
+ public:
+  void section(const std::string& title) { document_[title] = nlohmann::ordered_json::object(), title_ = title; }
+  void add(const std::string& name, nlohmann::ordered_json value) { document_[title_][name] = std::move(value); }
+
+  std::string json() const {
+    return document_.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
+  }
+  std::string text() const {
+    std::string text;
+    for (const auto& [title, facts] : document_.items()) {
+      text += (text.empty() ? "" : "\n") + title + "\n";
+      i64 longest = 0;
+      for (const auto& fact : facts.items()) longest = std::max(longest, display_width(printable(fact.key())));
+      for (const auto& [name, value] : facts.items()) {
+        std::string shown = value.dump();
+        if (value.is_string()) shown = value.get<std::string>();
+        if (value.is_number_float()) shown = fmt::format("{:.4g}", value.get<double>());
+        text += "  " + padded(printable(name), longest, false) + "  " + printable(shown) + "\n";
+      }
+    }
+    return text;
+  }
+
+ private:
+  nlohmann::ordered_json document_ = nlohmann::ordered_json::object();
+  std::string title_;
+};
+
+void describe_file(const SafetensorsHeader& header, const InputFile& file, Sheet& sheet) {
+  sheet.section("file");
+  sheet.add("path", header.path);
+  sheet.add("bytes", file.size());
+  for (const auto& [key, value] : header.metadata) sheet.add(key, value);
+  sheet.section("tensors");
+  for (const SafetensorsEntry& entry : header.tensors) {
+    sheet.add(entry.name, fmt::format("{} [{}] {} bytes", entry.dtype, fmt::join(entry.shape, ", "), entry.bytes()));
+  }
+}
+
+void describe_rows(const Workload& workload, Sheet& sheet) {
+  std::vector<double> lengths;
+  for (std::size_t m = 0; m < workload.ks.size(); ++m) lengths.push_back(workload.ke[m] - workload.ks[m]);
+  const std::set<i32> sequences(workload.sequence.begin(), workload.sequence.end());
+  sheet.section("rows");
+  sheet.add("rows", workload.rows());
+  sheet.add("heads", workload.heads());
+  sheet.add("head_dim", workload.head_dim());
+  sheet.add("keys", workload.keys());
+  sheet.add("sequences", static_cast<i64>(sequences.size()));
+  if (workload.paged()) {
+    sheet.add("page_size", workload.page_size());
+    sheet.add("next_n", workload.next_n);
+  }
+  const Summary summary = summarise(lengths);
+  sheet.add("visible_minimum", summary.minimum);
+  sheet.add("visible_median", summary.median);
+  sheet.add("visible_maximum", summary.maximum);
+  sheet.add("attention_mass_rows", static_cast<i64>(workload.attention_mass_row.size()));
+  sheet.add("needles", static_cast<i64>(workload.needles.size()));
+}
+
+void describe_gates(const Workload& workload, Sheet& sheet) {
+  const auto weights = workload.weights.span<const float>();
+  const std::size_t heads = static_cast<std::size_t>(workload.heads());
+  std::vector<double> magnitudes, effective;
+  i64 negative = 0, zero = 0;
+  for (std::size_t row = 0; row < weights.size(); row += heads) {
+    double sum = 0, squares = 0;
+    for (std::size_t h = 0; h < heads; ++h) {
+      const double weight = weights[row + h];
+      negative += weight < 0 ? 1 : 0;
+      zero += weight == 0 ? 1 : 0;
+      magnitudes.push_back(std::abs(weight));
+      sum += std::abs(weight);
+      squares += weight * weight;
+    }
+    if (squares > 0) effective.push_back(sum * sum / squares);
+  }
+  const double count = static_cast<double>(weights.size());
+  sheet.section("gates (weights, every scale folded in)");
+  sheet.add("negative_share", static_cast<double>(negative) / count);
+  sheet.add("zero_share", static_cast<double>(zero) / count);
+  sheet.add("magnitude_p1", percentile(magnitudes, 0.01));
+  sheet.add("magnitude_median", median(magnitudes));
+  sheet.add("magnitude_p99", percentile(magnitudes, 0.99));
+  if (!effective.empty()) sheet.add("effective_heads_mean", mean(effective));
+}
+
+void describe_scales(const Problem& problem, const Workload& workload, Sheet& sheet) {
+  const View<const float, 2>& scales = problem.keys.scales;
+  if (scales.empty()) return;
+  std::vector<double> values;
+  i64 powers = 0;
+  const i64 size = std::visit([](const auto& keys) { return keys.shape[1]; }, problem.keys.values);
+  const auto look_at = [&](i64 sequence, i64 token) {
+    const TokenAddress at = address_of(problem.keys, size, sequence, token);
+    const double value = scales(at.page, at.slot);
+    int exponent = 0;
+    powers += std::frexp(value, &exponent) == 0.5 ? 1 : 0;
+    values.push_back(value);
+  };
+  if (workload.paged()) {
+    const auto lengths = workload.seq_lens.span<const i32>();
+    for (std::size_t s = 0; s < lengths.size(); ++s) {
+      for (i64 token = 0; token < lengths[s]; ++token) look_at(static_cast<i64>(s), token);
+    }
+  } else {
+    for (i64 token = 0; token < workload.keys(); ++token) look_at(0, token);
+  }
+  if (values.empty()) return;
+  const Summary summary = summarise(values);
+  sheet.section("key scales");
+  sheet.add("minimum", summary.minimum);
+  sheet.add("median", summary.median);
+  sheet.add("maximum", summary.maximum);
+  sheet.add("power_of_two_share", static_cast<double>(powers) / static_cast<double>(values.size()));
+}
+
+/// Scores of the last rows, all heads, in double.
+void describe_scores(Backend& oracle, const Problem& problem, const Workload& workload, Sheet& sheet) {
+  const auto recorded = workload.metadata.find("index_topk");
+  const i64 k = recorded == workload.metadata.end() ? 2048 : std::max<i64>(1, std::atoll(recorded->second.c_str()));
+  const i64 count = std::min(kScoredRows, workload.rows()), first = workload.rows() - count;
+  const i64 columns = std::max<i64>(1, problem.shape.max_window);
+  const Buffer buffer(oracle, count * columns * 8);
+  const View<double, 2> logits(buffer.as<double>(), {count, columns});
+  const Queries queries{
+      std::visit([&](const auto& values) -> Values { return values.slice(first, count); }, problem.queries.values),
+      problem.queries.weights.slice(first, count)};
+  const Windows windows{problem.windows.sequence.slice(first, count), problem.windows.begin.slice(first, count),
+                        problem.windows.end.slice(first, count)};
+  oracle.score({queries, problem.keys, windows, {}, logits});
+
+  std::vector<double> all, gaps, ties, recent;
+  i64 zeros = 0, negative = 0;
+  for (i64 m = 0; m < count; ++m) {
+    const i64 visible = windows.end[m] - windows.begin[m];
+    std::vector<double> scores;
+    for (i64 c = 0; c < visible; ++c) scores.push_back(logits(m, c));
+    for (const double score : scores) {
+      zeros += score == 0 ? 1 : 0;
+      negative += score < 0 ? 1 : 0;
+    }
+    all.insert(all.end(), scores.begin(), scores.end());
+    if (visible <= k) continue;
+    std::vector<double> sorted = scores;
+    std::sort(sorted.begin(), sorted.end(), std::greater<>());
+    const double kth = sorted[static_cast<std::size_t>(k - 1)];
+    gaps.push_back(kth - sorted[static_cast<std::size_t>(k)]);
+    ties.push_back(static_cast<double>(std::count(sorted.begin(), sorted.end(), kth)));
+    const auto tail = scores.end() - k;
+    recent.push_back(static_cast<double>(std::count_if(tail, scores.end(), [&](double s) { return s >= kth; })) /
+                     static_cast<double>(k));
+  }
+  if (all.empty()) return;
+  const Summary summary = summarise(all);
+  sheet.section(fmt::format("scores (rows {} to {}, all heads, double precision)", first, first + count - 1));
+  sheet.add("minimum", summary.minimum);
+  sheet.add("median", summary.median);
+  sheet.add("maximum", summary.maximum);
+  sheet.add("zero_share", static_cast<double>(zeros) / static_cast<double>(all.size()));
+  sheet.add("negative_share", static_cast<double>(negative) / static_cast<double>(all.size()));
+  if (gaps.empty()) return;
+  sheet.add("top_k", k);
+  sheet.add("gap_below_kth_median", median(gaps));
+  sheet.add("tokens_tied_at_kth_maximum", *std::max_element(ties.begin(), ties.end()));
+  sheet.add("top_k_in_last_k_share", mean(recent));
+}
+
+void inspect(const InspectOptions& options) {
+  if (options.format != "table" && options.format != "json") {
+    throw Error(ErrorKind::usage, "MP-E021", "there is no format called '" + options.format + "'", {}, "table or json");
+  }
+  const std::string path = options.workload.trace_path();
+  Sheet sheet;
+  std::string kind;
+  {
+    const InputFile file(path);
+    const SafetensorsHeader header = read_safetensors_header(file);
+    describe_file(header, file, sheet);
+    const auto found = header.metadata.find("kind");
+    if (found != header.metadata.end()) kind = found->second;
+  }
+  if (kind == "selection") {
+    const RecordedSelection selection = read_selection(path, options.workload.memory_limit());
+    sheet.section("selection");
+    sheet.add("rows", static_cast<i64>(selection.ks.size()));
+    if (!selection.tokens.empty()) {
+      const auto tokens = selection.tokens.span<const i32>();
+      sheet.add("k", selection.tokens.shape.at(1));
+      sheet.add("pads", static_cast<i64>(std::count(tokens.begin(), tokens.end(), -1)));
+    }
+    if (!selection.heads.empty()) sheet.add("heads_per_row", selection.heads.shape.at(1));
+    if (!selection.blocks.empty()) sheet.add("blocks_per_row", selection.blocks.shape.at(1));
+  } else {
+    std::vector<std::string> warnings;
+    const Workload workload = read_trace(path, options.workload.memory_limit(), &warnings);
+    const auto oracle = make_backend("oracle", static_cast<int>(system_info().cores));
+    const Placement placement(*oracle, workload);
+    describe_rows(workload, sheet);
+    describe_gates(workload, sheet);
+    describe_scales(placement.problem(), workload, sheet);
+    describe_scores(*oracle, placement.problem(), workload, sheet);
+    if (!warnings.empty()) {
+      sheet.section("warnings");
+      for (std::size_t i = 0; i < warnings.size(); ++i) sheet.add(std::to_string(i + 1), warnings[i]);
+    }
+  }
+  write_text("-", options.format == "json" ? sheet.json() : sheet.text());
+}
+
+}  // namespace
+
+Work add_inspect(CLI::App& app) {
+  CLI::App& command = *app.add_subcommand("inspect", "Check a trace and show what is in it");
+  const auto options = std::make_shared<InspectOptions>();
+  command.footer(kExamples);
+  command.add_option("FILE", options->workload.trace, "A trace or a selection: a file, or a name of profiles/traces")
+      ->group(kWorkloadGroup);
+  options->workload.add_memory(command);
+  command.add_option("--format", options->format, "table or json")->capture_default_str()->group(kOutputGroup);
+  return [options] {
+    if (options->workload.trace.empty()) {
+      throw Error(ErrorKind::usage, "MP-E033", "inspect needs a file", {}, "misa-prof inspect FILE");
+    }
+    inspect(*options);
+  };
+}
+
+}  // namespace misa::cli

@@ -1,0 +1,128 @@
+#include <fmt/format.h>
+
+#include <filesystem>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "backends/backends.hpp"
+#include "cli/commands.hpp"
+#include "cli/options.hpp"
+#include "cli/output.hpp"
+#include "core/base/error.hpp"
+#include "core/platform/terminal.hpp"
+#include "core/report/text.hpp"
+#include "core/workload/profile.hpp"
+
+namespace misa::cli {
+namespace {
+
+constexpr const char* kExamples =
+    "\nExamples:\n"
+    "  misa-prof list\n"
+    "  misa-prof list --format json\n"
+    "\nExit codes: 0 ok, 2 usage.\n";
+
+/// One thing that can be named on a command line.
+struct Entry {
+  std::string name, what, source;
+};
+
+struct Section {
+  std::string title;
+  std::vector<Entry> entries;
+};
+
+std::vector<Section> sections() {
+  std::vector<Section> all;
+  Section indexer_section{"indexers", {}}, router_section{"routers", {}}, backend_section{"backends", {}};
+  for (const IndexerInfo& info : indexers()) {
+    indexer_section.entries.push_back({std::string(info.name), std::string(info.what), std::string(info.source)});
+  }
+  for (const RouterInfo& info : routers()) {
+    router_section.entries.push_back({std::string(info.name), std::string(info.what), std::string(info.source)});
+  }
+  for (const BackendInfo& info : backends()) {
+    const auto reason = info.why_absent();
+    backend_section.entries.push_back(
+        {std::string(info.name), reason ? "absent: " + *reason : std::string(info.what), ""});
+  }
+  all = {indexer_section, router_section, backend_section};
+
+  const std::vector<std::string> directories = profile_directories();
+  Section models{"models", {}}, workloads{"workloads", {}}, preset_section{"presets", {}}, traces{"traces", {}};
+  for (const ModelProfile& model : list_models(directories)) {
+    models.entries.push_back({model.name, model.description, model.source});
+  }
+  for (const WorkloadProfile& workload : list_workloads(directories)) {
+    workloads.entries.push_back({workload.name, workload.description, workload.source});
+  }
+  for (const PresetInfo& preset : presets()) {
+    preset_section.entries.push_back({std::string(preset.name), std::string(preset.what), std::string(preset.expect)});
+  }
+  for (const std::string& directory : directories) {
+    std::error_code failure;
+    for (const auto& file : std::filesystem::directory_iterator(directory + "/traces", failure)) {
+      if (file.path().extension() != ".safetensors") continue;
+      traces.entries.push_back({file.path().stem().string(), "recorded workload; misa-prof inspect shows it", ""});
+    }
+  }
+  all.insert(all.end(), {models, workloads, preset_section, traces});
+  return all;
+}
+
+std::string as_text(const std::vector<Section>& all) {
+  const int width = terminal_width(StandardStream::output);
+  std::string text;
+  for (const Section& section : all) {
+    if (section.entries.empty()) continue;
+    text += (text.empty() ? "" : "\n") + section.title + "\n";
+    i64 longest = 0;
+    for (const Entry& entry : section.entries) longest = std::max(longest, display_width(entry.name));
+    for (const Entry& entry : section.entries) {
+      const std::string gap(static_cast<std::size_t>(longest) + 4, ' ');
+      std::string prefix = "  " + padded(entry.name, longest, false) + "  ";
+      for (const std::string& part : {entry.what, entry.source}) {
+        std::vector<std::string> words;
+        for (std::size_t at = 0; at < part.size();) {
+          const std::size_t end = std::min(part.find(' ', at), part.size());
+          words.push_back(part.substr(at, end - at));
+          at = end + 1;
+        }
+        for (const std::string& line : wrapped(words, " ", width - longest - 4)) {
+          text += prefix + line + "\n";
+          prefix = gap;
+        }
+      }
+    }
+  }
+  return text;
+}
+
+std::string as_json(const std::vector<Section>& all) {
+  nlohmann::ordered_json document;
+  for (const Section& section : all) {
+    document[section.title] = nlohmann::ordered_json::array();
+    for (const Entry& entry : section.entries) {
+      document[section.title].push_back({{"name", entry.name}, {"what", entry.what}, {"source", entry.source}});
+    }
+  }
+  return document.dump(2) + "\n";
+}
+
+}  // namespace
+
+Work add_list(CLI::App& app) {
+  CLI::App& command = *app.add_subcommand("list", "What there is: indexers, routers, backends, profiles, traces");
+  const auto format = std::make_shared<std::string>("table");
+  command.footer(kExamples);
+  command.add_option("--format", *format, "table or json")->capture_default_str()->group(kOutputGroup);
+  return [format] {
+    if (*format != "table" && *format != "json") {
+      throw Error(ErrorKind::usage, "MP-E021", "there is no format called '" + *format + "'", {}, "table or json");
+    }
+    const std::vector<Section> all = sections();
+    write_text("-", *format == "json" ? as_json(all) : as_text(all));
+  };
+}
+
+}  // namespace misa::cli

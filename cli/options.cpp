@@ -1,0 +1,200 @@
+#include "cli/options.hpp"
+
+#include <algorithm>
+#include <cctype>
+#include <cstdlib>
+#include <filesystem>
+
+#include "core/base/error.hpp"
+#include "core/base/suggest.hpp"
+#include "core/platform/executable.hpp"
+#include "core/platform/system.hpp"
+#include "core/workload/profile.hpp"
+#include "core/workload/rows.hpp"
+#include "core/workload/trace.hpp"
+
+namespace misa::cli {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr const char* kDefaultTrace = "learned-32k-h64";
+constexpr const char* kDefaultModel = "deepseek-v3.2";
+constexpr const char* kDefaultWorkload = "prefill-8k";
+constexpr const char* kTraceEnding = ".safetensors";
+
+std::vector<std::string_view> option_names(const CLI::App& command, std::vector<std::string>& storage) {
+  for (const CLI::Option* option : command.get_options()) {
+    for (const std::string& name : option->get_lnames()) storage.push_back(name);
+  }
+  return {storage.begin(), storage.end()};
+}
+
+}  // namespace
+
+std::vector<std::string> profile_directories() {
+  std::vector<std::string> found;
+  const auto add = [&](const fs::path& directory) {
+    std::error_code failure;
+    if (fs::is_directory(directory / "models", failure)) found.push_back(directory.string());
+  };
+  if (const char* directory = std::getenv("MISA_PROF_PROFILES"); directory != nullptr && *directory != '\0') {
+    add(directory);
+  }
+  const fs::path program = executable_path();
+  add(program.parent_path().parent_path() / "share" / "misa-prof" / "profiles");
+  for (fs::path up = program.parent_path(); up.has_relative_path(); up = up.parent_path()) add(up / "profiles");
+  return found;
+}
+
+i64 parse_bytes(const std::string& text) {
+  char* end = nullptr;
+  const double number = std::strtod(text.c_str(), &end);
+  std::string unit;
+  for (; *end != '\0'; ++end) unit += static_cast<char>(std::tolower(static_cast<unsigned char>(*end)));
+  if (unit.size() > 1 && unit.back() == 'b') unit.pop_back();
+  double factor = 0;
+  if (unit.empty() || unit == "b") factor = 1;
+  if (unit == "k" || unit == "ki") factor = 1 << 10;
+  if (unit == "m" || unit == "mi") factor = 1 << 20;
+  if (unit == "g" || unit == "gi") factor = 1 << 30;
+  const bool plain = !text.empty() && std::isdigit(static_cast<unsigned char>(text.front())) != 0;
+  if (!plain || factor == 0 || !(number * factor >= 1) || number * factor > 0x1p62) {
+    throw Error(ErrorKind::usage, "MP-E015", "'" + text + "' is not a number of bytes", "--max-memory",
+                "2GiB, 512MiB or 1000000");
+  }
+  return static_cast<i64>(number * factor);
+}
+
+void WorkloadOptions::add_synthetic(CLI::App& command) {
+  command.add_option("--model", model, "Model profile: a name (misa-prof list) or a .toml file")->group(kWorkloadGroup);
+  command.add_option("--workload", workload, "Workload profile: a name or a .toml file")->group(kWorkloadGroup);
+  command.add_option("--preset", preset, "Synthetic preset instead of the workload profile's")->group(kWorkloadGroup);
+  command.add_option("--seed", seed, "Seed of everything that is drawn")->capture_default_str()->group(kWorkloadGroup);
+  command.add_option("--rows", rows, "Query rows (of a recorded prefill: so many, evenly spaced)")
+      ->group(kWorkloadGroup);
+}
+
+void WorkloadOptions::add_trace(CLI::App& command) {
+  command
+      .add_option("--trace", trace,
+                  std::string("Recorded workload: a file, or a name of profiles/traces (default: ") + kDefaultTrace +
+                      ", unless --model, --workload or --preset is given)")
+      ->group(kWorkloadGroup);
+}
+
+void WorkloadOptions::add_memory(CLI::App& command) {
+  command
+      .add_option_function<std::string>(
+          "--max-memory", [this](const std::string& text) { max_bytes = parse_bytes(text); },
+          "Most memory for workload and workspace, e.g. 2GiB (default: 9/10 of the machine's)")
+      ->group(kBackendGroup);
+}
+
+i64 WorkloadOptions::memory_limit() const {
+  if (max_bytes > 0) return max_bytes;
+  const i64 memory = system_info().memory_bytes;
+  return memory > 0 ? memory / 10 * 9 : i64{1} << 62;
+}
+
+std::string WorkloadOptions::trace_path() const {
+  const std::string name = trace.empty() ? kDefaultTrace : trace;
+  std::error_code failure;
+  if (fs::exists(name, failure) || name.find('/') != std::string::npos) return name;
+  std::vector<std::string> known;
+  for (const std::string& directory : profile_directories()) {
+    const fs::path traces = fs::path(directory) / "traces";
+    if (fs::exists(traces / (name + kTraceEnding), failure)) return (traces / (name + kTraceEnding)).string();
+    for (const auto& entry : fs::directory_iterator(traces, failure)) {
+      if (entry.path().extension() == kTraceEnding) known.push_back(entry.path().stem().string());
+    }
+  }
+  const std::string near = nearest(name, std::vector<std::string_view>(known.begin(), known.end()));
+  throw Error(ErrorKind::input, "MP-E016", "there is no trace '" + name + "'", {},
+              near.empty() ? "a path, or a name that misa-prof list shows" : near);
+}
+
+Workload WorkloadOptions::synthesise() const {
+  const std::vector<std::string> directories = profile_directories();
+  const ModelProfile model_profile = load_model(model.empty() ? kDefaultModel : model, directories);
+  WorkloadProfile workload_profile = load_workload(workload.empty() ? kDefaultWorkload : workload, directories);
+  if (!preset.empty()) {
+    workload_profile.preset = find_preset(preset).name;
+    workload_profile.knobs.reset();
+  }
+  const SyntheticRequest request = make_request(model_profile, workload_profile, seed, rows);
+  if (const i64 needed = generated_bytes(request); needed > memory_limit()) {
+    throw Error(
+        ErrorKind::runtime, "MP-E504",
+        "the workload alone needs " + std::to_string(needed) + " bytes, the limit is " + std::to_string(memory_limit()),
+        request.name, "a larger --max-memory, fewer --rows or a shorter context");
+  }
+  return generate(request);
+}
+
+Workload WorkloadOptions::load(std::vector<std::string>* warnings) const {
+  if (!recorded()) {
+    if (!trace.empty()) {
+      throw Error(ErrorKind::usage, "MP-E017", "--trace and --model, --workload or --preset name two workloads", {},
+                  "one of them");
+    }
+    return synthesise();
+  }
+  Workload recorded_workload = read_trace(trace_path(), memory_limit(), warnings);
+  return rows ? keep_rows(std::move(recorded_workload), *rows) : std::move(recorded_workload);
+}
+
+void apply_config(CLI::App& command, const std::string& path) {
+  std::vector<std::string> storage;
+  const std::vector<std::string_view> names = option_names(command, storage);
+  for (const ConfigEntry& entry : load_config(path)) {
+    CLI::Option* option = command.get_option_no_throw("--" + entry.key);
+    if (option == nullptr || entry.key == "config" || entry.key == "help") {
+      const std::string near = nearest(entry.key, names);
+      throw Error(ErrorKind::usage, "MP-E018", "'" + entry.key + "' is not an option of " + command.get_name(),
+                  location(path, entry), near.empty() ? command.get_name() + " --help" : near);
+    }
+    if (option->count() > 0) continue;  // the command line wins
+    try {
+      if (option->get_items_expected_max() == 0) {
+        if (entry.values != std::vector<std::string>{"true"}) continue;
+        option->add_result("true");
+      } else {
+        for (const std::string& value : entry.values) option->add_result(value);
+      }
+      option->run_callback();
+    } catch (const CLI::ParseError& error) {
+      throw Error(ErrorKind::usage, "MP-E019", error.what(), location(path, entry));
+    }
+  }
+}
+
+void refuse_extras(const CLI::App& command) {
+  const std::vector<std::string> extras = command.remaining();
+  if (extras.empty()) return;
+  std::string word = extras.front();
+  const bool is_option = word.size() > 1 && word.front() == '-';
+  std::vector<std::string> storage;
+  std::string near;
+  if (is_option) {
+    const std::vector<std::string_view> names = option_names(command, storage);
+    const std::string bare = word.substr(word.find_first_not_of('-'));
+    near = nearest(bare.substr(0, bare.find('=')), names);
+    if (!near.empty()) near = "--" + near;
+  } else {
+    for (const CLI::App* sub : command.get_subcommands([](const CLI::App*) { return true; })) {
+      storage.push_back(sub->get_name());
+    }
+    near = nearest(word, std::vector<std::string_view>(storage.begin(), storage.end()));
+  }
+  const std::string name = command.get_parent() == nullptr ? command.get_name() : "misa-prof " + command.get_name();
+  const bool names_command = !is_option && command.get_parent() == nullptr;
+  throw Error(ErrorKind::usage, "MP-E020",
+              "unknown " +
+                  std::string(is_option       ? "option"
+                              : names_command ? "command"
+                                              : "argument") +
+                  " '" + word + "'",
+              {}, near.empty() ? name + " --help" : near);
+}
+
+}  // namespace misa::cli

@@ -1,0 +1,52 @@
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/workload/workload.hpp"
+
+namespace misa::cli {
+
+inline constexpr const char* kWorkloadGroup = "Workload";
+inline constexpr const char* kIndexerGroup = "Indexer";
+inline constexpr const char* kBackendGroup = "Backend";
+inline constexpr const char* kTimingGroup = "Timing";
+inline constexpr const char* kOutputGroup = "Output";
+
+/// Where the profiles are: $MISA_PROF_PROFILES, then beside the program (installed or in a build tree).
+std::vector<std::string> profile_directories();
+
+/// The options that name a workload, and the workload they name.
+struct WorkloadOptions {
+  std::string trace, model, workload, preset;
+  u64 seed = 1;
+  std::optional<i64> rows;
+  i64 max_bytes = 0;  ///< of --max-memory; 0: nine tenths of the machine's memory
+
+  void add_synthetic(CLI::App& command);
+  void add_trace(CLI::App& command);
+  void add_memory(CLI::App& command);
+
+  i64 memory_limit() const;
+  /// Reads or generates. Warnings of the reader go to `warnings`. Refuses what --max-memory cannot hold.
+  Workload load(std::vector<std::string>* warnings) const;
+  Workload synthesise() const;
+  /// True when the workload is a recorded one.
+  bool recorded() const { return model.empty() && workload.empty() && preset.empty(); }
+  /// The file behind --trace: a path, or a name of profiles/traces.
+  std::string trace_path() const;
+};
+
+/// Sets every option that the command line left alone from --config FILE.toml: keys are long option names. Unknown
+/// keys and values are Error(usage) with file, line and the nearest name.
+void apply_config(CLI::App& command, const std::string& path);
+
+/// Turns what CLI11 did not understand into Error(usage) with the nearest option or command.
+void refuse_extras(const CLI::App& command);
+
+/// "512MiB", "2G", "1000000" -> bytes.
+i64 parse_bytes(const std::string& text);
+
+}  // namespace misa::cli

@@ -1,0 +1,109 @@
+#include "cli/output.hpp"
+
+#include <fmt/format.h>
+
+#include <cstdio>
+
+#include "cli/options.hpp"
+#include "core/base/error.hpp"
+#include "core/base/suggest.hpp"
+#include "core/platform/file.hpp"
+#include "core/report/text.hpp"
+
+namespace misa::cli {
+namespace {
+
+Format format_of(const std::string& name) {
+  if (const auto format = find_format(name)) return *format;
+  const std::string near = nearest(name, format_names());
+  throw Error(ErrorKind::usage, "MP-E021", "there is no format called '" + name + "'", {},
+              near.empty() ? fmt::format("one of {}", fmt::join(format_names(), ", ")) : near);
+}
+
+}  // namespace
+
+void OutputOptions::add(CLI::App& command) {
+  command.add_option("--format", format_, fmt::format("{}", fmt::join(format_names(), ", ")))
+      ->capture_default_str()
+      ->group(kOutputGroup);
+  command
+      .add_option(
+          "-o,--output", outputs_,
+          "[FORMAT:]FILE, repeatable; '-' is standard output. Without FORMAT: by the file's ending, else --format")
+      ->group(kOutputGroup)
+      ->expected(1)
+      ->take_all();
+  command.add_option("--color", colour_, "auto, always or never (NO_COLOR is honoured)")
+      ->capture_default_str()
+      ->group(kOutputGroup);
+}
+
+std::vector<Target> OutputOptions::targets(const std::vector<std::string>& inputs) const {
+  if (!find_colour_mode(colour_)) {
+    throw Error(ErrorKind::usage, "MP-E022", "--color is '" + colour_ + "'", {}, "auto, always or never");
+  }
+  const Format usual = format_of(format_);
+  if (outputs_.empty()) return {{usual, "-"}};
+  std::vector<Target> targets;
+  for (const std::string& output : outputs_) {
+    Target target{usual, output};
+    const std::size_t colon = output.find(':');
+    if (const auto named = find_format(output.substr(0, colon)); named && colon != std::string::npos) {
+      target = {*named, output.substr(colon + 1)};
+    } else if (const std::size_t dot = output.rfind('.'); dot != std::string::npos) {
+      if (const auto ending = find_format(output.substr(dot + 1))) target.format = *ending;
+    }
+    if (target.path.empty()) {
+      throw Error(ErrorKind::usage, "MP-E023", "-o '" + output + "' names no file", {}, "-o json:report.json");
+    }
+    for (const Target& other : targets) {
+      if (other.path == target.path) {
+        throw Error(ErrorKind::usage, "MP-E024", "two outputs go to '" + target.path + "'", {}, "two names");
+      }
+    }
+    for (const std::string& input : inputs) {
+      if (target.path != "-" && same_file(target.path, input)) {
+        throw Error(ErrorKind::usage, "MP-E025", "'" + target.path + "' is an input and would be overwritten", {},
+                    "another name");
+      }
+    }
+    targets.push_back(target);
+  }
+  return targets;
+}
+
+void OutputOptions::write(const Report& report, const std::vector<Target>& targets) const {
+  for (const Target& target : targets) {
+    WriterOptions options;
+    if (target.path == "-") {
+      options.colour = uses_colour(*find_colour_mode(colour_), terminal_facts(StandardStream::output));
+      options.width = terminal_width(StandardStream::output);
+    }
+    write_text(target.path, write_report(report, target.format, options));
+  }
+}
+
+void write_text(const std::string& path, const std::string& text) {
+  OutputFile file(path);
+  file.write(text);
+  file.commit();
+}
+
+Progress::Progress() : visible_(shows_progress(terminal_facts(StandardStream::error))) {}
+Progress::~Progress() { clear(); }
+
+void Progress::show(const std::string& line) {
+  if (!visible_) return;
+  fmt::print(stderr, "\r\x1b[K{}", shortened(line, terminal_width(StandardStream::error) - 1));
+  std::fflush(stderr);
+  shown_ = true;
+}
+
+void Progress::clear() {
+  if (!shown_) return;
+  fmt::print(stderr, "\r\x1b[K");
+  std::fflush(stderr);
+  shown_ = false;
+}
+
+}  // namespace misa::cli

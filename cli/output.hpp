@@ -1,0 +1,50 @@
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <string>
+#include <vector>
+
+#include "core/platform/terminal.hpp"
+#include "core/report/write.hpp"
+
+namespace misa::cli {
+
+/// One place results go to.
+struct Target {
+  Format format = Format::table;
+  std::string path = "-";
+};
+
+/// --format, -o and --color, and where they send a report.
+class OutputOptions {
+ public:
+  void add(CLI::App& command);
+
+  /// Every place, standard output included; throws Error(usage) for unknown formats and when a file would overwrite one
+  /// of `inputs` or stand twice.
+  std::vector<Target> targets(const std::vector<std::string>& inputs) const;
+  void write(const Report& report, const std::vector<Target>& targets) const;
+
+ private:
+  std::string format_ = "table", colour_ = "auto";
+  std::vector<std::string> outputs_;
+};
+
+/// `text` to the file, or standard output; atomically.
+void write_text(const std::string& path, const std::string& text);
+
+/// One line on standard error that overwrites itself; silent unless a person is watching.
+class Progress {
+ public:
+  Progress();
+  ~Progress();
+  Progress(const Progress&) = delete;
+  Progress& operator=(const Progress&) = delete;
+  void show(const std::string& line);
+  void clear();
+
+ private:
+  bool visible_ = false, shown_ = false;
+};
+
+}  // namespace misa::cli

@@ -1,0 +1,491 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <memory>
+#include <set>
+#include <thread>
+
+#include "backends/backends.hpp"
+#include "cli/commands.hpp"
+#include "cli/options.hpp"
+#include "cli/output.hpp"
+#include "core/base/error.hpp"
+#include "core/base/suggest.hpp"
+#include "core/compare/quality.hpp"
+#include "core/indexer/plan.hpp"
+#include "core/measure/roofline.hpp"
+#include "core/measure/sampler.hpp"
+#include "core/platform/signals.hpp"
+#include "core/platform/system.hpp"
+#include "core/workload/placement.hpp"
+#include "core/workload/trace.hpp"
+
+namespace misa::cli {
+namespace {
+
+constexpr const char* kExamples =
+    "\nExamples:\n"
+    "  misa-prof profile                                     # the shipped trace, all indexers, on the CPU\n"
+    "  misa-prof profile --model glm-5 --workload decode-8k --indexer dsa,misa --active-heads 4\n"
+    "  misa-prof profile --trace layer3.safetensors -o - -o json:result.json\n"
+    "\nExit codes: 0 ok, 2 usage, 3 input, 4 unavailable, 10 runtime, 130 interrupted (partial results are written).\n";
+
+struct ProfileOptions {
+  WorkloadOptions workload;
+  OutputOptions output;
+  std::vector<std::string> indexers{"dsa", "misa", "misa-dagger", "hisa"};
+  std::string backend = "cpu", router = "pooled", block_window = "visible";
+  std::optional<i64> top_k, block_size, threads, samples, warm_up;
+  i64 active_heads = 8, candidates = 8192, blocks = 64;
+  double budget_seconds = 10;
+  bool no_fusion = false;
+  std::string selection_path, config;
+};
+
+/// An indexer under measurement.
+struct Contender {
+  IndexerSpec spec;
+  std::unique_ptr<Plan> plan;
+};
+
+HostTensor fetch(Backend& backend, const View<const i32, 2>& view) {
+  if (view.empty()) return {};
+  HostTensor tensor(Dtype::int32, {view.shape[0], view.shape[1]});
+  backend.download(tensor.storage.data(), reinterpret_cast<const std::byte*>(view.data), tensor.bytes());
+  return tensor;
+}
+
+IndexerSettings settings_of(const ProfileOptions& options, const Workload& workload) {
+  IndexerSettings settings;
+  const auto recorded = workload.metadata.find("index_topk");
+  if (options.top_k) {
+    settings.top_k = *options.top_k;
+  } else if (recorded != workload.metadata.end() && std::atoll(recorded->second.c_str()) > 0) {
+    settings.top_k = std::atoll(recorded->second.c_str());
+  }
+  settings.active_heads = options.active_heads;
+  settings.block_size = options.block_size;
+  settings.candidates = options.candidates;
+  settings.blocks = options.blocks;
+  settings.seed = options.workload.seed;
+
+  std::vector<std::string_view> names;
+  for (const RouterInfo& info : routers()) names.push_back(info.name);
+  const auto router = find_router(options.router);
+  if (!router) {
+    const std::string near = nearest(options.router, names);
+    throw Error(ErrorKind::usage, "MP-E026", "there is no router called '" + options.router + "'", {},
+                near.empty() ? fmt::format("one of {}", fmt::join(names, ", ")) : near);
+  }
+  settings.router = *router;
+  const auto window = find_block_window(options.block_window);
+  if (!window) {
+    throw Error(ErrorKind::usage, "MP-E027", "--block-window is '" + options.block_window + "'", {},
+                "visible or upstream");
+  }
+  settings.block_window = *window;
+  if (options.candidates < settings.top_k) {
+    throw Error(ErrorKind::usage, "MP-E028",
+                fmt::format("--candidates is {}, fewer than the {} to be kept", options.candidates, settings.top_k), {},
+                "--candidates " + std::to_string(4 * settings.top_k));
+  }
+  return settings;
+}
+
+ReportWorkload describe_workload(const ProfileOptions& options, const Workload& workload, i64 top_k) {
+  const auto metadata = [&](const char* key) {
+    const auto found = workload.metadata.find(key);
+    return found == workload.metadata.end() ? std::string() : found->second;
+  };
+  const Shape shape = shape_of(workload);
+  ReportWorkload described;
+  described.name = workload.name;
+  described.provenance = metadata("provenance");
+  described.model = metadata("model");
+  described.phase = metadata("phase");
+  described.rows = shape.rows;
+  described.heads = shape.heads;
+  described.head_dim = shape.head_dim;
+  described.keys = shape.keys;
+  described.top_k = top_k;
+  described.sequences = static_cast<i64>(std::set<i32>(workload.sequence.begin(), workload.sequence.end()).size());
+  described.dtype = dtype_name(shape.dtype);
+  described.paged = shape.paged;
+  std::vector<i64> lengths;
+  for (std::size_t m = 0; m < workload.ks.size(); ++m) lengths.push_back(workload.ke[m] - workload.ks[m]);
+  for (const i64 length : lengths) described.pairs += length;
+  std::sort(lengths.begin(), lengths.end());
+  described.context = {lengths.front(), lengths[lengths.size() / 2], lengths.back()};
+  if (options.workload.recorded()) {
+    described.trace_path = options.workload.trace_path();
+  } else {
+    described.seed = std::to_string(options.workload.seed);
+  }
+  return described;
+}
+
+ReportEnvironment describe_environment(Backend& backend, i64 threads) {
+  const SystemInfo system = system_info();
+  ReportEnvironment environment;
+  environment.cpu = system.cpu;
+  environment.os = system.os;
+  environment.cores = system.cores;
+  environment.threads = threads;
+  environment.memory_bytes = system.memory_bytes;
+  environment.timestamp_utc = utc_timestamp();
+  ReportBackend described{std::string(backend.name()), backend.description(), {}};
+  if (const auto roofs = backend.roofs()) {
+    described.roofs = ReportRoofs{roofs->flops_per_second, roofs->bytes_per_second, roofs->launch_seconds};
+  }
+  environment.backends.push_back(described);
+  return environment;
+}
+
+ReportTime to_report(const Summary& summary) {
+  return {.median_s = summary.median, .p10_s = summary.p10, .p90_s = summary.p90, .samples = summary.samples};
+}
+
+std::vector<ReportStage> describe_stages(const std::vector<StageSummary>& stages, const IndexerSpec& spec,
+                                         const Problem& problem, const std::optional<Roofs>& roofs) {
+  const std::vector<StageCost> costs = stage_costs(spec, problem);
+  const double pairs = static_cast<double>(visible_pairs(problem));
+  double total = 0;
+  for (const StageSummary& stage : stages) total += stage.seconds.median;
+  std::vector<ReportStage> described;
+  for (const StageSummary& stage : stages) {
+    const double seconds = stage.seconds.median;
+    ReportStage row;
+    row.name = stage_set_name(stage.stages);
+    row.time = to_report(stage.seconds);
+    if (total > 0) row.share = seconds / total;
+    if (pairs > 0) row.seconds_per_pair = seconds / pairs;
+    if (const auto cost = cost_of(stage.stages, costs)) {
+      row.flops = cost->flops;
+      row.bytes = cost->bytes;
+      if (seconds > 0) {
+        row.flops_per_second = static_cast<double>(cost->flops) / seconds;
+        row.bytes_per_second = static_cast<double>(cost->bytes) / seconds;
+      }
+      if (roofs) {
+        if (const auto roof = roofline(seconds, *cost, *roofs)) {
+          row.roof_fraction = roof->fraction;
+          row.bound = bound_name(roof->bound);
+        }
+      }
+    }
+    described.push_back(row);
+  }
+  return described;
+}
+
+ReportParameters describe_parameters(const IndexerSpec& spec) {
+  ReportParameters parameters;
+  parameters.top_k = spec.top_k;
+  if (spec.heads) {
+    parameters.active_heads = spec.heads->active;
+    if (spec.heads->router == Router::pooled) parameters.head_block_size = spec.heads->block_size;
+  }
+  if (spec.blocks) {
+    parameters.blocks = spec.blocks->blocks;
+    parameters.block_size = spec.blocks->block_size;
+  }
+  if (spec.rerank) parameters.candidates = spec.rerank->candidates;
+  if (parameters.head_block_size || spec.blocks) parameters.block_window = block_window_name(spec.block_window);
+  return parameters;
+}
+
+ReportQuality to_report(const Quality& quality) {
+  ReportQuality report;
+  report.reference = "dsa";
+  report.rows = quality.rows;
+  report.recall = {quality.recall.mean, quality.recall.median, quality.recall.p1, quality.recall.worst,
+                   quality.recall.worst_row};
+  report.iou = quality.iou;
+  report.attention_mass = quality.attention_mass;
+  report.attention_mass_absolute = quality.attention_mass_absolute;
+  report.reference_attention_mass = quality.reference_attention_mass;
+  report.attention_mass_rows = quality.attention_rows;
+  report.needle_hit_rate = quality.needle_hit_rate;
+  report.needle_cells = quality.needle_cells;
+  return report;
+}
+
+/// FILE, or with several indexers FILE with the indexer's name before its ending.
+std::string selection_path(const std::string& path, const std::string& indexer, bool several) {
+  if (!several) return path;
+  const std::filesystem::path file(path);
+  return (file.parent_path() / (file.stem().string() + "." + indexer + file.extension().string())).string();
+}
+
+class ProfileRun {
+ public:
+  explicit ProfileRun(const ProfileOptions& options)
+      : options_(options),
+        threads_(options.threads.value_or(system_info().cores)),
+        inputs_(options.workload.recorded() ? std::vector{options.workload.trace_path()} : std::vector<std::string>{}),
+        targets_(options.output.targets(inputs_)) {
+    if (threads_ < 1 || threads_ > 4096) {
+      throw Error(ErrorKind::usage, "MP-E029", "--threads is " + std::to_string(threads_), {}, "1 to 4096");
+    }
+    backend_ = make_backend(options.backend, static_cast<int>(threads_));
+    workload_ = options.workload.load(&warnings_);
+    settings_ = settings_of(options, workload_);
+    if (workload_.rows() == 0) {
+      throw Error(ErrorKind::nothing, "MP-E030", "the workload has no query rows", workload_.name);
+    }
+    for (const std::string& name : options.indexers) make_indexer(name, settings_);
+
+    const i64 limit = options.workload.memory_limit();
+    const i64 copies = 2 * Placement::bytes_needed(workload_);
+    if (copies > limit) {
+      throw Error(ErrorKind::runtime, "MP-E504",
+                  fmt::format("the workload needs {} bytes on host and backend, the limit is {}", copies, limit),
+                  workload_.name, "a larger --max-memory, fewer --rows or a shorter context");
+    }
+    placement_ = std::make_unique<Placement>(*backend_, workload_);
+    const i64 plans = static_cast<i64>(options.indexers.size()) + (has_dsa() ? 0 : 1);
+    const i64 each = (limit - copies) / plans + placement_->problem().bytes;
+    plan_options_ = {.max_bytes = each, .fusion = !options.no_fusion};
+  }
+
+  void run() {
+    for (const std::string& name : options_.indexers) {
+      const IndexerSpec spec = make_indexer(name, settings_);
+      contenders_.push_back({spec, std::make_unique<Plan>(*backend_, spec, placement_->problem(), plan_options_)});
+    }
+    report_.tool_version = MISA_VERSION;
+    report_.workload = describe_workload(options_, workload_, settings_.top_k);
+    report_.environment = describe_environment(*backend_, threads_);
+    for (const std::string& warning : warnings_) report_.warnings.push_back({"", warning});
+
+    const SampleSet samples = take_samples();
+    report_.interrupted = samples.interrupted;
+    for (std::size_t i = 0; i < contenders_.size(); ++i) {
+      report_.cases.push_back(describe_case(contenders_[i], samples.subjects[2 * i], samples.subjects[2 * i + 1]));
+    }
+    compare_with_dsa(samples);
+    progress_.clear();
+    options_.output.write(report_, targets_);
+    if (!options_.selection_path.empty() && !report_.interrupted) write_selections();
+  }
+
+  void set_command_line(std::vector<std::string> words) { report_.command_line = std::move(words); }
+
+ private:
+  bool has_dsa() const {
+    return std::find(options_.indexers.begin(), options_.indexers.end(), "dsa") != options_.indexers.end();
+  }
+
+  /// Each indexer twice: as a whole, and with its stages marked.
+  SampleSet take_samples() {
+    timer_clock_ = backend_->clock();
+    timer_ = std::make_unique<StageTimer>(*timer_clock_);
+    std::vector<Subject> subjects;
+    for (const Contender& contender : contenders_) {
+      for (const bool staged : {false, true}) {
+        subjects.push_back({contender.spec.name, [this, plan = contender.plan.get(), staged] {
+                              timer_->start();
+                              plan->run(staged ? timer_.get() : nullptr);
+                              return timer_->finish();
+                            }});
+      }
+    }
+    const bool slow = backend_->logits_dtype() == Dtype::f64;
+    SamplerOptions sampling;
+    sampling.warm_up = options_.warm_up.value_or(slow ? 0 : 1);
+    sampling.min_samples = options_.samples.value_or(slow ? 1 : 5);
+    sampling.max_samples = options_.samples.value_or(slow ? 1 : 50);
+    sampling.budget_seconds = options_.budget_seconds;
+    sampling.interrupted = interrupted;
+    sampling.after_run = [&](std::size_t subject, i64 count) {
+      progress_.show(fmt::format("{}: {}", subjects[subject].name,
+                                 count == 0 ? std::string("warming up") : fmt::format("sample {}", count)));
+    };
+    return sample(subjects, sampling);
+  }
+
+  ReportCase describe_case(const Contender& contender, const Samples& whole, const Samples& staged) const {
+    ReportCase described;
+    const Problem& problem = placement_->problem();
+    const IndexerSpec& spec = contender.plan->spec();
+    described.indexer = spec.name;
+    if (spec.heads) described.router = router_name(spec.heads->router);
+    described.backend = backend_->name();
+    described.parameters = describe_parameters(spec);
+    described.shape = {problem.shape.rows,
+                       problem.shape.heads,
+                       problem.shape.head_dim,
+                       problem.shape.keys,
+                       problem.shape.max_window,
+                       spec.top_k,
+                       std::string(dtype_name(problem.shape.dtype)),
+                       problem.shape.paged};
+    described.threads = threads_;
+    if (whole.first) described.first_call_s = whole.first->seconds;
+    const std::vector<StageSummary> stages = summarise_stages(staged.runs);
+    described.stages = describe_stages(stages, spec, problem, backend_->roofs());
+    if (!whole.runs.empty()) {
+      described.end_to_end_samples_s = seconds_of(whole.runs);
+      described.end_to_end = to_report(summarise(described.end_to_end_samples_s));
+      if (!stages.empty()) {
+        described.closure_residual = closure_residual(described.end_to_end->median_s, stages);
+        described.closure_ok = std::abs(*described.closure_residual) <= kClosureTolerance;
+      }
+    }
+    return described;
+  }
+
+  /// Speed-up and quality of every case, against dsa of the same run.
+  void compare_with_dsa(const SampleSet& samples) {
+    std::optional<double> dsa_seconds;
+    for (const ReportCase& one : report_.cases) {
+      if (one.indexer == "dsa" && one.end_to_end) dsa_seconds = one.end_to_end->median_s;
+    }
+    const bool ran = std::all_of(samples.subjects.begin(), samples.subjects.end(),
+                                 [](const Samples& subject) { return subject.first.has_value(); });
+    if (!ran) {
+      for (ReportCase& one : report_.cases) one.quality_reason = "interrupted";
+      return;
+    }
+    const HostTensor reference = dsa_tokens();
+    const SelectedTokens wanted{reference.span<const i32>(), settings_.top_k};
+    const Baselines blind = baselines(workload_, wanted);
+    report_.workload.chance_recall = blind.chance;
+    report_.workload.window_recall = blind.window;
+    for (std::size_t i = 0; i < contenders_.size(); ++i) {
+      ReportCase& one = report_.cases[i];
+      if (dsa_seconds && one.end_to_end) one.speedup_over_dsa = *dsa_seconds / one.end_to_end->median_s;
+      const HostTensor tokens = fetch(*backend_, contenders_[i].plan->tokens());
+      one.quality = to_report(compare_selections(workload_, wanted, {tokens.span<const i32>(), settings_.top_k}));
+      if (one.indexer == "dsa") one.quality_reason = "is the reference";
+    }
+  }
+
+  HostTensor dsa_tokens() {
+    for (const Contender& contender : contenders_) {
+      if (contender.spec.name == "dsa") return fetch(*backend_, contender.plan->tokens());
+    }
+    progress_.show("dsa: reference");
+    Plan dsa(*backend_, make_indexer("dsa", settings_), placement_->problem(), plan_options_);
+    dsa.run(nullptr);
+    return fetch(*backend_, dsa.tokens());
+  }
+
+  void write_selections() {
+    for (const Contender& contender : contenders_) {
+      RecordedSelection selection;
+      selection.tokens = fetch(*backend_, contender.plan->tokens());
+      selection.heads = fetch(*backend_, contender.plan->heads());
+      selection.blocks = fetch(*backend_, contender.plan->blocks());
+      std::map<std::string, std::string> facts{{"indexer", contender.spec.name},
+                                               {"backend", std::string(backend_->name())},
+                                               {"backend_description", backend_->description()},
+                                               {"tool_version", MISA_VERSION},
+                                               {"top_k", std::to_string(contender.spec.top_k)}};
+      if (contender.spec.heads) {
+        facts["router"] = router_name(contender.spec.heads->router);
+        facts["active_heads"] = std::to_string(contender.plan->spec().heads->active);
+        facts["head_block_size"] = std::to_string(contender.spec.heads->block_size);
+      }
+      if (contender.spec.blocks) facts["block_size"] = std::to_string(contender.spec.blocks->block_size);
+      if (contender.spec.rerank) facts["candidates"] = std::to_string(contender.spec.rerank->candidates);
+      facts["block_window"] = block_window_name(contender.spec.block_window);
+      write_selection(selection_path(options_.selection_path, contender.spec.name, contenders_.size() > 1), workload_,
+                      selection, facts);
+    }
+  }
+
+  const ProfileOptions& options_;
+  i64 threads_;
+  std::vector<std::string> inputs_;
+  std::vector<Target> targets_;
+  std::unique_ptr<Backend> backend_;
+  std::vector<std::string> warnings_;
+  Workload workload_;
+  IndexerSettings settings_;
+  std::unique_ptr<Placement> placement_;
+  PlanOptions plan_options_;
+  std::vector<Contender> contenders_;
+  std::unique_ptr<Clock> timer_clock_;
+  std::unique_ptr<StageTimer> timer_;
+  Report report_;
+  Progress progress_;
+};
+
+}  // namespace
+
+Work add_profile(CLI::App& app) {
+  CLI::App& command = *app.add_subcommand("profile", "Time indexers stage by stage and rate what they select");
+  const auto options = std::make_shared<ProfileOptions>();
+  command.footer(kExamples);
+  options->workload.add_trace(command);
+  options->workload.add_synthetic(command);
+
+  command.add_option("--indexer", options->indexers, "Comma-separated: dsa, misa, misa-dagger, hisa")
+      ->delimiter(',')
+      ->capture_default_str()
+      ->group(kIndexerGroup);
+  command.add_option("--router", options->router, "How misa ranks heads: pooled, qnorm, selfk, gate, oracle, random")
+      ->capture_default_str()
+      ->group(kIndexerGroup);
+  command.add_option("--top-k", options->top_k, "Tokens each row keeps (default: the workload's, else 2048)")
+      ->group(kIndexerGroup);
+  command.add_option("--active-heads", options->active_heads, "Heads that misa keeps")
+      ->capture_default_str()
+      ->group(kIndexerGroup);
+  command.add_option("--block-size", options->block_size, "Tokens per block (default: misa 1024, hisa 128)")
+      ->group(kIndexerGroup);
+  command.add_option("--candidates", options->candidates, "Tokens that misa-dagger ranks again")
+      ->capture_default_str()
+      ->group(kIndexerGroup);
+  command.add_option("--blocks", options->blocks, "Blocks that hisa keeps")
+      ->capture_default_str()
+      ->group(kIndexerGroup);
+  command.add_option("--block-window", options->block_window, "visible, or upstream as the released patch")
+      ->capture_default_str()
+      ->group(kIndexerGroup);
+
+  command.add_option("--backend", options->backend, "cpu, oracle or cuda")->capture_default_str()->group(kBackendGroup);
+  command.add_option("--threads", options->threads, "Threads (default: the cores available)")->group(kBackendGroup);
+  options->workload.add_memory(command);
+  command.add_flag("--no-fusion", options->no_fusion, "One kernel per stage")->group(kBackendGroup);
+
+  command.add_option("--samples", options->samples, "Samples of each indexer (default: 5 to 50 within the budget)")
+      ->check(CLI::Range(1, 1000000))
+      ->group(kTimingGroup);
+  command.add_option("--warm-up", options->warm_up, "Runs that are thrown away first (default: 1)")
+      ->check(CLI::Range(0, 1000000))
+      ->group(kTimingGroup);
+  command.add_option("--budget", options->budget_seconds, "Seconds for all samples together")
+      ->check(CLI::Range(0.0, 1e6))
+      ->capture_default_str()
+      ->group(kTimingGroup);
+
+  options->output.add(command);
+  command
+      .add_option("--dump-selection", options->selection_path,
+                  "Write selected tokens, heads and blocks; with several indexers FILE.INDEXER.safetensors")
+      ->group(kOutputGroup);
+  command.add_option("--config", options->config, "TOML file of long option names; the command line wins")
+      ->group(kOutputGroup);
+
+  return [options, &command, &app] {
+    if (!options->config.empty()) apply_config(command, options->config);
+    std::set<std::string> unique(options->indexers.begin(), options->indexers.end());
+    if (unique.size() != options->indexers.size() || unique.empty()) {
+      throw Error(ErrorKind::usage, "MP-E031", "--indexer names an indexer twice, or none", {}, "each once");
+    }
+    ProfileRun run(*options);
+    std::vector<std::string> words{app.get_name(), command.get_name()};
+    for (const CLI::Option* option : command.get_options()) {
+      if (option->count() == 0 || option->get_lnames().empty()) continue;
+      words.push_back("--" + option->get_lnames().front());
+      for (const std::string& value : option->results()) words.push_back(value);
+    }
+    run.set_command_line(std::move(words));
+    run.run();
+  };
+}
+
+}  // namespace misa::cli

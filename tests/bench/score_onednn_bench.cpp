@@ -1,0 +1,88 @@
+// The dsa score stage against oneDNN's plain f32 matmul of the same shape, side by side in one loop.
+// Ours reads FP8, applies ReLU, weights and scales and writes [rows, keys]; oneDNN's writes [rows * heads, keys].
+
+#include <benchmark/benchmark.h>
+
+#include <oneapi/dnnl/dnnl.hpp>
+
+#include "tests/bench/support.hpp"
+
+namespace {
+
+using namespace misa;
+
+/// c[M, N] = a[M, K] . b[N, K]^T by the matmul primitive, on all threads.
+class Matmul {
+ public:
+  Matmul(i64 m, i64 n, i64 k)
+      : engine_(dnnl::engine::kind::cpu, 0),
+        stream_(engine_),
+        a_(desc(m, k, false), engine_),
+        b_(desc(k, n, true), engine_),
+        c_(desc(m, n, false), engine_),
+        matmul_(primitive()) {
+    fill(a_, m * k);
+    fill(b_, k * n);
+  }
+  void run() {
+    matmul_.execute(stream_, {{DNNL_ARG_SRC, a_}, {DNNL_ARG_WEIGHTS, b_}, {DNNL_ARG_DST, c_}});
+    stream_.wait();
+  }
+
+ private:
+  static dnnl::memory::desc desc(i64 rows, i64 columns, bool transposed) {
+    return {{rows, columns},
+            dnnl::memory::data_type::f32,
+            transposed ? dnnl::memory::format_tag::ba : dnnl::memory::format_tag::ab};
+  }
+  static void fill(dnnl::memory& memory, i64 count) {
+    float* values = static_cast<float*>(memory.get_data_handle());
+    for (i64 i = 0; i < count; ++i) values[i] = static_cast<float>(i % 31) - 15.0f;
+  }
+  dnnl::matmul::primitive_desc primitive() {
+#if DNNL_VERSION_MAJOR >= 3
+    return {engine_, a_.get_desc(), b_.get_desc(), c_.get_desc()};
+#else
+    return {{a_.get_desc(), b_.get_desc(), c_.get_desc()}, engine_};
+#endif
+  }
+
+  dnnl::engine engine_;
+  dnnl::stream stream_;
+  dnnl::memory a_, b_, c_;
+  dnnl::matmul matmul_;
+};
+
+void dsa_score_vs_onednn_matmul(benchmark::State& state) {
+  const i64 rows = state.range(0), keys = state.range(1), heads = 64, dim = 128;
+  const Workload workload = bench::prefill(rows, keys, heads, ValueFormat::e4m3);
+  const auto backend = make_backend("cpu", bench::threads());
+  const Placement placement(*backend, workload);
+  const Problem& problem = placement.problem();
+  const Buffer logits(*backend, rows * keys * 4);
+  const ScoreTask task{
+      problem.queries, problem.keys, problem.windows, {}, View<float, 2>(logits.as<float>(), {rows, keys})};
+  Matmul matmul(rows * heads, keys, dim);
+  matmul.run();
+  backend->score(task);
+
+  double ours = 0, theirs = 0;
+  for (auto _ : state) {
+    const double seconds = bench::seconds_of([&] { backend->score(task); });
+    theirs += bench::seconds_of([&] { matmul.run(); });
+    ours += seconds;
+    state.SetIterationTime(seconds);
+  }
+  const double flops = 2.0 * static_cast<double>(rows * heads * keys * dim * state.iterations());
+  state.counters["score_GFLOPS"] = flops / ours * 1e-9;
+  state.counters["onednn_GFLOPS"] = flops / theirs * 1e-9;
+  state.counters["x_onednn"] = theirs / ours;
+}
+BENCHMARK(dsa_score_vs_onednn_matmul)
+    ->Args({1, 8192})
+    ->Args({16, 8192})
+    ->Args({16, 32768})
+    ->UseManualTime()
+    ->Unit(benchmark::kMillisecond);
+
+}  // namespace
