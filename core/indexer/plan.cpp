@@ -204,7 +204,7 @@ struct Plan::State {
                         " bytes (workload " + std::to_string(problem.bytes) + ", outputs and block means " +
                         std::to_string(fixed) + ", one row " + std::to_string(per_row) + "), the limit is " +
                         std::to_string(options.max_bytes),
-                    {}, "a larger --max-memory, fewer --rows or a shorter context");
+                    {}, "a larger --max-memory, fewer indexers at once (they share it), fewer --rows or a shorter context");
       }
       most = std::min(most, room / per_row);
     }

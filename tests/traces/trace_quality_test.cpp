@@ -1,0 +1,107 @@
+// Recorded workloads: the cpu selects what the oracle selects, and the indexers keep what README.md says.
+// The two larger traces are not part of the project; their cases say so and pass where the files are missing.
+
+#include <doctest/doctest.h>
+
+#include <filesystem>
+
+#include "core/compare/quality.hpp"
+#include "core/workload/trace.hpp"
+#include "tests/support/cases.hpp"
+
+using namespace misa;
+using namespace misa::testing;
+
+namespace {
+
+struct Expected {
+  std::string indexer;
+  i64 block_size;
+  double recall, attention_mass;
+};
+
+struct Recorded {
+  std::string path;
+  std::vector<Expected> expected;
+};
+
+/// Measured in double precision on the traces' quantised values.
+std::vector<Recorded> recorded() {
+  const std::vector<Expected> h64{{"misa", 128, 0.721, 0.982},
+                                  {"misa", 1024, 0.735, 0.985},
+                                  {"misa-dagger", 128, 0.971, 0.999},
+                                  {"misa-dagger", 1024, 0.978, 0.999},
+                                  {"hisa", 128, 0.961, 0.999}};
+  const std::vector<Expected> h32{{"misa", 128, 0.820, 0.993},
+                                  {"misa", 1024, 0.797, 0.990},
+                                  {"misa-dagger", 128, 0.990, 1.000},
+                                  {"misa-dagger", 1024, 0.985, 1.000},
+                                  {"hisa", 128, 0.963, 0.999}};
+  const std::string root = MISA_SOURCE_DIR;
+  std::vector<Recorded> all{{root + "/profiles/traces/learned-32k-h64.safetensors", h64},
+                            {root + "/../shared/traces/learned-32k-layer3-h64.safetensors", h64},
+                            {root + "/../shared/traces/learned-32k-layer3-h32.safetensors", h32}};
+  std::vector<Recorded> present;
+  for (Recorded& one : all) {
+    if (std::filesystem::exists(one.path)) {
+      present.push_back(std::move(one));
+    } else {
+      MESSAGE("not here, left out: " << one.path);
+    }
+  }
+  return present;
+}
+
+}  // namespace
+
+TEST_CASE("on recorded workloads dsa through cpu selects exactly what the oracle selects, but for ties") {
+  const std::vector<Recorded> traces = recorded();
+  REQUIRE(!traces.empty());
+  const auto cpu = make_backend("cpu", 2), oracle = make_backend("oracle", 2);
+  for (const Recorded& trace : traces) {
+    CAPTURE(trace.path);
+    const Workload workload = read_trace(trace.path, i64{1} << 30);
+    const IndexerSpec spec = make_indexer("dsa", {});
+    const Chosen found = choose(*cpu, workload, spec), expected = choose(*oracle, workload, spec);
+    i64 exact_rows = 0, swapped = 0, missed = 0;
+    for (i64 m = 0; m < workload.rows(); ++m) {
+      const std::vector<i32> a = found.row(m), b = expected.row(m);
+      REQUIRE(a.size() == b.size());
+      if (a == b) {
+        ++exact_rows;
+        continue;
+      }
+      const ExactRow exact = exact_row(workload, m);
+      double kth = std::numeric_limits<double>::infinity();
+      for (const i32 token : b) kth = std::min(kth, exact.score[static_cast<std::size_t>(token)]);
+      for (const i32 token : a) {
+        if (std::binary_search(b.begin(), b.end(), token)) continue;
+        (exact.score[static_cast<std::size_t>(token)] == kth ? swapped : missed) += 1;
+      }
+    }
+    MESSAGE(trace.path << ": " << exact_rows << " rows exact, " << swapped << " tokens swapped for ties");
+    CHECK(missed == 0);
+    CHECK(exact_rows > 0);
+  }
+}
+
+TEST_CASE("on recorded workloads the indexers recall what they are documented to recall") {
+  const auto cpu = make_backend("cpu", 2);
+  for (const Recorded& trace : recorded()) {
+    CAPTURE(trace.path);
+    const Workload workload = read_trace(trace.path, i64{1} << 30);
+    const Chosen reference = choose(*cpu, workload, make_indexer("dsa", {}));
+    for (const Expected& expected : trace.expected) {
+      CAPTURE(expected.indexer);
+      CAPTURE(expected.block_size);
+      IndexerSettings settings;
+      settings.block_size = expected.block_size;
+      const Chosen found = choose(*cpu, workload, make_indexer(expected.indexer, settings));
+      const Quality quality = compare_selections(workload, {reference.tokens, 2048}, {found.tokens, 2048});
+      CHECK(std::abs(quality.recall.mean - expected.recall) < 0.001);
+      REQUIRE(quality.attention_mass.has_value());
+      CHECK(std::abs(*quality.attention_mass - expected.attention_mass) < 0.0025);
+      CHECK(*quality.reference_attention_mass == doctest::Approx(0.92).epsilon(0.02));
+    }
+  }
+}
