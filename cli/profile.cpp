@@ -225,8 +225,11 @@ class ProfileRun {
         threads_(options.threads.value_or(system_info().cores)),
         inputs_(options.workload.recorded() ? std::vector{options.workload.trace_path()} : std::vector<std::string>{}),
         targets_(options.output.targets(inputs_)) {
-    if (threads_ < 1 || threads_ > 4096) {
-      throw Error(ErrorKind::usage, "MP-E029", "--threads is " + std::to_string(threads_), {}, "1 to 4096");
+    const i64 most = 4 * system_info().cores;
+    if (threads_ < 1 || threads_ > most) {
+      throw Error(ErrorKind::usage, "MP-E029",
+                  fmt::format("--threads is {}, and there are {} cores", threads_, most / 4), {},
+                  fmt::format("1 to {}", most));
     }
     backend_ = make_backend(options.backend, static_cast<int>(threads_));
     workload_ = options.workload.load(&warnings_);

@@ -199,12 +199,12 @@ struct Plan::State {
     if (options.max_bytes > 0) {
       const i64 room = options.max_bytes - problem.bytes - fixed;
       if (room < per_row) {
-        throw Error(ErrorKind::runtime, "MP-E502",
-                    spec.name + " needs at least " + std::to_string(problem.bytes + fixed + per_row) +
-                        " bytes (workload " + std::to_string(problem.bytes) + ", outputs and block means " +
-                        std::to_string(fixed) + ", one row " + std::to_string(per_row) + "), the limit is " +
-                        std::to_string(options.max_bytes),
-                    {}, "a larger --max-memory, fewer indexers at once (they share it), fewer --rows or a shorter context");
+        throw Error(
+            ErrorKind::runtime, "MP-E502",
+            spec.name + " needs at least " + std::to_string(problem.bytes + fixed + per_row) + " bytes (workload " +
+                std::to_string(problem.bytes) + ", outputs and block means " + std::to_string(fixed) + ", one row " +
+                std::to_string(per_row) + "), the limit is " + std::to_string(options.max_bytes),
+            {}, "a larger --max-memory, fewer indexers at once (they share it), fewer --rows or a shorter context");
       }
       most = std::min(most, room / per_row);
     }
