@@ -89,9 +89,9 @@ void describe_rows(const Workload& workload, Sheet& sheet) {
     sheet.add("next_n", workload.next_n);
   }
   const Summary summary = summarise(lengths);
-  sheet.add("visible_minimum", summary.minimum);
-  sheet.add("visible_median", summary.median);
-  sheet.add("visible_maximum", summary.maximum);
+  sheet.add("visible_minimum", static_cast<i64>(summary.minimum));
+  sheet.add("visible_median", static_cast<i64>(summary.median));
+  sheet.add("visible_maximum", static_cast<i64>(summary.maximum));
   sheet.add("attention_mass_rows", static_cast<i64>(workload.attention_mass_row.size()));
   sheet.add("needles", static_cast<i64>(workload.needles.size()));
 }

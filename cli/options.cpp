@@ -69,7 +69,10 @@ void WorkloadOptions::add_synthetic(CLI::App& command) {
   command.add_option("--model", model, "Model profile: a name (misa-prof list) or a .toml file")->group(kWorkloadGroup);
   command.add_option("--workload", workload, "Workload profile: a name or a .toml file")->group(kWorkloadGroup);
   command.add_option("--preset", preset, "Synthetic preset instead of the workload profile's")->group(kWorkloadGroup);
-  command.add_option("--seed", seed, "Seed of everything that is drawn")->capture_default_str()->group(kWorkloadGroup);
+  command.add_option("--seed", seed, "Seed of everything that is drawn")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str()
+      ->group(kWorkloadGroup);
   command.add_option("--rows", rows, "Query rows (of a recorded prefill: so many, evenly spaced)")
       ->group(kWorkloadGroup);
 }

@@ -16,6 +16,7 @@
 #include "core/indexer/plan.hpp"
 #include "core/measure/roofline.hpp"
 #include "core/measure/sampler.hpp"
+#include "core/platform/file.hpp"
 #include "core/platform/signals.hpp"
 #include "core/platform/system.hpp"
 #include "core/workload/placement.hpp"
@@ -213,7 +214,7 @@ ReportQuality to_report(const Quality& quality) {
 
 /// FILE, or with several indexers FILE with the indexer's name before its ending.
 std::string selection_path(const std::string& path, const std::string& indexer, bool several) {
-  if (!several) return path;
+  if (path.empty() || !several) return path;
   const std::filesystem::path file(path);
   return (file.parent_path() / (file.stem().string() + "." + indexer + file.extension().string())).string();
 }
@@ -230,6 +231,14 @@ class ProfileRun {
       throw Error(ErrorKind::usage, "MP-E029",
                   fmt::format("--threads is {}, and there are {} cores", threads_, most / 4), {},
                   fmt::format("1 to {}", most));
+    }
+    for (const std::string& name : options.indexers) {
+      const std::string path = selection_path(options.selection_path, name, options.indexers.size() > 1);
+      for (const std::string& input : inputs_) {
+        if (path.empty() || !same_file(path, input)) continue;
+        throw Error(ErrorKind::usage, "MP-E025", "'" + path + "' is an input and would be overwritten", {},
+                    "another name");
+      }
     }
     backend_ = make_backend(options.backend, static_cast<int>(threads_));
     workload_ = options.workload.load(&warnings_);

@@ -1,0 +1,414 @@
+#!/usr/bin/env python3
+"""Starts the real program and checks its contract: exit codes, streams, files, formats, messages, documentation.
+
+usage: cli_test.py BINARY [EMULATOR...]  [-- unittest arguments]
+"""
+import csv
+import io
+import json
+import os
+import pathlib
+import re
+import resource
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+FAST = ["--model", "tiny", "--workload", "ci", "--samples", "1", "--warm-up", "0"]
+PROGRAM = []
+
+
+def misa(*arguments, stdout=subprocess.PIPE, env=None, cwd=None):
+    environment = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "MISA_PROF_PROFILES")}
+    environment.update(env or {})
+    return subprocess.run([*PROGRAM, *map(str, arguments)], stdout=stdout, stderr=subprocess.PIPE, text=True,
+                          env=environment, cwd=cwd, check=False)
+
+
+def strict_json(text):
+    """JSON without duplicate keys, NaN or Infinity."""
+    def unique(pairs):
+        keys = [key for key, _ in pairs]
+        assert len(keys) == len(set(keys)), f"duplicate key in {keys}"
+        return dict(pairs)
+
+    def refuse(word):
+        raise AssertionError(f"{word} is not JSON")
+
+    return json.loads(text, object_pairs_hook=unique, parse_constant=refuse)
+
+
+def tensors(path):
+    """Name -> (dtype, shape, bytes) of a safetensors file."""
+    data = pathlib.Path(path).read_bytes()
+    length = struct.unpack("<Q", data[:8])[0]
+    header = json.loads(data[8:8 + length])
+    header.pop("__metadata__", None)
+    base = 8 + length
+    return {name: (entry["dtype"], entry["shape"], data[base + entry["data_offsets"][0]:base + entry["data_offsets"][1]])
+            for name, entry in header.items()}
+
+
+def source_files(*folders):
+    for folder in folders:
+        for path in sorted((ROOT / folder).rglob("*.[ch]pp")):
+            yield path, path.read_text()
+
+
+class Cli(unittest.TestCase):
+    def setUp(self):
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="misa cli "))
+        self.addCleanup(shutil.rmtree, self.folder)
+
+    def succeeds(self, *arguments, **options):
+        result = misa(*arguments, **options)
+        self.assertEqual(result.returncode, 0, f"{arguments}: {result.stderr}")
+        self.assertEqual(result.stderr, "")
+        return result.stdout
+
+    def fails(self, status, message, *arguments, **options):
+        result = misa(*arguments, **options)
+        self.assertEqual(result.returncode, status, f"{arguments}: {result.stderr}")
+        self.assertEqual(result.stdout, "")
+        self.assertRegex(result.stderr, r"\Amisa-prof: error: MP-E\d{3}: .+\n\Z")
+        self.assertRegex(result.stderr, message)
+        self.assertNotIn("\x1b", result.stderr)
+
+    def only_files(self, *names):
+        self.assertEqual(sorted(path.name for path in self.folder.iterdir()), sorted(names))
+
+
+class Formats(Cli):
+    def test_json_is_strict_and_has_what_the_schema_promises(self):
+        report = strict_json(self.succeeds("profile", *FAST, "--format", "json"))
+        self.assertEqual(report["schema"], "misa-prof/result")
+        self.assertEqual(report["schema_version"], "1.0.0")
+        self.assertTrue(report["complete"])
+        self.assertEqual(list(report)[-1], "complete")
+        self.assertEqual([case["indexer"] for case in report["cases"]], ["dsa", "misa", "misa-dagger", "hisa"])
+        for case in report["cases"]:
+            names = [stage["name"] for stage in case["stages"]]
+            self.assertIn("score", names)
+            for stage in case["stages"]:
+                self.assertLessEqual({"name", "time_ns", "flops", "bytes"}, set(stage))
+                self.assertLessEqual({"median", "p10", "p90"}, set(stage["time_ns"]))
+            for key in ("router", "backend", "shape", "end_to_end_ns", "quality"):
+                self.assertIn(key, case)
+            self.assertLessEqual({"mean", "median", "p1", "worst"}, set(case["quality"]["recall"]))
+        self.assertEqual(report["cases"][0]["quality"]["recall"]["worst"], 1)
+
+    def test_json_agrees_with_its_published_schema(self):
+        python = "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else sys.executable
+        if subprocess.run([python, "-c", "import jsonschema"], stderr=subprocess.DEVNULL, check=False).returncode != 0:
+            self.skipTest("python3-jsonschema is not installed")
+        for extra in ([], ["--backend", "oracle"], ["--indexer", "hisa"]):
+            path = self.folder / "report.json"
+            self.succeeds("profile", *FAST, *extra, "-o", path)
+            checked = subprocess.run([python, str(ROOT / "scripts/check_json.py"), str(path)], capture_output=True,
+                                     text=True, check=False)
+            self.assertEqual(checked.returncode, 0, checked.stdout + checked.stderr)
+
+    def test_jsonl_has_a_header_a_line_per_case_and_a_footer(self):
+        lines = self.succeeds("profile", *FAST, "--format", "jsonl").splitlines()
+        records = [strict_json(line) for line in lines]
+        self.assertEqual(len(records), 1 + 4 + 1)
+        self.assertTrue(records[-1]["complete"])
+
+    def test_csv_is_rectangular(self):
+        rows = list(csv.reader(io.StringIO(self.succeeds("profile", *FAST, "--format", "csv"), newline="")))
+        self.assertGreater(len(rows), 8)
+        self.assertEqual({len(row) for row in rows}, {len(rows[0])})
+
+    def test_markdown_and_table_name_every_indexer(self):
+        for form in ("md", "table"):
+            text = self.succeeds("profile", *FAST, "--format", form)
+            for indexer in ("dsa", "misa", "misa-dagger", "hisa"):
+                self.assertIn(indexer, text)
+
+    def test_list_and_inspect_have_json_too(self):
+        listed = strict_json(self.succeeds("list", "--format", "json"))
+        self.assertEqual([entry["name"] for entry in listed["indexers"]], ["dsa", "misa", "misa-dagger", "hisa"])
+        self.assertEqual([entry["name"] for entry in listed["routers"]],
+                         ["pooled", "qnorm", "selfk", "gate", "oracle", "random"])
+        self.assertEqual([entry["name"] for entry in listed["backends"]], ["cpu", "oracle", "cuda"])
+        for section in ("models", "workloads"):
+            for entry in listed[section]:
+                self.assertTrue(entry["source"], entry)
+        strict_json(self.succeeds("inspect", "learned-32k-h64", "--format", "json"))
+
+    def test_colour_is_for_terminals_or_on_demand(self):
+        self.assertNotIn("\x1b", self.succeeds("profile", *FAST))
+        self.assertIn("\x1b", self.succeeds("profile", *FAST, "--color", "always"))
+        self.assertNotIn("\x1b", self.succeeds("profile", *FAST, "--color", "never"))
+        path = self.folder / "table.txt"
+        self.succeeds("profile", *FAST, "--color", "always", "-o", f"table:{path}")
+        self.assertNotIn("\x1b", path.read_text())
+
+
+class Outputs(Cli):
+    def test_several_outputs_come_from_one_run(self):
+        a, b = self.folder / "a.json", self.folder / "b"
+        text = self.succeeds("profile", *FAST, "-o", "-", "-o", a, "-o", f"csv:{b}")
+        self.assertIn("misa-dagger", text)
+        strict_json(a.read_text())
+        self.assertIn("indexer", b.read_text().splitlines()[0])
+        self.only_files("a.json", "b")
+
+    def test_an_output_that_cannot_be_written_leaves_nothing_behind(self):
+        self.fails(10, "MP-E106", "profile", *FAST, "-o", self.folder / "missing" / "a.json")
+        self.only_files()
+        if os.path.exists("/dev/full"):
+            with open("/dev/full", "w") as full:
+                result = misa("profile", *FAST, stdout=full)
+            self.assertEqual(result.returncode, 10)
+            self.assertIn("No space left", result.stderr)
+
+    def test_a_failing_run_leaves_the_old_file_alone(self):
+        path = self.folder / "old.json"
+        path.write_text("old")
+        self.fails(3, "MP-E1", "profile", "--trace", self.folder / "none.safetensors", "-o", path)
+        self.assertEqual(path.read_text(), "old")
+        self.only_files("old.json")
+
+    def test_an_input_is_never_overwritten(self):
+        trace = self.folder / "t.safetensors"
+        self.succeeds("generate", "--model", "tiny", "--workload", "ci", "-o", trace)
+        before = trace.read_bytes()
+        self.fails(2, "overwritten", "profile", "--trace", trace, "-o", f"json:{trace}")
+        self.fails(2, "overwritten", "profile", "--trace", trace, "--samples", "1", "--dump-selection", trace,
+                   "--indexer", "dsa")
+        self.assertEqual(trace.read_bytes(), before)
+
+    def test_a_closed_pipe_ends_quietly(self):
+        command = " ".join(f"'{word}'" for word in [*PROGRAM, "list"])
+        shown = subprocess.run(["bash", "-c", f"{command} | true; echo ${{PIPESTATUS[0]}}"], capture_output=True,
+                               text=True, check=False)
+        self.assertEqual((shown.stdout, shown.stderr), ("0\n", ""))
+
+    def test_dumped_selections_are_named_after_indexers_when_there_are_several(self):
+        self.succeeds("profile", *FAST, "-o", self.folder / "r.json", "--dump-selection", self.folder / "s.safetensors")
+        self.only_files("r.json", *(f"s.{name}.safetensors" for name in ("dsa", "misa", "misa-dagger", "hisa")))
+        found = tensors(self.folder / "s.misa.safetensors")
+        self.assertEqual(found["out.topk"][0], "I32")
+        self.assertIn("out.heads", found)
+        self.assertIn("out.blocks", tensors(self.folder / "s.hisa.safetensors"))
+        self.assertIn("selection", self.succeeds("inspect", self.folder / "s.hisa.safetensors"))
+
+    def test_selected_tokens_ascend_and_pads_come_last(self):
+        path = self.folder / "s.safetensors"
+        self.succeeds("profile", "--model", "tiny", "--workload", "ci", "--indexer", "dsa", "--top-k", "700",
+                      "--samples", "1", "-o", self.folder / "r.json", "--dump-selection", path)
+        _, (rows, k), data = tensors(path)["out.topk"]
+        tokens = struct.unpack(f"<{rows * k}i", data)
+        pads = 0
+        for row in range(rows):
+            line = tokens[row * k:(row + 1) * k]
+            used = [token for token in line if token >= 0]
+            self.assertEqual(list(line), used + [-1] * (k - len(used)))
+            self.assertEqual(used, sorted(set(used)))
+            pads += k - len(used)
+        self.assertGreater(pads, 0)
+
+    def test_threads_do_not_change_a_selection(self):
+        for threads in (1, 2):
+            self.succeeds("profile", *FAST, "--indexer", "misa-dagger", "--threads", threads, "-o",
+                          self.folder / f"{threads}.json", "--dump-selection", self.folder / f"{threads}.safetensors")
+        self.assertEqual(tensors(self.folder / "1.safetensors"), tensors(self.folder / "2.safetensors"))
+
+    def test_a_generated_trace_gives_what_its_profiles_give(self):
+        trace = self.folder / "t.safetensors"
+        for workload in ("ci", "decode-8k"):
+            names = ["--model", "tiny", "--workload", workload, "--seed", "9"]
+            self.succeeds("generate", *names, "-o", trace)
+            common = ["--indexer", "misa", "--samples", "1", "--warm-up", "0", "-o", self.folder / "r.json"]
+            self.succeeds("profile", *names, *common, "--dump-selection", self.folder / "a.safetensors")
+            self.succeeds("profile", "--trace", trace, *common, "--dump-selection", self.folder / "b.safetensors")
+            a, b = tensors(self.folder / "a.safetensors"), tensors(self.folder / "b.safetensors")
+            self.assertEqual(a, b)
+
+    def test_rows_of_a_trace_can_be_thinned(self):
+        report = strict_json(self.succeeds("profile", "--rows", "8", "--samples", "1", "--warm-up", "0", "--indexer",
+                                           "dsa,misa", "--format", "json"))
+        self.assertEqual(report["workload"]["rows"], 8)
+        self.fails(2, "MP-E014", "profile", "--rows", "65", "--samples", "1")
+
+
+class Errors(Cli):
+    def test_misspelt_words_are_answered_with_the_nearest(self):
+        for wrong, right in ((["profil"], "profile"), (["profile", "--indxer", "dsa"], "--indexer"),
+                             (["profile", "--indexer", "msia"], "misa"), (["profile", "--router", "pooed"], "pooled"),
+                             (["profile", "--backend", "cpuu"], "cpu"), (["profile", "--format", "jsn"], "json"),
+                             (["profile", "--model", "glm5"], "glm-5"), (["profile", "--workload", "prefil-8k"], "prefill-8k"),
+                             (["profile", "--preset", "naturl"], "natural")):
+            self.fails(2, f"try: .*{right}", *wrong)
+
+    def test_bad_values_are_usage_errors(self):
+        for arguments in (["--seed", "-1"], ["--rows", "0"], ["--rows", "x"], ["--top-k", "0"], ["--active-heads", "-3"],
+                          ["--block-size", "0"], ["--threads", "0"], ["--threads", "100000"], ["--samples", "0"],
+                          ["--budget", "-1"], ["--max-memory", "lots"], ["--max-memory", "0"], ["--indexer", ""],
+                          ["--indexer", "dsa,dsa"], ["--block-window", "left"], ["--color", "blue"], ["extra"],
+                          ["--candidates", "5", "--top-k", "10"], ["-o", "a.json", "-o", "a.json"], ["-o", "json:"]):
+            self.fails(2, "MP-E[03]", "profile", "--model", "tiny", "--workload", "ci", *arguments)
+        self.fails(2, "two workloads", "profile", "--trace", "x", "--model", "tiny")
+        self.fails(2, "MP-E032", "generate")
+        self.fails(2, "MP-E033", "inspect")
+
+    def test_without_a_command_the_help_goes_to_standard_error(self):
+        result = misa()
+        self.assertEqual((result.returncode, result.stdout), (2, ""))
+        self.assertIn("profile", result.stderr)
+
+    def test_unreadable_traces_are_input_errors(self):
+        good = (ROOT / "profiles/traces/learned-32k-h64.safetensors").read_bytes()
+        for name, data in (("short", good[:4]), ("cut", good[:100000]), ("noise", b"\xff" * 5000), ("empty", b"")):
+            path = self.folder / name
+            path.write_bytes(data)
+            for command in (["inspect", path], ["profile", "--trace", path]):
+                self.fails(3, re.escape(name), *command)
+        self.fails(3, "MP-E102", "inspect", self.folder)
+        self.fails(3, "MP-E1", "inspect", self.folder / "none")
+        self.fails(3, "MP-E016", "profile", "--trace", "no-such-name")
+
+    def test_what_is_not_there_is_unavailable(self):
+        self.fails(4, "absent", "profile", "--backend", "cuda")
+        self.fails(4, "q_norm", "profile", "--router", "qnorm", "--indexer", "misa")
+
+    def test_what_cannot_fit_is_refused_with_the_needed_bytes(self):
+        self.fails(10, r"needs (at least )?\d+ bytes", "profile", "--workload", "prefill-128k", "--max-memory", "40MiB")
+        self.fails(10, r"needs (at least )?\d+ bytes", "profile", "--workload", "prefill-128k", "--max-memory", "1MiB")
+        self.fails(10, r"\d+ bytes", "generate", "--workload", "prefill-128k", "--max-memory", "1MiB", "-o",
+                   self.folder / "x")
+        self.only_files()
+
+    def test_memory_stays_under_its_limit(self):
+        rows, limit = ("1024", 2 << 30) if os.environ.get("MISA_SLOW_TESTS") else ("8", 512 << 20)
+        report = self.folder / "r.json"
+        before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+        self.succeeds("profile", "--model", "deepseek-v3.2", "--workload", "prefill-128k", "--rows", rows, "--samples",
+                      "1", "--warm-up", "0", "--indexer", "dsa,misa", "--max-memory", limit // 2, "-o", report)
+        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+        self.assertLess(peak, limit, f"before: {before * 1024}")
+
+
+class Signals(Cli):
+    def interrupt(self, number, again=False):
+        path = self.folder / "report.json"
+        process = subprocess.Popen([*PROGRAM, "profile", "--samples", "100000", "--budget", "600", "--rows", "16", "-o",
+                                    str(path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        time.sleep(3 if len(PROGRAM) == 1 else 30)
+        process.send_signal(number)
+        if again:
+            process.send_signal(number)
+        output, errors = process.communicate(timeout=300)
+        return process.returncode, output, errors, path
+
+    def test_an_interrupted_run_writes_what_it_has_and_dies_of_the_signal(self):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            status, output, _, path = self.interrupt(number)
+            self.assertEqual((status, output), (-number, ""))
+            report = strict_json(path.read_text())
+            self.assertFalse(report["complete"])
+            self.assertEqual(len(report["cases"]), 4)
+            self.only_files("report.json")
+
+    def test_a_second_signal_ends_at_once_and_leaves_no_file(self):
+        status, _, _, path = self.interrupt(signal.SIGINT, again=True)
+        self.assertEqual(status, -signal.SIGINT)
+        names = [entry.name for entry in self.folder.iterdir()]
+        self.assertIn(names, ([], ["report.json"]))  # the first one may have won the race
+        if names:
+            strict_json(path.read_text())
+
+
+class Configuration(Cli):
+    def config(self, text):
+        path = self.folder / "options.toml"
+        path.write_text(text)
+        return path
+
+    def test_a_config_file_sets_options_and_the_command_line_wins(self):
+        path = self.config('indexer = ["dsa", "misa"]\nmodel = "tiny"\nworkload = "ci"\nsamples = 1\nwarm-up = 0\n'
+                           'active-heads = 3\nformat = "json"\nno-fusion = true\n')
+        report = strict_json(self.succeeds("profile", "--config", path))
+        self.assertEqual([case["indexer"] for case in report["cases"]], ["dsa", "misa"])
+        self.assertEqual(report["cases"][1]["parameters"]["active_heads"], 3)
+        report = strict_json(self.succeeds("profile", "--config", path, "--active-heads", "2"))
+        self.assertEqual(report["cases"][1]["parameters"]["active_heads"], 2)
+
+    def test_a_wrong_config_is_a_usage_error_with_its_line(self):
+        self.fails(2, r"options\.toml:2:1.*try: active-heads", "profile", "--config",
+                   self.config('model = "tiny"\nactive_heads = 3\n'))
+        self.fails(2, r"options\.toml:1", "profile", "--config", self.config('samples = "many"\n'))
+        self.fails(2, r"options\.toml:1", "profile", "--config", self.config("samples = = 3\n"))
+        self.fails(3, "none.toml", "profile", "--config", self.folder / "none.toml")
+
+    def test_a_wrong_profile_is_a_usage_error_with_its_line_and_the_nearest_key(self):
+        model = self.folder / "m.toml"
+        model.write_text((ROOT / "profiles/models/tiny.toml").read_text() + "\nhead_dimm = 3\n")
+        self.fails(2, r"m\.toml:\d+:\d+.*head_dim", "profile", "--model", model)
+
+    def test_profiles_are_found_from_anywhere(self):
+        self.succeeds("profile", *FAST, cwd=self.folder)
+        if len(PROGRAM) == 1:
+            link = self.folder / "linked"
+            link.symlink_to(PROGRAM[0])
+            shown = subprocess.run([str(link), "list"], capture_output=True, text=True, check=True, cwd="/")
+            self.assertIn("deepseek-v3.2", shown.stdout)
+        shutil.copytree(ROOT / "profiles/models", self.folder / "p" / "models")
+        (self.folder / "p/models/mine.toml").write_text(
+            (ROOT / "profiles/models/tiny.toml").read_text().replace('"tiny"', '"mine"'))
+        self.assertIn("mine", self.succeeds("list", env={"MISA_PROF_PROFILES": str(self.folder / "p")}))
+
+
+class Documentation(Cli):
+    COMMANDS = ("profile", "generate", "inspect", "list")
+
+    def test_help_of_every_command_has_examples_and_exit_codes(self):
+        self.assertIn("Exit codes", self.succeeds("--help"))
+        self.assertRegex(self.succeeds("--version"), r"\Amisa-prof \d+\.\d+\.\d+\n\Z")
+        for command in self.COMMANDS:
+            text = self.succeeds(command, "--help")
+            self.assertIn("Examples:", text)
+            self.assertIn("Exit codes:", text)
+
+    def test_the_manual_has_every_option_and_no_other(self):
+        manual = (ROOT / "docs/cli.md").read_text()
+        for command in self.COMMANDS:
+            section = re.search(rf"^## misa-prof {command}\n(.*?)(?=^## |\Z)", manual, re.S | re.M)
+            self.assertIsNotNone(section, command)
+            offered = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", self.succeeds(command, "--help").split("Examples:")[0]))
+            named = set(re.findall(r"^\| `(?:-[a-z], )?(--[a-z-]+)", section.group(1), re.M))
+            self.assertEqual(offered - {"--help"}, named, command)
+
+    def test_every_error_id_is_documented_once_and_means_one_thing(self):
+        page = (ROOT / "docs/errors.md").read_text()
+        listed = re.findall(r"^\| (MP-E\d{3}) \|", page, re.M)
+        self.assertEqual(len(listed), len(set(listed)))
+        used = set()
+        for _, text in source_files("cli", "core", "backends"):
+            used.update(re.findall(r'"(MP-E\d{3})"', text))
+        self.assertEqual(used, set(listed))
+
+    def test_the_readme_names_only_what_exists(self):
+        readme = (ROOT / "README.md").read_text()
+        for target in re.findall(r"\]\(([^)#]+)\)", readme):
+            self.assertTrue((ROOT / target).exists(), target)
+        for script in re.findall(r"\./(scripts/\S+\.sh)", readme):
+            self.assertTrue(os.access(ROOT / script, os.X_OK), script)
+        options = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", readme))
+        known = set(re.findall(r"--[a-z][a-z-]*", "".join(self.succeeds(c, "--help") for c in self.COMMANDS)))
+        self.assertLessEqual(options, known)
+
+
+if __name__ == "__main__":
+    words = sys.argv[1:]
+    rest = words[words.index("--") + 1:] if "--" in words else []
+    words = words[:words.index("--")] if "--" in words else words
+    PROGRAM[:] = [*words[1:], os.path.abspath(words[0])]
+    unittest.main(argv=[sys.argv[0], *rest])
