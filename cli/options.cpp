@@ -100,7 +100,7 @@ i64 WorkloadOptions::memory_limit() const {
 }
 
 std::string WorkloadOptions::trace_path() const {
-  const std::string name = trace.empty() ? kDefaultTrace : trace;
+  std::string name = trace.empty() ? kDefaultTrace : trace;
   std::error_code failure;
   if (fs::exists(name, failure) || name.find('/') != std::string::npos) return name;
   std::vector<std::string> known;

@@ -13,24 +13,12 @@
 #include <vector>
 
 #include "core/base/error.hpp"
+#include "tests/support/temporary.hpp"
 
 namespace misa {
 namespace {
 
-/// A path for one file, which is gone with the test.
-struct TemporaryPath {
-  std::string path;
-  TemporaryPath() {
-    static int count = 0;
-    std::random_device device;
-    path = (std::filesystem::temp_directory_path() /
-            ("misa-safetensors-" + std::to_string(device()) + "-" + std::to_string(count++) + ".safetensors"))
-               .string();
-  }
-  TemporaryPath(const TemporaryPath&) = delete;
-  TemporaryPath& operator=(const TemporaryPath&) = delete;
-  ~TemporaryPath() { std::filesystem::remove(path); }
-};
+using testing::TemporaryPath;
 
 std::string length_bytes(u64 length) {
   std::string bytes;

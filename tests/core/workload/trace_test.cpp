@@ -16,6 +16,7 @@
 
 #include "core/base/error.hpp"
 #include "core/workload/safetensors.hpp"
+#include "tests/support/temporary.hpp"
 
 namespace misa {
 namespace {
@@ -24,20 +25,7 @@ constexpr i64 kPlenty = i64{1} << 32;
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 
-/// A path for one file, which is gone with the test.
-struct TemporaryPath {
-  std::string path;
-  TemporaryPath() {
-    static int count = 0;
-    std::random_device device;
-    path = (std::filesystem::temp_directory_path() /
-            ("misa-trace-" + std::to_string(device()) + "-" + std::to_string(count++) + ".safetensors"))
-               .string();
-  }
-  TemporaryPath(const TemporaryPath&) = delete;
-  TemporaryPath& operator=(const TemporaryPath&) = delete;
-  ~TemporaryPath() { std::filesystem::remove(path); }
-};
+using testing::TemporaryPath;
 
 /// A file's contents before they are written, to be spoiled by a test. Nothing is checked on the way out.
 struct RawFile {
