@@ -25,6 +25,7 @@
 namespace misa::cli {
 namespace {
 
+constexpr double kBusyLaunch = 1e-3;  // seconds
 constexpr const char* kExamples =
     "\nExamples:\n"
     "  misa-prof profile                                     # the shipped trace, all indexers, on the CPU\n"
@@ -270,6 +271,7 @@ class ProfileRun {
     report_.workload = describe_workload(options_, workload_, settings_.top_k);
     report_.environment = describe_environment(*backend_, threads_);
     for (const std::string& warning : warnings_) report_.warnings.push_back({"", warning});
+    warn_if_busy();
 
     const SampleSet samples = take_samples();
     report_.interrupted = samples.interrupted;
@@ -287,6 +289,15 @@ class ProfileRun {
  private:
   bool has_dsa() const {
     return std::find(options_.indexers.begin(), options_.indexers.end(), "dsa") != options_.indexers.end();
+  }
+
+  /// An empty parallel region takes microseconds; milliseconds mean that threads wait for a core.
+  void warn_if_busy() {
+    const auto roofs = backend_->roofs();
+    if (!roofs || roofs->launch_seconds < kBusyLaunch) return;
+    report_.warnings.push_back({"MP-W001", fmt::format("other work shares these cores (an empty parallel region took "
+                                                       "{:.1f} ms): do not trust times and roofs of this run",
+                                                       roofs->launch_seconds * 1e3)});
   }
 
   /// Each indexer twice: as a whole, and with its stages marked.
