@@ -289,14 +289,6 @@ void discard_uncommitted_files() noexcept {
   }
 }
 
-void reserve_standard_streams() noexcept {
-  for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
-    if (::fcntl(stream, F_GETFD) != -1 || errno != EBADF) continue;
-    // The lowest free number, which is `stream`: the ones below are taken by now.
-    (void)::open("/dev/null", stream == STDERR_FILENO ? O_WRONLY : O_RDONLY);
-  }
-}
-
 bool same_file(const std::string& a, const std::string& b) {
   struct stat first {
   }, second{};
