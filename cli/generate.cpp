@@ -2,7 +2,11 @@
 
 #include "cli/commands.hpp"
 #include "cli/options.hpp"
+#include "cli/output.hpp"
 #include "core/base/error.hpp"
+#include "core/platform/file.hpp"
+#include "core/platform/signals.hpp"
+#include "core/platform/terminal.hpp"
 #include "core/workload/trace.hpp"
 
 namespace misa::cli {
@@ -27,15 +31,32 @@ Work add_generate(CLI::App& app) {
   command.footer(kExamples);
   options->workload.add_synthetic(command);
   options->workload.add_memory(command);
-  command.add_option("-o,--output", options->path, "The trace to write (.safetensors)")->group(kOutputGroup);
+  command.add_option("-o,--output", options->path, "The trace to write (.safetensors), needed")
+      ->type_name("FILE")
+      ->group(kOutputGroup);
   command.add_option("--config", options->config, "TOML file of long option names; the command line wins")
+      ->check(not_empty())
+      ->type_name("FILE")
       ->group(kOutputGroup);
   return [options, &command] {
     if (!options->config.empty()) apply_config(command, options->config);
     if (options->path.empty()) {
       throw Error(ErrorKind::usage, "MP-E032", "generate needs a file to write", {}, "-o FILE.safetensors");
     }
-    write_trace(options->path, options->workload.synthesise());
+    if (options->path == "-" && is_terminal(StandardStream::output)) {
+      throw Error(ErrorKind::usage, "MP-E035", "a trace is binary, and standard output is a terminal", {},
+                  "-o FILE.safetensors, or a pipe");
+    }
+    std::vector<std::string> inputs = options->workload.profile_files();
+    inputs.push_back(options->config);
+    for (const std::string& input : inputs) {
+      if (options->path == "-" || !same_file(options->path, input)) continue;
+      throw Error(ErrorKind::usage, "MP-E025", "'" + options->path + "' is an input and would be overwritten", {},
+                  "another name");
+    }
+    check_writable(options->path);
+    const Workload workload = options->workload.synthesise();
+    if (!interrupted()) write_trace(options->path, workload);
   };
 }
 

@@ -12,6 +12,7 @@
 #include "cli/output.hpp"
 #include "core/base/error.hpp"
 #include "core/measure/statistics.hpp"
+#include "core/platform/signals.hpp"
 #include "core/platform/system.hpp"
 #include "core/report/text.hpp"
 #include "core/workload/placement.hpp"
@@ -67,6 +68,7 @@ void describe_file(const SafetensorsHeader& header, const InputFile& file, Sheet
   sheet.section("file");
   sheet.add("path", header.path);
   sheet.add("bytes", file.size());
+  sheet.section("metadata");
   for (const auto& [key, value] : header.metadata) sheet.add(key, value);
   sheet.section("tensors");
   for (const SafetensorsEntry& entry : header.tensors) {
@@ -114,7 +116,7 @@ void describe_gates(const Workload& workload, Sheet& sheet) {
     if (squares > 0) effective.push_back(sum * sum / squares);
   }
   const double count = static_cast<double>(weights.size());
-  sheet.section("gates (weights, every scale folded in)");
+  sheet.section("gates");
   sheet.add("negative_share", static_cast<double>(negative) / count);
   sheet.add("zero_share", static_cast<double>(zero) / count);
   sheet.add("magnitude_p1", percentile(magnitudes, 0.01));
@@ -146,7 +148,7 @@ void describe_scales(const Problem& problem, const Workload& workload, Sheet& sh
   }
   if (values.empty()) return;
   const Summary summary = summarise(values);
-  sheet.section("key scales");
+  sheet.section("key_scales");
   sheet.add("minimum", summary.minimum);
   sheet.add("median", summary.median);
   sheet.add("maximum", summary.maximum);
@@ -191,7 +193,9 @@ void describe_scores(Backend& oracle, const Problem& problem, const Workload& wo
   }
   if (all.empty()) return;
   const Summary summary = summarise(all);
-  sheet.section(fmt::format("scores (rows {} to {}, all heads, double precision)", first, first + count - 1));
+  sheet.section("scores");
+  sheet.add("first_row", first);
+  sheet.add("last_row", first + count - 1);
   sheet.add("minimum", summary.minimum);
   sheet.add("median", summary.median);
   sheet.add("maximum", summary.maximum);
@@ -243,7 +247,7 @@ void inspect(const InspectOptions& options) {
       for (std::size_t i = 0; i < warnings.size(); ++i) sheet.add(std::to_string(i + 1), warnings[i]);
     }
   }
-  write_text("-", options.format == "json" ? sheet.json() : sheet.text());
+  if (!interrupted()) write_text("-", options.format == "json" ? sheet.json() : sheet.text());
 }
 
 }  // namespace
@@ -253,9 +257,14 @@ Work add_inspect(CLI::App& app) {
   const auto options = std::make_shared<InspectOptions>();
   command.footer(kExamples);
   command.add_option("FILE", options->workload.trace, "A trace or a selection: a file, or a name of profiles/traces")
+      ->check(not_empty())
+      ->type_name("")
       ->group(kWorkloadGroup);
   options->workload.add_memory(command);
-  command.add_option("--format", options->format, "table or json")->capture_default_str()->group(kOutputGroup);
+  command.add_option("--format", options->format, "table or json")
+      ->type_name("NAME")
+      ->capture_default_str()
+      ->group(kOutputGroup);
   return [options] {
     if (options->workload.trace.empty()) {
       throw Error(ErrorKind::usage, "MP-E033", "inspect needs a file", {}, "misa-prof inspect FILE");

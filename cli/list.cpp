@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "backends/backends.hpp"
 #include "cli/commands.hpp"
@@ -59,12 +60,15 @@ std::vector<Section> sections() {
   for (const PresetInfo& preset : presets()) {
     preset_section.entries.push_back({std::string(preset.name), std::string(preset.what), std::string(preset.expect)});
   }
+  std::set<std::string> names;
   for (const std::string& directory : directories) {
     std::error_code failure;
     for (const auto& file : std::filesystem::directory_iterator(directory + "/traces", failure)) {
-      if (file.path().extension() != ".safetensors") continue;
-      traces.entries.push_back({file.path().stem().string(), "recorded workload; misa-prof inspect shows it", ""});
+      if (file.path().extension() == ".safetensors") names.insert(file.path().stem().string());
     }
+  }
+  for (const std::string& name : names) {
+    traces.entries.push_back({name, "recorded workload; misa-prof inspect shows it", ""});
   }
   all.insert(all.end(), {models, workloads, preset_section, traces});
   return all;
@@ -77,15 +81,15 @@ std::string as_text(const std::vector<Section>& all) {
     if (section.entries.empty()) continue;
     text += (text.empty() ? "" : "\n") + section.title + "\n";
     i64 longest = 0;
-    for (const Entry& entry : section.entries) longest = std::max(longest, display_width(entry.name));
+    for (const Entry& entry : section.entries) longest = std::max(longest, display_width(printable(entry.name)));
     for (const Entry& entry : section.entries) {
       const std::string gap(static_cast<std::size_t>(longest) + 4, ' ');
-      std::string prefix = "  " + padded(entry.name, longest, false) + "  ";
+      std::string prefix = "  " + padded(printable(entry.name), longest, false) + "  ";
       for (const std::string& part : {entry.what, entry.source}) {
         std::vector<std::string> words;
         for (std::size_t at = 0; at < part.size();) {
           const std::size_t end = std::min(part.find(' ', at), part.size());
-          words.push_back(part.substr(at, end - at));
+          words.push_back(printable(part.substr(at, end - at)));
           at = end + 1;
         }
         for (const std::string& line : wrapped(words, " ", width - longest - 4)) {
@@ -106,7 +110,7 @@ std::string as_json(const std::vector<Section>& all) {
       document[section.title].push_back({{"name", entry.name}, {"what", entry.what}, {"source", entry.source}});
     }
   }
-  return document.dump(2) + "\n";
+  return document.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
 }
 
 }  // namespace
@@ -115,7 +119,10 @@ Work add_list(CLI::App& app) {
   CLI::App& command = *app.add_subcommand("list", "What there is: indexers, routers, backends, profiles, traces");
   const auto format = std::make_shared<std::string>("table");
   command.footer(kExamples);
-  command.add_option("--format", *format, "table or json")->capture_default_str()->group(kOutputGroup);
+  command.add_option("--format", *format, "table or json")
+      ->type_name("NAME")
+      ->capture_default_str()
+      ->group(kOutputGroup);
   return [format] {
     if (*format != "table" && *format != "json") {
       throw Error(ErrorKind::usage, "MP-E021", "there is no format called '" + *format + "'", {}, "table or json");

@@ -2,6 +2,9 @@
 
 #include <cstdio>
 #include <exception>
+#include <memory>
+#include <sstream>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -23,11 +26,61 @@ constexpr const char* kFooter =
     "\nExit codes: 0 ok, 1 mismatch, 2 usage, 3 input, 4 unavailable, 5 nothing, 10 runtime,\n"
     "            70 internal error, 130 interrupted. `misa-prof COMMAND --help` shows examples.\n";
 
+/// A standard error that cannot be written (full, closed) must not change how the program ends.
+void to_standard_error(const std::string& text) { (void)std::fwrite(text.data(), 1, text.size(), stderr); }
+
 void print_error(const Error& error) {
   std::string line = fmt::format("misa-prof: error: {}: {}", error.id(), error.what());
   if (!error.where().empty()) line += "; " + error.where();
   if (!error.how().empty()) line += "; try: " + error.how();
-  fmt::print(stderr, "{}\n", printable(line));
+  to_standard_error(printable(line) + "\n");
+}
+
+/// Descriptions wrapped beside their options.
+class HelpFormatter : public CLI::Formatter {
+ public:
+  std::string make_option(const CLI::Option* option, bool is_positional) const override {
+    std::string prefix = "  " + make_option_name(option, is_positional) + make_option_opts(option);
+    const std::string gap(kNames, ' ');
+    std::string text;
+    if (display_width(prefix) + 1 >= kNames) {
+      text = prefix + "\n";
+      prefix = gap;
+    }
+    std::vector<std::string> words;
+    std::istringstream description(make_option_desc(option));
+    for (std::string word; description >> word;) words.push_back(word);
+    for (const std::string& line : wrapped(words, " ", kWidth - kNames)) {
+      text += padded(prefix, kNames, false) + line + "\n";
+      prefix = gap;
+    }
+    return text;
+  }
+
+ private:
+  static constexpr i64 kNames = 28, kWidth = 100;
+};
+
+/// The help of the command that was named, else of the program; without CLI11's runs of empty lines.
+std::string help(const CLI::App& app) {
+  std::string text = app.help();
+  for (std::size_t at = 0; (at = text.find("\n\n\n", at)) != std::string::npos;) text.erase(at, 1);
+  return text;
+}
+
+/// CLI11's words, but for what people do most: a value forgotten, an option given twice.
+Error parse_error(const CLI::App& command, const CLI::ParseError& error) {
+  std::string what = error.what(), how = command.get_name() + " --help";
+  if (command.get_parent() != nullptr) how = "misa-prof " + how;
+  std::string name = what.substr(0, what.find_first_of(": "));
+  if (name.front() != '-') name = "--" + name;
+  const CLI::Option* option = command.get_option_no_throw(name);
+  if (option != nullptr && error.get_name() == "ArgumentMismatch") {
+    what = option->get_name() + (option->count() > 1 ? fmt::format(" is given {} times", option->count())
+                                 : option->get_items_expected_max() == 0 ? " takes no value"
+                                                                         : " needs a value");
+  }
+  return {ErrorKind::usage, "MP-E001", what, {}, how};
 }
 
 int run(int argc, char** argv) {
@@ -36,36 +89,36 @@ int run(int argc, char** argv) {
   app.set_help_flag("-h,--help", "This text");
   app.footer(kFooter);
   app.allow_extras();
+  app.require_subcommand(0, 1);
+  app.formatter(std::make_shared<HelpFormatter>());
   std::vector<std::pair<CLI::App*, cli::Work>> commands;
   for (const auto add : {cli::add_profile, cli::add_generate, cli::add_inspect, cli::add_list}) {
     cli::Work work = add(app);
     commands.emplace_back(app.get_subcommands({}).back(), std::move(work));
     commands.back().first->allow_extras();
-    commands.back().first->set_help_flag("-h,--help", "This text")->group("");
+    commands.back().first->set_help_flag("-h,--help", "This text")->group("Help");
   }
 
   try {
     app.parse(argc, argv);
   } catch (const CLI::CallForHelp& call) {
-    const auto chosen = app.get_subcommands();
-    cli::write_text("-", (chosen.empty() ? &app : chosen.front())->help());
+    cli::write_text("-", help(app));
     return 0;
   } catch (const CLI::CallForVersion& call) {
     cli::write_text("-", std::string(call.what()) + "\n");
     return 0;
   } catch (const CLI::ParseError& error) {
     const auto chosen = app.get_subcommands();
-    throw Error(ErrorKind::usage, "MP-E001", error.what(), {},
-                chosen.empty() ? "misa-prof --help" : "misa-prof " + chosen.front()->get_name() + " --help");
+    throw parse_error(chosen.empty() ? app : *chosen.front(), error);
   }
+  cli::refuse_extras(app);
   for (const auto& [command, work] : commands) {
     if (!command->parsed()) continue;
     cli::refuse_extras(*command);
     work();
     return 0;
   }
-  cli::refuse_extras(app);
-  fmt::print(stderr, "{}", app.help());
+  to_standard_error(help(app));
   return kUsage;
 }
 
@@ -74,6 +127,7 @@ int run(int argc, char** argv) {
 int main(int argc, char** argv) {
   int status = static_cast<int>(ErrorKind::internal);
   try {
+    reserve_standard_streams();
     install_signal_handlers();
     status = run(argc, argv);
   } catch (const ClosedPipe&) {

@@ -1,14 +1,19 @@
 #include "cli/options.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cctype>
+#include <charconv>
 #include <cstdlib>
 #include <filesystem>
+#include <limits>
 
 #include "core/base/error.hpp"
 #include "core/base/suggest.hpp"
 #include "core/platform/executable.hpp"
 #include "core/platform/system.hpp"
+#include "core/report/text.hpp"
 #include "core/workload/profile.hpp"
 #include "core/workload/rows.hpp"
 #include "core/workload/trace.hpp"
@@ -29,16 +34,34 @@ std::vector<std::string_view> option_names(const CLI::App& command, std::vector<
   return {storage.begin(), storage.end()};
 }
 
+/// Where the option `name` stands when it is another one's: before or behind the command's name.
+std::string elsewhere(const CLI::App& command, const std::string& name) {
+  const CLI::App* program = command.get_parent();
+  if (program != nullptr) return program->get_option_no_throw("--" + name) ? "misa-prof --" + name : "";
+  for (const CLI::App* sub : command.get_subcommands([](const CLI::App*) { return true; })) {
+    if (sub->get_option_no_throw("--" + name) != nullptr) return "misa-prof " + sub->get_name() + " --" + name;
+  }
+  return "";
+}
+
 }  // namespace
 
 std::vector<std::string> profile_directories() {
   std::vector<std::string> found;
   const auto add = [&](const fs::path& directory) {
     std::error_code failure;
-    if (fs::is_directory(directory / "models", failure)) found.push_back(directory.string());
+    for (const char* kind : {"models", "workloads", "traces"}) {
+      if (!fs::is_directory(directory / kind, failure)) continue;
+      found.push_back(directory.string());
+      return true;
+    }
+    return false;
   };
   if (const char* directory = std::getenv("MISA_PROF_PROFILES"); directory != nullptr && *directory != '\0') {
-    add(directory);
+    if (!add(directory)) {
+      throw Error(ErrorKind::usage, "MP-E034", "MISA_PROF_PROFILES names no directory of profiles", directory,
+                  "a directory that holds models, workloads or traces");
+    }
   }
   const fs::path program = executable_path();
   add(program.parent_path().parent_path() / "share" / "misa-prof" / "profiles");
@@ -47,10 +70,11 @@ std::vector<std::string> profile_directories() {
 }
 
 i64 parse_bytes(const std::string& text) {
-  char* end = nullptr;
-  const double number = std::strtod(text.c_str(), &end);
+  double number = 0;
+  const char* const last = text.data() + text.size();
+  const char* end = std::from_chars(text.data(), last, number).ptr;
   std::string unit;
-  for (; *end != '\0'; ++end) unit += static_cast<char>(std::tolower(static_cast<unsigned char>(*end)));
+  for (; end != last; ++end) unit += static_cast<char>(std::tolower(static_cast<unsigned char>(*end)));
   if (unit.size() > 1 && unit.back() == 'b') unit.pop_back();
   double factor = 0;
   if (unit.empty() || unit == "b") factor = 1;
@@ -65,15 +89,47 @@ i64 parse_bytes(const std::string& text) {
   return static_cast<i64>(number * factor);
 }
 
+CLI::Validator whole_number(u64 least, u64 most) {
+  const auto check = [least, most](const std::string& text) {
+    u64 value = 0;
+    const char* const last = text.data() + text.size();
+    const auto [end, error] = std::from_chars(text.data(), last, value);
+    if (error == std::errc() && end == last && value >= least && value <= most) return std::string();
+    return "'" + text + "' is not a whole number from " + std::to_string(least) + " to " + std::to_string(most);
+  };
+  return {check, ""};
+}
+
+CLI::Validator decimal(double least, double most) {
+  const auto check = [least, most](const std::string& text) {
+    double value = 0;
+    const char* const last = text.data() + text.size();
+    const auto [end, error] = std::from_chars(text.data(), last, value);
+    if (error == std::errc() && end == last && value >= least && value <= most) return std::string();
+    return "'" + text + "' is not a number from " + exact_number(least) + " to " + exact_number(most);
+  };
+  return {check, ""};
+}
+
+CLI::Validator not_empty() {
+  return {[](const std::string& text) { return text.empty() ? std::string("the name is empty") : std::string(); }, ""};
+}
+
 void WorkloadOptions::add_synthetic(CLI::App& command) {
-  command.add_option("--model", model, "Model profile: a name (misa-prof list) or a .toml file")->group(kWorkloadGroup);
-  command.add_option("--workload", workload, "Workload profile: a name or a .toml file")->group(kWorkloadGroup);
-  command.add_option("--preset", preset, "Synthetic preset instead of the workload profile's")->group(kWorkloadGroup);
+  const auto add = [&](const char* name, std::string& value, const char* what) {
+    command.add_option(name, value, what)->check(not_empty())->type_name("NAME")->group(kWorkloadGroup);
+  };
+  add("--model", model, "Model profile: a name (misa-prof list) or a .toml file");
+  add("--workload", workload, "Workload profile: a name or a .toml file");
+  add("--preset", preset, "Synthetic preset instead of the workload profile's");
   command.add_option("--seed", seed, "Seed of everything that is drawn")
-      ->check(CLI::NonNegativeNumber)
+      ->check(whole_number(0, std::numeric_limits<u64>::max()))
+      ->type_name("N")
       ->capture_default_str()
       ->group(kWorkloadGroup);
   command.add_option("--rows", rows, "Query rows (of a recorded prefill: so many, evenly spaced)")
+      ->check(whole_number(1))
+      ->type_name("N")
       ->group(kWorkloadGroup);
 }
 
@@ -82,6 +138,8 @@ void WorkloadOptions::add_trace(CLI::App& command) {
       .add_option("--trace", trace,
                   std::string("Recorded workload: a file, or a name of profiles/traces (default: ") + kDefaultTrace +
                       ", unless --model, --workload or --preset is given)")
+      ->check(not_empty())
+      ->type_name("FILE")
       ->group(kWorkloadGroup);
 }
 
@@ -90,6 +148,7 @@ void WorkloadOptions::add_memory(CLI::App& command) {
       .add_option_function<std::string>(
           "--max-memory", [this](const std::string& text) { max_bytes = parse_bytes(text); },
           "Most memory for workload and workspace, e.g. 2GiB (default: 9/10 of the machine's)")
+      ->type_name("BYTES")
       ->group(kBackendGroup);
 }
 
@@ -97,6 +156,14 @@ i64 WorkloadOptions::memory_limit() const {
   if (max_bytes > 0) return max_bytes;
   const i64 memory = system_info().memory_bytes;
   return memory > 0 ? memory / 10 * 9 : i64{1} << 62;
+}
+
+std::vector<std::string> WorkloadOptions::profile_files() const {
+  std::vector<std::string> files;
+  for (const std::string& name : {model, workload}) {
+    if (name.find('/') != std::string::npos || fs::path(name).extension() == ".toml") files.push_back(name);
+  }
+  return files;
 }
 
 std::string WorkloadOptions::trace_path() const {
@@ -152,21 +219,36 @@ void apply_config(CLI::App& command, const std::string& path) {
   for (const ConfigEntry& entry : load_config(path)) {
     CLI::Option* option = command.get_option_no_throw("--" + entry.key);
     if (option == nullptr || entry.key == "config" || entry.key == "help") {
-      const std::string near = nearest(entry.key, names);
-      throw Error(ErrorKind::usage, "MP-E018", "'" + entry.key + "' is not an option of " + command.get_name(),
-                  location(path, entry), near.empty() ? command.get_name() + " --help" : near);
+      const std::string near = option == nullptr ? nearest(entry.key, names) : "";
+      throw Error(ErrorKind::usage, "MP-E018",
+                  "'" + entry.key + "' is not an option of " + command.get_name() + " that a file may set",
+                  location(path, entry), near.empty() ? "misa-prof " + command.get_name() + " --help" : near);
     }
     if (option->count() > 0) continue;  // the command line wins
     try {
       if (option->get_items_expected_max() == 0) {
-        if (entry.values != std::vector<std::string>{"true"}) continue;
+        if (entry.values == std::vector<std::string>{"false"}) continue;
+        if (entry.values != std::vector<std::string>{"true"}) {
+          throw Error(ErrorKind::usage, "MP-E019", option->get_name() + " is switched on or off", location(path, entry),
+                      "true or false");
+        }
         option->add_result("true");
       } else {
+        if (entry.values.empty()) {
+          throw Error(ErrorKind::usage, "MP-E019", option->get_name() + " needs a value", location(path, entry));
+        }
         for (const std::string& value : entry.values) option->add_result(value);
       }
       option->run_callback();
     } catch (const CLI::ParseError& error) {
-      throw Error(ErrorKind::usage, "MP-E019", error.what(), location(path, entry));
+      const bool list = entry.values.size() > 1 && option->get_items_expected_max() == 1;
+      throw Error(ErrorKind::usage, "MP-E019",
+                  list ? fmt::format("{} takes one value, not {}", option->get_name(), entry.values.size())
+                       : std::string(error.what()),
+                  location(path, entry), "misa-prof " + command.get_name() + " --help");
+    } catch (const Error& error) {
+      if (!error.where().empty() && error.where() != option->get_name()) throw;
+      throw Error(error.kind(), error.id(), error.what(), location(path, entry), error.how());
     }
   }
 }
@@ -183,6 +265,7 @@ void refuse_extras(const CLI::App& command) {
     const std::string bare = word.substr(word.find_first_not_of('-'));
     near = nearest(bare.substr(0, bare.find('=')), names);
     if (!near.empty()) near = "--" + near;
+    if (near.empty()) near = elsewhere(command, bare.substr(0, bare.find('=')));
   } else {
     for (const CLI::App* sub : command.get_subcommands([](const CLI::App*) { return true; })) {
       storage.push_back(sub->get_name());

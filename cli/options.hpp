@@ -35,6 +35,8 @@ struct WorkloadOptions {
   Workload synthesise() const;
   /// True when the workload is a recorded one.
   bool recorded() const { return model.empty() && workload.empty() && preset.empty(); }
+  /// --model and --workload where they are files. Outputs must not overwrite what is read.
+  std::vector<std::string> profile_files() const;
   /// The file behind --trace: a path, or a name of profiles/traces.
   std::string trace_path() const;
 };
@@ -45,6 +47,13 @@ void apply_config(CLI::App& command, const std::string& path);
 
 /// Turns what CLI11 did not understand into Error(usage) with the nearest option or command.
 void refuse_extras(const CLI::App& command);
+
+/// Of an option's text: a whole number from `least` to `most`, in digits; CLI11 itself wraps and saturates.
+CLI::Validator whole_number(u64 least, u64 most = 0x7fffffff);
+/// A finite decimal from `least` to `most`.
+CLI::Validator decimal(double least, double most);
+/// Anything but "".
+CLI::Validator not_empty();
 
 /// "512MiB", "2G", "1000000" -> bytes.
 i64 parse_bytes(const std::string& text);

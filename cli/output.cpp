@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <cstdio>
+#include <filesystem>
 
 #include "cli/options.hpp"
 #include "core/base/error.hpp"
@@ -11,6 +12,7 @@
 #include "core/report/text.hpp"
 
 namespace misa::cli {
+namespace fs = std::filesystem;
 namespace {
 
 Format format_of(const std::string& name) {
@@ -20,20 +22,31 @@ Format format_of(const std::string& name) {
               near.empty() ? fmt::format("one of {}", fmt::join(format_names(), ", ")) : near);
 }
 
+/// A terminal that went away does not end the run.
+void draw(const std::string& line) {
+  const std::string text = "\r\x1b[K" + line;
+  (void)std::fwrite(text.data(), 1, text.size(), stderr);
+  std::fflush(stderr);
+}
+
 }  // namespace
 
 void OutputOptions::add(CLI::App& command) {
   command.add_option("--format", format_, fmt::format("{}", fmt::join(format_names(), ", ")))
       ->capture_default_str()
+      ->type_name("NAME")
       ->group(kOutputGroup);
   command
       .add_option(
           "-o,--output", outputs_,
           "[FORMAT:]FILE, repeatable; '-' is standard output. Without FORMAT: by the file's ending, else --format")
+      ->type_name("[FORMAT:]FILE")
       ->group(kOutputGroup)
       ->expected(1)
+      ->allow_extra_args(false)
       ->take_all();
   command.add_option("--color", colour_, "auto, always or never (NO_COLOR is honoured)")
+      ->type_name("WHEN")
       ->capture_default_str()
       ->group(kOutputGroup);
 }
@@ -50,6 +63,10 @@ std::vector<Target> OutputOptions::targets(const std::vector<std::string>& input
     const std::size_t colon = output.find(':');
     if (const auto named = find_format(output.substr(0, colon)); named && colon != std::string::npos) {
       target = {*named, output.substr(colon + 1)};
+    } else if (colon != std::string::npos && output.find_first_not_of("abcdefghijklmnopqrstuvwxyz") == colon) {
+      const std::string near = nearest(output.substr(0, colon), format_names());
+      throw Error(ErrorKind::usage, "MP-E021", "there is no format called '" + output.substr(0, colon) + "'",
+                  "-o " + output, near.empty() ? "./" + output + " for a file of that name" : near);
     } else if (const std::size_t dot = output.rfind('.'); dot != std::string::npos) {
       if (const auto ending = find_format(output.substr(dot + 1))) target.format = *ending;
     }
@@ -57,7 +74,7 @@ std::vector<Target> OutputOptions::targets(const std::vector<std::string>& input
       throw Error(ErrorKind::usage, "MP-E023", "-o '" + output + "' names no file", {}, "-o json:report.json");
     }
     for (const Target& other : targets) {
-      if (other.path == target.path) {
+      if (same_target(other.path, target.path)) {
         throw Error(ErrorKind::usage, "MP-E024", "two outputs go to '" + target.path + "'", {}, "two names");
       }
     }
@@ -67,6 +84,7 @@ std::vector<Target> OutputOptions::targets(const std::vector<std::string>& input
                     "another name");
       }
     }
+    check_writable(target.path);
     targets.push_back(target);
   }
   return targets;
@@ -83,6 +101,20 @@ void OutputOptions::write(const Report& report, const std::vector<Target>& targe
   }
 }
 
+void check_writable(const std::string& path) {
+  std::error_code failure;
+  const fs::file_status status = fs::status(path, failure);
+  // Nothing is tried on pipes and devices: a reader would take the end of the trial for the end of the result.
+  if (path != "-" && (!fs::exists(status) || fs::is_regular_file(status) || fs::is_directory(status))) OutputFile{path};
+}
+
+bool same_target(const std::string& a, const std::string& b) {
+  if (a == b || a == "-" || b == "-") return a == b;
+  std::error_code failure;
+  return same_file(a, b) || fs::weakly_canonical(fs::absolute(a, failure), failure) ==
+                                fs::weakly_canonical(fs::absolute(b, failure), failure);
+}
+
 void write_text(const std::string& path, const std::string& text) {
   OutputFile file(path);
   file.write(text);
@@ -94,15 +126,13 @@ Progress::~Progress() { clear(); }
 
 void Progress::show(const std::string& line) {
   if (!visible_) return;
-  fmt::print(stderr, "\r\x1b[K{}", shortened(line, terminal_width(StandardStream::error) - 1));
-  std::fflush(stderr);
+  draw(shortened(line, terminal_width(StandardStream::error) - 1));
   shown_ = true;
 }
 
 void Progress::clear() {
   if (!shown_) return;
-  fmt::print(stderr, "\r\x1b[K");
-  std::fflush(stderr);
+  draw("");
   shown_ = false;
 }
 

@@ -33,6 +33,13 @@ class OutputOptions {
 /// `text` to the file, or standard output; atomically.
 void write_text(const std::string& path, const std::string& text);
 
+/// Refuses now what could not be written later, without touching `path`: a directory, one that is missing, no
+/// permission.
+void check_writable(const std::string& path);
+
+/// True when both paths will be one file, whether it is there yet or not.
+bool same_target(const std::string& a, const std::string& b);
+
 /// One line on standard error that overwrites itself; silent unless a person is watching.
 class Progress {
  public:

@@ -5,6 +5,7 @@
 #include <memory>
 #include <set>
 #include <thread>
+#include <type_traits>
 
 #include "backends/backends.hpp"
 #include "cli/commands.hpp"
@@ -87,11 +88,6 @@ IndexerSettings settings_of(const ProfileOptions& options, const Workload& workl
                 "visible or upstream");
   }
   settings.block_window = *window;
-  if (options.candidates < settings.top_k) {
-    throw Error(ErrorKind::usage, "MP-E028",
-                fmt::format("--candidates is {}, fewer than the {} to be kept", options.candidates, settings.top_k), {},
-                "--candidates " + std::to_string(4 * settings.top_k));
-  }
   return settings;
 }
 
@@ -213,9 +209,21 @@ ReportQuality to_report(const Quality& quality) {
   return report;
 }
 
+std::vector<std::string> split_at_commas(const std::vector<std::string>& lists) {
+  std::vector<std::string> names;
+  for (const std::string& list : lists) {
+    for (std::size_t at = 0; at <= list.size();) {
+      const std::size_t end = std::min(list.find(',', at), list.size());
+      names.push_back(list.substr(at, end - at));
+      at = end + 1;
+    }
+  }
+  return names;
+}
+
 /// FILE, or with several indexers FILE with the indexer's name before its ending.
 std::string selection_path(const std::string& path, const std::string& indexer, bool several) {
-  if (path.empty() || !several) return path;
+  if (!several) return path;
   const std::filesystem::path file(path);
   return (file.parent_path() / (file.stem().string() + "." + indexer + file.extension().string())).string();
 }
@@ -225,7 +233,7 @@ class ProfileRun {
   explicit ProfileRun(const ProfileOptions& options)
       : options_(options),
         threads_(options.threads.value_or(system_info().cores)),
-        inputs_(options.workload.recorded() ? std::vector{options.workload.trace_path()} : std::vector<std::string>{}),
+        inputs_(input_files(options)),
         targets_(options.output.targets(inputs_)) {
     const i64 most = 4 * system_info().cores;
     if (threads_ < 1 || threads_ > most) {
@@ -233,21 +241,20 @@ class ProfileRun {
                   fmt::format("--threads is {}, and there are {} cores", threads_, most / 4), {},
                   fmt::format("1 to {}", most));
     }
-    for (const std::string& name : options.indexers) {
-      const std::string path = selection_path(options.selection_path, name, options.indexers.size() > 1);
-      for (const std::string& input : inputs_) {
-        if (path.empty() || !same_file(path, input)) continue;
-        throw Error(ErrorKind::usage, "MP-E025", "'" + path + "' is an input and would be overwritten", {},
-                    "another name");
-      }
-    }
+    if (!options.selection_path.empty()) check_selection_paths();
     backend_ = make_backend(options.backend, static_cast<int>(threads_));
     workload_ = options.workload.load(&warnings_);
     settings_ = settings_of(options, workload_);
     if (workload_.rows() == 0) {
       throw Error(ErrorKind::nothing, "MP-E030", "the workload has no query rows", workload_.name);
     }
-    for (const std::string& name : options.indexers) make_indexer(name, settings_);
+    for (const std::string& name : options.indexers) {
+      const IndexerSpec spec = make_indexer(name, settings_);
+      if (!spec.rerank || spec.rerank->candidates >= spec.top_k) continue;
+      throw Error(ErrorKind::usage, "MP-E028",
+                  fmt::format("--candidates is {}, fewer than the {} to be kept", spec.rerank->candidates, spec.top_k),
+                  {}, "--candidates " + std::to_string(4 * spec.top_k));
+    }
 
     const i64 limit = options.workload.memory_limit();
     const i64 copies = 2 * Placement::bytes_needed(workload_);
@@ -287,6 +294,34 @@ class ProfileRun {
   void set_command_line(std::vector<std::string> words) { report_.command_line = std::move(words); }
 
  private:
+  static std::vector<std::string> input_files(const ProfileOptions& options) {
+    std::vector<std::string> files = options.workload.profile_files();
+    if (options.workload.recorded()) files.push_back(options.workload.trace_path());
+    if (!options.config.empty()) files.push_back(options.config);
+    return files;
+  }
+
+  void check_selection_paths() const {
+    const std::string& given = options_.selection_path;
+    if (given == "-" || given.back() == '/') {
+      throw Error(ErrorKind::usage, "MP-E023", "--dump-selection '" + given + "' names no file", {},
+                  "--dump-selection selected.safetensors");
+    }
+    for (const std::string& name : options_.indexers) {
+      const std::string path = selection_path(given, name, options_.indexers.size() > 1);
+      for (const std::string& input : inputs_) {
+        if (!same_file(path, input)) continue;
+        throw Error(ErrorKind::usage, "MP-E025", "'" + path + "' is an input and would be overwritten", {},
+                    "another name");
+      }
+      for (const Target& target : targets_) {
+        if (!same_target(target.path, path)) continue;
+        throw Error(ErrorKind::usage, "MP-E024", "two outputs go to '" + path + "'", {}, "two names");
+      }
+      check_writable(path);
+    }
+  }
+
   bool has_dsa() const {
     return std::find(options_.indexers.begin(), options_.indexers.end(), "dsa") != options_.indexers.end();
   }
@@ -446,42 +481,42 @@ Work add_profile(CLI::App& app) {
   options->workload.add_synthetic(command);
 
   command.add_option("--indexer", options->indexers, "Comma-separated: dsa, misa, misa-dagger, hisa")
-      ->delimiter(',')
-      ->capture_default_str()
+      ->default_str(fmt::format("{}", fmt::join(options->indexers, ",")))
+      ->type_name("LIST")
+      ->expected(1)
+      ->allow_extra_args(false)
+      ->take_all()
       ->group(kIndexerGroup);
-  command.add_option("--router", options->router, "How misa ranks heads: pooled, qnorm, selfk, gate, oracle, random")
-      ->capture_default_str()
-      ->group(kIndexerGroup);
-  command.add_option("--top-k", options->top_k, "Tokens each row keeps (default: the workload's, else 2048)")
-      ->group(kIndexerGroup);
-  command.add_option("--active-heads", options->active_heads, "Heads that misa keeps")
-      ->capture_default_str()
-      ->group(kIndexerGroup);
-  command.add_option("--block-size", options->block_size, "Tokens per block (default: misa 1024, hisa 128)")
-      ->group(kIndexerGroup);
-  command.add_option("--candidates", options->candidates, "Tokens that misa-dagger ranks again")
-      ->capture_default_str()
-      ->group(kIndexerGroup);
-  command.add_option("--blocks", options->blocks, "Blocks that hisa keeps")
-      ->capture_default_str()
-      ->group(kIndexerGroup);
-  command.add_option("--block-window", options->block_window, "visible, or upstream as the released patch")
-      ->capture_default_str()
-      ->group(kIndexerGroup);
+  const auto add_name = [&](const char* name, std::string& value, const char* what, const char* group) {
+    command.add_option(name, value, what)->type_name("NAME")->capture_default_str()->group(group);
+  };
+  const auto add_count = [&](const char* name, auto& value, const char* what, const char* group, u64 least = 1) {
+    CLI::Option* option = command.add_option(name, value, what);
+    option->check(whole_number(least))->type_name("N")->group(group);
+    if constexpr (std::is_same_v<decltype(value), i64&>) option->capture_default_str();
+  };
+  add_name("--router", options->router, "How misa ranks heads: pooled, qnorm, selfk, gate, oracle, random",
+           kIndexerGroup);
+  add_count("--top-k", options->top_k, "Tokens each row keeps (default: the workload's, else 2048)", kIndexerGroup);
+  add_count("--active-heads", options->active_heads, "Heads that misa keeps", kIndexerGroup);
+  add_count("--block-size", options->block_size, "Tokens per block (default: misa 1024, hisa 128)", kIndexerGroup);
+  add_count("--candidates", options->candidates, "Tokens that misa-dagger ranks again", kIndexerGroup);
+  add_count("--blocks", options->blocks, "Blocks that hisa keeps", kIndexerGroup);
+  add_name("--block-window", options->block_window, "visible, or upstream as the released patch", kIndexerGroup);
 
-  command.add_option("--backend", options->backend, "cpu, oracle or cuda")->capture_default_str()->group(kBackendGroup);
-  command.add_option("--threads", options->threads, "Threads (default: the cores available)")->group(kBackendGroup);
+  add_name("--backend", options->backend, "cpu, oracle or cuda", kBackendGroup);
+  add_count("--threads", options->threads, "Threads (default: the cores available)", kBackendGroup);
   options->workload.add_memory(command);
-  command.add_flag("--no-fusion", options->no_fusion, "One kernel per stage")->group(kBackendGroup);
+  command.add_flag("--no-fusion", options->no_fusion, "One kernel per stage")
+      ->disable_flag_override()
+      ->group(kBackendGroup);
 
-  command.add_option("--samples", options->samples, "Samples of each indexer (default: 5 to 50 within the budget)")
-      ->check(CLI::Range(1, 1000000))
-      ->group(kTimingGroup);
-  command.add_option("--warm-up", options->warm_up, "Runs that are thrown away first (default: 1)")
-      ->check(CLI::Range(0, 1000000))
-      ->group(kTimingGroup);
+  add_count("--samples", options->samples, "Samples of each indexer (default: 5 to 50 within the budget)",
+            kTimingGroup);
+  add_count("--warm-up", options->warm_up, "Runs that are thrown away first (default: 1)", kTimingGroup, 0);
   command.add_option("--budget", options->budget_seconds, "Seconds for all samples together")
-      ->check(CLI::Range(0.0, 1e6))
+      ->check(decimal(0, 1e6))
+      ->type_name("SECONDS")
       ->capture_default_str()
       ->group(kTimingGroup);
 
@@ -489,22 +524,30 @@ Work add_profile(CLI::App& app) {
   command
       .add_option("--dump-selection", options->selection_path,
                   "Write selected tokens, heads and blocks; with several indexers FILE.INDEXER.safetensors")
+      ->check(not_empty())
+      ->type_name("FILE")
       ->group(kOutputGroup);
   command.add_option("--config", options->config, "TOML file of long option names; the command line wins")
+      ->check(not_empty())
+      ->type_name("FILE")
       ->group(kOutputGroup);
 
   return [options, &command, &app] {
     if (!options->config.empty()) apply_config(command, options->config);
+    options->indexers = split_at_commas(options->indexers);
     std::set<std::string> unique(options->indexers.begin(), options->indexers.end());
-    if (unique.size() != options->indexers.size() || unique.empty()) {
-      throw Error(ErrorKind::usage, "MP-E031", "--indexer names an indexer twice, or none", {}, "each once");
+    if (unique.size() != options->indexers.size()) {
+      throw Error(ErrorKind::usage, "MP-E031", "--indexer names an indexer twice", {}, "each once");
     }
     ProfileRun run(*options);
     std::vector<std::string> words{app.get_name(), command.get_name()};
     for (const CLI::Option* option : command.get_options()) {
       if (option->count() == 0 || option->get_lnames().empty()) continue;
-      words.push_back("--" + option->get_lnames().front());
-      for (const std::string& value : option->results()) words.push_back(value);
+      const std::string name = "--" + option->get_lnames().front();
+      for (const std::string& value : option->results()) {
+        words.push_back(name);
+        if (option->get_items_expected_max() > 0) words.push_back(value);
+      }
     }
     run.set_command_line(std::move(words));
     run.run();

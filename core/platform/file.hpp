@@ -70,6 +70,10 @@ struct ClosedPipe {};
 /// Removes the temporary files of all uncommitted OutputFiles; callable from a signal handler.
 void discard_uncommitted_files() noexcept;
 
+/// Gives closed standard streams (`>&-`) a handle, so that no file opened later becomes one of them by number. Writing
+/// to a standard output that was closed still fails. Call it before anything is opened.
+void reserve_standard_streams() noexcept;
+
 /// True when both paths name the same existing file.
 bool same_file(const std::string& a, const std::string& b);
 

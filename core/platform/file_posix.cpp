@@ -191,6 +191,8 @@ OutputFile::OutputFile(const std::string& path) : path_(path) {
       return;
     }
     if (::access(path.c_str(), W_OK) != 0) fail("cannot write", errno);  // a rename would not ask
+  } else if (errno == ENAMETOOLONG) {
+    fail("cannot create", errno);  // the temporary name is shorter
   }
   target_ = resolved(path);
   const std::size_t slash = target_.rfind('/');
@@ -286,6 +288,14 @@ void OutputFile::commit() {
 void discard_uncommitted_files() noexcept {
   for (Slot& slot : slots) {
     if (slot.state.load() == kReady) ::unlink(slot.path.data());
+  }
+}
+
+void reserve_standard_streams() noexcept {
+  for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    if (::fcntl(stream, F_GETFD) != -1 || errno != EBADF) continue;
+    // The lowest free number, which is `stream`: the ones below are taken by now.
+    (void)::open("/dev/null", stream == STDERR_FILENO ? O_WRONLY : O_RDONLY);
   }
 }
 

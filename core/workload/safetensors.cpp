@@ -425,8 +425,9 @@ HostTensor read_tensor(const InputFile& file, const SafetensorsHeader& header, c
            "F32, F64, BF16, F16, F8_E4M3, F8_E8M0, I32 or U8");
   }
   if (entry.bytes() > max_bytes) {
-    reject("MP-E142", fmt::format("the tensor takes {} bytes, {} may be used", entry.bytes(), max_bytes), where,
-           "a larger --max-memory, or a smaller file");
+    throw Error(ErrorKind::runtime, "MP-E142",
+                fmt::format("the tensor takes {} bytes, {} may be used", entry.bytes(), max_bytes), where,
+                "a larger --max-memory, or a smaller file");
   }
   HostTensor tensor(*dtype, entry.shape.empty() ? std::vector<i64>{1} : entry.shape);
   file.read(tensor.storage.data(), header.data_offset + entry.begin, entry.bytes());

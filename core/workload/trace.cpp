@@ -761,8 +761,8 @@ class TensorReader {
       if (entry != nullptr) bytes += entry->bytes() * (entry->dtype == "F8_E8M0" ? 1 + i64{sizeof(float)} : 1);
     }
     if (bytes > left_) {
-      reject("MP-E142", fmt::format("the tensors take {} bytes, {} may be used", bytes, left_), header_.path,
-             "a larger --max-memory, or a smaller file");
+      throw Error(ErrorKind::runtime, "MP-E142", fmt::format("the tensors take {} bytes, {} may be used", bytes, left_),
+                  header_.path, "a larger --max-memory, or a smaller file");
     }
   }
 

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import pathlib
+import pty
 import re
 import resource
 import shutil
@@ -125,6 +126,32 @@ class Formats(Cli):
         self.assertGreater(len(rows), 8)
         self.assertEqual({len(row) for row in rows}, {len(rows[0])})
 
+    def test_the_recorded_command_line_can_be_run_again(self):
+        report = strict_json(self.succeeds("profile", *FAST, "--indexer", "dsa,misa", "--no-fusion", "--format",
+                                           "json"))
+        self.assertIn("--no-fusion", report["command_line"])
+        again = strict_json(self.succeeds(*report["command_line"][1:]))
+        self.assertEqual(again["command_line"], report["command_line"])
+
+    def test_inspect_keeps_metadata_apart_and_names_sections_for_machines(self):
+        sheet = strict_json(self.succeeds("inspect", "learned-32k-h64", "--format", "json"))
+        self.assertEqual(list(sheet["file"]), ["path", "bytes"])
+        self.assertEqual(sheet["metadata"]["format"], "misa-trace/1")
+        for section in sheet:
+            self.assertRegex(section, r"\A[a-z_]+\Z")
+
+    def test_names_of_files_reach_no_terminal_unchecked(self):
+        traces = self.folder / "traces"
+        traces.mkdir()
+        try:
+            open(os.fsencode(str(traces)) + b"/\x1b[31m\xff.safetensors", "wb").close()
+        except OSError:
+            self.skipTest("the file system wants UTF-8")
+        environment = {"MISA_PROF_PROFILES": str(self.folder)}
+        self.assertNotIn("\x1b", self.succeeds("list", env=environment))
+        listed = strict_json(self.succeeds("list", "--format", "json", env=environment))
+        self.assertIn("\x1b[31m\ufffd", [entry["name"] for entry in listed["traces"]])
+
     def test_markdown_and_table_name_every_indexer(self):
         for form in ("md", "table"):
             text = self.succeeds("profile", *FAST, "--format", form)
@@ -169,6 +196,44 @@ class Outputs(Cli):
             self.assertEqual(result.returncode, 10)
             self.assertIn("No space left", result.stderr)
 
+    def test_outputs_are_tried_before_anything_is_measured(self):
+        slow = ["--samples", "1000000", "--budget", "600"]
+        for words in (["-o", self.folder / "missing" / "a.json"], ["-o", self.folder],
+                      ["-o", self.folder / ("a" * 300)], ["--dump-selection", self.folder / "missing" / "s"]):
+            self.fails(10, "MP-E106", "profile", *slow, *words)
+        self.fails(10, "MP-E106", "generate", "-o", self.folder / "missing" / "a")
+        self.only_files()
+
+    def test_a_full_device_is_a_runtime_error(self):
+        if not os.path.exists("/dev/full"):
+            self.skipTest("no /dev/full")
+        self.fails(10, "MP-E106.*/dev/full", "profile", *FAST, "-o", "/dev/full")
+        self.fails(10, "MP-E106.*/dev/full", "generate", "--model", "tiny", "--workload", "ci", "-o", "/dev/full")
+        with open("/dev/full", "w") as full:
+            result = subprocess.run([*PROGRAM, "frobnicate"], stderr=full, check=False)
+        self.assertEqual(result.returncode, 2)
+
+    def test_closed_standard_streams_do_not_become_result_files(self):
+        report = self.folder / "r.json"
+        words = " ".join(f"'{word}'" for word in [*PROGRAM, "profile", *FAST, "-o", str(report)])
+        done = subprocess.run(["bash", "-c", f"{words} >&- 2>&- <&-"], check=False)
+        self.assertEqual(done.returncode, 0)
+        self.assertTrue(strict_json(report.read_text())["complete"])
+        self.only_files("r.json")
+        words = " ".join(f"'{word}'" for word in [*PROGRAM, "list"])
+        done = subprocess.run(["bash", "-c", f"{words} >&-"], stderr=subprocess.PIPE, text=True, check=False)
+        self.assertEqual(done.returncode, 10)
+        self.assertIn("MP-E106", done.stderr)
+
+    def test_two_spellings_of_one_output_are_one_output(self):
+        self.fails(2, "MP-E024", "profile", *FAST, "-o", "a.json", "-o", "json:./a.json", cwd=self.folder)
+        self.fails(2, "MP-E024", "profile", *FAST, "--indexer", "dsa", "-o", "a", "--dump-selection", "./a",
+                   cwd=self.folder)
+        self.fails(2, "MP-E021.*try: json", "profile", *FAST, "-o", "jsn:a.json", cwd=self.folder)
+        self.fails(2, "MP-E023", "profile", *FAST, "--dump-selection", "-")
+        self.fails(2, "MP-E023", "profile", *FAST, "--dump-selection", "d/")
+        self.only_files()
+
     def test_a_failing_run_leaves_the_old_file_alone(self):
         path = self.folder / "old.json"
         path.write_text("old")
@@ -184,6 +249,22 @@ class Outputs(Cli):
         self.fails(2, "overwritten", "profile", "--trace", trace, "--samples", "1", "--dump-selection", trace,
                    "--indexer", "dsa")
         self.assertEqual(trace.read_bytes(), before)
+        model = self.folder / "m.toml"
+        model.write_bytes((ROOT / "profiles/models/tiny.toml").read_bytes())
+        for words in (["generate", "--workload", "ci"], ["profile", "--workload", "ci", "--samples", "1"]):
+            self.fails(2, "overwritten", *words, "--model", model, "-o", model)
+        config = self.folder / "c.toml"
+        config.write_text('workload = "ci"\n')
+        self.fails(2, "overwritten", "generate", "--config", config, "-o", config)
+        self.assertEqual(config.read_text(), 'workload = "ci"\n')
+
+    def test_a_trace_can_be_piped(self):
+        path = self.folder / "t.safetensors"
+        self.succeeds("generate", "--model", "tiny", "--workload", "ci", "-o", path)
+        with open(self.folder / "piped", "wb") as piped:
+            result = misa("generate", "--model", "tiny", "--workload", "ci", "-o", "-", stdout=piped)
+        self.assertEqual((result.returncode, result.stderr), (0, ""))
+        self.assertEqual((self.folder / "piped").read_bytes(), path.read_bytes())
 
     def test_a_closed_pipe_ends_quietly(self):
         command = " ".join(f"'{word}'" for word in [*PROGRAM, "list"])
@@ -247,6 +328,33 @@ class Errors(Cli):
                              (["profile", "--model", "glm5"], "glm-5"), (["profile", "--workload", "prefil-8k"], "prefill-8k"),
                              (["profile", "--preset", "naturl"], "natural")):
             self.fails(2, f"try: .*{right}", *wrong)
+        self.fails(2, "try: misa-prof --version", "profile", "--version")
+        self.fails(2, "try: misa-prof profile --format", "--format", "json", "list")
+
+    def test_nothing_on_the_command_line_is_ignored(self):
+        for words in (["extra", "list"], ["list", "list"], ["list", "profile"], ["list", "--", "extra"],
+                      ["--seed", "1", "list"], ["profile", *FAST, "--indexer", "dsa", "misa"],
+                      ["profile", *FAST, "--no-fusion", "false"],
+                      ["profile", *FAST, "-o", "-", "json:x"]):
+            self.fails(2, "MP-E020", *words)
+        self.fails(2, "takes no value", "profile", *FAST, "--no-fusion=3")
+        self.fails(2, "given 2 times", "profile", *FAST, "--seed", "1", "--seed", "2")
+        self.fails(2, "needs a value", "profile", "--format")
+
+    def test_numbers_neither_wrap_nor_saturate(self):
+        for words in (["--seed", "18446744073709551616"], ["--seed", "1e3"], ["--rows", "99999999999999999999"],
+                      ["--top-k", "9000000000000000000"], ["--blocks", "0x10"], ["--block-size", " 4"],
+                      ["--budget", "nan"], ["--budget", "inf"], ["--budget", "1x"], ["--samples", "1.5"]):
+            self.fails(2, "MP-E001.*not a .*number from", "profile", "--model", "tiny", "--workload", "ci", *words)
+        for size in ("0x10", "nan", "-1", "1e30", "5 apples", "GiB"):
+            self.fails(2, "MP-E015", "profile", "--model", "tiny", "--workload", "ci", "--max-memory", size)
+        self.succeeds("profile", *FAST, "--indexer", "dsa", "--seed", str(2**64 - 1), "--max-memory", "0.5GiB")
+
+    def test_more_tokens_than_there_are_can_be_kept(self):
+        report = strict_json(self.succeeds("profile", *FAST, "--indexer", "dsa,hisa", "--top-k", "100000", "--format",
+                                           "json"))
+        self.assertEqual(report["workload"]["top_k"], 100000)
+        self.fails(2, "MP-E028.*--candidates", "profile", *FAST, "--top-k", "100000")
 
     def test_bad_values_are_usage_errors(self):
         for arguments in (["--seed", "-1"], ["--rows", "0"], ["--rows", "x"], ["--top-k", "0"], ["--active-heads", "-3"],
@@ -274,6 +382,9 @@ class Errors(Cli):
         self.fails(3, "MP-E102", "inspect", self.folder)
         self.fails(3, "MP-E1", "inspect", self.folder / "none")
         self.fails(3, "MP-E016", "profile", "--trace", "no-such-name")
+        self.fails(3, "MP-E102", "inspect", "/dev/null")
+        self.fails(3, "MP-E016", "inspect", "a" * 5000)
+        self.fails(3, "MP-E016.*try: learned-32k-h64", "inspect", "lerned-32k-h64")
 
     def test_what_is_not_there_is_unavailable(self):
         self.fails(4, "absent", "profile", "--backend", "cuda")
@@ -285,6 +396,8 @@ class Errors(Cli):
         self.fails(10, r"\d+ bytes", "generate", "--workload", "prefill-128k", "--max-memory", "1MiB", "-o",
                    self.folder / "x")
         self.only_files()
+        self.fails(10, r"MP-E142: the tensors take \d+ bytes", "profile", "--max-memory", "1MiB")
+        self.fails(10, r"MP-E142: the tensors take \d+ bytes", "inspect", "learned-32k-h64", "--max-memory", "1MiB")
 
     def test_memory_stays_under_its_limit(self):
         rows, limit = ("1024", 2 << 30) if os.environ.get("MISA_SLOW_TESTS") else ("8", 512 << 20)
@@ -347,6 +460,12 @@ class Configuration(Cli):
         self.fails(2, r"options\.toml:1", "profile", "--config", self.config('samples = "many"\n'))
         self.fails(2, r"options\.toml:1", "profile", "--config", self.config("samples = = 3\n"))
         self.fails(3, "none.toml", "profile", "--config", self.folder / "none.toml")
+        for text in ('no-fusion = "maybe"', "no-fusion = 3", "indexer = []", "seed = -1", "samples = 0", "model = ''",
+                     'model = ["tiny", "glm-5"]'):
+            self.fails(2, r"MP-E019.*options\.toml:1:1", "profile", "--config", self.config(text + "\n"))
+        self.fails(2, r"MP-E015.*options\.toml:1:1", "profile", "--config", self.config('max-memory = "lots"\n'))
+        for key in ("config", "help", "o"):
+            self.fails(2, r"MP-E018.*options\.toml:1:1", "profile", "--config", self.config(f'{key} = "x"\n'))
 
     def test_a_wrong_profile_is_a_usage_error_with_its_line_and_the_nearest_key(self):
         model = self.folder / "m.toml"
@@ -364,6 +483,45 @@ class Configuration(Cli):
         (self.folder / "p/models/mine.toml").write_text(
             (ROOT / "profiles/models/tiny.toml").read_text().replace('"tiny"', '"mine"'))
         self.assertIn("mine", self.succeeds("list", env={"MISA_PROF_PROFILES": str(self.folder / "p")}))
+        self.fails(2, "MP-E034", "list", env={"MISA_PROF_PROFILES": str(self.folder / "nowhere")})
+
+
+class Terminals(Cli):
+    """What a person sees. Standard output and error are a terminal of their own."""
+
+    def on_terminal(self, *arguments, **environment):
+        main, side = pty.openpty()
+        variables = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "CI", "MISA_PROF_PROFILES")}
+        variables.update({"TERM": "xterm", **environment})
+        process = subprocess.Popen([*PROGRAM, *map(str, arguments)], stdout=side, stderr=side, stdin=subprocess.DEVNULL,
+                                   env=variables)
+        os.close(side)
+        shown = b""
+        while True:
+            try:
+                piece = os.read(main, 65536)
+            except OSError:  # the other side is closed
+                break
+            if not piece:
+                break
+            shown += piece
+        os.close(main)
+        return process.wait(), shown.decode()
+
+    def test_colour_and_progress_are_for_terminals_outside_ci(self):
+        status, shown = self.on_terminal("profile", *FAST)
+        self.assertEqual(status, 0)
+        self.assertIn("\r\x1b[K", shown)
+        self.assertRegex(shown, "\x1b\\[[0-9;]*m")
+        for words, environment in (([], {"CI": "1"}), ([], {"TERM": "dumb"})):
+            self.assertNotIn("\x1b", self.on_terminal("profile", *FAST, *words, **environment)[1])
+        self.assertNotRegex(self.on_terminal("profile", *FAST, NO_COLOR="1")[1], "\x1b\\[[0-9;]*m")
+        self.assertRegex(self.on_terminal("profile", *FAST, "--color", "always", NO_COLOR="1")[1], "\x1b\\[[0-9;]*m")
+
+    def test_a_binary_trace_is_not_sent_to_a_terminal(self):
+        status, shown = self.on_terminal("generate", "--model", "tiny", "--workload", "ci", "-o", "-")
+        self.assertEqual(status, 2)
+        self.assertIn("MP-E035", shown)
 
 
 class Documentation(Cli):
@@ -376,6 +534,9 @@ class Documentation(Cli):
             text = self.succeeds(command, "--help")
             self.assertIn("Examples:", text)
             self.assertIn("Exit codes:", text)
+            self.assertIn(f"Usage: misa-prof {command} ", text)
+            self.assertIn("--help", text)
+            self.assertLessEqual(max(map(len, text.splitlines())), 110)
 
     def test_the_manual_has_every_option_and_no_other(self):
         manual = (ROOT / "docs/cli.md").read_text()

@@ -148,7 +148,7 @@ Outcome outcome_of(Read read) {
   try {
     read();
   } catch (const Error& error) {
-    CHECK(error.kind() == ErrorKind::input);
+    CHECK(error.kind() == (error.id() == "MP-E142" ? ErrorKind::runtime : ErrorKind::input));
     return {error.id(), std::string(error.what()) + "; " + error.where() + "; try: " + error.how()};
   }
   return {};
