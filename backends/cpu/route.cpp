@@ -92,7 +92,11 @@ void simple_energies(const RouteTask& task, i64 m, Tile& tile, double* energy) {
 }  // namespace
 
 void route(const RouteTask& task, int threads) {
-  const i64 rows = task.heads.shape[0], heads = heads_of(task.queries);
+  const i64 rows = rows_of(task.queries), heads = heads_of(task.queries);
+  if (!task.given.empty()) {
+    for (i64 m = 0; m < rows; ++m) gather_heads(task, m);
+    return;
+  }
   const bool over_keys = task.router == Router::pooled || task.router == Router::oracle;
 
   // Runs of rows that share a tile.

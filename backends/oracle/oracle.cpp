@@ -128,6 +128,7 @@ class Oracle final : public Backend {
   std::string_view name() const override { return "oracle"; }
   std::string description() const override { return "formulas in double precision"; }
   Dtype logits_dtype() const override { return Dtype::f64; }
+  std::optional<Arithmetic> arithmetic() const override { return find_arithmetic("f64"); }
   std::optional<std::string> why_not(const Shape&) const override { return std::nullopt; }
   std::byte* allocate(i64 bytes) override { return host_allocator().allocate(bytes); }
   void release(std::byte* data, i64 bytes) noexcept override { host_allocator().release(data, bytes); }
@@ -154,9 +155,8 @@ class Oracle final : public Backend {
 
   void route(const RouteTask& task) override {
 #pragma omp parallel for schedule(dynamic) num_threads(threads_)
-    for (i64 m = 0; m < task.heads.shape[0]; ++m) {
-      const std::vector<double> energy = head_energies(task, m);
-      choose_heads(task, m, energy);
+    for (i64 m = 0; m < rows_of(task.queries); ++m) {
+      if (task.given.empty()) choose_heads(task, m, head_energies(task, m));
       gather_heads(task, m);
     }
   }

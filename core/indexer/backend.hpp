@@ -5,6 +5,7 @@
 #include <string>
 #include <string_view>
 
+#include "core/indexer/arithmetic.hpp"
 #include "core/indexer/inputs.hpp"
 #include "core/indexer/spec.hpp"
 #include "core/tensor/buffer.hpp"
@@ -21,6 +22,7 @@ struct PoolTask {
 
 /// Ranks heads by `router` (formulas: Router) over keys[windows], keeps the best, ties: lower head first, and
 /// gathers a compact query batch: a routed query is a query with fewer heads. NaN ranks lowest.
+/// With `given`, gathers those heads, ranks nothing and writes neither `heads` nor `energies`.
 struct RouteTask {
   Router router;
   Queries queries;             ///< M rows, H heads
@@ -31,7 +33,10 @@ struct RouteTask {
   u64 seed = 0;                ///< of random
   i64 first_row = 0;           ///< of this batch in the whole workload: random must not depend on chunks
 
+  View<const i32, 2> given;  ///< [M, h]; empty: the best heads are gathered
+
   View<i32, 2> heads;             ///< out [M, h], ascending
+  View<double, 2> energies;       ///< out [M, H] what heads were ranked by; empty: not wanted
   Values routed_values;           ///< out [M, h, D], dtype of the queries (written through its const views)
   View<float, 2> routed_weights;  ///< out [M, h]
 };
@@ -94,6 +99,8 @@ class Backend : public Allocator {
   virtual std::string description() const = 0;
   /// The element type of its logits.
   virtual Dtype logits_dtype() const = 0;
+  /// How far its results may be from the formulas' (core/compare/bounds.hpp); nothing where that is not known.
+  virtual std::optional<Arithmetic> arithmetic() const = 0;
   /// Why it cannot run this shape; nothing when it can.
   virtual std::optional<std::string> why_not(const Shape& shape) const = 0;
 

@@ -69,6 +69,18 @@ constexpr TokenAddress address_of(const KeyCache& keys, i64 page_size, i64 seque
   return {keys.block_table(sequence, token / page_size), token % page_size};
 }
 
+inline Values slice(const Values& values, i64 first, i64 count) {
+  return std::visit([&](const auto& view) -> Values { return view.slice(first, count); }, values);
+}
+
+inline Queries slice(const Queries& queries, i64 first, i64 count) {
+  return {slice(queries.values, first, count), queries.weights.slice(first, count)};
+}
+
+inline Windows slice(const Windows& windows, i64 first, i64 count) {
+  return {windows.sequence.slice(first, count), windows.begin.slice(first, count), windows.end.slice(first, count)};
+}
+
 constexpr i64 rows_of(const Queries& queries) { return queries.weights.shape[0]; }
 constexpr i64 heads_of(const Queries& queries) { return queries.weights.shape[1]; }
 inline i64 head_dim_of(const Queries& queries) {

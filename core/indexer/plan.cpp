@@ -29,18 +29,6 @@ class Span {
   Observer* observer_;
 };
 
-Values slice(const Values& values, i64 first, i64 count) {
-  return std::visit([&](const auto& view) -> Values { return view.slice(first, count); }, values);
-}
-
-Queries slice(const Queries& queries, i64 first, i64 count) {
-  return {slice(queries.values, first, count), queries.weights.slice(first, count)};
-}
-
-Windows slice(const Windows& windows, i64 first, i64 count) {
-  return {windows.sequence.slice(first, count), windows.begin.slice(first, count), windows.end.slice(first, count)};
-}
-
 /// Backend memory of [rows, columns] i32 or f32.
 template <class T>
 struct Matrix {
@@ -129,21 +117,21 @@ struct Plan::State {
   Backend& backend;
   IndexerSpec spec;
   const Problem& problem;
-  bool fusion = true;
+  PlanOptions options;
   i64 rows, heads, head_dim, chunk = 0, workspace = 0;
 
   std::optional<Pooling> head_blocks, token_blocks;
   Matrix<float> tails, routed_weights;
+  Matrix<double> energies;
   Buffer routed_values;
   LogitsBuffer block_logits, logits, candidate_logits;
-  Matrix<i32> candidates;
-  Matrix<i32> selected_tokens, selected_heads, selected_blocks;
+  Matrix<i32> selected_tokens, selected_heads, selected_blocks, selected_candidates;
 
-  State(Backend& where, IndexerSpec what, const Problem& on, PlanOptions options)
+  State(Backend& where, IndexerSpec what, const Problem& on, PlanOptions how)
       : backend(where),
         spec(std::move(what)),
         problem(on),
-        fusion(options.fusion),
+        options(std::move(how)),
         rows(on.shape.rows),
         heads(on.shape.heads),
         head_dim(on.shape.head_dim) {
@@ -168,7 +156,7 @@ struct Plan::State {
     if (spec.rerank) spec.rerank->candidates = std::min(spec.rerank->candidates, problem.shape.max_window);
     if (spec.blocks) spec.blocks->blocks = std::min(spec.blocks->blocks, token_blocks->longest);
 
-    choose_chunk(options);
+    choose_chunk();
     allocate();
   }
 
@@ -181,6 +169,7 @@ struct Plan::State {
     if (spec.heads) bytes += rows * spec.heads->active * 4;
     if (spec.blocks) bytes += rows * spec.blocks->blocks * 4 + token_blocks->bytes(head_dim);
     if (pools_heads()) bytes += head_blocks->bytes(head_dim);
+    if (spec.rerank) bytes += rows * spec.rerank->candidates * 4;
     return bytes;
   }
   i64 row_bytes() const {
@@ -189,11 +178,12 @@ struct Plan::State {
     if (pools_heads()) bytes += head_dim * 4;
     if (spec.heads) bytes += spec.heads->active * (head_dim * dtype_size(problem.shape.dtype) + 4);
     if (spec.blocks) bytes += token_blocks->longest * score;
-    if (spec.rerank) bytes += spec.rerank->candidates * (score + 4);
+    if (spec.heads && options.after_chunk) bytes += heads * 8;
+    if (spec.rerank) bytes += spec.rerank->candidates * score;
     return std::max<i64>(bytes, 1);
   }
 
-  void choose_chunk(const PlanOptions& options) {
+  void choose_chunk() {
     const i64 fixed = fixed_bytes(), per_row = row_bytes();
     i64 most = std::max<i64>(1, kWorkspaceBytes / per_row);
     if (options.max_bytes > 0) {
@@ -222,6 +212,7 @@ struct Plan::State {
       routed_values = Buffer(backend, chunk * spec.heads->active * head_dim * dtype_size(problem.shape.dtype));
       routed_weights.allocate(backend, chunk, spec.heads->active);
       selected_heads.allocate(backend, rows, spec.heads->active);
+      if (options.after_chunk) energies.allocate(backend, chunk, heads);
     }
     if (spec.blocks) {
       token_blocks->allocate(backend, head_dim);
@@ -230,7 +221,7 @@ struct Plan::State {
     }
     logits.allocate(backend, chunk, score_columns());
     if (spec.rerank) {
-      candidates.allocate(backend, chunk, spec.rerank->candidates);
+      selected_candidates.allocate(backend, rows, spec.rerank->candidates);
       candidate_logits.allocate(backend, chunk, spec.rerank->candidates);
     }
     selected_tokens.allocate(backend, rows, spec.top_k);
@@ -246,7 +237,8 @@ struct Plan::State {
         problem.queries.values);
   }
 
-  Queries route_heads(i64 first, i64 count, const Queries& queries, const Windows& windows, Observer* observer) {
+  Queries route_heads(i64 first, i64 count, const Queries& queries, const Windows& windows, const Follow& follow,
+                      Observer* observer) {
     RouteTask task{.router = spec.heads->router,
                    .queries = queries,
                    .keys = problem.keys,
@@ -254,8 +246,10 @@ struct Plan::State {
                    .tails = {},
                    .norms = problem.norms.empty() ? problem.norms : problem.norms.slice(first, count),
                    .seed = spec.seed,
-                   .first_row = first,
+                   .first_row = options.first_row + first,
+                   .given = {},
                    .heads = selected_heads.view.slice(first, count),
+                   .energies = energies.view.empty() ? energies.view : energies.view.slice(0, count),
                    .routed_values = routed_view(count),
                    .routed_weights = routed_weights.view.slice(0, count)};
     if (pools_heads()) {
@@ -271,29 +265,46 @@ struct Plan::State {
     }
     const Span span(observer, Stage::route);
     backend.route(task);
+    if (!follow.heads.empty()) {
+      task.given = follow.heads.slice(first, count);
+      backend.route(task);
+    }
     return {task.routed_values, task.routed_weights};
   }
 
-  Candidates choose_blocks(i64 first, i64 count, const Queries& queries, Observer* observer) {
+  Candidates choose_blocks(i64 first, i64 count, const Queries& queries, const Follow& follow, ChunkScores& seen,
+                           Observer* observer) {
     const Span span(observer, Stage::route);
     const Windows windows = slice(token_blocks->windows(), first, count);
     const Logits scores = block_logits.view(count, token_blocks->longest);
     const View<i32, 2> chosen = selected_blocks.view.slice(first, count);
     backend.score({queries, token_blocks->keys(), windows, {}, scores});
     backend.select({scores, windows, {}, true, chosen});
-    return {chosen, token_blocks->row_origin.view.slice(first, count), spec.blocks->block_size};
+    seen.blocks = scores;
+    return {follow.blocks.empty() ? chosen : follow.blocks.slice(first, count),
+            token_blocks->row_origin.view.slice(first, count), spec.blocks->block_size};
   }
 
-  void run_chunk(i64 first, i64 count, Observer* observer) {
+  void run_chunk(i64 first, i64 count, const Follow& follow, Observer* observer) {
+    ChunkScores seen;
+    seen.first = first;
+    seen.rows = count;
+    choose(first, count, follow, seen, observer);
+    if (!options.after_chunk) return;
+    if (spec.heads) seen.energies = energies.view.slice(0, count);
+    options.after_chunk(seen);
+  }
+
+  void choose(i64 first, i64 count, const Follow& follow, ChunkScores& seen, Observer* observer) {
     const Queries queries = slice(problem.queries, first, count);
     const Windows windows = slice(problem.windows, first, count);
     const View<i32, 2> tokens = selected_tokens.view.slice(first, count);
 
-    const Queries scoring = spec.heads ? route_heads(first, count, queries, windows, observer) : queries;
-    std::optional<Candidates> within;
+    const Queries scoring = spec.heads ? route_heads(first, count, queries, windows, follow, observer) : queries;
+    std::optional<Candidates>& within = seen.within;
     i64 columns = 0;
     if (spec.blocks) {
-      within = choose_blocks(first, count, queries, observer);
+      within = choose_blocks(first, count, queries, follow, seen, observer);
       columns = within->columns();
     } else {
       for (i64 m = first; m < first + count; ++m) {
@@ -303,15 +314,16 @@ struct Plan::State {
     }
 
     const ScoreTask score{scoring, problem.keys, windows, within, logits.view(count, columns)};
-    const View<i32, 2> kept = spec.rerank ? candidates.view.slice(0, count) : tokens;
+    const View<i32, 2> kept = spec.rerank ? selected_candidates.view.slice(first, count) : tokens;
     const SelectTask select{score.logits, windows, within, false, kept};
-    if (fusion && backend.fuses(score, select)) {
+    if (options.fusion && backend.fuses(score, select)) {
       const Span span(observer, StageSet(Stage::score) | Stage::select);
       backend.score_select(score, select);
     } else {
       {
         const Span span(observer, Stage::score);
         backend.score(score);
+        seen.tokens = score.logits;
       }
       const Span span(observer, Stage::select);
       backend.select(select);
@@ -319,13 +331,13 @@ struct Plan::State {
     if (!spec.rerank) return;
 
     const Span span(observer, Stage::rerank);
-    const Candidates listed{kept, windows.begin, 1};
-    const Logits rescored = candidate_logits.view(count, listed.columns());
-    backend.score({queries, problem.keys, windows, listed, rescored});
-    backend.select({rescored, windows, listed, false, tokens});
+    seen.listed = {follow.candidates.empty() ? kept : follow.candidates.slice(first, count), windows.begin, 1};
+    seen.candidates = candidate_logits.view(count, seen.listed->columns());
+    backend.score({queries, problem.keys, windows, seen.listed, *seen.candidates});
+    backend.select({*seen.candidates, windows, seen.listed, false, tokens});
   }
 
-  void run(Observer* observer) {
+  void run(const Follow& follow, Observer* observer) {
     if (pools_heads()) {
       const Span span(observer, Stage::pool);
       backend.pool({problem.keys, head_blocks->ranges(), head_blocks->means.view});
@@ -334,7 +346,9 @@ struct Plan::State {
       const Span span(observer, Stage::pool);
       backend.pool({problem.keys, token_blocks->ranges(), token_blocks->means.view});
     }
-    for (i64 first = 0; first < rows; first += chunk) run_chunk(first, std::min(chunk, rows - first), observer);
+    for (i64 first = 0; first < rows; first += chunk) {
+      run_chunk(first, std::min(chunk, rows - first), follow, observer);
+    }
   }
 };
 
@@ -343,12 +357,13 @@ Plan::Plan(Backend& backend, IndexerSpec spec, const Problem& problem, PlanOptio
 Plan::~Plan() = default;
 Plan::Plan(Plan&&) noexcept = default;
 
-void Plan::run(Observer* observer) { state_->run(observer); }
+void Plan::run(Observer* observer, const Follow& follow) { state_->run(follow, observer); }
 const IndexerSpec& Plan::spec() const { return state_->spec; }
 i64 Plan::rows_per_chunk() const { return state_->chunk; }
 i64 Plan::workspace_bytes() const { return state_->workspace; }
 View<const i32, 2> Plan::tokens() const { return state_->selected_tokens.view; }
 View<const i32, 2> Plan::heads() const { return state_->selected_heads.view; }
 View<const i32, 2> Plan::blocks() const { return state_->selected_blocks.view; }
+View<const i32, 2> Plan::candidates() const { return state_->selected_candidates.view; }
 
 }  // namespace misa

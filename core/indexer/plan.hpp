@@ -1,6 +1,8 @@
 #pragma once
 
+#include <functional>
 #include <memory>
+#include <optional>
 
 #include "core/indexer/problem.hpp"
 #include "core/indexer/spec.hpp"
@@ -8,10 +10,29 @@
 
 namespace misa {
 
+/// What the choices of one chunk of rows were made from. Backend memory, valid until the callback returns.
+struct ChunkScores {
+  i64 first = 0, rows = 0;           ///< rows [first, first + rows) of the problem
+  View<const double, 2> energies;    ///< [rows, H]; empty: heads are not routed
+  std::optional<Logits> blocks;      ///< [rows, columns] of the block means; column 0 is the row's first block
+  std::optional<Logits> tokens;      ///< [rows, columns] of the first pass; nothing where a fused kernel kept them
+  std::optional<Candidates> within;  ///< the tokens of those columns; nothing: the row's window
+  std::optional<Logits> candidates;  ///< [rows, k'] of the second pass
+  std::optional<Candidates> listed;  ///< the tokens of those columns
+};
+
+/// Choices to go on from in place of the plan's own, which are made and kept all the same. Backend memory, as wide as
+/// the plan's; empty: its own. So one stage can be judged on what another run had chosen before it.
+struct Follow {
+  View<const i32, 2> heads, blocks, candidates;
+};
+
 struct PlanOptions {
   i64 max_bytes = 0;       ///< of problem, workspace and outputs together; 0: no limit
   i64 rows_per_chunk = 0;  ///< 0: as many as fit max_bytes and a 256 MiB workspace
   bool fusion = true;      ///< use fused kernels where the backend has them
+  i64 first_row = 0;       ///< number of the problem's first row: the random router counts rows
+  std::function<void(const ChunkScores&)> after_chunk = {};  ///< may be empty
 };
 
 /// The algorithm: decide cheaply what to score, score it, keep the best, perhaps score the best again.
@@ -35,7 +56,7 @@ class Plan {
   Plan& operator=(const Plan&) = delete;
 
   /// Runs all rows. Spans are reported to `observer`, which may be null.
-  void run(Observer* observer);
+  void run(Observer* observer, const Follow& follow = {});
 
   const IndexerSpec& spec() const;
   i64 rows_per_chunk() const;
@@ -47,6 +68,8 @@ class Plan {
   View<const i32, 2> heads() const;
   /// [M, m] chosen blocks relative to the row's first, ascending, -1 pads last; empty without block pruning.
   View<const i32, 2> blocks() const;
+  /// [M, k'] tokens of the first pass, as `tokens`; empty without a re-rank.
+  View<const i32, 2> candidates() const;
 
  private:
   struct State;

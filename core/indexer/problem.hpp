@@ -19,4 +19,20 @@ struct Problem {
   i64 bytes = 0;  ///< placed on the backend
 };
 
+/// `count` rows from `first` on, over the same keys: a problem of its own.
+inline Problem slice(const Problem& problem, i64 first, i64 count) {
+  const auto part = [&](const std::vector<i32>& values) {
+    return std::vector<i32>(values.begin() + first, values.begin() + first + count);
+  };
+  Problem rows = problem;
+  rows.queries = slice(problem.queries, first, count);
+  rows.windows = slice(problem.windows, first, count);
+  if (!problem.norms.empty()) rows.norms = problem.norms.slice(first, count);
+  rows.sequence = part(problem.sequence);
+  rows.begin = part(problem.begin);
+  rows.end = part(problem.end);
+  rows.shape.rows = count;
+  return rows;
+}
+
 }  // namespace misa

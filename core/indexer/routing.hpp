@@ -20,6 +20,7 @@ constexpr double random_head_rank(u64 seed, i64 row, i64 head) {
 
 /// Writes the heads of highest energy to task.heads(m, :), ascending. Ties: lower head first; NaN last.
 inline void choose_heads(const RouteTask& task, i64 m, std::span<const double> energy) {
+  if (!task.energies.empty()) std::copy(energy.begin(), energy.end(), &task.energies(m, 0));
   std::vector<i32> order(energy.size());
   std::iota(order.begin(), order.end(), 0);
   std::stable_sort(order.begin(), order.end(), [&](i32 a, i32 b) {
@@ -31,14 +32,15 @@ inline void choose_heads(const RouteTask& task, i64 m, std::span<const double> e
   for (i64 i = 0; i < task.heads.shape[1]; ++i) task.heads(m, i) = order[static_cast<std::size_t>(i)];
 }
 
-/// Copies row m of the heads task.heads(m, :) into the routed batch (host memory).
+/// Copies row m of the chosen heads, or of the given ones, into the routed batch (host memory).
 inline void gather_heads(const RouteTask& task, i64 m) {
+  const View<const i32, 2> chosen = task.given.empty() ? View<const i32, 2>(task.heads) : task.given;
   std::visit(
       [&](const auto& from) {
         using Element = std::remove_const_t<std::remove_reference_t<decltype(*from.data)>>;
         const auto& to = std::get<View<const Element, 3>>(task.routed_values);
-        for (i64 i = 0; i < task.heads.shape[1]; ++i) {
-          const i64 head = task.heads(m, i);
+        for (i64 i = 0; i < chosen.shape[1]; ++i) {
+          const i64 head = chosen(m, i);
           // The batch is the task's output; its views are const because a routed query is read as any query.
           Element* target = const_cast<Element*>(&to(m, i, 0));
           for (i64 d = 0; d < from.shape[2]; ++d) target[d] = from(m, head, d);

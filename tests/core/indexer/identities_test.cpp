@@ -1,6 +1,7 @@
 #include <doctest/doctest.h>
 
 #include "core/base/error.hpp"
+#include "core/indexer/forwarding_backend.hpp"
 #include "tests/support/cases.hpp"
 
 using namespace misa;
@@ -293,33 +294,16 @@ TEST_CASE("every combination of routing, pruning and re-ranking runs, and cpu an
 
 TEST_CASE("a fused kernel is used when the backend has one, and only then") {
   // The oracle with a fused span that counts how often it ran.
-  class Fused final : public Backend {
+  class Fused final : public ForwardingBackend {
    public:
-    Fused() : inner_(make_backend("oracle", 2)) {}
+    using ForwardingBackend::ForwardingBackend;
     int fused_runs = 0;
 
-    std::string_view name() const override { return "fused"; }
-    std::string description() const override { return {}; }
-    Dtype logits_dtype() const override { return inner_->logits_dtype(); }
-    std::optional<std::string> why_not(const Shape& shape) const override { return inner_->why_not(shape); }
-    std::byte* allocate(i64 bytes) override { return inner_->allocate(bytes); }
-    void release(std::byte* data, i64 bytes) noexcept override { inner_->release(data, bytes); }
-    void upload(std::byte* to, const std::byte* from, i64 bytes) override { inner_->upload(to, from, bytes); }
-    void download(std::byte* to, const std::byte* from, i64 bytes) override { inner_->download(to, from, bytes); }
-    void pool(const PoolTask& task) override { inner_->pool(task); }
-    void route(const RouteTask& task) override { inner_->route(task); }
-    void score(const ScoreTask& task) override { inner_->score(task); }
-    void select(const SelectTask& task) override { inner_->select(task); }
     bool fuses(const ScoreTask& score, const SelectTask&) const override { return !score.candidates; }
     void score_select(const ScoreTask& score_task, const SelectTask& select_task) override {
       ++fused_runs;
       Backend::score_select(score_task, select_task);
     }
-    std::unique_ptr<Clock> clock() override { return inner_->clock(); }
-    std::optional<Roofs> roofs() override { return std::nullopt; }
-
-   private:
-    std::unique_ptr<Backend> inner_;
   };
   struct Labels final : Observer {
     std::vector<std::string> seen;
@@ -330,7 +314,8 @@ TEST_CASE("a fused kernel is used when the backend has one, and only then") {
   CaseOptions options;
   options.contexts = {200};
   const Workload workload = draw_workload(options);
-  Fused backend;
+  const auto oracle = make_backend("oracle", 2);
+  Fused backend(*oracle);
   const Placement placement(backend, workload);
   const IndexerSpec spec = make_indexer("misa", small_settings());
   Plan fused(backend, spec, placement.problem()), plain(backend, spec, placement.problem(), {.fusion = false});

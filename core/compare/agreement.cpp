@@ -1,0 +1,489 @@
+#include "core/compare/agreement.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "core/base/error.hpp"
+
+namespace misa {
+namespace {
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+const HostTensor& ids_of(const Outcome& outcome, Choice choice) {
+  switch (choice) {
+    case Choice::heads: return outcome.heads;
+    case Choice::blocks: return outcome.blocks;
+    case Choice::candidates: return outcome.candidates;
+    case Choice::tokens: return outcome.tokens;
+    case Choice::scores: break;
+  }
+  return outcome.scores;
+}
+
+std::span<const i32> row_of(const HostTensor& ids, i64 m) {
+  if (ids.empty()) return {};
+  const std::size_t width = static_cast<std::size_t>(ids.shape[1]);
+  return ids.span<const i32>().subspan(static_cast<std::size_t>(m) * width, width);
+}
+
+std::span<const i32> without_pads(std::span<const i32> row) {
+  return row.first(static_cast<std::size_t>(std::find(row.begin(), row.end(), -1) - row.begin()));
+}
+
+double score_at(const HostTensor& scores, i64 at) {
+  const std::size_t i = static_cast<std::size_t>(at);
+  return scores.dtype == Dtype::f64 ? scores.span<const double>()[i] : scores.span<const float>()[i];
+}
+
+/// NaN ranks below every number.
+double rank_of(double score) { return std::isnan(score) ? -kInfinity : score; }
+
+/// What one row of one side could choose from.
+struct Offer {
+  i64 limit = 0;     ///< ids lie in [0, limit)
+  i64 count = 0;     ///< how many of them are on offer
+  i64 wanted = 0;    ///< how many must be chosen
+  i64 run = 1;       ///< ids of `from` stand for so many ids each
+  i64 shift = 0;     ///< of the first id of run 0
+  std::span<const i32> from;  ///< ascending; empty: all are on offer
+  bool limited = false;       ///< only what `from` names is on offer
+
+  bool holds(i64 id) const {
+    if (!limited) return true;
+    const i64 at = id - shift;
+    return at >= 0 && std::binary_search(from.begin(), from.end(), static_cast<i32>(at / run));
+  }
+};
+
+class Comparison {
+ public:
+  Comparison(Arbiter& arbiter, const IndexerSpec& spec, const Outcome& side, const Outcome& against)
+      : arbiter_(arbiter), spec_(spec), sides_{&side, &against}, rows_(arbiter.problem().shape.rows) {
+    for (const Outcome* one : sides_) check_shapes(*one);
+  }
+
+  Agreement run(std::span<const Choice> choices) {
+    Agreement agreement{.indexer = spec_.name, .side = sides_[0]->name, .against = sides_[1]->name, .choices = {}};
+    for (const Choice choice : choices) {
+      if (!made(choice)) continue;
+      ChoiceAgreement& one = agreement.choices.emplace_back();
+      one.choice = choice;
+      for (const Outcome* side : sides_) {
+        if (ids_of(*side, choice).empty()) one.reason = fmt::format("{} has none", side->name);
+      }
+    }
+    bool number = false;
+    all_zero_ = true;
+    for (i64 m = 0; m < rows_; ++m) compare_row(m, agreement, number);
+    agreement.all_zero = number && all_zero_;
+    return agreement;
+  }
+
+ private:
+  /// What both sides chose in a row before and at a point.
+  struct RowState {
+    bool differs = false;                       ///< an earlier choice was not the same
+    std::array<bool, 2> broken{};               ///< ... or was no selection, by side
+    std::array<std::optional<ExactRow>, 2> exact;  ///< the row as each side went through it, once it is asked for
+  };
+
+  bool made(Choice choice) const {
+    switch (choice) {
+      case Choice::heads: return spec_.heads.has_value();
+      case Choice::blocks: return spec_.blocks.has_value();
+      case Choice::candidates: return spec_.rerank.has_value();
+      case Choice::tokens:
+      case Choice::scores: break;
+    }
+    return true;
+  }
+
+  void check_shapes(const Outcome& one) const {
+    for (const Choice choice : kChoices) {
+      const HostTensor& ids = ids_of(one, choice);
+      if (ids.empty()) continue;
+      const bool by_k = choice == Choice::tokens || choice == Choice::scores;
+      if (ids.shape[0] == rows_ && (!by_k || ids.shape[1] == spec_.top_k)) continue;
+      throw Error(ErrorKind::input, "MP-E601",
+                  fmt::format("the {} of {} are [{}, {}], and {} rows choose {} tokens here", choice_name(choice),
+                              one.name, ids.shape[0], ids.shape[1], rows_, spec_.top_k),
+                  {}, "the options that the recorded side was made with");
+    }
+  }
+
+  Offer offer(const Outcome& side, Choice choice, i64 m) {
+    const std::size_t at = static_cast<std::size_t>(m);
+    const Problem& problem = arbiter_.problem();
+    const i64 window = std::max<i64>(0, problem.end[at] - problem.begin[at]);
+    Offer found{.limit = window, .count = window, .from = {}};
+    switch (choice) {
+      case Choice::heads:
+        found.limit = found.count = problem.shape.heads;
+        found.wanted = std::min(spec_.heads->active, found.count);
+        return found;
+      case Choice::blocks: {
+        const BlockLayout& layout = arbiter_.blocks(spec_.blocks->block_size, spec_.block_window);
+        found.limit = found.count = layout.last[at] - layout.first[at];
+        found.wanted = std::min(spec_.blocks->blocks, found.count);
+        return found;
+      }
+      case Choice::tokens:
+        if (spec_.rerank) {
+          found.from = without_pads(row_of(side.candidates, m));
+          found.limited = !side.candidates.empty();
+          if (found.limited) found.count = static_cast<i64>(found.from.size());
+          break;
+        }
+        [[fallthrough]];
+      default:
+        if (spec_.blocks && !side.blocks.empty()) limit_to_blocks(side, m, window, found);
+        break;
+    }
+    found.wanted = std::min(choice == Choice::candidates ? spec_.rerank->candidates : spec_.top_k, found.count);
+    return found;
+  }
+
+  void limit_to_blocks(const Outcome& side, i64 m, i64 window, Offer& found) {
+    const std::size_t at = static_cast<std::size_t>(m);
+    const BlockLayout& layout = arbiter_.blocks(spec_.blocks->block_size, spec_.block_window);
+    found.limited = true;
+    found.from = without_pads(row_of(side.blocks, m));
+    found.run = spec_.blocks->block_size;
+    found.shift = layout.origin[at] - arbiter_.problem().begin[at];
+    found.count = 0;
+    for (const i32 block : found.from) {
+      const i64 begin = found.shift + block * found.run;
+      found.count += std::max<i64>(0, std::min(begin + found.run, window) - std::max<i64>(begin, 0));
+    }
+  }
+
+  bool reachable(i64 m, i64 token) const {
+    const KeyCache& keys = arbiter_.problem().keys;
+    if (keys.block_table.data == nullptr) return true;
+    const auto [pages, size] = std::visit(
+        [](const auto& values) {
+          return std::pair{values.shape[0], values.shape[1]};
+        },
+        keys.values);
+    const i64 column = token / size;
+    if (column >= keys.block_table.shape[1]) return false;
+    const i64 page = keys.block_table(arbiter_.problem().sequence[static_cast<std::size_t>(m)], column);
+    return page >= 0 && page < pages;
+  }
+
+  /// Adds what is wrong with a row as a selection; true when something is.
+  bool violates(const Outcome& side, Choice choice, i64 m, const Offer& offered, ChoiceAgreement& into) const {
+    const std::span<const i32> ids = row_of(ids_of(side, choice), m);
+    bool found = false;
+    const auto add = [&](i64 column, i64 id, Fault fault) {
+      found = true;
+      ++into.violated;
+      if (static_cast<i64>(into.violations.size()) < kListed) {
+        into.violations.push_back({side.name, m, column, id, fault});
+      }
+    };
+    const bool token = choice == Choice::candidates || choice == Choice::tokens;
+    const i64 stored = token ? arbiter_.problem().shape.keys : offered.limit;
+    i64 count = 0, last = -1;
+    for (std::size_t c = 0; c < ids.size(); ++c) {
+      const i64 id = ids[c], column = static_cast<i64>(c);
+      if (id == -1) continue;
+      if (id < 0 || id >= stored) {
+        add(column, id, id < 0 ? Fault::padding : Fault::out_of_range);
+        continue;
+      }
+      if (count < column) add(column, id, Fault::padding);
+      ++count;
+      if (id <= last) {
+        const auto before = ids.begin() + column;
+        add(column, id, std::find(ids.begin(), before, ids[c]) != before ? Fault::duplicate : Fault::order);
+      } else if (id >= offered.limit) {
+        add(column, id, Fault::out_of_window);
+      } else if (!offered.holds(id)) {
+        add(column, id, Fault::not_offered);
+      } else if (token && !reachable(m, id)) {
+        add(column, id, Fault::unreachable);
+      }
+      last = std::max(last, id);
+    }
+    if (!found && count < offered.wanted) add(count, -1, Fault::truncated);
+    return found;
+  }
+
+  const ExactRow& exact_row(RowState& state, int s, i64 m) {
+    std::optional<ExactRow>& row = state.exact[static_cast<std::size_t>(s)];
+    const Outcome& side = *sides_[static_cast<std::size_t>(s)];
+    if (!row) row = arbiter_.row(spec_, side, m, side.arithmetic);
+    return *row;
+  }
+
+  /// The side's choice in a row, judged on what it had chosen before.
+  Verdict judged(RowState& state, int s, Choice choice, i64 m, ChoiceAgreement& into) {
+    const Outcome& side = *sides_[static_cast<std::size_t>(s)];
+    if (side.exact) return Verdict::exact;
+    const Judgement judgement =
+        judge(exact_row(state, s, m)[choice], without_pads(row_of(ids_of(side, choice), m)));
+    into.mass_lost = std::max(into.mass_lost, judgement.mass_lost);
+    if (judgement.verdict < Verdict::within_bound) return judgement.verdict;
+    if (!side.arithmetic) return Verdict::unknown;
+    for (Miss miss : judgement.misses) {
+      miss.side = side.name;
+      miss.row = m;
+      ++into.missed;
+      if (static_cast<i64>(into.misses.size()) < kListed) into.misses.push_back(miss);
+    }
+    return judgement.verdict;
+  }
+
+  void compare_row(i64 m, Agreement& agreement, bool& number) {
+    RowState state;
+    std::size_t next = 0;
+    for (const Choice choice : kChoices) {
+      if (!made(choice)) continue;
+      // A choice that was not asked for still decides what comes after it.
+      ChoiceAgreement silent;
+      const bool asked = next < agreement.choices.size() && agreement.choices[next].choice == choice;
+      ChoiceAgreement& into = asked ? agreement.choices[next++] : silent;
+      if (asked && !into.reason.empty()) {
+        state.differs = state.differs || choice != Choice::scores;
+        continue;
+      }
+      if (ids_of(*sides_[0], choice).empty() || ids_of(*sides_[1], choice).empty()) continue;
+      const Verdict verdict = choice == Choice::scores ? compare_scores(state, m, into, number)
+                                                       : compare_choice(state, choice, m, asked, into);
+      if (!asked) continue;
+      ++into.rows;
+      ++into.verdicts[static_cast<std::size_t>(verdict)];
+      into.row_verdicts.push_back(verdict);
+    }
+  }
+
+  Verdict compare_choice(RowState& state, Choice choice, i64 m, bool asked, ChoiceAgreement& into) {
+    std::array<bool, 2> broken = state.broken;
+    bool violated = false;
+    for (int s = 0; s < 2; ++s) {
+      if (broken[static_cast<std::size_t>(s)]) continue;
+      const Outcome& side = *sides_[static_cast<std::size_t>(s)];
+      const Offer offered = offer(side, choice, m);
+      if (s == 0 && offered.count == offered.wanted) ++into.trivial;
+      if (violates(side, choice, m, offered, into)) violated = broken[static_cast<std::size_t>(s)] = true;
+    }
+    const bool earlier = state.broken[0] || state.broken[1];
+    state.broken = broken;
+    if (violated) return Verdict::violation;
+    if (earlier) return Verdict::unjudged;
+
+    const auto a = without_pads(row_of(ids_of(*sides_[0], choice), m));
+    const auto b = without_pads(row_of(ids_of(*sides_[1], choice), m));
+    if (std::equal(a.begin(), a.end(), b.begin(), b.end())) return Verdict::exact;
+    const bool differed = state.differs;
+    state.differs = true;
+    if (!asked) return Verdict::follows;
+    const Verdict first = judged(state, 0, choice, m, into), second = judged(state, 1, choice, m, into);
+    const Verdict worst = std::max(first, second);
+    // Each is right on its own grounds, and the grounds differ.
+    return differed && worst < Verdict::unknown ? Verdict::follows : worst;
+  }
+
+  Verdict compare_scores(RowState& state, i64 m, ChoiceAgreement& into, bool& number) {
+    const i64 k = spec_.top_k;
+    const bool same_heads = spec_.rerank || !spec_.heads || heads_agree(m);
+    if (state.broken[0] || state.broken[1]) return Verdict::unjudged;
+    const std::size_t at = static_cast<std::size_t>(m);
+    const Problem& problem = arbiter_.problem();
+    const auto a = without_pads(row_of(sides_[0]->tokens, m)), b = without_pads(row_of(sides_[1]->tokens, m));
+    const std::span<const i32> heads = spec_.rerank ? std::span<const i32>() : row_of(sides_[0]->heads, m);
+
+    Verdict worst = same_heads ? Verdict::exact : Verdict::follows;
+    const auto check = [&](i64 token, double mine, double other, double bound, bool known, const std::string& who) {
+      number = number || !std::isnan(mine);
+      all_zero_ = all_zero_ && mine == 0 && other == 0;
+      if (mine == other || (std::isnan(mine) && std::isnan(other))) return;
+      if (std::isnan(mine) != std::isnan(other) && !std::isinf(bound)) {
+        worst = Verdict::violation;
+        ++into.violated;
+        if (static_cast<i64>(into.violations.size()) < kListed) {
+          into.violations.push_back({who, m, 0, token, Fault::not_a_number});
+        }
+        return;
+      }
+      const double gap = std::abs(mine - other);
+      if (!known) {
+        worst = std::max(worst, Verdict::unknown);
+        return;
+      }
+      if (bound > 0 && std::isfinite(gap) && std::isfinite(bound)) {
+        into.largest_share = std::max(into.largest_share, gap / bound);
+      }
+      if (gap <= bound || std::isinf(bound)) {
+        worst = std::max(worst, Verdict::within_bound);
+        return;
+      }
+      worst = std::max(worst, Verdict::miss);
+      ++into.missed;
+      if (static_cast<i64>(into.misses.size()) < kListed) {
+        into.misses.push_back({who, m, token, token, mine, other, 0, mine - other, bound});
+      }
+    };
+
+    if (same_heads) {
+      const bool known = sides_[0]->arithmetic && sides_[1]->arithmetic;
+      for (std::size_t i = 0, j = 0; i < a.size() && j < b.size();) {
+        if (a[i] != b[j]) {
+          ++(a[i] < b[j] ? i : j);
+          continue;
+        }
+        const double key = arbiter_.bounds().key_norm(problem.sequence[at], problem.begin[at] + a[i]);
+        double bound = 0;
+        for (const Outcome* side : sides_) {
+          if (side->arithmetic) bound += arbiter_.bounds().score(*side->arithmetic, m, heads, key);
+        }
+        check(a[i], score_at(sides_[0]->scores, m * k + static_cast<i64>(i)),
+              score_at(sides_[1]->scores, m * k + static_cast<i64>(j)), bound, known, sides_[0]->name);
+        ++i;
+        ++j;
+      }
+      return worst;
+    }
+    for (int s = 0; s < 2; ++s) {
+      const Outcome& side = *sides_[static_cast<std::size_t>(s)];
+      if (side.exact) continue;
+      const Field& field = exact_row(state, s, m).tokens;
+      const auto chosen = s == 0 ? a : b;
+      for (std::size_t i = 0, f = 0; i < chosen.size(); ++i) {
+        while (f < field.ids.size() && field.ids[f] < chosen[i]) ++f;
+        if (f == field.ids.size() || field.ids[f] != chosen[i]) continue;
+        check(chosen[i], score_at(side.scores, m * k + static_cast<i64>(i)), field.scores[f], field.bounds[f],
+              side.arithmetic.has_value(), side.name);
+      }
+    }
+    return worst;
+  }
+
+  bool heads_agree(i64 m) const {
+    const auto a = row_of(sides_[0]->heads, m), b = row_of(sides_[1]->heads, m);
+    return std::equal(a.begin(), a.end(), b.begin(), b.end());
+  }
+
+  Arbiter& arbiter_;
+  const IndexerSpec& spec_;
+  std::array<const Outcome*, 2> sides_;
+  i64 rows_;
+  bool all_zero_ = true;
+};
+
+}  // namespace
+
+i64 Agreement::missed() const {
+  i64 sum = 0;
+  for (const ChoiceAgreement& one : choices) sum += one.missed;
+  return sum;
+}
+
+i64 Agreement::violated() const {
+  i64 sum = 0;
+  for (const ChoiceAgreement& one : choices) sum += one.violated;
+  return sum;
+}
+
+i64 Agreement::count(Verdict verdict) const {
+  i64 sum = 0;
+  for (const ChoiceAgreement& one : choices) sum += one.count(verdict);
+  return sum;
+}
+
+i64 Agreement::rows() const {
+  i64 sum = 0;
+  for (const ChoiceAgreement& one : choices) sum += one.rows;
+  return sum;
+}
+
+Judgement judge(const Field& field, std::span<const i32> chosen) {
+  const std::size_t count = field.ids.size();
+  std::vector<std::size_t> inside, outside;
+  for (std::size_t i = 0, c = 0; i < count; ++i) {
+    if (c < chosen.size() && chosen[c] == field.ids[i]) {
+      inside.push_back(i);
+      ++c;
+    } else {
+      outside.push_back(i);
+    }
+  }
+  Judgement judgement;
+  if (inside.empty() || outside.empty()) return judgement;
+
+  std::vector<double> rank(count);
+  std::transform(field.scores.begin(), field.scores.end(), rank.begin(), rank_of);
+  const auto by_rank = [&](std::size_t a, std::size_t b) { return rank[a] < rank[b]; };
+  const double least_inside = rank[*std::min_element(inside.begin(), inside.end(), by_rank)];
+  const double most_outside = rank[*std::max_element(outside.begin(), outside.end(), by_rank)];
+  if (most_outside < least_inside) return judgement;
+  if (most_outside == least_inside) {
+    i32 last_inside = -1, first_outside = std::numeric_limits<i32>::max();
+    for (const std::size_t i : inside) {
+      if (rank[i] == least_inside) last_inside = std::max(last_inside, field.ids[i]);
+    }
+    for (const std::size_t i : outside) {
+      if (rank[i] == least_inside) first_outside = std::min(first_outside, field.ids[i]);
+    }
+    judgement.verdict = last_inside < first_outside ? Verdict::exact : Verdict::tie_swap;
+    return judgement;
+  }
+
+  // Only ids in the band where the two sets cross can violate the condition.
+  const auto unbounded = [&](std::size_t i) { return std::isinf(field.bounds[i]); };
+  const auto low = [&](std::size_t i) {
+    return std::isnan(field.scores[i]) || unbounded(i) ? -kInfinity : rank[i] - field.bounds[i];
+  };
+  const auto high = [&](std::size_t i) {
+    if (std::isnan(field.scores[i])) return -kInfinity;
+    return unbounded(i) ? kInfinity : rank[i] + field.bounds[i];
+  };
+  std::erase_if(outside, [&](std::size_t i) { return rank[i] <= least_inside; });
+  std::vector<std::size_t> band = inside;
+  std::erase_if(band, [&](std::size_t i) { return rank[i] >= most_outside; });
+  std::stable_sort(outside.begin(), outside.end(), [&](std::size_t a, std::size_t b) { return low(a) > low(b); });
+  std::stable_sort(band.begin(), band.end(), [&](std::size_t a, std::size_t b) { return high(a) < high(b); });
+
+  std::vector<double> sorted = rank;
+  std::sort(sorted.begin(), sorted.end(), std::greater<>());
+  const double last = sorted[inside.size() - 1];
+  double right = 0, size = 0, taken = 0;
+  for (std::size_t i = 0; i < inside.size(); ++i) {
+    if (!std::isfinite(sorted[i])) continue;
+    right += sorted[i];
+    size += std::abs(sorted[i]);
+  }
+  for (const std::size_t i : inside) taken += std::isfinite(rank[i]) ? rank[i] : 0.0;
+  judgement.mass_lost = size > 0 ? std::max(0.0, (right - taken) / size) : 0.0;
+
+  judgement.verdict = Verdict::within_bound;
+  for (std::size_t i = 0; i < std::min(outside.size(), band.size()); ++i) {
+    const std::size_t out = outside[i], in = band[i];
+    if (low(out) <= high(in)) break;
+    judgement.verdict = Verdict::miss;
+    Miss miss;
+    miss.missed = field.ids[out];
+    miss.taken = field.ids[in];
+    miss.missed_score = field.scores[out];
+    miss.taken_score = field.scores[in];
+    miss.to_last = rank[out] - last;
+    miss.bound = field.bounds[out] + field.bounds[in];
+    for (std::size_t j = 0; j < count; ++j) {
+      if (rank[j] > rank[out] || (rank[j] == rank[out] && field.ids[j] < field.ids[out])) ++miss.rank;
+    }
+    judgement.misses.push_back(miss);
+  }
+  return judgement;
+}
+
+Agreement compare_outcomes(Arbiter& arbiter, const IndexerSpec& spec, const Outcome& side, const Outcome& against,
+                           std::span<const Choice> choices) {
+  return Comparison(arbiter, spec, side, against).run(choices);
+}
+
+}  // namespace misa

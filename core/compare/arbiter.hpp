@@ -1,0 +1,62 @@
+#pragma once
+
+#include <map>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "core/compare/bounds.hpp"
+#include "core/compare/outcome.hpp"
+#include "core/workload/placement.hpp"
+
+namespace misa {
+
+/// Points of a run at which something is chosen, in their order, and the scores that the last choice was made by.
+enum class Choice : u8 { heads, blocks, candidates, tokens, scores };
+
+constexpr std::array<Choice, 5> kChoices{Choice::heads, Choice::blocks, Choice::candidates, Choice::tokens,
+                                         Choice::scores};
+
+constexpr std::string_view choice_name(Choice choice) {
+  constexpr std::array<std::string_view, 5> kNames{"heads", "blocks", "candidates", "tokens", "scores"};
+  return kNames[static_cast<std::size_t>(choice)];
+}
+
+/// What a row could choose from, ids ascending, with the exact score of each and how far a backend's may be from it.
+struct Field {
+  std::vector<i32> ids;
+  std::vector<double> scores, bounds;
+};
+
+/// The fields of all choices of a row, each made on what the judged side had chosen before it.
+struct ExactRow {
+  Field heads, blocks, candidates, tokens;
+  const Field& operator[](Choice choice) const;
+};
+
+/// Scores rows exactly: with the formulas, in double, on the workload as it is.
+class Arbiter {
+ public:
+  /// `exact` is the backend of the formulas; it and the workload outlive this object.
+  Arbiter(Backend& exact, const Workload& workload);
+
+  const Problem& problem() const { return placement_.problem(); }
+  const Workload& workload() const { return workload_; }
+
+  /// Row m as `side` went through it. Its choices must be well formed (core/compare/agreement.hpp, violations).
+  /// `arithmetic`: whose bounds; nothing: zeros.
+  ExactRow row(const IndexerSpec& spec, const Outcome& side, i64 m, const std::optional<Arithmetic>& arithmetic);
+
+  const Bounds& bounds() const { return bounds_; }
+  /// The blocks of `block_size` tokens that rows of the problem see.
+  const BlockLayout& blocks(i64 block_size, BlockWindow window);
+
+ private:
+  Backend& exact_;
+  const Workload& workload_;
+  Placement placement_;
+  Bounds bounds_;
+  std::map<std::pair<i64, BlockWindow>, BlockLayout> layouts_;
+};
+
+}  // namespace misa

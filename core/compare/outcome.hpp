@@ -1,0 +1,37 @@
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "core/indexer/plan.hpp"
+#include "core/tensor/host_tensor.hpp"
+
+namespace misa {
+
+/// What one side of a comparison chose, in host memory. Tensors that it does not have are empty.
+struct Outcome {
+  std::string name;
+  std::optional<Arithmetic> arithmetic;  ///< nothing: unknown, and no difference can be explained by it
+  bool exact = false;                    ///< its arithmetic is the reference: its choices need no proof
+
+  HostTensor tokens;      ///< [M, k] i32, relative to the row's begin, ascending, -1 pads last
+  HostTensor heads;       ///< [M, h] i32, ascending
+  HostTensor blocks;      ///< [M, m] i32, relative to the row's first block, ascending, -1 pads last
+  HostTensor candidates;  ///< [M, k'] i32, as tokens
+  HostTensor scores;      ///< [M, k] f32 or f64: the score of each token, 0 at pads
+};
+
+/// Runs `spec` and takes down what it chose and, where no fused kernel hides them, the scores it chose by.
+Outcome run_outcome(Backend& backend, const IndexerSpec& spec, const Problem& problem, PlanOptions options = {});
+
+/// Tokens of row m by the columns of its scores, -1 where there is none: host memory, whatever the backend's is.
+std::vector<i32> column_tokens(Backend& backend, const Problem& problem, i64 m, i64 row_of_chunk, i64 columns,
+                               const std::optional<Candidates>& candidates);
+
+/// A row of scores in host memory, as double.
+std::vector<double> fetch_row(Backend& backend, const Logits& logits, i64 row);
+
+/// [rows, columns] i32 in host memory.
+HostTensor fetch_ids(Backend& backend, const View<const i32, 2>& view);
+
+}  // namespace misa

@@ -1,0 +1,69 @@
+#include "core/indexer/arithmetic.hpp"
+
+#include <algorithm>
+#include <array>
+
+namespace misa {
+namespace {
+
+constexpr double kF64 = 0x1p-53, kF32 = 0x1p-24, kBf16 = 0x1p-8;
+constexpr double kLargestF64 = 0x1.fffffffffffffp1023, kLargestF32 = 0x1.fffffep127;
+constexpr double kTiny64 = 0x1p-1074, kTiny32 = 0x1p-126;  // f32 kernels may flush subnormals to zero
+
+constexpr std::array<Arithmetic, 5> kArithmetics{{
+    {.name = "f64",
+     .what = "everything in double; stored block means in f32",
+     .dot = kF64,
+     .head_sum = kF64,
+     .pool = kF64,
+     .result = kF64,
+     .overflow = kLargestF64,
+     .underflow = kTiny64},
+    {.name = "f32-dot",
+     .what = "dot products in f32, in any order; everything after them in double, scores rounded to f32",
+     .dot = kF32,
+     .head_sum = kF64,
+     .pool = kF64,
+     .result = kF32,
+     .overflow = kLargestF32,
+     .underflow = kTiny32},
+    {.name = "f32",
+     .what = "everything in f32, in any order",
+     .dot = kF32,
+     .head_sum = kF32,
+     .pool = kF32,
+     .result = kF32,
+     .overflow = kLargestF32,
+     .underflow = kTiny32},
+    {.name = "bf16",
+     .what = "queries, keys and gates rounded to bf16, accumulated in f32",
+     .operand = kBf16,
+     .dot = kF32,
+     .head_sum = kF32,
+     .pool = kF32,
+     .result = kF32,
+     .overflow = kLargestF32,
+     .underflow = kTiny32},
+    {.name = "fp8-mma",
+     .what = "Hopper's FP8 tensor cores: 32 products and the accumulator aligned, 13 fraction bits kept",
+     .dot = kF32,
+     .group = 32,
+     .cut = 0x1p-13,
+     .head_sum = kF32,
+     .pool = kF32,
+     .result = kF32,
+     .overflow = kLargestF32,
+     .underflow = kTiny32},
+}};
+
+}  // namespace
+
+std::span<const Arithmetic> arithmetics() { return kArithmetics; }
+
+std::optional<Arithmetic> find_arithmetic(std::string_view name) {
+  const auto found = std::find_if(kArithmetics.begin(), kArithmetics.end(),
+                                  [&](const Arithmetic& arithmetic) { return arithmetic.name == name; });
+  return found == kArithmetics.end() ? std::nullopt : std::optional<Arithmetic>(*found);
+}
+
+}  // namespace misa

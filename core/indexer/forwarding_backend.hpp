@@ -1,0 +1,41 @@
+#pragma once
+
+#include "core/indexer/backend.hpp"
+
+namespace misa {
+
+/// Does everything as `inner` does it: the base of backends that change one thing.
+class ForwardingBackend : public Backend {
+ public:
+  explicit ForwardingBackend(Backend& inner) : inner_(inner) {}
+
+  std::string_view name() const override { return inner_.name(); }
+  std::string description() const override { return inner_.description(); }
+  Dtype logits_dtype() const override { return inner_.logits_dtype(); }
+  std::optional<Arithmetic> arithmetic() const override { return inner_.arithmetic(); }
+  std::optional<std::string> why_not(const Shape& shape) const override { return inner_.why_not(shape); }
+
+  std::byte* allocate(i64 bytes) override { return inner_.allocate(bytes); }
+  void release(std::byte* data, i64 bytes) noexcept override { inner_.release(data, bytes); }
+  void upload(std::byte* to, const std::byte* from, i64 bytes) override { inner_.upload(to, from, bytes); }
+  void download(std::byte* to, const std::byte* from, i64 bytes) override { inner_.download(to, from, bytes); }
+
+  void pool(const PoolTask& task) override { inner_.pool(task); }
+  void route(const RouteTask& task) override { inner_.route(task); }
+  void score(const ScoreTask& task) override { inner_.score(task); }
+  void select(const SelectTask& task) override { inner_.select(task); }
+  bool fuses(const ScoreTask& score_task, const SelectTask& select_task) const override {
+    return inner_.fuses(score_task, select_task);
+  }
+  void score_select(const ScoreTask& score_task, const SelectTask& select_task) override {
+    inner_.score_select(score_task, select_task);
+  }
+
+  std::unique_ptr<Clock> clock() override { return inner_.clock(); }
+  std::optional<Roofs> roofs() override { return inner_.roofs(); }
+
+ protected:
+  Backend& inner_;
+};
+
+}  // namespace misa
