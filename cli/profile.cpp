@@ -13,6 +13,7 @@
 #include "cli/output.hpp"
 #include "core/base/error.hpp"
 #include "core/base/suggest.hpp"
+#include "core/compare/outcome.hpp"
 #include "core/compare/quality.hpp"
 #include "core/indexer/plan.hpp"
 #include "core/measure/roofline.hpp"
@@ -51,13 +52,6 @@ struct Contender {
   IndexerSpec spec;
   std::unique_ptr<Plan> plan;
 };
-
-HostTensor fetch(Backend& backend, const View<const i32, 2>& view) {
-  if (view.empty()) return {};
-  HostTensor tensor(Dtype::int32, {view.shape[0], view.shape[1]});
-  backend.download(tensor.storage.data(), reinterpret_cast<const std::byte*>(view.data), tensor.bytes());
-  return tensor;
-}
 
 IndexerSettings settings_of(const ProfileOptions& options, const Workload& workload) {
   IndexerSettings settings;
@@ -414,7 +408,7 @@ class ProfileRun {
     for (std::size_t i = 0; i < contenders_.size(); ++i) {
       ReportCase& one = report_.cases[i];
       if (dsa_seconds && one.end_to_end) one.speedup_over_dsa = *dsa_seconds / one.end_to_end->median_s;
-      const HostTensor tokens = fetch(*backend_, contenders_[i].plan->tokens());
+      const HostTensor tokens = fetch_ids(*backend_, contenders_[i].plan->tokens());
       one.quality = to_report(compare_selections(workload_, wanted, {tokens.span<const i32>(), settings_.top_k}));
       if (one.indexer == "dsa") one.quality_reason = "is the reference";
     }
@@ -422,20 +416,20 @@ class ProfileRun {
 
   HostTensor dsa_tokens() {
     for (const Contender& contender : contenders_) {
-      if (contender.spec.name == "dsa") return fetch(*backend_, contender.plan->tokens());
+      if (contender.spec.name == "dsa") return fetch_ids(*backend_, contender.plan->tokens());
     }
     progress_.show("dsa: reference");
     Plan dsa(*backend_, make_indexer("dsa", settings_), placement_->problem(), plan_options_);
     dsa.run(nullptr);
-    return fetch(*backend_, dsa.tokens());
+    return fetch_ids(*backend_, dsa.tokens());
   }
 
   void write_selections() {
     for (const Contender& contender : contenders_) {
       RecordedSelection selection;
-      selection.tokens = fetch(*backend_, contender.plan->tokens());
-      selection.heads = fetch(*backend_, contender.plan->heads());
-      selection.blocks = fetch(*backend_, contender.plan->blocks());
+      selection.tokens = fetch_ids(*backend_, contender.plan->tokens());
+      selection.heads = fetch_ids(*backend_, contender.plan->heads());
+      selection.blocks = fetch_ids(*backend_, contender.plan->blocks());
       std::map<std::string, std::string> facts{{"indexer", contender.spec.name},
                                                {"backend", std::string(backend_->name())},
                                                {"backend_description", backend_->description()},

@@ -44,11 +44,11 @@ double rank_of(double score) { return std::isnan(score) ? -kInfinity : score; }
 
 /// What one row of one side could choose from.
 struct Offer {
-  i64 limit = 0;     ///< ids lie in [0, limit)
-  i64 count = 0;     ///< how many of them are on offer
-  i64 wanted = 0;    ///< how many must be chosen
-  i64 run = 1;       ///< ids of `from` stand for so many ids each
-  i64 shift = 0;     ///< of the first id of run 0
+  i64 limit = 0;              ///< ids lie in [0, limit)
+  i64 count = 0;              ///< how many of them are on offer
+  i64 wanted = 0;             ///< how many must be chosen
+  i64 run = 1;                ///< ids of `from` stand for so many ids each
+  i64 shift = 0;              ///< of the first id of run 0
   std::span<const i32> from;  ///< ascending; empty: all are on offer
   bool limited = false;       ///< only what `from` names is on offer
 
@@ -86,8 +86,8 @@ class Comparison {
  private:
   /// What both sides chose in a row before and at a point.
   struct RowState {
-    bool differs = false;                       ///< an earlier choice was not the same
-    std::array<bool, 2> broken{};               ///< ... or was no selection, by side
+    bool differs = false;                          ///< an earlier choice was not the same
+    std::array<bool, 2> broken{};                  ///< ... or was no selection, by side
     std::array<std::optional<ExactRow>, 2> exact;  ///< the row as each side went through it, once it is asked for
   };
 
@@ -225,8 +225,7 @@ class Comparison {
   Verdict judged(RowState& state, int s, Choice choice, i64 m, ChoiceAgreement& into) {
     const Outcome& side = *sides_[static_cast<std::size_t>(s)];
     if (side.exact) return Verdict::exact;
-    const Judgement judgement =
-        judge(exact_row(state, s, m)[choice], without_pads(row_of(ids_of(side, choice), m)));
+    const Judgement judgement = judge(exact_row(state, s, m)[choice], without_pads(row_of(ids_of(side, choice), m)));
     into.mass_lost = std::max(into.mass_lost, judgement.mass_lost);
     if (judgement.verdict < Verdict::within_bound) return judgement.verdict;
     if (!side.arithmetic) return Verdict::unknown;

@@ -41,9 +41,9 @@ enum class Fault : u8 {
   not_a_number,   ///< a NaN score where the other side has a number
 };
 
-constexpr std::array<std::string_view, 9> kFaultNames{"duplicate",     "order",       "padding",
-                                                      "truncated",     "out-of-range", "out-of-window",
-                                                      "not-offered",   "unreachable", "not-a-number"};
+constexpr std::array<std::string_view, 9> kFaultNames{"duplicate",   "order",        "padding",
+                                                      "truncated",   "out-of-range", "out-of-window",
+                                                      "not-offered", "unreachable",  "not-a-number"};
 constexpr std::string_view fault_name(Fault fault) { return kFaultNames[static_cast<std::size_t>(fault)]; }
 
 struct Violation {
@@ -59,24 +59,24 @@ struct Miss {
   i64 row = 0;
   i64 missed = 0, taken = 0;  ///< in the scores stage: both the token
   double missed_score = 0, taken_score = 0;
-  i64 rank = 0;         ///< of the missed id in the exact order, from 0
-  double to_last = 0;   ///< exact score of the missed id minus that of the last id that belongs to the selection
-  double bound = 0;     ///< what rounding could have explained of missed_score - taken_score
+  i64 rank = 0;        ///< of the missed id in the exact order, from 0
+  double to_last = 0;  ///< exact score of the missed id minus that of the last id that belongs to the selection
+  double bound = 0;    ///< what rounding could have explained of missed_score - taken_score
 };
 
 /// A choice, over all rows.
 struct ChoiceAgreement {
   Choice choice = Choice::tokens;
-  i64 rows = 0;                    ///< compared
-  i64 trivial = 0;                 ///< of them: everything on offer had to be taken
-  std::array<i64, 8> verdicts{};   ///< rows, by Verdict
+  i64 rows = 0;                   ///< compared
+  i64 trivial = 0;                ///< of them: everything on offer had to be taken
+  std::array<i64, 8> verdicts{};  ///< rows, by Verdict
   std::vector<Verdict> row_verdicts;
-  std::vector<Miss> misses;        ///< the first kListed
+  std::vector<Miss> misses;  ///< the first kListed
   std::vector<Violation> violations;
-  i64 missed = 0, violated = 0;    ///< how many there are
-  double mass_lost = 0;            ///< worst row: share of the sum of |exact scores| of the right selection
-  double largest_share = 0;        ///< largest difference that was found in proportion to its bound (scores)
-  std::string reason;              ///< why no row was compared; empty: some were
+  i64 missed = 0, violated = 0;  ///< how many there are
+  double mass_lost = 0;          ///< worst row: share of the sum of |exact scores| of the right selection
+  double largest_share = 0;      ///< largest difference that was found in proportion to its bound (scores)
+  std::string reason;            ///< why no row was compared; empty: some were
 
   i64 count(Verdict verdict) const { return verdicts[static_cast<std::size_t>(verdict)]; }
 };

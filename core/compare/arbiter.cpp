@@ -56,10 +56,9 @@ ExactRow Arbiter::row(const IndexerSpec& spec, const Outcome& side, i64 m,
   const std::size_t at = static_cast<std::size_t>(m);
   const i32 sequence = problem().sequence[at], begin = problem().begin[at];
   const std::span<const i32> own_heads =
-      side.heads.empty()
-          ? std::span<const i32>()
-          : side.heads.span<const i32>().subspan(at * static_cast<std::size_t>(side.heads.shape[1]),
-                                                 static_cast<std::size_t>(side.heads.shape[1]));
+      side.heads.empty() ? std::span<const i32>()
+                         : side.heads.span<const i32>().subspan(at * static_cast<std::size_t>(side.heads.shape[1]),
+                                                                static_cast<std::size_t>(side.heads.shape[1]));
   const Arithmetic formulas = *exact_.arithmetic();
   const auto both = [&](auto&& bound) { return arithmetic ? bound(*arithmetic) + bound(formulas) : 0.0; };
 
@@ -92,8 +91,7 @@ ExactRow Arbiter::row(const IndexerSpec& spec, const Outcome& side, i64 m,
         const BlockLayout* layout =
             spec.heads->router == Router::pooled ? &blocks(spec.heads->block_size, spec.block_window) : nullptr;
         for (const Arithmetic& a : {*arithmetic, formulas}) {
-          const std::vector<double> bounds =
-              bounds_.energies(a, m, spec.heads->router, layout, spec.heads->block_size);
+          const std::vector<double> bounds = bounds_.energies(a, m, spec.heads->router, layout, spec.heads->block_size);
           for (std::size_t h = 0; h < bounds.size(); ++h) found.heads.bounds[h] += bounds[h];
         }
       }

@@ -49,13 +49,13 @@ std::vector<i32> column_tokens(Backend& backend, const Problem& problem, i64 m, 
     for (i64 c = 0; c < std::min(columns, end - begin); ++c) tokens[static_cast<std::size_t>(c)] = static_cast<i32>(c);
     return tokens;
   }
-  const std::vector<i32> runs =
-      fetch_values(backend, &candidates->runs(row_of_chunk, 0), candidates->runs.shape[1]);
+  const std::vector<i32> runs = fetch_values(backend, &candidates->runs(row_of_chunk, 0), candidates->runs.shape[1]);
   const i64 origin = fetch_values(backend, &candidates->origin(row_of_chunk), 1).front();
   for (i64 c = 0; c < columns; ++c) {
     const i64 run = runs[static_cast<std::size_t>(c / candidates->length)];
     const i64 token = origin + run * candidates->length + c % candidates->length;
-    if (run >= 0 && token >= begin && token < end) tokens[static_cast<std::size_t>(c)] = static_cast<i32>(token - begin);
+    if (run >= 0 && token >= begin && token < end)
+      tokens[static_cast<std::size_t>(c)] = static_cast<i32>(token - begin);
   }
   return tokens;
 }
@@ -78,8 +78,7 @@ Outcome run_outcome(Backend& backend, const IndexerSpec& spec, const Problem& pr
     for (i64 i = 0; i < chunk.rows; ++i) {
       const i64 m = chunk.first + i;
       const std::vector<double> scores = fetch_row(backend, *logits, i);
-      const std::vector<i32> found =
-          column_tokens(backend, problem, m, i, static_cast<i64>(scores.size()), columns);
+      const std::vector<i32> found = column_tokens(backend, problem, m, i, static_cast<i64>(scores.size()), columns);
       const std::vector<i32> tokens = fetch_values(backend, &running->tokens()(m, 0), k);
       // Both ascend, but for faults: what is not found has no score.
       std::size_t c = 0;
