@@ -283,4 +283,28 @@ void refuse_extras(const CLI::App& command) {
               {}, near.empty() ? name + " --help" : near);
 }
 
+void add_name(CLI::App& command, const char* name, std::string& value, const char* what, const char* group) {
+  command.add_option(name, value, what)->type_name("NAME")->capture_default_str()->group(group);
+}
+
+void add_count(CLI::App& command, const char* name, i64& value, const char* what, const char* group, u64 least) {
+  command.add_option(name, value, what)
+      ->check(whole_number(least))
+      ->type_name("N")
+      ->group(group)
+      ->capture_default_str();
+}
+
+void add_count(CLI::App& command, const char* name, std::optional<i64>& value, const char* what, const char* group,
+               u64 least) {
+  command.add_option(name, value, what)->check(whole_number(least))->type_name("N")->group(group);
+}
+
+i64 thread_count(std::optional<i64> threads) {
+  const i64 cores = system_info().cores, count = threads.value_or(cores);
+  if (count >= 1 && count <= 4 * cores) return count;
+  throw Error(ErrorKind::usage, "MP-E029", fmt::format("--threads is {}, and there are {} cores", count, cores), {},
+              fmt::format("1 to {}", 4 * cores));
+}
+
 }  // namespace misa::cli

@@ -55,6 +55,15 @@ CLI::Validator decimal(double least, double most);
 /// Anything but "".
 CLI::Validator not_empty();
 
+/// An option that takes a name, and one that takes a number from `least` on.
+void add_name(CLI::App& command, const char* name, std::string& value, const char* what, const char* group);
+void add_count(CLI::App& command, const char* name, i64& value, const char* what, const char* group, u64 least = 1);
+void add_count(CLI::App& command, const char* name, std::optional<i64>& value, const char* what, const char* group,
+               u64 least = 1);
+
+/// --threads, or the cores. Error(usage) for more than four times the cores.
+i64 thread_count(std::optional<i64> threads);
+
 /// "512MiB", "2G", "1000000" -> bytes.
 i64 parse_bytes(const std::string& text);
 

@@ -9,6 +9,8 @@
 
 #include "backends/backends.hpp"
 #include "cli/commands.hpp"
+#include "cli/describe.hpp"
+#include "cli/indexer_options.hpp"
 #include "cli/options.hpp"
 #include "cli/output.hpp"
 #include "core/base/error.hpp"
@@ -37,11 +39,10 @@ constexpr const char* kExamples =
 
 struct ProfileOptions {
   WorkloadOptions workload;
+  IndexerOptions indexer;
   OutputOptions output;
-  std::vector<std::string> indexers{"dsa", "misa", "misa-dagger", "hisa"};
-  std::string backend = "cpu", router = "pooled", block_window = "visible";
-  std::optional<i64> top_k, block_size, threads, samples, warm_up;
-  i64 active_heads = 8, candidates = 8192, blocks = 64;
+  std::string backend = "cpu";
+  std::optional<i64> threads, samples, warm_up;
   double budget_seconds = 10;
   bool no_fusion = false;
   std::string selection_path, config;
@@ -52,87 +53,6 @@ struct Contender {
   IndexerSpec spec;
   std::unique_ptr<Plan> plan;
 };
-
-IndexerSettings settings_of(const ProfileOptions& options, const Workload& workload) {
-  IndexerSettings settings;
-  const auto recorded = workload.metadata.find("index_topk");
-  if (options.top_k) {
-    settings.top_k = *options.top_k;
-  } else if (recorded != workload.metadata.end() && std::atoll(recorded->second.c_str()) > 0) {
-    settings.top_k = std::atoll(recorded->second.c_str());
-  }
-  settings.active_heads = options.active_heads;
-  settings.block_size = options.block_size;
-  settings.candidates = options.candidates;
-  settings.blocks = options.blocks;
-  settings.seed = options.workload.seed;
-
-  std::vector<std::string_view> names;
-  for (const RouterInfo& info : routers()) names.push_back(info.name);
-  const auto router = find_router(options.router);
-  if (!router) {
-    const std::string near = nearest(options.router, names);
-    throw Error(ErrorKind::usage, "MP-E026", "there is no router called '" + options.router + "'", {},
-                near.empty() ? fmt::format("one of {}", fmt::join(names, ", ")) : near);
-  }
-  settings.router = *router;
-  const auto window = find_block_window(options.block_window);
-  if (!window) {
-    throw Error(ErrorKind::usage, "MP-E027", "--block-window is '" + options.block_window + "'", {},
-                "visible or upstream");
-  }
-  settings.block_window = *window;
-  return settings;
-}
-
-ReportWorkload describe_workload(const ProfileOptions& options, const Workload& workload, i64 top_k) {
-  const auto metadata = [&](const char* key) {
-    const auto found = workload.metadata.find(key);
-    return found == workload.metadata.end() ? std::string() : found->second;
-  };
-  const Shape shape = shape_of(workload);
-  ReportWorkload described;
-  described.name = workload.name;
-  described.provenance = metadata("provenance");
-  described.model = metadata("model");
-  described.phase = metadata("phase");
-  described.rows = shape.rows;
-  described.heads = shape.heads;
-  described.head_dim = shape.head_dim;
-  described.keys = shape.keys;
-  described.top_k = top_k;
-  described.sequences = static_cast<i64>(std::set<i32>(workload.sequence.begin(), workload.sequence.end()).size());
-  described.dtype = dtype_name(shape.dtype);
-  described.paged = shape.paged;
-  std::vector<i64> lengths;
-  for (std::size_t m = 0; m < workload.ks.size(); ++m) lengths.push_back(workload.ke[m] - workload.ks[m]);
-  for (const i64 length : lengths) described.pairs += length;
-  std::sort(lengths.begin(), lengths.end());
-  described.context = {lengths.front(), lengths[lengths.size() / 2], lengths.back()};
-  if (options.workload.recorded()) {
-    described.trace_path = options.workload.trace_path();
-  } else {
-    described.seed = std::to_string(options.workload.seed);
-  }
-  return described;
-}
-
-ReportEnvironment describe_environment(Backend& backend, i64 threads) {
-  const SystemInfo system = system_info();
-  ReportEnvironment environment;
-  environment.cpu = system.cpu;
-  environment.os = system.os;
-  environment.cores = system.cores;
-  environment.threads = threads;
-  environment.memory_bytes = system.memory_bytes;
-  environment.timestamp_utc = utc_timestamp();
-  ReportBackend described{std::string(backend.name()), backend.description(), {}};
-  if (const auto roofs = backend.roofs()) {
-    described.roofs = ReportRoofs{roofs->flops_per_second, roofs->bytes_per_second, roofs->launch_seconds};
-  }
-  environment.backends.push_back(described);
-  return environment;
-}
 
 ReportTime to_report(const Summary& summary) {
   return {.median_s = summary.median, .p10_s = summary.p10, .p90_s = summary.p90, .samples = summary.samples};
@@ -171,50 +91,6 @@ std::vector<ReportStage> describe_stages(const std::vector<StageSummary>& stages
   return described;
 }
 
-ReportParameters describe_parameters(const IndexerSpec& spec) {
-  ReportParameters parameters;
-  parameters.top_k = spec.top_k;
-  if (spec.heads) {
-    parameters.active_heads = spec.heads->active;
-    if (spec.heads->router == Router::pooled) parameters.head_block_size = spec.heads->block_size;
-  }
-  if (spec.blocks) {
-    parameters.blocks = spec.blocks->blocks;
-    parameters.block_size = spec.blocks->block_size;
-  }
-  if (spec.rerank) parameters.candidates = spec.rerank->candidates;
-  if (parameters.head_block_size || spec.blocks) parameters.block_window = block_window_name(spec.block_window);
-  return parameters;
-}
-
-ReportQuality to_report(const Quality& quality) {
-  ReportQuality report;
-  report.reference = "dsa";
-  report.rows = quality.rows;
-  report.recall = {quality.recall.mean, quality.recall.median, quality.recall.p1, quality.recall.worst,
-                   quality.recall.worst_row};
-  report.iou = quality.iou;
-  report.attention_mass = quality.attention_mass;
-  report.attention_mass_absolute = quality.attention_mass_absolute;
-  report.reference_attention_mass = quality.reference_attention_mass;
-  report.attention_mass_rows = quality.attention_rows;
-  report.needle_hit_rate = quality.needle_hit_rate;
-  report.needle_cells = quality.needle_cells;
-  return report;
-}
-
-std::vector<std::string> split_at_commas(const std::vector<std::string>& lists) {
-  std::vector<std::string> names;
-  for (const std::string& list : lists) {
-    for (std::size_t at = 0; at <= list.size();) {
-      const std::size_t end = std::min(list.find(',', at), list.size());
-      names.push_back(list.substr(at, end - at));
-      at = end + 1;
-    }
-  }
-  return names;
-}
-
 /// FILE, or with several indexers FILE with the indexer's name before its ending.
 std::string selection_path(const std::string& path, const std::string& indexer, bool several) {
   if (!several) return path;
@@ -226,29 +102,17 @@ class ProfileRun {
  public:
   explicit ProfileRun(const ProfileOptions& options)
       : options_(options),
-        threads_(options.threads.value_or(system_info().cores)),
+        threads_(thread_count(options.threads)),
         inputs_(input_files(options)),
         targets_(options.output.targets(inputs_)) {
-    const i64 most = 4 * system_info().cores;
-    if (threads_ < 1 || threads_ > most) {
-      throw Error(ErrorKind::usage, "MP-E029",
-                  fmt::format("--threads is {}, and there are {} cores", threads_, most / 4), {},
-                  fmt::format("1 to {}", most));
-    }
     if (!options.selection_path.empty()) check_selection_paths();
     backend_ = make_backend(options.backend, static_cast<int>(threads_));
     workload_ = options.workload.load(&warnings_);
-    settings_ = settings_of(options, workload_);
+    settings_ = options.indexer.settings(workload_, options.workload.seed);
     if (workload_.rows() == 0) {
       throw Error(ErrorKind::nothing, "MP-E030", "the workload has no query rows", workload_.name);
     }
-    for (const std::string& name : options.indexers) {
-      const IndexerSpec spec = make_indexer(name, settings_);
-      if (!spec.rerank || spec.rerank->candidates >= spec.top_k) continue;
-      throw Error(ErrorKind::usage, "MP-E028",
-                  fmt::format("--candidates is {}, fewer than the {} to be kept", spec.rerank->candidates, spec.top_k),
-                  {}, "--candidates " + std::to_string(4 * spec.top_k));
-    }
+    specs_ = options.indexer.specs(settings_);
 
     const i64 limit = options.workload.memory_limit();
     const i64 copies = 2 * Placement::bytes_needed(workload_);
@@ -258,19 +122,18 @@ class ProfileRun {
                   workload_.name, "a larger --max-memory, fewer --rows or a shorter context");
     }
     placement_ = std::make_unique<Placement>(*backend_, workload_);
-    const i64 plans = static_cast<i64>(options.indexers.size()) + (has_dsa() ? 0 : 1);
+    const i64 plans = static_cast<i64>(specs_.size()) + (has_dsa() ? 0 : 1);
     const i64 each = (limit - copies) / plans + placement_->problem().bytes;
     plan_options_ = {.max_bytes = each, .fusion = !options.no_fusion};
   }
 
   void run() {
-    for (const std::string& name : options_.indexers) {
-      const IndexerSpec spec = make_indexer(name, settings_);
+    for (const IndexerSpec& spec : specs_) {
       contenders_.push_back({spec, std::make_unique<Plan>(*backend_, spec, placement_->problem(), plan_options_)});
     }
     report_.tool_version = MISA_VERSION;
-    report_.workload = describe_workload(options_, workload_, settings_.top_k);
-    report_.environment = describe_environment(*backend_, threads_);
+    report_.workload = describe_workload(options_.workload, workload_, settings_.top_k);
+    report_.environment = describe_environment({backend_.get()}, threads_, true);
     for (const std::string& warning : warnings_) report_.warnings.push_back({"", warning});
     warn_if_busy();
 
@@ -301,8 +164,9 @@ class ProfileRun {
       throw Error(ErrorKind::usage, "MP-E023", "--dump-selection '" + given + "' names no file", {},
                   "--dump-selection selected.safetensors");
     }
-    for (const std::string& name : options_.indexers) {
-      const std::string path = selection_path(given, name, options_.indexers.size() > 1);
+    const std::vector<std::string> names = options_.indexer.listed();
+    for (const std::string& name : names) {
+      const std::string path = selection_path(given, name, names.size() > 1);
       for (const std::string& input : inputs_) {
         if (!same_file(path, input)) continue;
         throw Error(ErrorKind::usage, "MP-E025", "'" + path + "' is an input and would be overwritten", {},
@@ -317,7 +181,7 @@ class ProfileRun {
   }
 
   bool has_dsa() const {
-    return std::find(options_.indexers.begin(), options_.indexers.end(), "dsa") != options_.indexers.end();
+    return std::any_of(specs_.begin(), specs_.end(), [](const IndexerSpec& spec) { return spec.name == "dsa"; });
   }
 
   /// An empty parallel region takes microseconds; milliseconds mean that threads wait for a core.
@@ -409,7 +273,8 @@ class ProfileRun {
       ReportCase& one = report_.cases[i];
       if (dsa_seconds && one.end_to_end) one.speedup_over_dsa = *dsa_seconds / one.end_to_end->median_s;
       const HostTensor tokens = fetch_ids(*backend_, contenders_[i].plan->tokens());
-      one.quality = to_report(compare_selections(workload_, wanted, {tokens.span<const i32>(), settings_.top_k}));
+      one.quality =
+          describe_quality(compare_selections(workload_, wanted, {tokens.span<const i32>(), settings_.top_k}), "dsa");
       if (one.indexer == "dsa") one.quality_reason = "is the reference";
     }
   }
@@ -456,6 +321,7 @@ class ProfileRun {
   std::vector<std::string> warnings_;
   Workload workload_;
   IndexerSettings settings_;
+  std::vector<IndexerSpec> specs_;
   std::unique_ptr<Placement> placement_;
   PlanOptions plan_options_;
   std::vector<Contender> contenders_;
@@ -474,40 +340,17 @@ Work add_profile(CLI::App& app) {
   options->workload.add_trace(command);
   options->workload.add_synthetic(command);
 
-  command.add_option("--indexer", options->indexers, "Comma-separated: dsa, misa, misa-dagger, hisa")
-      ->default_str(fmt::format("{}", fmt::join(options->indexers, ",")))
-      ->type_name("LIST")
-      ->expected(1)
-      ->allow_extra_args(false)
-      ->take_all()
-      ->group(kIndexerGroup);
-  const auto add_name = [&](const char* name, std::string& value, const char* what, const char* group) {
-    command.add_option(name, value, what)->type_name("NAME")->capture_default_str()->group(group);
-  };
-  const auto add_count = [&](const char* name, auto& value, const char* what, const char* group, u64 least = 1) {
-    CLI::Option* option = command.add_option(name, value, what);
-    option->check(whole_number(least))->type_name("N")->group(group);
-    if constexpr (std::is_same_v<decltype(value), i64&>) option->capture_default_str();
-  };
-  add_name("--router", options->router, "How misa ranks heads: pooled, qnorm, selfk, gate, oracle, random",
-           kIndexerGroup);
-  add_count("--top-k", options->top_k, "Tokens each row keeps (default: the workload's, else 2048)", kIndexerGroup);
-  add_count("--active-heads", options->active_heads, "Heads that misa keeps", kIndexerGroup);
-  add_count("--block-size", options->block_size, "Tokens per block (default: misa 1024, hisa 128)", kIndexerGroup);
-  add_count("--candidates", options->candidates, "Tokens that misa-dagger ranks again", kIndexerGroup);
-  add_count("--blocks", options->blocks, "Blocks that hisa keeps", kIndexerGroup);
-  add_name("--block-window", options->block_window, "visible, or upstream as the released patch", kIndexerGroup);
-
-  add_name("--backend", options->backend, "cpu, oracle or cuda", kBackendGroup);
-  add_count("--threads", options->threads, "Threads (default: the cores available)", kBackendGroup);
+  options->indexer.add(command);
+  add_name(command, "--backend", options->backend, "cpu, oracle or cuda", kBackendGroup);
+  add_count(command, "--threads", options->threads, "Threads (default: the cores available)", kBackendGroup);
   options->workload.add_memory(command);
   command.add_flag("--no-fusion", options->no_fusion, "One kernel per stage")
       ->disable_flag_override()
       ->group(kBackendGroup);
 
-  add_count("--samples", options->samples, "Samples of each indexer (default: 5 to 50 within the budget)",
+  add_count(command, "--samples", options->samples, "Samples of each indexer (default: 5 to 50 within the budget)",
             kTimingGroup);
-  add_count("--warm-up", options->warm_up, "Runs that are thrown away first (default: 1)", kTimingGroup, 0);
+  add_count(command, "--warm-up", options->warm_up, "Runs that are thrown away first (default: 1)", kTimingGroup, 0);
   command.add_option("--budget", options->budget_seconds, "Seconds for all samples together")
       ->check(decimal(0, 1e6))
       ->type_name("SECONDS")
@@ -528,22 +371,8 @@ Work add_profile(CLI::App& app) {
 
   return [options, &command, &app] {
     if (!options->config.empty()) apply_config(command, options->config);
-    options->indexers = split_at_commas(options->indexers);
-    std::set<std::string> unique(options->indexers.begin(), options->indexers.end());
-    if (unique.size() != options->indexers.size()) {
-      throw Error(ErrorKind::usage, "MP-E031", "--indexer names an indexer twice", {}, "each once");
-    }
     ProfileRun run(*options);
-    std::vector<std::string> words{app.get_name(), command.get_name()};
-    for (const CLI::Option* option : command.get_options()) {
-      if (option->count() == 0 || option->get_lnames().empty()) continue;
-      const std::string name = "--" + option->get_lnames().front();
-      for (const std::string& value : option->results()) {
-        words.push_back(name);
-        if (option->get_items_expected_max() > 0) words.push_back(value);
-      }
-    }
-    run.set_command_line(std::move(words));
+    run.set_command_line(command_words(app, command));
     run.run();
   };
 }

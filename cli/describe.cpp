@@ -1,0 +1,109 @@
+#include "cli/describe.hpp"
+
+#include <algorithm>
+#include <set>
+
+#include "core/platform/system.hpp"
+#include "core/workload/placement.hpp"
+
+namespace misa::cli {
+
+ReportWorkload describe_workload(const WorkloadOptions& options, const Workload& workload, i64 top_k) {
+  const auto metadata = [&](const char* key) {
+    const auto found = workload.metadata.find(key);
+    return found == workload.metadata.end() ? std::string() : found->second;
+  };
+  const Shape shape = shape_of(workload);
+  ReportWorkload described;
+  described.name = workload.name;
+  described.provenance = metadata("provenance");
+  described.model = metadata("model");
+  described.phase = metadata("phase");
+  described.rows = shape.rows;
+  described.heads = shape.heads;
+  described.head_dim = shape.head_dim;
+  described.keys = shape.keys;
+  described.top_k = top_k;
+  described.sequences = static_cast<i64>(std::set<i32>(workload.sequence.begin(), workload.sequence.end()).size());
+  described.dtype = dtype_name(shape.dtype);
+  described.paged = shape.paged;
+  std::vector<i64> lengths;
+  for (std::size_t m = 0; m < workload.ks.size(); ++m) lengths.push_back(workload.ke[m] - workload.ks[m]);
+  for (const i64 length : lengths) described.pairs += length;
+  std::sort(lengths.begin(), lengths.end());
+  described.context = {lengths.front(), lengths[lengths.size() / 2], lengths.back()};
+  if (options.recorded()) {
+    described.trace_path = options.trace_path();
+  } else {
+    described.seed = std::to_string(options.seed);
+  }
+  return described;
+}
+
+ReportEnvironment describe_environment(const std::vector<Backend*>& backends, i64 threads, bool with_roofs) {
+  const SystemInfo system = system_info();
+  ReportEnvironment environment;
+  environment.cpu = system.cpu;
+  environment.os = system.os;
+  environment.cores = system.cores;
+  environment.threads = threads;
+  environment.memory_bytes = system.memory_bytes;
+  environment.timestamp_utc = utc_timestamp();
+  for (Backend* backend : backends) {
+    ReportBackend& described = environment.backends.emplace_back();
+    described.name = backend->name();
+    described.description = backend->description();
+    if (!with_roofs) continue;
+    if (const auto roofs = backend->roofs()) {
+      described.roofs = ReportRoofs{roofs->flops_per_second, roofs->bytes_per_second, roofs->launch_seconds};
+    }
+  }
+  return environment;
+}
+
+ReportParameters describe_parameters(const IndexerSpec& spec) {
+  ReportParameters parameters;
+  parameters.top_k = spec.top_k;
+  if (spec.heads) {
+    parameters.active_heads = spec.heads->active;
+    if (spec.heads->router == Router::pooled) parameters.head_block_size = spec.heads->block_size;
+  }
+  if (spec.blocks) {
+    parameters.blocks = spec.blocks->blocks;
+    parameters.block_size = spec.blocks->block_size;
+  }
+  if (spec.rerank) parameters.candidates = spec.rerank->candidates;
+  if (parameters.head_block_size || spec.blocks) parameters.block_window = block_window_name(spec.block_window);
+  return parameters;
+}
+
+ReportQuality describe_quality(const Quality& quality, std::string_view reference) {
+  ReportQuality report;
+  report.reference = reference;
+  report.rows = quality.rows;
+  report.recall = {quality.recall.mean, quality.recall.median, quality.recall.p1, quality.recall.worst,
+                   quality.recall.worst_row};
+  report.iou = quality.iou;
+  report.attention_mass = quality.attention_mass;
+  report.attention_mass_absolute = quality.attention_mass_absolute;
+  report.reference_attention_mass = quality.reference_attention_mass;
+  report.attention_mass_rows = quality.attention_rows;
+  report.needle_hit_rate = quality.needle_hit_rate;
+  report.needle_cells = quality.needle_cells;
+  return report;
+}
+
+std::vector<std::string> command_words(const CLI::App& app, const CLI::App& command) {
+  std::vector<std::string> words{app.get_name(), command.get_name()};
+  for (const CLI::Option* option : command.get_options()) {
+    if (option->count() == 0 || option->get_lnames().empty()) continue;
+    const std::string name = "--" + option->get_lnames().front();
+    for (const std::string& value : option->results()) {
+      words.push_back(name);
+      if (option->get_items_expected_max() > 0) words.push_back(value);
+    }
+  }
+  return words;
+}
+
+}  // namespace misa::cli

@@ -1,0 +1,24 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "cli/options.hpp"
+#include "core/compare/quality.hpp"
+#include "core/indexer/backend.hpp"
+#include "core/report/report.hpp"
+
+// What a run was, in the words of a report.
+
+namespace misa::cli {
+
+ReportWorkload describe_workload(const WorkloadOptions& options, const Workload& workload, i64 top_k);
+ReportEnvironment describe_environment(const std::vector<Backend*>& backends, i64 threads, bool with_roofs);
+ReportParameters describe_parameters(const IndexerSpec& spec);
+ReportQuality describe_quality(const Quality& quality, std::string_view reference);
+
+/// The command line that sets what `command` was given, from the configuration file too.
+std::vector<std::string> command_words(const CLI::App& app, const CLI::App& command);
+
+}  // namespace misa::cli

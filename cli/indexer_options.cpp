@@ -1,0 +1,97 @@
+#include "cli/indexer_options.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <set>
+
+#include "cli/options.hpp"
+#include "core/base/error.hpp"
+#include "core/base/suggest.hpp"
+
+namespace misa::cli {
+namespace {
+
+std::vector<std::string> split_at_commas(const std::vector<std::string>& lists) {
+  std::vector<std::string> names;
+  for (const std::string& list : lists) {
+    for (std::size_t at = 0; at <= list.size();) {
+      const std::size_t end = std::min(list.find(',', at), list.size());
+      names.push_back(list.substr(at, end - at));
+      at = end + 1;
+    }
+  }
+  return names;
+}
+
+}  // namespace
+
+void IndexerOptions::add(CLI::App& command) {
+  command.add_option("--indexer", names, "Comma-separated: dsa, misa, misa-dagger, hisa")
+      ->default_str(fmt::format("{}", fmt::join(names, ",")))
+      ->type_name("LIST")
+      ->expected(1)
+      ->allow_extra_args(false)
+      ->take_all()
+      ->group(kIndexerGroup);
+  add_name(command, "--router", router, "How misa ranks heads: pooled, qnorm, selfk, gate, oracle, random",
+           kIndexerGroup);
+  add_count(command, "--top-k", top_k, "Tokens each row keeps (default: the workload's, else 2048)", kIndexerGroup);
+  add_count(command, "--active-heads", active_heads, "Heads that misa keeps", kIndexerGroup);
+  add_count(command, "--block-size", block_size, "Tokens per block (default: misa 1024, hisa 128)", kIndexerGroup);
+  add_count(command, "--candidates", candidates, "Tokens that misa-dagger ranks again", kIndexerGroup);
+  add_count(command, "--blocks", blocks, "Blocks that hisa keeps", kIndexerGroup);
+  add_name(command, "--block-window", block_window, "visible, or upstream as the released patch", kIndexerGroup);
+}
+
+IndexerSettings IndexerOptions::settings(const Workload& workload, u64 seed) const {
+  IndexerSettings settings;
+  const auto recorded = workload.metadata.find("index_topk");
+  if (top_k) {
+    settings.top_k = *top_k;
+  } else if (recorded != workload.metadata.end() && std::atoll(recorded->second.c_str()) > 0) {
+    settings.top_k = std::atoll(recorded->second.c_str());
+  }
+  settings.active_heads = active_heads;
+  settings.block_size = block_size;
+  settings.candidates = candidates;
+  settings.blocks = blocks;
+  settings.seed = seed;
+
+  std::vector<std::string_view> known;
+  for (const RouterInfo& info : routers()) known.push_back(info.name);
+  const auto found = find_router(router);
+  if (!found) {
+    const std::string near = nearest(router, known);
+    throw Error(ErrorKind::usage, "MP-E026", "there is no router called '" + router + "'", {},
+                near.empty() ? fmt::format("one of {}", fmt::join(known, ", ")) : near);
+  }
+  settings.router = *found;
+  const auto window = find_block_window(block_window);
+  if (!window) {
+    throw Error(ErrorKind::usage, "MP-E027", "--block-window is '" + block_window + "'", {}, "visible or upstream");
+  }
+  settings.block_window = *window;
+  return settings;
+}
+
+std::vector<std::string> IndexerOptions::listed() const {
+  const std::vector<std::string> all = split_at_commas(names);
+  if (std::set<std::string>(all.begin(), all.end()).size() == all.size()) return all;
+  throw Error(ErrorKind::usage, "MP-E031", "--indexer names an indexer twice", {}, "each once");
+}
+
+std::vector<IndexerSpec> IndexerOptions::specs(const IndexerSettings& settings) const {
+  std::vector<IndexerSpec> specs;
+  for (const std::string& name : listed()) {
+    const IndexerSpec& spec = specs.emplace_back(make_indexer(name, settings));
+    if (!spec.rerank || spec.rerank->candidates >= spec.top_k) continue;
+    throw Error(ErrorKind::usage, "MP-E028",
+                fmt::format("--candidates is {}, fewer than the {} to be kept", spec.rerank->candidates, spec.top_k),
+                {}, "--candidates " + std::to_string(4 * spec.top_k));
+  }
+  return specs;
+}
+
+}  // namespace misa::cli

@@ -1,0 +1,29 @@
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/indexer/spec.hpp"
+#include "core/workload/workload.hpp"
+
+namespace misa::cli {
+
+/// The options that say which indexers run, and how.
+struct IndexerOptions {
+  std::vector<std::string> names{"dsa", "misa", "misa-dagger", "hisa"};
+  std::string router = "pooled", block_window = "visible";
+  std::optional<i64> top_k, block_size;
+  i64 active_heads = 8, candidates = 8192, blocks = 64;
+
+  void add(CLI::App& command);
+  /// What the options mean for `workload`. Error(usage) for names that do not exist.
+  IndexerSettings settings(const Workload& workload, u64 seed) const;
+  /// Their names, one by one. Error(usage) when one stands twice.
+  std::vector<std::string> listed() const;
+  /// The named indexers, in their order. Error(usage): unknown, or fewer candidates than are kept.
+  std::vector<IndexerSpec> specs(const IndexerSettings& settings) const;
+};
+
+}  // namespace misa::cli
