@@ -58,7 +58,8 @@ constexpr std::array kRules{
     TensorRule{"out.topk", 2, {"I32", "", ""}},
     TensorRule{"out.heads", 2, {"I32", "", ""}},
     TensorRule{"out.blocks", 2, {"I32", "", ""}},
-    TensorRule{"out.scores", 2, {"F32", "", ""}},
+    TensorRule{"out.candidates", 2, {"I32", "", ""}},
+    TensorRule{"out.scores", 2, {"F32", "F64", ""}},
 };
 
 [[noreturn]] void reject(std::string id, const std::string& what, std::string where, std::string how = {}) {
@@ -951,10 +952,22 @@ void check_selection(const RecordedSelection& selection, const std::string& wher
     expect_count(tensor.shape[1], "columns", rule.tensor, where);
     check_ids(rule, tensor.span<i32>(), rows, where, least_bad, too_large);
   };
-  check(selection.tokens, {"out.topk", "token", true}, window, [&](i64 row, i64 id, i64 limit) {
-    reject("MP-E242", fmt::format("token {} is not visible: the row sees {}", id, limit),
-           at_row(where, "out.topk", row), "ids count from the row's ks");
-  });
+  for (const auto& [tensor, name] :
+       {std::pair(&selection.tokens, "out.topk"), std::pair(&selection.candidates, "out.candidates")}) {
+    check(*tensor, {name, "token", true}, window, [&, name = name](i64 row, i64 id, i64 limit) {
+      reject("MP-E242", fmt::format("token {} is not visible: the row sees {}", id, limit), at_row(where, name, row),
+             "ids count from the row's ks");
+    });
+  }
+  if (!selection.scores.shape.empty()) {
+    expect_dtype(selection.scores, {Dtype::f32, Dtype::f64}, "out.scores", where);
+    if (selection.scores.shape != selection.tokens.shape) {
+      reject("MP-E208",
+             fmt::format("the shape is {}, must be that of out.topk, {}", shape_text(selection.scores.shape),
+                         shape_text(selection.tokens.shape)),
+             at(where, "out.scores"));
+    }
+  }
   const std::optional<i64> heads = metadata_number(selection.metadata, "index_n_heads", where);
   if (!selection.heads.shape.empty() && !heads) {
     reject("MP-E213", "index_n_heads is missing: out.heads cannot be checked", where + ", metadata");
@@ -988,11 +1001,13 @@ HostTensor copy_of(const HostTensor& tensor) {
 }  // namespace
 
 void write_selection(const std::string& path, const Workload& workload, const RecordedSelection& selection,
-                     const std::map<std::string, std::string>& metadata) {
+                     const std::map<std::string, std::string>& metadata, bool as_it_is) {
   RecordedSelection whole;
   whole.tokens = copy_of(selection.tokens);
   whole.heads = copy_of(selection.heads);
   whole.blocks = copy_of(selection.blocks);
+  whole.candidates = copy_of(selection.candidates);
+  whole.scores = copy_of(selection.scores);
   whole.ks = workload.ks;
   whole.ke = workload.ke;
   whole.metadata = metadata;
@@ -1000,7 +1015,7 @@ void write_selection(const std::string& path, const Workload& workload, const Re
   whole.metadata["format"] = kFormat;
   whole.metadata["kind"] = "selection";
   whole.metadata["index_n_heads"] = std::to_string(workload.heads());
-  check_selection(whole, fmt::format("selection of workload '{}'", workload.name));
+  if (!as_it_is) check_selection(whole, fmt::format("selection of workload '{}'", workload.name));
 
   std::vector<SafetensorsTensor> tensors;
   const i64 rows = static_cast<i64>(whole.ks.size());
@@ -1009,6 +1024,8 @@ void write_selection(const std::string& path, const Workload& workload, const Re
   if (!whole.tokens.shape.empty()) tensors.emplace_back("out.topk", whole.tokens);
   if (!whole.heads.shape.empty()) tensors.emplace_back("out.heads", whole.heads);
   if (!whole.blocks.shape.empty()) tensors.emplace_back("out.blocks", whole.blocks);
+  if (!whole.candidates.shape.empty()) tensors.emplace_back("out.candidates", whole.candidates);
+  if (!whole.scores.shape.empty()) tensors.emplace_back("out.scores", whole.scores);
   write_safetensors(path, whole.metadata, std::move(tensors));
 }
 
@@ -1018,7 +1035,7 @@ RecordedSelection read_selection(const std::string& path, i64 max_bytes) {
   check_format(header, FileKind::selection);
   check_tensors(header);
   TensorReader reader(file, header, max_bytes);
-  reader.check_budget({"ks", "ke", "out.topk", "out.heads", "out.blocks"});
+  reader.check_budget({"ks", "ke", "out.topk", "out.heads", "out.blocks", "out.candidates", "out.scores"});
   for (const char* name : {"ks", "ke"}) {
     if (!reader.has(name)) missing(name, path, "a selection needs the windows it was made for [Q]");
   }
@@ -1026,6 +1043,8 @@ RecordedSelection read_selection(const std::string& path, i64 max_bytes) {
   selection.tokens = reader.tensor("out.topk");
   selection.heads = reader.tensor("out.heads");
   selection.blocks = reader.tensor("out.blocks");
+  selection.candidates = reader.tensor("out.candidates");
+  selection.scores = reader.tensor("out.scores");
   selection.ks = reader.integers("ks");
   selection.ke = reader.integers("ke");
   selection.metadata = header.metadata;

@@ -1,0 +1,31 @@
+#pragma once
+
+#include <map>
+#include <vector>
+
+#include "core/indexer/forwarding_backend.hpp"
+
+namespace misa {
+
+/// A backend whose every allocation lies between two canaries and starts out as garbage: NaN as any float, out of range
+/// as any index. What is written outside shows as a dead canary, what is read before it is written as a wrong result.
+class GuardedBackend final : public ForwardingBackend {
+ public:
+  using ForwardingBackend::ForwardingBackend;
+  ~GuardedBackend() override;
+
+  std::byte* allocate(i64 bytes) override;
+  void release(std::byte* data, i64 bytes) noexcept override;
+
+  /// Bytes of canaries that have been overwritten so far, of living and of released allocations.
+  i64 overwritten();
+  i64 allocations() const { return allocations_; }
+
+ private:
+  i64 overwritten_around(const std::byte* data, i64 bytes);
+
+  std::map<std::byte*, i64> living_;
+  i64 allocations_ = 0, dead_ = 0;
+};
+
+}  // namespace misa

@@ -1,0 +1,57 @@
+#include "core/workload/input_hash.hpp"
+
+#include <fmt/format.h>
+
+#include <cstring>
+
+#include "core/base/mix.hpp"
+
+namespace misa {
+namespace {
+
+class Hash {
+ public:
+  void add(u64 word) { state_ = mix64(state_ + kGolden + word); }
+
+  void add(const void* data, i64 bytes) {
+    const auto* from = static_cast<const unsigned char*>(data);
+    for (; bytes > 0; bytes -= 8, from += 8) {
+      u64 word = 0;
+      std::memcpy(&word, from, static_cast<std::size_t>(std::min<i64>(bytes, 8)));
+      add(word);
+    }
+  }
+
+  void add(const HostTensor& tensor) {
+    add(static_cast<u64>(tensor.dtype));
+    add(static_cast<u64>(tensor.shape.size()));
+    for (const i64 extent : tensor.shape) add(static_cast<u64>(extent));
+    add(tensor.storage.data(), tensor.bytes());
+  }
+
+  void add(const std::vector<i32>& values) {
+    add(static_cast<u64>(values.size()));
+    add(values.data(), static_cast<i64>(values.size() * sizeof(i32)));
+  }
+
+  u64 value() const { return state_; }
+
+ private:
+  u64 state_ = 0;
+};
+
+}  // namespace
+
+std::string input_hash(const Workload& workload) {
+  Hash hash;
+  for (const HostTensor* tensor : {&workload.q, &workload.weights, &workload.q_scale, &workload.q_norm, &workload.k,
+                                   &workload.k_scale, &workload.k_pages, &workload.block_table, &workload.seq_lens}) {
+    hash.add(*tensor);
+  }
+  for (const std::vector<i32>* values : {&workload.q_pos, &workload.sequence, &workload.ks, &workload.ke}) {
+    hash.add(*values);
+  }
+  return fmt::format("{:016x}", hash.value());
+}
+
+}  // namespace misa
