@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <filesystem>
 
@@ -15,13 +16,6 @@ namespace misa::cli {
 namespace fs = std::filesystem;
 namespace {
 
-Format format_of(const std::string& name) {
-  if (const auto format = find_format(name)) return *format;
-  const std::string near = nearest(name, format_names());
-  throw Error(ErrorKind::usage, "MP-E021", "there is no format called '" + name + "'", {},
-              near.empty() ? fmt::format("one of {}", fmt::join(format_names(), ", ")) : near);
-}
-
 /// A terminal that went away does not end the run.
 void draw(const std::string& line) {
   const std::string text = "\r\x1b[K" + line;
@@ -31,8 +25,19 @@ void draw(const std::string& line) {
 
 }  // namespace
 
+bool OutputOptions::known(std::string_view name) const {
+  return std::find(formats_.begin(), formats_.end(), name) != formats_.end();
+}
+
+std::string OutputOptions::format_of(const std::string& name) const {
+  if (known(name)) return name;
+  const std::string near = nearest(name, formats_);
+  throw Error(ErrorKind::usage, "MP-E021", "there is no format called '" + name + "'", {},
+              near.empty() ? fmt::format("one of {}", fmt::join(formats_, ", ")) : near);
+}
+
 void OutputOptions::add(CLI::App& command) {
-  command.add_option("--format", format_, fmt::format("{}", fmt::join(format_names(), ", ")))
+  command.add_option("--format", format_, fmt::format("{}", fmt::join(formats_, ", ")))
       ->capture_default_str()
       ->type_name("NAME")
       ->group(kOutputGroup);
@@ -55,20 +60,22 @@ std::vector<Target> OutputOptions::targets(const std::vector<std::string>& input
   if (!find_colour_mode(colour_)) {
     throw Error(ErrorKind::usage, "MP-E022", "--color is '" + colour_ + "'", {}, "auto, always or never");
   }
-  const Format usual = format_of(format_);
+  const std::string usual = format_of(format_);
   if (outputs_.empty()) return {{usual, "-"}};
   std::vector<Target> targets;
   for (const std::string& output : outputs_) {
     Target target{usual, output};
     const std::size_t colon = output.find(':');
-    if (const auto named = find_format(output.substr(0, colon)); named && colon != std::string::npos) {
-      target = {*named, output.substr(colon + 1)};
+    if (colon != std::string::npos && known(output.substr(0, colon))) {
+      target = {output.substr(0, colon), output.substr(colon + 1)};
     } else if (colon != std::string::npos && output.find_first_not_of("abcdefghijklmnopqrstuvwxyz") == colon) {
-      const std::string near = nearest(output.substr(0, colon), format_names());
+      const std::string near = nearest(output.substr(0, colon), formats_);
       throw Error(ErrorKind::usage, "MP-E021", "there is no format called '" + output.substr(0, colon) + "'",
                   "-o " + output, near.empty() ? "./" + output + " for a file of that name" : near);
     } else if (const std::size_t dot = output.rfind('.'); dot != std::string::npos) {
-      if (const auto ending = find_format(output.substr(dot + 1))) target.format = *ending;
+      const std::string ending = output.substr(dot + 1);
+      if (known(ending)) target.format = ending;
+      if (ending == "xml" && known("junit")) target.format = "junit";
     }
     if (target.path.empty()) {
       throw Error(ErrorKind::usage, "MP-E023", "-o '" + output + "' names no file", {}, "-o json:report.json");
@@ -90,14 +97,16 @@ std::vector<Target> OutputOptions::targets(const std::vector<std::string>& input
   return targets;
 }
 
-void OutputOptions::write(const Report& report, const std::vector<Target>& targets) const {
+void OutputOptions::write(
+    const std::vector<Target>& targets,
+    const std::function<std::string(const std::string& format, const WriterOptions&)>& text) const {
   for (const Target& target : targets) {
     WriterOptions options;
     if (target.path == "-") {
       options.colour = uses_colour(*find_colour_mode(colour_), terminal_facts(StandardStream::output));
       options.width = terminal_width(StandardStream::output);
     }
-    write_text(target.path, write_report(report, target.format, options));
+    write_text(target.path, text(target.format, options));
   }
 }
 

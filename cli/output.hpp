@@ -1,6 +1,7 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -11,21 +12,30 @@ namespace misa::cli {
 
 /// One place results go to.
 struct Target {
-  Format format = Format::table;
+  std::string format;
   std::string path = "-";
 };
 
 /// --format, -o and --color, and where they send a report.
 class OutputOptions {
  public:
+  /// `formats`: the first is the default; also the endings of files that stand for a format.
+  explicit OutputOptions(std::vector<std::string_view> formats = format_names()) : formats_(std::move(formats)) {}
+
   void add(CLI::App& command);
 
   /// Every place, standard output included; throws Error(usage) for unknown formats and when a file would overwrite one
   /// of `inputs` or stand twice.
   std::vector<Target> targets(const std::vector<std::string>& inputs) const;
-  void write(const Report& report, const std::vector<Target>& targets) const;
+  /// `text` makes the text of a format.
+  void write(const std::vector<Target>& targets,
+             const std::function<std::string(const std::string& format, const WriterOptions&)>& text) const;
 
  private:
+  std::string format_of(const std::string& name) const;
+  bool known(std::string_view name) const;
+
+  std::vector<std::string_view> formats_;
   std::string format_ = "table", colour_ = "auto";
   std::vector<std::string> outputs_;
 };

@@ -144,7 +144,9 @@ class ProfileRun {
     }
     compare_with_dsa(samples);
     progress_.clear();
-    options_.output.write(report_, targets_);
+    options_.output.write(targets_, [&](const std::string& format, const WriterOptions& options) {
+      return write_report(report_, *find_format(format), options);
+    });
     if (!options_.selection_path.empty() && !report_.interrupted) write_selections();
   }
 
