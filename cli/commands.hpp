@@ -10,6 +10,9 @@ using Work = std::function<void()>;
 
 /// Each adds its subcommand to `app` and returns its work. One file each.
 Work add_profile(CLI::App& app);
+Work add_compare(CLI::App& app);
+Work add_selftest(CLI::App& app);
+Work add_shrink(CLI::App& app);
 Work add_generate(CLI::App& app);
 Work add_inspect(CLI::App& app);
 Work add_list(CLI::App& app);

@@ -93,6 +93,15 @@ ReportQuality describe_quality(const Quality& quality, std::string_view referenc
   return report;
 }
 
+std::map<std::string, std::string> backend_facts(Backend& backend) {
+  const auto arithmetic = backend.arithmetic();
+  return {{"backend", std::string(backend.name())},
+          {"backend_description", backend.description()},
+          {"arithmetic", arithmetic ? std::string(arithmetic->name) : std::string()},
+          {"tool_version", MISA_VERSION},
+          {"commit", MISA_COMMIT}};
+}
+
 std::vector<std::string> command_words(const CLI::App& app, const CLI::App& command) {
   std::vector<std::string> words{app.get_name(), command.get_name()};
   for (const CLI::Option* option : command.get_options()) {
@@ -104,6 +113,29 @@ std::vector<std::string> command_words(const CLI::App& app, const CLI::App& comm
     }
   }
   return words;
+}
+
+std::string shell_word(const std::string& word) {
+  constexpr std::string_view kPlain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./=,:+@%";
+  if (!word.empty() && word.find_first_not_of(kPlain) == std::string::npos) return word;
+  std::string text = "'";
+  for (const char c : word) text += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return text + "'";
+}
+
+std::string command_text(const std::vector<std::string>& words, const std::vector<std::string_view>& without) {
+  std::string line;
+  for (std::size_t i = 0; i < words.size(); ++i) {
+    const bool option = words[i].substr(0, 2) == "--";
+    const bool has_value = option && i + 1 < words.size() && words[i + 1].substr(0, 2) != "--";
+    const bool left_out = option && std::find(without.begin(), without.end(), words[i]) != without.end();
+    if (!left_out) {
+      line += (line.empty() ? "" : " ") + shell_word(words[i]);
+      if (has_value) line += " " + shell_word(words[i + 1]);
+    }
+    if (has_value) ++i;
+  }
+  return line;
 }
 
 }  // namespace misa::cli

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -18,7 +19,15 @@ ReportEnvironment describe_environment(const std::vector<Backend*>& backends, i6
 ReportParameters describe_parameters(const IndexerSpec& spec);
 ReportQuality describe_quality(const Quality& quality, std::string_view reference);
 
+/// Where a recorded selection came from: backend, backend_description, arithmetic, tool_version, commit.
+std::map<std::string, std::string> backend_facts(Backend& backend);
+
 /// The command line that sets what `command` was given, from the configuration file too.
 std::vector<std::string> command_words(const CLI::App& app, const CLI::App& command);
+
+/// Such words as a line that a shell reads back, without some options and their values.
+std::string command_text(const std::vector<std::string>& words, const std::vector<std::string_view>& without);
+/// A word as a shell reads it back.
+std::string shell_word(const std::string& word);
 
 }  // namespace misa::cli

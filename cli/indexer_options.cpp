@@ -11,8 +11,6 @@
 #include "core/base/suggest.hpp"
 
 namespace misa::cli {
-namespace {
-
 std::vector<std::string> split_at_commas(const std::vector<std::string>& lists) {
   std::vector<std::string> names;
   for (const std::string& list : lists) {
@@ -24,8 +22,6 @@ std::vector<std::string> split_at_commas(const std::vector<std::string>& lists) 
   }
   return names;
 }
-
-}  // namespace
 
 void IndexerOptions::add(CLI::App& command) {
   command.add_option("--indexer", names, "Comma-separated: dsa, misa, misa-dagger, hisa")

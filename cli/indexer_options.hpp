@@ -26,4 +26,7 @@ struct IndexerOptions {
   std::vector<IndexerSpec> specs(const IndexerSettings& settings) const;
 };
 
+/// "a,b" and "c" -> a, b, c.
+std::vector<std::string> split_at_commas(const std::vector<std::string>& lists);
+
 }  // namespace misa::cli

@@ -23,8 +23,9 @@ using namespace misa;
 constexpr int kUsage = static_cast<int>(ErrorKind::usage);
 
 constexpr const char* kFooter =
-    "\nExit codes: 0 ok, 1 mismatch, 2 usage, 3 input, 4 unavailable, 5 nothing, 10 runtime,\n"
-    "            70 internal error, 130 interrupted. `misa-prof COMMAND --help` shows examples.\n";
+    "\nExit codes: 0 ok, 1 mismatch, 2 usage, 3 input, 4 unavailable, 5 nothing,\n"
+    "            7 inconclusive, 10 runtime, 70 internal error, 130 interrupted. `misa-prof COMMAND --help` shows "
+    "examples.\n";
 
 /// A standard error that cannot be written (full, closed) must not change how the program ends.
 void to_standard_error(const std::string& text) { (void)std::fwrite(text.data(), 1, text.size(), stderr); }
@@ -92,7 +93,8 @@ int run(int argc, char** argv) {
   app.require_subcommand(0, 1);
   app.formatter(std::make_shared<HelpFormatter>());
   std::vector<std::pair<CLI::App*, cli::Work>> commands;
-  for (const auto add : {cli::add_profile, cli::add_generate, cli::add_inspect, cli::add_list}) {
+  for (const auto add : {cli::add_profile, cli::add_compare, cli::add_selftest, cli::add_shrink, cli::add_generate,
+                         cli::add_inspect, cli::add_list}) {
     cli::Work work = add(app);
     commands.emplace_back(app.get_subcommands({}).back(), std::move(work));
     commands.back().first->allow_extras();

@@ -15,7 +15,7 @@
 #include "cli/output.hpp"
 #include "core/base/error.hpp"
 #include "core/base/suggest.hpp"
-#include "core/compare/outcome.hpp"
+#include "core/compare/golden.hpp"
 #include "core/compare/quality.hpp"
 #include "core/indexer/plan.hpp"
 #include "core/measure/roofline.hpp"
@@ -297,19 +297,8 @@ class ProfileRun {
       selection.tokens = fetch_ids(*backend_, contender.plan->tokens());
       selection.heads = fetch_ids(*backend_, contender.plan->heads());
       selection.blocks = fetch_ids(*backend_, contender.plan->blocks());
-      std::map<std::string, std::string> facts{{"indexer", contender.spec.name},
-                                               {"backend", std::string(backend_->name())},
-                                               {"backend_description", backend_->description()},
-                                               {"tool_version", MISA_VERSION},
-                                               {"top_k", std::to_string(contender.spec.top_k)}};
-      if (contender.spec.heads) {
-        facts["router"] = router_name(contender.spec.heads->router);
-        facts["active_heads"] = std::to_string(contender.plan->spec().heads->active);
-        facts["head_block_size"] = std::to_string(contender.spec.heads->block_size);
-      }
-      if (contender.spec.blocks) facts["block_size"] = std::to_string(contender.spec.blocks->block_size);
-      if (contender.spec.rerank) facts["candidates"] = std::to_string(contender.spec.rerank->candidates);
-      facts["block_window"] = block_window_name(contender.spec.block_window);
+      std::map<std::string, std::string> facts = golden_facts(contender.spec, workload_);
+      facts.merge(backend_facts(*backend_));
       write_selection(selection_path(options_.selection_path, contender.spec.name, contenders_.size() > 1), workload_,
                       selection, facts);
     }

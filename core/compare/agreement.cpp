@@ -34,11 +34,6 @@ std::span<const i32> without_pads(std::span<const i32> row) {
   return row.first(static_cast<std::size_t>(std::find(row.begin(), row.end(), -1) - row.begin()));
 }
 
-double score_at(const HostTensor& scores, i64 at) {
-  const std::size_t i = static_cast<std::size_t>(at);
-  return scores.dtype == Dtype::f64 ? scores.span<const double>()[i] : scores.span<const float>()[i];
-}
-
 /// NaN ranks below every number.
 double rank_of(double score) { return std::isnan(score) ? -kInfinity : score; }
 
@@ -478,6 +473,35 @@ Judgement judge(const Field& field, std::span<const i32> chosen) {
     judgement.misses.push_back(miss);
   }
   return judgement;
+}
+
+Concluded conclude(const Agreement& agreement, i64 max_miss) {
+  const auto counted = [](i64 count, const char* one, const char* many) {
+    return fmt::format("{} {}", count, count == 1 ? one : many);
+  };
+  const i64 missed = agreement.missed(), violated = agreement.violated();
+  if (violated > 0 || missed > max_miss) {
+    std::string why;
+    if (missed > 0) why = counted(missed, "miss", "misses");
+    if (violated > 0) why += (why.empty() ? "" : " and ") + counted(violated, "violation", "violations");
+    for (const ChoiceAgreement& one : agreement.choices) {
+      if (one.missed + one.violated == 0) continue;
+      return {Conclusion::failed, why + ", first in the " + std::string(choice_name(one.choice))};
+    }
+  }
+  if (agreement.rows() == 0) {
+    std::string why = "nothing was compared";
+    for (const ChoiceAgreement& one : agreement.choices) {
+      why += fmt::format("; {}: {}", choice_name(one.choice), one.reason.empty() ? "no rows" : one.reason);
+    }
+    return {Conclusion::nothing, why};
+  }
+  if (agreement.all_zero) return {Conclusion::nothing, "every score is 0 on both sides: agreement says nothing"};
+  if (const i64 unknown = agreement.count(Verdict::unknown); unknown > 0) {
+    return {Conclusion::inconclusive,
+            fmt::format("{} of {} rows differ, and the arithmetic of a side is not known", unknown, agreement.rows())};
+  }
+  return {};
 }
 
 Agreement compare_outcomes(Arbiter& arbiter, const IndexerSpec& spec, const Outcome& side, const Outcome& against,

@@ -102,6 +102,17 @@ struct Agreement {
 Agreement compare_outcomes(Arbiter& arbiter, const IndexerSpec& spec, const Outcome& side, const Outcome& against,
                            std::span<const Choice> choices = kChoices);
 
+enum class Conclusion : u8 { passed, failed, inconclusive, nothing };
+
+/// What an agreement comes to, and why in a line (empty when passed). failed: a violation, or more than `max_miss`
+/// misses; the line names the earliest choice that has one. nothing: no row was compared, or every score is 0 on both
+/// sides. inconclusive: a difference that only an unknown arithmetic could explain.
+struct Concluded {
+  Conclusion conclusion = Conclusion::passed;
+  std::string why;
+};
+Concluded conclude(const Agreement& agreement, i64 max_miss);
+
 /// How `chosen` (ids, ascending, without pads) relates to the best of `field`, for a backend whose scores may be off by
 /// the field's bounds: exact, tie_swap, within_bound or miss.
 ///

@@ -25,6 +25,11 @@ void store(HostTensor& tensor, std::size_t at, double value) {
 
 }  // namespace
 
+double score_at(const HostTensor& scores, i64 at) {
+  const std::size_t i = static_cast<std::size_t>(at);
+  return scores.dtype == Dtype::f64 ? scores.span<const double>()[i] : scores.span<const float>()[i];
+}
+
 HostTensor fetch_ids(Backend& backend, const View<const i32, 2>& view) {
   if (view.empty()) return {};
   HostTensor tensor(Dtype::int32, {view.shape[0], view.shape[1]});
@@ -60,9 +65,11 @@ std::vector<i32> column_tokens(Backend& backend, const Problem& problem, i64 m, 
   return tokens;
 }
 
-Outcome run_outcome(Backend& backend, const IndexerSpec& spec, const Problem& problem, PlanOptions options) {
+Outcome run_outcome(Backend& backend, const IndexerSpec& spec, const Problem& problem, PlanOptions options,
+                    const Follow& follow) {
   Outcome outcome;
   outcome.name = backend.name();
+  outcome.description = backend.description();
   outcome.arithmetic = backend.arithmetic();
   const i64 k = spec.top_k;
   bool seen_all = true;
@@ -93,11 +100,11 @@ Outcome run_outcome(Backend& backend, const IndexerSpec& spec, const Problem& pr
   };
   Plan plan(backend, spec, problem, options);
   running = &plan;
-  plan.run(nullptr);
+  plan.run(nullptr, follow);
   outcome.tokens = fetch_ids(backend, plan.tokens());
-  outcome.heads = fetch_ids(backend, plan.heads());
-  outcome.blocks = fetch_ids(backend, plan.blocks());
-  outcome.candidates = fetch_ids(backend, plan.candidates());
+  outcome.heads = fetch_ids(backend, follow.heads.empty() ? plan.heads() : follow.heads);
+  outcome.blocks = fetch_ids(backend, follow.blocks.empty() ? plan.blocks() : follow.blocks);
+  outcome.candidates = fetch_ids(backend, follow.candidates.empty() ? plan.candidates() : follow.candidates);
   if (!seen_all) outcome.scores = {};
   return outcome;
 }

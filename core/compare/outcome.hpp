@@ -10,7 +10,7 @@ namespace misa {
 
 /// What one side of a comparison chose, in host memory. Tensors that it does not have are empty.
 struct Outcome {
-  std::string name;
+  std::string name, description;
   std::optional<Arithmetic> arithmetic;  ///< nothing: unknown, and no difference can be explained by it
   bool exact = false;                    ///< its arithmetic is the reference: its choices need no proof
 
@@ -22,7 +22,12 @@ struct Outcome {
 };
 
 /// Runs `spec` and takes down what it chose and, where no fused kernel hides them, the scores it chose by.
-Outcome run_outcome(Backend& backend, const IndexerSpec& spec, const Problem& problem, PlanOptions options = {});
+/// What is followed in place of the plan's own choices is taken down as chosen.
+Outcome run_outcome(Backend& backend, const IndexerSpec& spec, const Problem& problem, PlanOptions options = {},
+                    const Follow& follow = {});
+
+/// Entry `at` of f32 or f64 scores.
+double score_at(const HostTensor& scores, i64 at);
 
 /// Tokens of row m by the columns of its scores, -1 where there is none: host memory, whatever the backend's is.
 std::vector<i32> column_tokens(Backend& backend, const Problem& problem, i64 m, i64 row_of_chunk, i64 columns,

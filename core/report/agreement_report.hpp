@@ -22,9 +22,9 @@ struct ReportMiss {
   i64 row = 0;
   i64 missed = 0, taken = 0;  ///< ids; of scores: both the token
   double missed_score = 0, taken_score = 0;
-  i64 rank = 0;              ///< of the missed id by exact score, from 0
-  double gap_to_last = 0;    ///< above the last id that belongs to the selection
-  double bound = 0;          ///< how far apart rounding could have brought the two scores
+  i64 rank = 0;            ///< of the missed id by exact score, from 0
+  double gap_to_last = 0;  ///< above the last id that belongs to the selection
+  double bound = 0;        ///< how far apart rounding could have brought the two scores
 };
 
 struct ReportViolation {
@@ -39,9 +39,9 @@ struct ReportChoice {
   i64 rows = 0;
   i64 trivial = 0;  ///< rows in which everything on offer had to be taken
   ReportVerdicts verdicts;
-  i64 missed = 0, violated = 0;        ///< all of them; the lists below hold the first hundred
-  double worst_mass_lost = 0;          ///< share of the sum of |exact scores| of the right selection
-  double largest_bound_share = 0;      ///< largest score difference in proportion to its bound
+  i64 missed = 0, violated = 0;    ///< all of them; the lists below hold the first hundred
+  double worst_mass_lost = 0;      ///< share of the sum of |exact scores| of the right selection
+  double largest_bound_share = 0;  ///< largest score difference in proportion to its bound
   std::vector<ReportMiss> misses;
   std::vector<ReportViolation> violations;
   std::string reason;  ///< why no row was compared; empty: some were

@@ -61,6 +61,15 @@ struct HostTensor {
     return tensor;
   }
 
+  HostTensor copy() const {
+    HostTensor same;
+    same.dtype = dtype;
+    same.shape = shape;
+    same.storage = Buffer(host_allocator(), bytes());
+    if (bytes() > 0) std::memcpy(same.storage.data(), storage.data(), static_cast<std::size_t>(bytes()));
+    return same;
+  }
+
   i64 size() const {
     if (shape.empty()) return 0;
     i64 count = 1;

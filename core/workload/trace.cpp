@@ -990,24 +990,16 @@ void check_selection(const RecordedSelection& selection, const std::string& wher
       });
 }
 
-HostTensor copy_of(const HostTensor& tensor) {
-  HostTensor copy(tensor.dtype, tensor.shape);
-  if (tensor.bytes() > 0) {
-    std::memcpy(copy.storage.data(), tensor.storage.data(), static_cast<std::size_t>(tensor.bytes()));
-  }
-  return copy;
-}
-
 }  // namespace
 
 void write_selection(const std::string& path, const Workload& workload, const RecordedSelection& selection,
                      const std::map<std::string, std::string>& metadata, bool as_it_is) {
   RecordedSelection whole;
-  whole.tokens = copy_of(selection.tokens);
-  whole.heads = copy_of(selection.heads);
-  whole.blocks = copy_of(selection.blocks);
-  whole.candidates = copy_of(selection.candidates);
-  whole.scores = copy_of(selection.scores);
+  whole.tokens = selection.tokens.copy();
+  whole.heads = selection.heads.copy();
+  whole.blocks = selection.blocks.copy();
+  whole.candidates = selection.candidates.copy();
+  whole.scores = selection.scores.copy();
   whole.ks = workload.ks;
   whole.ke = workload.ke;
   whole.metadata = metadata;

@@ -1,0 +1,424 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <map>
+#include <memory>
+
+#include "backends/backends.hpp"
+#include "cli/commands.hpp"
+#include "cli/compare_options.hpp"
+#include "cli/describe.hpp"
+#include "core/base/error.hpp"
+#include "core/base/suggest.hpp"
+#include "core/compare/golden.hpp"
+#include "core/compare/guarded_backend.hpp"
+#include "core/compare/poison.hpp"
+#include "core/compare/quality.hpp"
+#include "core/platform/file.hpp"
+#include "core/platform/signals.hpp"
+#include "core/platform/system.hpp"
+#include "core/workload/input_hash.hpp"
+#include "core/workload/take.hpp"
+#include "core/workload/trace.hpp"
+
+namespace misa::cli {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr const char* kExamples =
+    "\nExamples:\n"
+    "  misa-prof compare                                     # cpu against the formulas, on the shipped trace\n"
+    "  misa-prof compare --write-golden goldens              # what a device selects, for machines without it\n"
+    "  misa-prof compare --against goldens --annotate -o - -o junit:agreement.xml\n"
+    "  misa-prof compare --indexer misa --against-indexer dsa --min-recall 0.7\n"
+    "\nExit codes: 0 agree, 1 miss or violation (or too little recall), 2 usage, 3 input, 4 unavailable,\n"
+    "            5 nothing was compared, 7 cannot be judged, 10 runtime, 130 interrupted.\n";
+
+bool same_bits(const HostTensor& a, const HostTensor& b) {
+  return a.shape == b.shape && a.dtype == b.dtype &&
+         (a.bytes() == 0 || std::memcmp(a.storage.data(), b.storage.data(), static_cast<std::size_t>(a.bytes())) == 0);
+}
+
+/// What differs first; empty: nothing.
+std::string_view first_difference(const Outcome& a, const Outcome& b) {
+  if (!same_bits(a.heads, b.heads)) return "heads";
+  if (!same_bits(a.blocks, b.blocks)) return "blocks";
+  if (!same_bits(a.candidates, b.candidates)) return "candidates";
+  if (!same_bits(a.tokens, b.tokens)) return "tokens";
+  if (!same_bits(a.scores, b.scores)) return "scores";
+  return "";
+}
+
+void make_folder(const std::string& path) {
+  std::error_code failure;
+  fs::create_directories(path, failure);
+  if (!failure && fs::is_directory(path, failure)) return;
+  throw Error(ErrorKind::runtime, "MP-E605", "the folder cannot be made: " + failure.message(), path,
+              "a folder that can be written");
+}
+
+ReportChoice to_report(const ChoiceAgreement& one) {
+  ReportChoice report;
+  report.name = choice_name(one.choice);
+  report.rows = one.rows;
+  report.trivial = one.trivial;
+  report.verdicts = {one.count(Verdict::exact),     one.count(Verdict::tie_swap), one.count(Verdict::within_bound),
+                     one.count(Verdict::follows),   one.count(Verdict::unknown),  one.count(Verdict::miss),
+                     one.count(Verdict::violation), one.count(Verdict::unjudged)};
+  report.missed = one.missed;
+  report.violated = one.violated;
+  report.worst_mass_lost = one.mass_lost;
+  report.largest_bound_share = one.largest_share;
+  for (const Miss& miss : one.misses) {
+    report.misses.push_back({miss.side, miss.row, miss.missed, miss.taken, miss.missed_score, miss.taken_score,
+                             miss.rank, miss.to_last, miss.bound});
+  }
+  for (const Violation& violation : one.violations) {
+    report.violations.push_back(
+        {violation.side, violation.row, violation.column, violation.id, std::string(fault_name(violation.fault))});
+  }
+  report.reason = one.reason;
+  return report;
+}
+
+CaseVerdict to_report(Conclusion conclusion) {
+  switch (conclusion) {
+    case Conclusion::passed: return CaseVerdict::passed;
+    case Conclusion::failed: return CaseVerdict::failed;
+    case Conclusion::inconclusive: return CaseVerdict::inconclusive;
+    case Conclusion::nothing: break;
+  }
+  return CaseVerdict::nothing;
+}
+
+class CompareRun {
+ public:
+  CompareRun(const CompareOptions& options, std::vector<std::string> words)
+      : options_(options),
+        words_(std::move(words)),
+        threads_(thread_count(options.threads)),
+        choices_(options.choices()),
+        targets_(options.output.targets(input_files(options))) {
+    check_sides();
+    oracle_ = make_backend("oracle", static_cast<int>(threads_));
+    backend_ = make_backend(options.backend, static_cast<int>(threads_));
+    guarded_ = std::make_unique<GuardedBackend>(*backend_);
+    if (options.against_indexer.empty() && is_backend(options.against) && options.against != "oracle") {
+      other_ = make_backend(options.against, static_cast<int>(threads_));
+    }
+    std::vector<std::string> warnings;
+    workload_ = options.workload.load(&warnings);
+    for (const std::string& warning : warnings) report_.warnings.push_back({"", warning});
+    if (workload_.rows() == 0) {
+      throw Error(ErrorKind::nothing, "MP-E030", "the workload has no query rows", workload_.name);
+    }
+    settings_ = options.indexer.settings(workload_, options.workload.seed);
+    specs_ = options.indexer.specs(settings_);
+
+    // The workload itself, the tested side's, the arbiter's and another backend's.
+    const i64 copies = 4 * Placement::bytes_needed(workload_), limit = options.workload.memory_limit();
+    if (copies > limit) {
+      throw Error(ErrorKind::runtime, "MP-E504",
+                  fmt::format("the workload needs {} bytes on host and both sides, the limit is {}", copies, limit),
+                  workload_.name, "a larger --max-memory, fewer --rows or a shorter context");
+    }
+    plan_options_.max_bytes = limit - copies + Placement::bytes_needed(workload_);
+    plan_options_.fusion = !options.no_fusion;
+    arbiter_ = std::make_unique<Arbiter>(*oracle_, workload_);
+  }
+
+  void run() {
+    describe();
+    for (const IndexerSpec& spec : specs_) {
+      if (interrupted()) break;
+      progress_.show(spec.name);
+      const auto start = std::chrono::steady_clock::now();
+      AgreementCase& one = report_.cases.emplace_back();
+      one.indexer = spec.name;
+      if (spec.heads) one.router = router_name(spec.heads->router);
+      one.parameters = describe_parameters(spec);
+      if (options_.against_indexer.empty()) {
+        compare(spec, one);
+      } else {
+        rate(spec, one);
+      }
+      if (one.verdict != CaseVerdict::passed) one.reproduce = reproduce(spec);
+      one.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    }
+    report_.interrupted = interrupted();
+    progress_.clear();
+    options_.output.write(targets_, [&](const std::string& format, const WriterOptions& writer) {
+      return write_agreement(report_, *find_agreement_format(format), writer.colour, writer.width);
+    });
+    if (options_.annotate) {
+      const std::string text = github_annotations(report_);
+      (void)std::fwrite(text.data(), 1, text.size(), stderr);
+    }
+    if (!report_.interrupted) finish();
+  }
+
+ private:
+  static std::vector<std::string> input_files(const CompareOptions& options) {
+    std::vector<std::string> files = options.workload.profile_files();
+    if (options.workload.recorded()) files.push_back(options.workload.trace_path());
+    if (!options.config.empty()) files.push_back(options.config);
+    if (!is_backend(options.against)) files.push_back(options.against);
+    return files;
+  }
+
+  void check_sides() const {
+    if (!options_.against_indexer.empty()) {
+      if (options_.against != "oracle" || !options_.golden.empty()) {
+        throw Error(ErrorKind::usage, "MP-E039",
+                    "--against-indexer rates quality on one backend: there is no other side", {},
+                    "without --against and --write-golden");
+      }
+      return;
+    }
+    if (options_.min_recall) {
+      throw Error(ErrorKind::usage, "MP-E040", "--min-recall needs an indexer to rate against", {},
+                  "--against-indexer dsa");
+    }
+    if (options_.against == options_.backend) {
+      throw Error(ErrorKind::usage, "MP-E041", options_.backend + " against itself says nothing", {},
+                  "--against oracle; --repeat-bitwise to see whether it is deterministic");
+    }
+    std::error_code failure;
+    if (is_backend(options_.against) || fs::exists(options_.against, failure)) return;
+    std::vector<std::string_view> names;
+    for (const BackendInfo& info : backends()) names.push_back(info.name);
+    const std::string near = nearest(options_.against, names);
+    throw Error(near.empty() ? ErrorKind::input : ErrorKind::usage, "MP-E606",
+                "'" + options_.against + "' is no backend, and no file or folder of goldens", "--against",
+                near.empty() ? "misa-prof compare --write-golden " + shell_word(options_.against) : near);
+  }
+
+  void describe() {
+    report_.tool_version = MISA_VERSION;
+    report_.command_line = words_;
+    report_.workload = describe_workload(options_.workload, workload_, settings_.top_k);
+    std::vector<Backend*> used{backend_.get(), oracle_.get()};
+    if (other_) used.push_back(other_.get());
+    report_.environment = describe_environment(used, threads_, false);
+    report_.input_hash = input_hash(workload_);
+    const auto side = [](Backend& backend) {
+      const auto arithmetic = backend.arithmetic();
+      return ReportSide{std::string(backend.name()), backend.description(),
+                        arithmetic ? std::string(arithmetic->name) : std::string()};
+    };
+    report_.side = side(*backend_);
+    report_.against =
+        is_backend(options_.against) ? side(other_ ? *other_ : *oracle_) : ReportSide{options_.against, "golden", ""};
+    if (!options_.against_indexer.empty()) report_.against = report_.side;
+    report_.max_miss = options_.max_miss;
+  }
+
+  /// The golden of an indexer; empty: there is none.
+  std::string golden_path(const IndexerSpec& spec) const {
+    const fs::path path(options_.against);
+    std::error_code failure;
+    if (fs::is_directory(path, failure)) {
+      const fs::path file = path / (spec.name + ".safetensors");
+      return fs::exists(file, failure) ? file.string() : std::string();
+    }
+    return golden_indexer(options_.against) == spec.name ? options_.against : std::string();
+  }
+
+  Outcome run_against(const IndexerSpec& spec) {
+    Backend& backend = other_ ? *other_ : *oracle_;
+    const Placement placement(backend, workload_);
+    Outcome outcome = run_outcome(backend, spec, placement.problem(), plan_options_);
+    outcome.exact = !other_;
+    return outcome;
+  }
+
+  void compare(const IndexerSpec& spec, AgreementCase& one) {
+    std::string golden;
+    if (!is_backend(options_.against)) {
+      golden = golden_path(spec);
+      if (golden.empty()) {
+        one.verdict = CaseVerdict::nothing;
+        one.explanation = fmt::format("{} holds no golden of {}", options_.against, spec.name);
+        return;
+      }
+    }
+    const Outcome against = golden.empty() ? run_against(spec) : read_golden(golden, workload_, spec);
+    if (!golden.empty()) {
+      report_.against = {options_.against, against.description,
+                         against.arithmetic ? std::string(against.arithmetic->name) : std::string()};
+    }
+    if (interrupted()) return end_interrupted(one);
+    Outcome side = run_side(options_, *guarded_, spec, *arbiter_, plan_options_);
+    const Agreement agreement = compare_outcomes(*arbiter_, spec, side, against, choices_);
+    for (const ChoiceAgreement& choice : agreement.choices) one.choices.push_back(to_report(choice));
+    const Concluded concluded = conclude(agreement, options_.max_miss);
+    one.verdict = to_report(concluded.conclusion);
+    one.explanation = concluded.why;
+    check_robustness(spec, side, one);
+    if (one.verdict == CaseVerdict::failed && !options_.bundle.empty()) {
+      make_folder(options_.bundle);
+      write_golden(bundled(side.name, spec), workload_, spec, side, backend_facts(*backend_), true);
+      write_golden(bundled(golden.empty() ? against.name : "golden", spec), workload_, spec, against, {}, true);
+      bundled_ = true;
+    }
+    if (!options_.golden.empty()) goldens_.emplace_back(spec, std::move(side));
+  }
+
+  void end_interrupted(AgreementCase& one) {
+    one.verdict = CaseVerdict::nothing;
+    one.explanation = "interrupted";
+  }
+
+  std::string bundled(const std::string& side, const IndexerSpec& spec) const {
+    return (fs::path(options_.bundle) / (side + "." + spec.name + ".safetensors")).string();
+  }
+
+  /// Runs that must give the same bits, and canaries.
+  void check_robustness(const IndexerSpec& spec, const Outcome& side, AgreementCase& one) {
+    const auto add = [&](std::string name, const std::string& found, const std::string& done) {
+      one.checks.push_back({std::move(name), found.empty(), found.empty() ? done : found});
+      if (found.empty()) return;
+      one.verdict = CaseVerdict::failed;
+      if (!one.explanation.empty()) one.explanation += "; ";
+      one.explanation += one.checks.back().name + ": " + found;
+    };
+    const auto differing = [&](Backend& backend, const Workload& workload, const std::string& how) {
+      const Placement placement(backend, workload);
+      const Outcome again = run_outcome(backend, spec, placement.problem(), plan_options_);
+      const std::string_view what = first_difference(side, again);
+      return what.empty() ? std::string() : fmt::format("the {} differ {}", what, how);
+    };
+    // A run with a mistake is not the backend's own.
+    if (options_.inject.empty()) {
+      const i64 repeats = options_.robust ? std::max<i64>(options_.repeats, 3) : options_.repeats;
+      std::string found;
+      for (i64 i = 0; i < repeats && found.empty() && !interrupted(); ++i) {
+        found = differing(*guarded_, workload_, fmt::format("in repeat {}", i + 1));
+      }
+      if (repeats > 0) add("repeat-bitwise", found, fmt::format("{} more runs gave the same bits", repeats));
+      if (options_.sweep || options_.robust) {
+        found.clear();
+        for (i64 threads = 1; threads <= threads_ && found.empty() && !interrupted(); ++threads) {
+          const auto backend = make_backend(options_.backend, static_cast<int>(threads));
+          found = differing(*backend, workload_, fmt::format("with {} threads", threads));
+        }
+        add("thread-sweep", found, fmt::format("1 to {} threads gave the same bits", threads_));
+      }
+      if (options_.poison || options_.robust) {
+        if (spec.block_window == BlockWindow::upstream && (spec.heads || spec.blocks)) {
+          add("poison-unseen", "", "not done: block window upstream averages keys that rows do not see");
+        } else {
+          Workload poisoned = copy_of(workload_);
+          const i64 filled = poison_unseen(poisoned);
+          add("poison-unseen", differing(*guarded_, poisoned, "when unseen keys are NaN"),
+              filled > 0 ? fmt::format("{} unseen keys filled with NaN changed nothing", filled)
+                         : std::string("every key is seen by some row"));
+        }
+      }
+    }
+    const i64 overwritten = guarded_->overwritten() - overwritten_before_;
+    overwritten_before_ += overwritten;
+    add("canaries", overwritten > 0 ? fmt::format("{} bytes beside allocations were overwritten", overwritten) : "",
+        fmt::format("{} allocations, poisoned and guarded", guarded_->allocations()));
+  }
+
+  /// Quality of an indexer against another on the same backend.
+  void rate(const IndexerSpec& spec, AgreementCase& one) {
+    const Placement placement(*guarded_, workload_);
+    if (!reference_) {
+      reference_ =
+          run_outcome(*guarded_, make_indexer(options_.against_indexer, settings_), placement.problem(), plan_options_);
+    }
+    if (interrupted()) return end_interrupted(one);
+    const Outcome side = run_outcome(*guarded_, spec, placement.problem(), plan_options_);
+    const Quality quality = compare_selections(workload_, {reference_->tokens.span<const i32>(), settings_.top_k},
+                                               {side.tokens.span<const i32>(), settings_.top_k});
+    one.quality = describe_quality(quality, options_.against_indexer);
+    one.minimum_recall = options_.min_recall;
+    if (quality.rows == 0) {
+      one.verdict = CaseVerdict::nothing;
+      one.explanation = options_.against_indexer + " selects nothing";
+    } else if (options_.min_recall && quality.recall.mean < *options_.min_recall) {
+      one.verdict = CaseVerdict::failed;
+      one.explanation =
+          fmt::format("the mean recall is {:.4f}, and {:.4f} was asked for", quality.recall.mean, *options_.min_recall);
+    }
+  }
+
+  std::string reproduce(const IndexerSpec& spec) const {
+    return command_text(words_,
+                        {"--indexer", "--output", "--format", "--annotate", "--bundle", "--write-golden", "--config"}) +
+           " --indexer " + spec.name;
+  }
+
+  /// Writes goldens or the bundle, and ends as the verdicts say.
+  void finish() {
+    const auto count = [&](CaseVerdict verdict) {
+      return std::count_if(report_.cases.begin(), report_.cases.end(),
+                           [&](const AgreementCase& one) { return one.verdict == verdict; });
+    };
+    const auto first = [&](CaseVerdict verdict) -> const AgreementCase& {
+      return *std::find_if(report_.cases.begin(), report_.cases.end(),
+                           [&](const AgreementCase& one) { return one.verdict == verdict; });
+    };
+    if (bundled_) {
+      write_trace((fs::path(options_.bundle) / "input.safetensors").string(), workload_);
+      write_text((fs::path(options_.bundle) / "report.json").string(), write_agreement(report_, AgreementFormat::json));
+    }
+    const auto end = [&](ErrorKind kind, const char* id, CaseVerdict verdict, const char* what) {
+      if (count(verdict) == 0) return;
+      const AgreementCase& one = first(verdict);
+      throw Error(kind, id,
+                  fmt::format("{} of {} cases {}: {}: {}", count(verdict), report_.cases.size(), what, one.indexer,
+                              one.explanation),
+                  {}, one.reproduce);
+    };
+    end(ErrorKind::mismatch, "MP-E610", CaseVerdict::failed, "failed");
+    end(ErrorKind::nothing, "MP-E611", CaseVerdict::nothing, "compared nothing");
+    end(ErrorKind::inconclusive, "MP-E612", CaseVerdict::inconclusive, "cannot be judged");
+    if (goldens_.empty()) return;
+    make_folder(options_.golden);
+    for (const auto& [spec, outcome] : goldens_) {
+      write_golden((fs::path(options_.golden) / (spec.name + ".safetensors")).string(), workload_, spec, outcome,
+                   backend_facts(*backend_));
+    }
+  }
+
+  const CompareOptions& options_;
+  std::vector<std::string> words_;
+  i64 threads_;
+  std::vector<Choice> choices_;
+  std::vector<Target> targets_;
+  std::unique_ptr<Backend> oracle_, backend_, other_;
+  std::unique_ptr<GuardedBackend> guarded_;
+  Workload workload_;
+  IndexerSettings settings_;
+  std::vector<IndexerSpec> specs_;
+  PlanOptions plan_options_;
+  std::unique_ptr<Arbiter> arbiter_;
+  std::optional<Outcome> reference_;
+  std::vector<std::pair<IndexerSpec, Outcome>> goldens_;
+  i64 overwritten_before_ = 0;
+  bool bundled_ = false;
+  AgreementReport report_;
+  Progress progress_;
+};
+
+}  // namespace
+
+Work add_compare(CLI::App& app) {
+  CLI::App& command = *app.add_subcommand("compare", "Check what a backend selects, row by row and stage by stage");
+  const auto options = std::make_shared<CompareOptions>();
+  command.footer(kExamples);
+  options->add(command);
+  return [options, &command, &app] {
+    if (!options->config.empty()) apply_config(command, options->config);
+    CompareRun(*options, command_words(app, command)).run();
+  };
+}
+
+}  // namespace misa::cli

@@ -1,0 +1,121 @@
+#include "cli/compare_options.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "backends/backends.hpp"
+#include "core/base/error.hpp"
+#include "core/base/suggest.hpp"
+#include "core/compare/faults.hpp"
+
+namespace misa::cli {
+namespace {
+
+constexpr const char* kCompareGroup = "Comparison";
+constexpr const char* kRobustGroup = "Robustness";
+
+}  // namespace
+
+void CompareOptions::add(CLI::App& command) {
+  workload.add_trace(command);
+  workload.add_synthetic(command);
+  indexer.add(command);
+
+  const auto add_text = [&](const char* name, std::string& value, const char* what, const char* type,
+                            const char* group) {
+    return command.add_option(name, value, what)->check(not_empty())->type_name(type)->group(group);
+  };
+  add_name(command, "--backend", backend, "The side that is tested: cpu, oracle or cuda", kCompareGroup);
+  add_text("--against", against, "A backend, or a golden: a file or a folder that --write-golden wrote", "NAME",
+           kCompareGroup)
+      ->capture_default_str();
+  command.add_option("--stages", stages, "Comma-separated: heads, blocks, candidates, tokens, scores (default: all)")
+      ->type_name("LIST")
+      ->expected(1)
+      ->allow_extra_args(false)
+      ->take_all()
+      ->group(kCompareGroup);
+  add_count(command, "--max-miss", max_miss, "Misses that still pass", kCompareGroup, 0);
+  add_text("--against-indexer", against_indexer,
+           "Rate what --indexer selects against what this one does, on the same backend: quality, not agreement",
+           "NAME", kCompareGroup);
+  command.add_option("--min-recall", min_recall, "Least mean recall that passes, with --against-indexer")
+      ->check(decimal(0, 1))
+      ->type_name("SHARE")
+      ->group(kCompareGroup);
+  add_count(command, "--threads", threads, "Threads (default: the cores available)", kBackendGroup);
+  workload.add_memory(command);
+  command.add_flag("--no-fusion", no_fusion, "One kernel per stage")->disable_flag_override()->group(kBackendGroup);
+
+  add_count(command, "--repeat-bitwise", repeats, "Run so many times more and demand the same bits", kRobustGroup, 0);
+  const auto add_flag = [&](const char* name, bool& value, const char* what) {
+    command.add_flag(name, value, what)->disable_flag_override()->group(kRobustGroup);
+  };
+  add_flag("--thread-sweep", sweep, "Run with 1 to --threads threads and demand the same bits");
+  add_flag("--poison-unseen", poison, "Fill every key that no row sees with NaN and demand the same bits");
+  add_flag("--robust", robust, "All of the above, three repeats");
+  std::vector<std::string_view> names;
+  for (const MistakeInfo& info : mistakes()) names.push_back(info.name);
+  add_text("--inject", inject,
+           "Make a mistake on purpose, to see what it looks like: "
+           "swapped-token, duplicate-token, truncated-row, dropped-candidate, wrong-head, off-by-one-page, "
+           "stale-scale, nan-score",
+           "NAME", kRobustGroup);
+
+  output.add(command);
+  add_text("--write-golden", golden, "Write what --backend chose into this folder, if all cases pass", "DIR",
+           kOutputGroup);
+  add_text("--bundle", bundle, "Write inputs, outputs and report into this folder, if a case fails", "DIR",
+           kOutputGroup);
+  command.add_flag("--annotate", annotate, "Print failures as GitHub annotations on standard error")
+      ->disable_flag_override()
+      ->group(kOutputGroup);
+  add_text("--config", config, "TOML file of long option names; the command line wins", "FILE", kOutputGroup);
+}
+
+std::vector<Choice> CompareOptions::choices() const {
+  if (stages.empty()) return {kChoices.begin(), kChoices.end()};
+  std::vector<std::string_view> names;
+  for (const Choice choice : kChoices) names.push_back(choice_name(choice));
+  const std::vector<std::string> asked = split_at_commas(stages);
+  for (const std::string& name : asked) {
+    if (std::find(names.begin(), names.end(), name) != names.end()) continue;
+    const std::string near = nearest(name, names);
+    throw Error(ErrorKind::usage, "MP-E036", "there is no stage '" + name + "' to compare", {},
+                near.empty() ? fmt::format("of {}", fmt::join(names, ", ")) : near);
+  }
+  std::vector<Choice> chosen;
+  for (const Choice choice : kChoices) {
+    if (std::find(asked.begin(), asked.end(), choice_name(choice)) != asked.end()) chosen.push_back(choice);
+  }
+  return chosen;
+}
+
+Outcome run_side(const CompareOptions& options, Backend& backend, const IndexerSpec& spec, Arbiter& arbiter,
+                 const PlanOptions& plan_options) {
+  if (options.inject.empty()) {
+    const Placement placement(backend, arbiter.workload());
+    return run_outcome(backend, spec, placement.problem(), plan_options);
+  }
+  const auto info = find_mistake(options.inject);
+  if (!info) {
+    std::vector<std::string_view> names;
+    for (const MistakeInfo& one : mistakes()) names.push_back(one.name);
+    const std::string near = nearest(options.inject, names);
+    throw Error(ErrorKind::usage, "MP-E037", "there is no mistake called '" + options.inject + "'", {},
+                near.empty() ? fmt::format("one of {}", fmt::join(names, ", ")) : near);
+  }
+  auto outcome = run_with_mistake(info->mistake, backend, spec, arbiter, plan_options);
+  if (outcome) return std::move(*outcome);
+  throw Error(
+      ErrorKind::usage, "MP-E038",
+      fmt::format("{} gives no occasion for the mistake '{}' on this workload", spec.name, info->name), {},
+      info->paged ? "a decode workload" : "--indexer " + std::string(info->indexer.empty() ? "dsa" : info->indexer));
+}
+
+bool is_backend(const std::string& name) {
+  return std::any_of(backends().begin(), backends().end(), [&](const BackendInfo& info) { return info.name == name; });
+}
+
+}  // namespace misa::cli

@@ -1,0 +1,43 @@
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "cli/indexer_options.hpp"
+#include "cli/options.hpp"
+#include "cli/output.hpp"
+#include "core/compare/agreement.hpp"
+#include "core/indexer/plan.hpp"
+#include "core/report/agreement_report.hpp"
+
+namespace misa::cli {
+
+/// The options of compare, and of shrink, which runs it again and again.
+struct CompareOptions {
+  WorkloadOptions workload;
+  IndexerOptions indexer;
+  OutputOptions output{agreement_format_names()};
+  std::string backend = "cpu", against = "oracle";
+  std::optional<i64> threads;
+  std::vector<std::string> stages;
+  i64 max_miss = 0, repeats = 0;
+  bool poison = false, sweep = false, robust = false, no_fusion = false, annotate = false;
+  std::string against_indexer, golden, bundle, inject, config;
+  std::optional<double> min_recall;
+
+  void add(CLI::App& command);
+  /// --stages, in their order; all of them by default.
+  std::vector<Choice> choices() const;
+};
+
+/// What one side chose: a run of the backend, with the mistake of --inject where one is asked for.
+Outcome run_side(const CompareOptions& options, Backend& backend, const IndexerSpec& spec, Arbiter& arbiter,
+                 const PlanOptions& plan_options);
+
+/// True when the name is a backend's.
+bool is_backend(const std::string& name);
+
+}  // namespace misa::cli

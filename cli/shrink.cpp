@@ -1,0 +1,132 @@
+#include "core/compare/shrink.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <memory>
+
+#include "backends/backends.hpp"
+#include "cli/commands.hpp"
+#include "cli/compare_options.hpp"
+#include "cli/describe.hpp"
+#include "core/base/error.hpp"
+#include "core/platform/file.hpp"
+#include "core/platform/signals.hpp"
+#include "core/report/read_agreement.hpp"
+#include "core/workload/trace.hpp"
+
+namespace misa::cli {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr const char* kExamples =
+    "\nExamples:\n"
+    "  misa-prof compare --model tiny --workload ci --inject swapped-token --bundle failure\n"
+    "  misa-prof shrink failure -o small.safetensors\n"
+    "\nExit codes: 0 a smaller workload that fails was written, 2 usage, 3 input, 5 nothing fails, 10 runtime.\n";
+
+struct ShrinkOptions {
+  std::string bundle, path = "small.safetensors";
+};
+
+/// The options that the bundle's comparison ran with.
+std::shared_ptr<CompareOptions> recorded_options(std::vector<std::string> words, const std::string& report) {
+  words.erase(words.begin(), words.begin() + std::min<std::ptrdiff_t>(2, static_cast<std::ptrdiff_t>(words.size())));
+  const auto options = std::make_shared<CompareOptions>();
+  CLI::App command("", "compare");
+  options->add(command);
+  std::reverse(words.begin(), words.end());  // as CLI11 takes them
+  try {
+    command.parse(words);
+  } catch (const CLI::Error& error) {
+    throw Error(ErrorKind::input, "MP-E624", std::string("its command line is not understood: ") + error.what(), report,
+                "the version of misa-prof that wrote it");
+  }
+  options->config.clear();
+  return options;
+}
+
+}  // namespace
+
+Work add_shrink(CLI::App& app) {
+  CLI::App& command = *app.add_subcommand("shrink", "Find a smaller workload for which a comparison still fails");
+  const auto options = std::make_shared<ShrinkOptions>();
+  command.footer(kExamples);
+  command.add_option("BUNDLE", options->bundle, "A folder that compare --bundle wrote")->check(not_empty());
+  command.add_option("-o,--output", options->path, "The trace to write")
+      ->check(not_empty())
+      ->type_name("FILE")
+      ->capture_default_str()
+      ->group(kOutputGroup);
+  return [options] {
+    if (options->bundle.empty()) {
+      throw Error(ErrorKind::usage, "MP-E042", "shrink needs a bundle", {}, "misa-prof compare --bundle DIR");
+    }
+    check_writable(options->path);
+    const fs::path folder(options->bundle);
+    const std::string report = (folder / "report.json").string();
+    const std::vector<std::string> words = read_agreement_command(read_text_file(report), report);
+    const auto compared = recorded_options(words, report);
+    if (!is_backend(compared->against) || !compared->against_indexer.empty()) {
+      throw Error(ErrorKind::usage, "MP-E043", "a golden's rows cannot be cut: its device is not here", {},
+                  "compare --against oracle --bundle DIR");
+    }
+    const std::string input = (folder / "input.safetensors").string();
+    const i64 limit = compared->workload.memory_limit();
+    const Workload workload = read_trace(input, limit);
+    const i64 threads = thread_count(compared->threads);
+    const auto oracle = make_backend("oracle", static_cast<int>(threads));
+    const auto backend = make_backend(compared->backend, static_cast<int>(threads));
+    const auto other =
+        compared->against == "oracle" ? nullptr : make_backend(compared->against, static_cast<int>(threads));
+    const std::vector<IndexerSpec> specs =
+        compared->indexer.specs(compared->indexer.settings(workload, compared->workload.seed));
+    const std::vector<Choice> choices = compared->choices();
+    const PlanOptions plan_options{.fusion = !compared->no_fusion};
+
+    Progress progress;
+    i64 tried = 0;
+    const auto fails_with = [&](const IndexerSpec& spec, const Workload& part) {
+      if (interrupted()) return false;
+      progress.show(fmt::format("{}: try {}", spec.name, ++tried));
+      check_workload(part, "a part of the workload");
+      Arbiter arbiter(*oracle, part);
+      const Outcome side = run_side(*compared, *backend, spec, arbiter, plan_options);
+      Outcome against = [&] {
+        if (!other) return run_outcome(*oracle, spec, arbiter.problem());
+        const Placement placement(*other, part);
+        return run_outcome(*other, spec, placement.problem(), plan_options);
+      }();
+      against.exact = !other;
+      return conclude(compare_outcomes(arbiter, spec, side, against, choices), compared->max_miss).conclusion ==
+             Conclusion::failed;
+    };
+    const auto failing =
+        std::find_if(specs.begin(), specs.end(), [&](const IndexerSpec& spec) { return fails_with(spec, workload); });
+    if (interrupted()) return;
+    if (failing == specs.end()) {
+      throw Error(ErrorKind::nothing, "MP-E614", "the comparison of this bundle passes here", options->bundle,
+                  "the machine and the commit that it failed with (report.json names them)");
+    }
+    const Workload small = shrink(workload, [&](const Workload& part) { return fails_with(*failing, part); });
+    progress.clear();
+    if (interrupted()) return;
+    write_trace(options->path, small);
+    const auto windows = [](const Workload& one) {
+      i64 longest = 0;
+      for (std::size_t m = 0; m < one.ks.size(); ++m) longest = std::max<i64>(longest, one.ke[m] - one.ks[m]);
+      return longest;
+    };
+    write_text("-", fmt::format("{}: {} -> {} rows, {} -> {} heads, {} -> {} tokens at most, {} tries\n"
+                                "{} --trace {} --indexer {}\n",
+                                failing->name, workload.rows(), small.rows(), workload.heads(), small.heads(),
+                                windows(workload), windows(small), tried,
+                                command_text(words, {"--trace", "--model", "--workload", "--preset", "--rows",
+                                                     "--indexer", "--output", "--format", "--annotate", "--bundle",
+                                                     "--write-golden", "--config"}),
+                                shell_word(options->path), failing->name));
+  };
+}
+
+}  // namespace misa::cli

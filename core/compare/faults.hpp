@@ -1,0 +1,40 @@
+#pragma once
+
+#include <optional>
+#include <span>
+#include <string_view>
+
+#include "core/compare/agreement.hpp"
+
+namespace misa {
+
+/// Mistakes that indexers make, to be made on purpose: a comparison that does not see them is worth nothing.
+enum class Mistake : u8 {
+  swapped_token,      ///< the best token of a row left out for its worst
+  duplicate_token,    ///< a token twice
+  truncated_row,      ///< a token too few
+  dropped_candidate,  ///< the best candidate lost before the re-rank
+  wrong_head,         ///< the strongest head routed away for the weakest
+  off_by_one_page,    ///< a sequence's block table read one entry further on
+  stale_scale,        ///< a token's scale is another's
+  nan_score,          ///< a score is NaN
+};
+
+struct MistakeInfo {
+  Mistake mistake;
+  std::string_view name, what;
+  std::string_view indexer;  ///< that can make it; empty: every one
+  bool paged = false;        ///< needs pages
+  Choice shows_in = Choice::tokens;
+  Verdict verdict = Verdict::miss;
+  std::optional<Fault> fault;  ///< with verdict violation
+};
+std::span<const MistakeInfo> mistakes();
+std::optional<MistakeInfo> find_mistake(std::string_view name);
+
+/// Runs `spec` and makes one mistake in the row that sees most. Nothing when this workload or indexer gives no occasion
+/// for it.
+std::optional<Outcome> run_with_mistake(Mistake mistake, Backend& backend, const IndexerSpec& spec, Arbiter& arbiter,
+                                        const PlanOptions& options = {});
+
+}  // namespace misa

@@ -1,0 +1,439 @@
+#include "core/compare/agreement.hpp"
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <limits>
+
+#include "core/base/error.hpp"
+#include "core/compare/faults.hpp"
+#include "core/compare/golden.hpp"
+#include "core/compare/guarded_backend.hpp"
+#include "core/compare/poison.hpp"
+#include "core/compare/shrink.hpp"
+#include "core/workload/input_hash.hpp"
+#include "core/workload/take.hpp"
+#include "core/workload/trace.hpp"
+#include "tests/support/cases.hpp"
+#include "tests/support/temporary.hpp"
+
+using namespace misa;
+using namespace misa::testing;
+
+namespace {
+
+constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+Field field_of(std::vector<double> scores, double bound) {
+  Field field;
+  for (std::size_t i = 0; i < scores.size(); ++i) field.ids.push_back(static_cast<i32>(i));
+  field.bounds.assign(scores.size(), bound);
+  field.scores = std::move(scores);
+  return field;
+}
+
+Verdict verdict_of(const Field& field, std::vector<i32> chosen) { return judge(field, chosen).verdict; }
+
+/// Contiguous FP8 rows over two sequences.
+CaseOptions small_case(u64 seed) {
+  CaseOptions options;
+  options.seed = seed;
+  options.rows = 6;
+  options.heads = 8;
+  options.dim = 64;
+  options.dtype = Dtype::e4m3;
+  options.contexts = {200, 300};
+  return options;
+}
+
+CaseOptions small_paged_case(u64 seed) {
+  CaseOptions options = small_case(seed);
+  options.paged = true;
+  options.next_n = 2;
+  return options;
+}
+
+IndexerSettings small_settings() {
+  IndexerSettings settings;
+  settings.top_k = 20;
+  settings.active_heads = 3;
+  settings.candidates = 60;
+  settings.blocks = 4;
+  settings.block_size = 16;
+  return settings;
+}
+
+/// Both sides of a comparison of cpu with the oracle.
+struct Sides {
+  std::unique_ptr<Backend> cpu = make_backend("cpu", 2), oracle = make_backend("oracle", 2);
+  Workload workload;
+  IndexerSpec spec;
+  Arbiter arbiter;
+  Outcome side, exact;
+
+  Sides(const CaseOptions& options, const std::string& indexer)
+      : workload(draw_workload(options)), spec(make_indexer(indexer, small_settings())), arbiter(*oracle, workload) {
+    const Placement placement(*cpu, workload);
+    side = run_outcome(*cpu, spec, placement.problem());
+    exact = run_outcome(*oracle, spec, arbiter.problem());
+    exact.exact = true;
+  }
+
+  Agreement compare() { return compare_outcomes(arbiter, spec, side, exact); }
+  std::span<i32> tokens(i64 m) {
+    return side.tokens.span<i32>().subspan(static_cast<std::size_t>(m * spec.top_k),
+                                           static_cast<std::size_t>(spec.top_k));
+  }
+  const ChoiceAgreement& choice(const Agreement& agreement, Choice wanted) const {
+    for (const ChoiceAgreement& one : agreement.choices) {
+      if (one.choice == wanted) return one;
+    }
+    throw std::logic_error("not compared");
+  }
+};
+
+/// The fault of the first violation in the tokens.
+std::optional<Fault> fault_in_tokens(Sides& sides) {
+  const Agreement agreement = sides.compare();
+  const ChoiceAgreement& tokens = sides.choice(agreement, Choice::tokens);
+  CHECK(conclude(agreement, 1000000).conclusion ==
+        (tokens.violated > 0 ? Conclusion::failed : Conclusion::passed));  // no number of misses excuses a violation
+  return tokens.violations.empty() ? std::nullopt : std::optional<Fault>(tokens.violations.front().fault);
+}
+
+}  // namespace
+
+TEST_CASE("a choice is exact, a tie, within its bound or a miss") {
+  const Field clear = field_of({5, 4, 3, 2, 1}, 0.1);
+  CHECK(verdict_of(clear, {0, 1}) == Verdict::exact);
+  CHECK(verdict_of(clear, {0, 2}) == Verdict::miss);
+  CHECK(verdict_of(field_of({5, 4, 3.9, 2, 1}, 0.1), {0, 2}) == Verdict::within_bound);
+  CHECK(verdict_of(field_of({5, 4, 3.79, 2, 1}, 0.1), {0, 2}) == Verdict::miss);
+  const Field tied = field_of({5, 4, 4, 4, 1}, 0);
+  CHECK(verdict_of(tied, {0, 1}) == Verdict::exact);
+  CHECK(verdict_of(tied, {0, 3}) == Verdict::tie_swap);
+  CHECK(verdict_of(tied, {0, 4}) == Verdict::miss);
+  CHECK(verdict_of(field_of({0.0, -0.0, 0.0}, 0), {1}) == Verdict::tie_swap);
+  CHECK(verdict_of(clear, {}) == Verdict::exact);
+  CHECK(verdict_of(clear, {0, 1, 2, 3, 4}) == Verdict::exact);
+}
+
+TEST_CASE("NaN ranks below every number, and infinities are numbers") {
+  CHECK(verdict_of(field_of({kNan, 1, 2}, 0), {1, 2}) == Verdict::exact);
+  CHECK(verdict_of(field_of({kNan, 1, 2}, 0), {0, 2}) == Verdict::miss);
+  CHECK(verdict_of(field_of({kNan, kNan, 2}, 0), {1, 2}) == Verdict::tie_swap);
+  CHECK(verdict_of(field_of({kInfinity, 1, -kInfinity}, 0.5), {0, 1}) == Verdict::exact);
+  CHECK(verdict_of(field_of({kInfinity, 1, -kInfinity}, 0.5), {1, 2}) == Verdict::miss);
+  CHECK(verdict_of(field_of({1, 2, 3}, kInfinity), {0, 1}) == Verdict::within_bound);  // what overflows may be anything
+}
+
+TEST_CASE("misses are the fewest swaps that would set a choice right, each with its gap and rank") {
+  const Judgement one = judge(field_of({9, 8, 7, 6, 5, 4}, 0.1), std::vector<i32>{0, 1, 5});
+  REQUIRE(one.misses.size() == 1);
+  CHECK(one.misses[0].missed == 2);
+  CHECK(one.misses[0].taken == 5);
+  CHECK(one.misses[0].rank == 2);
+  CHECK(one.misses[0].to_last == 0);
+  CHECK(one.misses[0].bound == doctest::Approx(0.2));
+  CHECK(one.mass_lost == doctest::Approx(3.0 / 24));
+  // One garbage id does not turn a swap that rounding explains into a second miss.
+  const Judgement mixed = judge(field_of({9, 8.05, 8, 6, 5, -50}, 0.1), std::vector<i32>{0, 2, 5});
+  CHECK(mixed.misses.size() == 1);
+  CHECK(judge(field_of({9, 8, 7, 6, 5, 4}, 0.1), std::vector<i32>{3, 4, 5}).misses.size() == 3);
+}
+
+TEST_CASE("a bound that grows never makes a choice worse") {
+  for (u64 seed = 1; seed <= 300; ++seed) {
+    INFO("seed ", seed);
+    Draw draw(seed);
+    std::vector<double> scores;
+    for (i64 n = draw.whole(1, 40); n > 0; --n) scores.push_back(draw.normal());
+    std::vector<i32> chosen;
+    for (std::size_t i = 0; i < scores.size(); ++i) {
+      if (draw.whole(0, 1) == 1) chosen.push_back(static_cast<i32>(i));
+    }
+    Verdict before = Verdict::unjudged;
+    std::size_t misses = scores.size() + 1;
+    for (const double bound : {0.0, 0.01, 0.1, 1.0, 10.0}) {
+      const Judgement now = judge(field_of(scores, bound), chosen);
+      CHECK(now.verdict <= before);
+      CHECK(now.misses.size() <= misses);
+      before = now.verdict;
+      misses = now.misses.size();
+    }
+    CHECK(before <= Verdict::within_bound);
+  }
+}
+
+TEST_CASE("each way of being no selection has its own name") {
+  const auto with = [](bool paged, auto&& spoil) {
+    Sides sides(paged ? small_paged_case(3) : small_case(3), "dsa");
+    spoil(sides);
+    return fault_in_tokens(sides);
+  };
+  CHECK(with(false, [](Sides&) {}) == std::nullopt);
+  CHECK(with(false, [](Sides& s) { s.tokens(0)[1] = s.tokens(0)[0]; }) == Fault::duplicate);
+  CHECK(with(false, [](Sides& s) { std::swap(s.tokens(0)[0], s.tokens(0)[1]); }) == Fault::order);
+  CHECK(with(false, [](Sides& s) { s.tokens(0)[0] = -1; }) == Fault::padding);
+  CHECK(with(false, [](Sides& s) { s.tokens(0)[0] = -7; }) == Fault::padding);
+  CHECK(with(false, [](Sides& s) { s.tokens(0).back() = 100000; }) == Fault::out_of_range);
+  CHECK(with(false, [](Sides& s) { s.tokens(0).back() = s.workload.ke[0] - s.workload.ks[0]; }) ==
+        Fault::out_of_window);
+  CHECK(with(false, [](Sides& s) { std::fill(s.tokens(5).begin() + 4, s.tokens(5).end(), -1); }) == Fault::truncated);
+}
+
+TEST_CASE("a token outside of the chosen blocks or candidates was never on offer") {
+  for (const char* indexer : {"hisa", "misa-dagger"}) {
+    Sides sides(small_case(4), indexer);
+    const misa::ExactRow row = sides.arbiter.row(sides.spec, sides.side, 5, sides.side.arithmetic);
+    const std::vector<i32>& offered = row.tokens.ids;
+    const auto tokens = sides.tokens(5);
+    for (std::size_t i = 0; i + 1 < tokens.size(); ++i) {
+      const i32 next = tokens[i] + 1;
+      if (next == tokens[i + 1] || std::binary_search(offered.begin(), offered.end(), next)) continue;
+      tokens[i] = next;
+      break;
+    }
+    CHECK(fault_in_tokens(sides) == Fault::not_offered);
+  }
+}
+
+TEST_CASE("a token in a page that does not exist is unreachable") {
+  Sides sides(small_paged_case(5), "dsa");
+  // The side read a table that the workload, as it is, does not have.
+  Workload broken = copy_of(sides.workload);
+  const i64 column = sides.tokens(0)[0] / broken.page_size();
+  broken.block_table.span<i32>()[static_cast<std::size_t>(column)] = -1;
+  class NoRun final : public ForwardingBackend {
+   public:
+    using ForwardingBackend::ForwardingBackend;
+    void score(const ScoreTask&) override {}
+  };
+  const auto oracle = make_backend("oracle", 1);
+  NoRun blind(*oracle);
+  // Norms of keys are taken by slot, so that a table entry of -1 is only met where it is looked for.
+  Arbiter arbiter(blind, broken);
+  constexpr std::array<Choice, 1> kTokens{Choice::tokens};
+  const Agreement agreement = compare_outcomes(arbiter, sides.spec, sides.side, sides.side, kTokens);
+  REQUIRE(agreement.choices.at(0).violated > 0);
+  CHECK(agreement.choices.at(0).violations.at(0).fault == Fault::unreachable);
+}
+
+TEST_CASE("every mistake is seen in the stage that made it, on many workloads") {
+  i64 seen = 0;
+  for (u64 seed = 1; seed <= 12; ++seed) {
+    for (const MistakeInfo& info : mistakes()) {
+      CAPTURE(seed);
+      CAPTURE(info.name);
+      for (const std::string indexer : {"dsa", "misa", "misa-dagger", "hisa"}) {
+        if (!info.indexer.empty() && info.indexer != indexer) continue;
+        CAPTURE(indexer);
+        Sides sides(info.paged || seed % 2 == 0 ? small_paged_case(seed) : small_case(seed), indexer);
+        const auto wrong = run_with_mistake(info.mistake, *sides.cpu, sides.spec, sides.arbiter);
+        if (!wrong) continue;
+        const Agreement agreement = compare_outcomes(sides.arbiter, sides.spec, *wrong, sides.exact);
+        CHECK(conclude(agreement, 0).conclusion == Conclusion::failed);
+        if (indexer != "dsa" && info.indexer.empty()) continue;  // may show in an earlier stage
+        const ChoiceAgreement& choice = sides.choice(agreement, info.shows_in);
+        CHECK(choice.count(info.verdict) > 0);
+        if (info.fault) CHECK(choice.violations.at(0).fault == *info.fault);
+        ++seen;
+      }
+    }
+  }
+  CHECK(seen > 60);
+}
+
+TEST_CASE("one wrong head is one miss, and the tokens only follow") {
+  Sides sides(small_case(7), "misa");
+  const auto wrong = run_with_mistake(Mistake::wrong_head, *sides.cpu, sides.spec, sides.arbiter);
+  REQUIRE(wrong);
+  const Agreement agreement = compare_outcomes(sides.arbiter, sides.spec, *wrong, sides.exact);
+  CHECK(agreement.missed() == 1);
+  CHECK(sides.choice(agreement, Choice::heads).count(Verdict::miss) == 1);
+  CHECK(sides.choice(agreement, Choice::tokens).count(Verdict::miss) == 0);
+  CHECK(sides.choice(agreement, Choice::tokens).count(Verdict::follows) == 1);
+}
+
+TEST_CASE("a difference that only an unknown arithmetic could explain is not a pass") {
+  Sides sides(small_case(8), "dsa");
+  CHECK(conclude(sides.compare(), 0).conclusion == Conclusion::passed);
+  sides.side.arithmetic.reset();
+  const Agreement agreement = sides.compare();
+  CHECK(sides.choice(agreement, Choice::tokens).count(Verdict::exact) == sides.workload.rows());
+  CHECK(sides.choice(agreement, Choice::scores).count(Verdict::unknown) > 0);
+  CHECK(conclude(agreement, 0).conclusion == Conclusion::inconclusive);
+}
+
+TEST_CASE("nothing compared, and zeros on both sides, never pass") {
+  Sides sides(small_case(9), "dsa");
+  constexpr std::array<Choice, 1> kHeads{Choice::heads};
+  CHECK(conclude(compare_outcomes(sides.arbiter, sides.spec, sides.side, sides.exact, kHeads), 0).conclusion ==
+        Conclusion::nothing);
+  for (HostTensor* scores : {&sides.side.scores, &sides.exact.scores}) {
+    std::fill(scores->storage.data(), scores->storage.data() + scores->bytes(), std::byte{0});
+  }
+  CHECK(conclude(sides.compare(), 0).conclusion == Conclusion::nothing);
+  sides.exact.scores = {};
+  const Agreement agreement = sides.compare();
+  CHECK(sides.choice(agreement, Choice::scores).rows == 0);
+  CHECK(sides.choice(agreement, Choice::scores).reason == "oracle has none");
+}
+
+TEST_CASE("following its own choices, a plan chooses what it chose") {
+  for (const char* indexer : {"misa", "misa-dagger", "hisa"}) {
+    Sides sides(small_case(10), indexer);
+    const Placement placement(*sides.cpu, sides.workload);
+    Plan plan(*sides.cpu, sides.spec, placement.problem());
+    plan.run(nullptr);
+    const Outcome again =
+        run_outcome(*sides.cpu, sides.spec, placement.problem(), {}, {plan.heads(), plan.blocks(), plan.candidates()});
+    const auto same = [](const HostTensor& a, const HostTensor& b) {
+      const auto x = a.span<const i32>(), y = b.span<const i32>();
+      return std::equal(x.begin(), x.end(), y.begin(), y.end());
+    };
+    CHECK(same(again.tokens, sides.side.tokens));
+    CHECK(same(again.heads, sides.side.heads));
+    CHECK(same(again.candidates, sides.side.candidates));
+  }
+}
+
+TEST_CASE("a golden is read back as it was, and refused where it was not made") {
+  const TemporaryPath file;
+  const std::string& path = file.path;
+  for (const char* indexer : {"dsa", "misa", "misa-dagger", "hisa"}) {
+    Sides sides(small_case(11), indexer);
+    write_golden(path, sides.workload, sides.spec, sides.side, {{"backend", "cpu"}});
+    const Outcome read = read_golden(path, sides.workload, sides.spec);
+    CHECK(golden_indexer(path) == indexer);
+    REQUIRE(read.arithmetic);
+    CHECK(read.arithmetic->name == "f32-dot");
+    const Agreement agreement = compare_outcomes(sides.arbiter, sides.spec, sides.side, read);
+    CHECK(agreement.count(Verdict::exact) == agreement.rows());
+    CHECK(agreement.rows() > 0);
+
+    const auto refused = [&](const Workload& workload, const IndexerSpec& spec) {
+      try {
+        read_golden(path, workload, spec);
+      } catch (const Error& error) {
+        CHECK(error.kind() == ErrorKind::input);
+        return error.id();
+      }
+      return std::string();
+    };
+    Workload other = copy_of(sides.workload);
+    other.weights.span<float>()[0] += 1;
+    CHECK(refused(other, sides.spec) == "MP-E603");
+    IndexerSpec fewer = sides.spec;
+    fewer.top_k = 19;
+    CHECK(refused(sides.workload, fewer) == "MP-E604");
+  }
+  Sides sides(small_case(11), "dsa");
+  RecordedSelection plain;
+  plain.tokens = sides.side.tokens.copy();
+  write_selection(path, sides.workload, plain, {});
+  CHECK_THROWS_WITH_AS(read_golden(path, sides.workload, sides.spec), doctest::Contains("golden"), Error);
+  write_selection(path, sides.workload, plain, {{"golden", "misa-golden/9"}});
+  CHECK_THROWS_WITH_AS(read_golden(path, sides.workload, sides.spec), doctest::Contains("misa-golden/9"), Error);
+}
+
+TEST_CASE("the hash of the inputs depends on every input and on no name") {
+  const Workload workload = draw_workload(small_case(12));
+  const std::string hash = input_hash(workload);
+  Workload same = copy_of(workload);
+  same.name = "another";
+  same.metadata["layer"] = "7";
+  CHECK(input_hash(same) == hash);
+  const auto changed = [&](auto&& change) {
+    Workload other = copy_of(workload);
+    change(other);
+    return input_hash(other) != hash;
+  };
+  CHECK(changed([](Workload& one) { one.q.storage.data()[17] ^= std::byte{1}; }));
+  CHECK(changed([](Workload& one) { one.weights.span<float>()[3] *= 2; }));
+  CHECK(changed([](Workload& one) { one.k.storage.data()[one.k.bytes() - 1] ^= std::byte{1}; }));
+  CHECK(changed([](Workload& one) { one.k_scale.span<float>()[0] *= 2; }));
+  CHECK(changed([](Workload& one) { ++one.ks[0]; }));
+  CHECK(changed([](Workload& one) { --one.ke[1]; }));
+}
+
+TEST_CASE("guards see a byte written beside an allocation, and memory starts out as garbage") {
+  const auto cpu = make_backend("cpu", 1);
+  GuardedBackend guarded(*cpu);
+  {
+    const Buffer buffer(guarded, 40);
+    CHECK(std::isnan(buffer.as<float>()[0]));
+    CHECK(std::isnan(buffer.as<float>()[9]));
+    CHECK(guarded.overwritten() == 0);
+    buffer.data()[40] = std::byte{0};
+    buffer.data()[-1] = std::byte{0};
+    CHECK(guarded.overwritten() == 2);
+  }
+  CHECK(guarded.overwritten() == 2);
+}
+
+TEST_CASE("runs in guarded memory write nothing beside it and choose the same") {
+  for (u64 seed = 1; seed <= 6; ++seed) {
+    for (const char* indexer : {"dsa", "misa", "misa-dagger", "hisa"}) {
+      Sides sides(seed % 2 == 0 ? small_paged_case(seed) : small_case(seed), indexer);
+      GuardedBackend guarded(*sides.cpu);
+      const Placement placement(guarded, sides.workload);
+      sides.side = run_outcome(guarded, sides.spec, placement.problem());
+      CHECK(guarded.overwritten() == 0);
+      CHECK(conclude(sides.compare(), 0).conclusion == Conclusion::passed);
+    }
+  }
+}
+
+TEST_CASE("keys that no row sees may hold anything") {
+  for (const bool paged : {false, true}) {
+    for (const char* indexer : {"dsa", "misa", "misa-dagger", "hisa"}) {
+      Sides sides(paged ? small_paged_case(13) : small_case(13), indexer);
+      Workload poisoned = copy_of(sides.workload);
+      CHECK(poison_unseen(poisoned) > 0);
+      CHECK(input_hash(poisoned) != input_hash(sides.workload));
+      const Placement placement(*sides.cpu, poisoned);
+      sides.side = run_outcome(*sides.cpu, sides.spec, placement.problem());
+      const Agreement agreement = sides.compare();
+      CHECK(agreement.missed() + agreement.violated() == 0);
+    }
+  }
+}
+
+TEST_CASE("part of a workload is a workload, and chooses what its rows chose") {
+  for (const bool paged : {false, true}) {
+    Sides sides(paged ? small_paged_case(14) : small_case(14), "dsa");
+    const std::vector<i64> rows = paged ? std::vector<i64>{2, 3} : std::vector<i64>{1, 4, 5};
+    std::vector<i64> heads(8);
+    std::iota(heads.begin(), heads.end(), i64{0});
+    const Workload part = take(sides.workload, rows, heads, 1000000);
+    CHECK_NOTHROW(check_workload(part, "part"));
+    const Chosen whole = choose(*sides.cpu, sides.workload, sides.spec), chosen = choose(*sides.cpu, part, sides.spec);
+    for (std::size_t i = 0; i < rows.size(); ++i) CHECK(chosen.row(static_cast<i64>(i)) == whole.row(rows[i]));
+
+    const Workload tiny = take(sides.workload, rows, std::vector<i64>{3}, 5);
+    CHECK_NOTHROW(check_workload(tiny, "tiny"));
+    CHECK(tiny.heads() == 1);
+    CHECK(tiny.keys() <= (paged ? sides.workload.page_size() : 15));
+  }
+}
+
+TEST_CASE("shrinking ends at the rows, heads and tokens that a failure needs") {
+  for (const bool paged : {false, true}) {
+    const Workload workload = draw_workload(paged ? small_paged_case(15) : small_case(15));
+    const auto needs = [](const Workload& part) {
+      i64 longest = 0;
+      for (std::size_t m = 0; m < part.ks.size(); ++m) longest = std::max<i64>(longest, part.ke[m] - part.ks[m]);
+      return longest >= 37 && part.heads() >= 2;
+    };
+    const Workload small = shrink(workload, needs);
+    CHECK(needs(small));
+    CHECK(small.rows() == (paged ? 2 : 1));
+    CHECK(small.heads() == 2);
+    i64 longest = 0;
+    for (std::size_t m = 0; m < small.ks.size(); ++m) longest = std::max<i64>(longest, small.ke[m] - small.ks[m]);
+    CHECK(longest == 37);
+    CHECK_NOTHROW(check_workload(small, "small"));
+  }
+}
