@@ -1,0 +1,113 @@
+#include "core/report/agreement_writers.hpp"
+#include "core/report/json_parts.hpp"
+#include "core/report/text.hpp"
+
+namespace misa {
+namespace {
+
+Json verdicts_json(const ReportVerdicts& verdicts) {
+  return {{"exact", verdicts.exact},         {"tie_swap", verdicts.tie_swap}, {"within_bound", verdicts.within_bound},
+          {"follows", verdicts.follows},     {"unknown", verdicts.unknown},   {"miss", verdicts.miss},
+          {"violation", verdicts.violation}, {"unjudged", verdicts.unjudged}};
+}
+
+Json miss_json(const ReportMiss& miss) {
+  Json json;
+  put(json, "side", miss.side);
+  json["row"] = miss.row;
+  json["missed"] = miss.missed;
+  json["taken"] = miss.taken;
+  put(json, "missed_score", miss.missed_score);
+  put(json, "taken_score", miss.taken_score);
+  json["rank"] = miss.rank;
+  put(json, "gap_to_last", miss.gap_to_last);
+  put(json, "bound", miss.bound);
+  return json;
+}
+
+Json choice_json(const ReportChoice& choice) {
+  Json json;
+  put(json, "name", choice.name);
+  json["rows"] = choice.rows;
+  json["trivial"] = choice.trivial;
+  json["verdicts"] = verdicts_json(choice.verdicts);
+  json["missed"] = choice.missed;
+  json["violated"] = choice.violated;
+  put(json, "worst_mass_lost", choice.worst_mass_lost);
+  put(json, "largest_bound_share", choice.largest_bound_share);
+  json["misses"] = Json::array();
+  for (const ReportMiss& miss : choice.misses) json["misses"].push_back(miss_json(miss));
+  json["violations"] = Json::array();
+  for (const ReportViolation& violation : choice.violations) {
+    Json one;
+    put(one, "side", violation.side);
+    one["row"] = violation.row;
+    one["column"] = violation.column;
+    one["id"] = violation.id;
+    put(one, "fault", violation.fault);
+    json["violations"].push_back(std::move(one));
+  }
+  put(json, "reason", choice.reason);
+  return json;
+}
+
+Json case_json(const AgreementCase& one) {
+  Json json;
+  put(json, "indexer", one.indexer);
+  put(json, "router", one.router);
+  json["parameters"] = parameters_json(one.parameters);
+  put(json, "verdict", case_verdict_name(one.verdict));
+  put(json, "explanation", one.explanation);
+  json["choices"] = Json::array();
+  for (const ReportChoice& choice : one.choices) json["choices"].push_back(choice_json(choice));
+  json["checks"] = Json::array();
+  for (const ReportCheck& check : one.checks) {
+    Json found;
+    put(found, "name", check.name);
+    found["passed"] = check.passed;
+    put(found, "detail", check.detail);
+    json["checks"].push_back(std::move(found));
+  }
+  if (one.quality) {
+    json["quality"] = quality_json(*one.quality);
+  } else {
+    put_null(json, "quality", "not asked for");
+  }
+  put(json, "minimum_recall", one.minimum_recall, "");
+  put(json, "reproduce", one.reproduce);
+  put_ns(json, "time_ns", one.seconds);
+  return json;
+}
+
+Json side_json(const ReportSide& side) {
+  Json json;
+  put(json, "name", side.name);
+  put(json, "description", side.description);
+  if (side.arithmetic.empty()) {
+    put_null(json, "arithmetic", "not stated");
+  } else {
+    put(json, "arithmetic", side.arithmetic);
+  }
+  return json;
+}
+
+}  // namespace
+
+std::string write_agreement_json(const AgreementReport& report) {
+  Json json;
+  put_identity(json, "agreement-1.0.schema.json", "misa-prof/agreement", kAgreementSchemaVersion, report.tool_version,
+               report.command_line);
+  json["environment"] = environment_json(report.environment);
+  json["workload"] = workload_json(report.workload);
+  put(json, "input_hash", report.input_hash);
+  json["side"] = side_json(report.side);
+  json["against"] = side_json(report.against);
+  json["max_miss"] = report.max_miss;
+  json["cases"] = Json::array();
+  for (const AgreementCase& one : report.cases) json["cases"].push_back(case_json(one));
+  json["warnings"] = warnings_json(report.warnings);
+  json["complete"] = !report.interrupted;
+  return json.dump(2) + '\n';
+}
+
+}  // namespace misa
