@@ -490,7 +490,10 @@ class Terminals(Cli):
     """What a person sees. Standard output and error are a terminal of their own."""
 
     def on_terminal(self, *arguments, **environment):
-        main, side = pty.openpty()
+        try:
+            main, side = pty.openpty()
+        except OSError as error:
+            self.skipTest(f"no terminal can be made here: {error}")
         variables = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "CI", "MISA_PROF_PROFILES")}
         variables.update({"TERM": "xterm", **environment})
         process = subprocess.Popen([*PROGRAM, *map(str, arguments)], stdout=side, stderr=side, stdin=subprocess.DEVNULL,
