@@ -491,6 +491,7 @@ Concluded conclude(const Agreement& agreement, i64 max_miss) {
   }
   if (agreement.rows() == 0) {
     std::string why = "nothing was compared";
+    if (agreement.choices.empty()) why += fmt::format(": {} makes none of the choices asked for", agreement.indexer);
     for (const ChoiceAgreement& one : agreement.choices) {
       why += fmt::format("; {}: {}", choice_name(one.choice), one.reason.empty() ? "no rows" : one.reason);
     }

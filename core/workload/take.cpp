@@ -92,6 +92,9 @@ Workload take(const Workload& from, std::span<const i64> rows, std::span<const i
   Workload to;
   to.name = from.name;
   to.metadata = from.metadata;
+  if (const auto recorded = to.metadata.find("index_n_heads"); recorded != to.metadata.end()) {
+    recorded->second = std::to_string(heads.size());
+  }
   to.next_n = from.next_n;
   to.q = take_heads(from.q, rows, heads);
   to.weights = take_heads(from.weights, rows, heads);

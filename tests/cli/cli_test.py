@@ -5,7 +5,6 @@ usage: cli_test.py BINARY [EMULATOR...]  [-- unittest arguments]
 """
 import csv
 import io
-import json
 import os
 import pathlib
 import pty
@@ -16,74 +15,9 @@ import signal
 import struct
 import subprocess
 import sys
-import tempfile
 import time
-import unittest
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-FAST = ["--model", "tiny", "--workload", "ci", "--samples", "1", "--warm-up", "0"]
-PROGRAM = []
-
-
-def misa(*arguments, stdout=subprocess.PIPE, env=None, cwd=None):
-    environment = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "MISA_PROF_PROFILES")}
-    environment.update(env or {})
-    return subprocess.run([*PROGRAM, *map(str, arguments)], stdout=stdout, stderr=subprocess.PIPE, text=True,
-                          env=environment, cwd=cwd, check=False)
-
-
-def strict_json(text):
-    """JSON without duplicate keys, NaN or Infinity."""
-    def unique(pairs):
-        keys = [key for key, _ in pairs]
-        assert len(keys) == len(set(keys)), f"duplicate key in {keys}"
-        return dict(pairs)
-
-    def refuse(word):
-        raise AssertionError(f"{word} is not JSON")
-
-    return json.loads(text, object_pairs_hook=unique, parse_constant=refuse)
-
-
-def tensors(path):
-    """Name -> (dtype, shape, bytes) of a safetensors file."""
-    data = pathlib.Path(path).read_bytes()
-    length = struct.unpack("<Q", data[:8])[0]
-    header = json.loads(data[8:8 + length])
-    header.pop("__metadata__", None)
-    base = 8 + length
-    return {name: (entry["dtype"], entry["shape"], data[base + entry["data_offsets"][0]:base + entry["data_offsets"][1]])
-            for name, entry in header.items()}
-
-
-def source_files(*folders):
-    for folder in folders:
-        for path in sorted((ROOT / folder).rglob("*.[ch]pp")):
-            yield path, path.read_text()
-
-
-class Cli(unittest.TestCase):
-    def setUp(self):
-        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="misa cli "))
-        self.addCleanup(shutil.rmtree, self.folder)
-
-    def succeeds(self, *arguments, **options):
-        result = misa(*arguments, **options)
-        self.assertEqual(result.returncode, 0, f"{arguments}: {result.stderr}")
-        self.assertEqual(result.stderr, "")
-        return result.stdout
-
-    def fails(self, status, message, *arguments, **options):
-        result = misa(*arguments, **options)
-        self.assertEqual(result.returncode, status, f"{arguments}: {result.stderr}")
-        self.assertEqual(result.stdout, "")
-        self.assertRegex(result.stderr, r"\Amisa-prof: error: MP-E\d{3}: .+\n\Z")
-        self.assertRegex(result.stderr, message)
-        self.assertNotIn("\x1b", result.stderr)
-
-    def only_files(self, *names):
-        self.assertEqual(sorted(path.name for path in self.folder.iterdir()), sorted(names))
-
+from program import FAST, PROGRAM, ROOT, Cli, main, misa, source_files, strict_json, tensors
 
 class Formats(Cli):
     def test_json_is_strict_and_has_what_the_schema_promises(self):
@@ -528,7 +462,7 @@ class Terminals(Cli):
 
 
 class Documentation(Cli):
-    COMMANDS = ("profile", "generate", "inspect", "list")
+    COMMANDS = ("profile", "compare", "selftest", "shrink", "generate", "inspect", "list")
 
     def test_help_of_every_command_has_examples_and_exit_codes(self):
         self.assertIn("Exit codes", self.succeeds("--help"))
@@ -571,8 +505,4 @@ class Documentation(Cli):
 
 
 if __name__ == "__main__":
-    words = sys.argv[1:]
-    rest = words[words.index("--") + 1:] if "--" in words else []
-    words = words[:words.index("--")] if "--" in words else words
-    PROGRAM[:] = [*words[1:], os.path.abspath(words[0])]
-    unittest.main(argv=[sys.argv[0], *rest])
+    main()

@@ -1,0 +1,318 @@
+#!/usr/bin/env python3
+"""Starts the real program and checks what compare, selftest and shrink promise.
+
+usage: compare_test.py BINARY [EMULATOR...]  [-- unittest arguments]
+"""
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree
+
+from program import PROGRAM, ROOT, Cli, main, misa, strict_json
+
+TINY = ["--model", "tiny", "--workload", "ci"]
+SMALL = ["--candidates", "512", "--top-k", "128"]
+CASES = [*TINY, *SMALL, "--active-heads", "3"]
+DECODE = [word if word != "ci" else "decode-8k" for word in CASES]
+PRESETS = ["natural", "diffuse", "cancel", "scattered", "blind", "iid"]
+
+
+class Compare(Cli):
+    def compared(self, status, *arguments):
+        """The report of a comparison that ends with `status`."""
+        result = misa("compare", *arguments, "--format", "json")
+        self.assertEqual(result.returncode, status, result.stderr)
+        return strict_json(result.stdout)
+
+    def goldens(self, *arguments):
+        folder = self.folder / "goldens"
+        self.succeeds("compare", *arguments, "--write-golden", folder)
+        return folder
+
+
+class Agreement(Compare):
+    def test_the_cpu_agrees_with_the_formulas_on_every_preset_and_phase(self):
+        for preset in PRESETS:
+            for cases in (CASES, DECODE):
+                report = self.compared(0, *cases, "--preset", preset)
+                self.assertEqual([case["verdict"] for case in report["cases"]], ["passed"] * 4)
+                for case in report["cases"]:
+                    for choice in case["choices"]:
+                        self.assertGreater(choice["rows"], 0)
+                        self.assertEqual(sum(choice["verdicts"].values()), choice["rows"])
+                        self.assertEqual(choice["missed"] + choice["violated"], 0)
+
+    def test_the_shipped_goldens_are_met(self):
+        report = self.compared(0, "--against", ROOT / "profiles/goldens", "--rows", "16")
+        self.assertEqual([case["indexer"] for case in report["cases"]], ["dsa", "misa", "misa-dagger", "hisa"])
+        self.assertEqual(report["against"]["arithmetic"], "f64")
+        for case in report["cases"]:
+            names = [choice["name"] for choice in case["choices"] if choice["rows"] == 16]
+            self.assertEqual(names[-2:], ["tokens", "scores"])
+
+    def test_stages_are_compared_as_asked(self):
+        report = self.compared(0, *CASES, "--indexer", "misa-dagger", "--stages", "tokens,heads")
+        self.assertEqual([choice["name"] for choice in report["cases"][0]["choices"]], ["heads", "tokens"])
+
+    def test_every_mistake_fails_with_its_class_and_a_line_that_reproduces_it(self):
+        for indexer, mistake, choice, verdict, cases in (
+                ("dsa", "swapped-token", "tokens", "miss", CASES), ("hisa", "duplicate-token", "tokens", "violation", CASES),
+                ("misa", "wrong-head", "heads", "miss", CASES), ("dsa", "stale-scale", "scores", "miss", CASES),
+                ("misa-dagger", "dropped-candidate", "candidates", "miss", CASES),
+                ("dsa", "off-by-one-page", "tokens", "miss", DECODE),
+                ("misa", "truncated-row", "tokens", "violation", CASES), ("dsa", "nan-score", "scores", "violation", CASES)):
+            report = self.compared(1, *cases, "--indexer", indexer, "--inject", mistake)
+            case = report["cases"][0]
+            found = {one["name"]: one["verdicts"] for one in case["choices"]}
+            self.assertGreater(found[choice][verdict], 0, mistake)
+            self.assertIn("first in the " + choice if mistake != "off-by-one-page" else "miss", case["explanation"])
+            again = misa(*shlex.split(case["reproduce"])[1:])
+            self.assertEqual(again.returncode, 1, case["reproduce"])
+
+    def test_misses_may_be_excused_and_violations_may_not(self):
+        arguments = [*CASES, "--indexer", "dsa", "--inject"]
+        self.assertEqual(misa("compare", *arguments, "swapped-token", "--max-miss", "1").returncode, 0)
+        self.assertEqual(misa("compare", *arguments, "duplicate-token", "--max-miss", "1000").returncode, 1)
+
+    def test_robustness_is_checked_when_asked_for(self):
+        report = self.compared(0, *DECODE, "--robust", "--threads", "2")
+        for case in report["cases"]:
+            self.assertEqual({check["name"] for check in case["checks"]},
+                             {"repeat-bitwise", "thread-sweep", "poison-unseen", "canaries"})
+            self.assertTrue(all(check["passed"] for check in case["checks"]))
+        checks = self.compared(0, *CASES, "--repeat-bitwise", "2", "--indexer", "dsa")["cases"][0]["checks"]
+        self.assertEqual([check["name"] for check in checks], ["repeat-bitwise", "canaries"])
+
+    def test_quality_has_its_own_gate(self):
+        arguments = [*CASES, "--indexer", "misa", "--against-indexer", "dsa"]
+        case = self.compared(0, *arguments)["cases"][0]
+        self.assertEqual(case["choices"], [])
+        recall = case["quality"]["recall"]["mean"]
+        self.assertLess(recall, 1)
+        self.assertEqual(misa("compare", *arguments, "--min-recall", str(recall - 0.01)).returncode, 0)
+        self.assertEqual(misa("compare", *arguments, "--min-recall", str(recall + 0.01)).returncode, 1)
+        same = self.compared(0, *TINY, "--indexer", "dsa", "--against-indexer", "dsa", "--min-recall", "1")
+        self.assertEqual(same["cases"][0]["quality"]["recall"]["worst"], 1)
+
+    def test_what_says_nothing_does_not_pass(self):
+        self.assertEqual(misa("compare", *CASES, "--indexer", "dsa", "--stages", "heads").returncode, 5)
+        self.assertEqual(misa("compare", *TINY, "--preset", "dormant", "--indexer", "dsa").returncode, 5)
+
+    def test_wrong_words_are_answered(self):
+        self.fails(2, "MP-E036.*tokens", "compare", *TINY, "--stages", "tokns")
+        self.fails(2, "MP-E037.*swapped-token", "compare", *TINY, "--inject", "swaped-token")
+        self.fails(2, "MP-E038.*decode", "compare", *TINY, "--indexer", "dsa", "--inject", "off-by-one-page")
+        self.fails(2, "MP-E039", "compare", *TINY, "--against-indexer", "dsa", "--against", "goldens")
+        self.fails(2, "MP-E040", "compare", *TINY, "--min-recall", "0.5")
+        self.fails(2, "MP-E041", "compare", *TINY, "--against", "cpu")
+        self.fails(3, "MP-E606", "compare", *TINY, "--against", self.folder / "none")
+        self.fails(2, "MP-E606.*oracle", "compare", *TINY, "--against", "oracel")
+        self.fails(2, "MP-E001", "compare", *TINY, "--min-recall", "1.5", "--against-indexer", "dsa")
+        self.fails(4, "MP-E4", "compare", *TINY, "--backend", "cuda")
+
+
+class Goldens(Compare):
+    def test_a_golden_is_met_where_it_was_made_and_refused_elsewhere(self):
+        goldens = self.goldens(*CASES)
+        self.assertEqual(sorted(path.name for path in goldens.iterdir()),
+                         sorted(f"{name}.safetensors" for name in ("dsa", "misa", "misa-dagger", "hisa")))
+        report = self.compared(0, *CASES, "--against", goldens)
+        for case in report["cases"]:
+            for choice in case["choices"]:
+                self.assertEqual(choice["verdicts"]["exact"], choice["rows"])
+        self.assertEqual(len(self.compared(0, *CASES, "--indexer", "misa", "--against",
+                                           goldens / "misa.safetensors")["cases"]), 1)
+        self.fails(3, "MP-E603", "compare", *CASES, "--seed", "2", "--against", goldens)
+        self.fails(3, "MP-E604.*active_heads", "compare", *TINY, *SMALL, "--active-heads", "2", "--indexer", "misa",
+                   "--against", goldens)
+
+    def test_an_indexer_without_a_golden_is_nothing_compared(self):
+        goldens = self.goldens(*CASES, "--indexer", "hisa")
+        self.assertEqual(misa("compare", *CASES, "--indexer", "dsa", "--against", goldens).returncode, 5)
+        self.assertEqual(misa("compare", *CASES, "--indexer", "dsa,hisa", "--against", goldens).returncode, 5)
+        self.assertEqual(misa("compare", *CASES, "--indexer", "dsa", "--against",
+                              goldens / "hisa.safetensors").returncode, 5)
+
+    def test_goldens_are_written_only_when_all_cases_pass(self):
+        result = misa("compare", *CASES, "--inject", "swapped-token", "--indexer", "dsa", "--write-golden",
+                      self.folder / "goldens")
+        self.assertEqual(result.returncode, 1)
+        self.only_files()
+
+    def test_a_golden_of_unknown_arithmetic_explains_nothing(self):
+        goldens = self.goldens(*CASES, "--indexer", "dsa")
+        path = goldens / "dsa.safetensors"
+        data = path.read_bytes()
+        self.assertEqual(data.count(b'"f32-dot"'), 1)
+        path.write_bytes(data.replace(b'"f32-dot"', b'"f32-tod"'))
+        self.assertEqual(misa("compare", *CASES, "--indexer", "dsa", "--against", goldens).returncode, 0)
+        self.assertEqual(misa("compare", *CASES, "--backend", "oracle", "--indexer", "dsa", "--against",
+                              goldens).returncode, 7)
+
+    def test_broken_goldens_are_input_errors(self):
+        goldens = self.goldens(*CASES, "--indexer", "dsa")
+        path = goldens / "dsa.safetensors"
+        data = path.read_bytes()
+        compare = ["compare", *CASES, "--indexer", "dsa", "--against", path]
+        for broken in (b"", data[:7], data[:200], data[:-1], data + b"x", data.replace(b"misa-golden/1", b"misa-golden/2"),
+                       data.replace(b"misa-trace/1", b"misa-trace/9")):
+            path.write_bytes(broken)
+            self.fails(3, "MP-E", *compare)
+        path.unlink()
+        path.mkdir()
+        self.assertEqual(misa(*compare).returncode, 5)  # a folder without goldens
+        path.rmdir()
+        os.mkfifo(path)
+        self.fails(3, "MP-E102", *compare)
+        if os.geteuid() != 0:
+            path.unlink()
+            path.write_bytes(data)
+            path.chmod(0)
+            self.fails(3, "MP-E101", *compare)
+
+    def test_a_golden_that_grows_while_it_is_read_is_never_half_believed(self):
+        goldens = self.goldens(*CASES, "--indexer", "dsa")
+        path = goldens / "dsa.safetensors"
+        stop = self.folder / "stop"
+        writer = subprocess.Popen([sys.executable, "-c",
+                                   "import sys, pathlib\n"
+                                   "with open(sys.argv[1], 'ab') as file:\n"
+                                   "    while not pathlib.Path(sys.argv[2]).exists():\n"
+                                   "        file.write(b'x')\n"
+                                   "        file.flush()\n", str(path), str(stop)])
+        try:
+            time.sleep(0.2)
+            for _ in range(5):
+                self.fails(3, "MP-E1", "compare", *CASES, "--indexer", "dsa", "--against", path)
+        finally:
+            stop.touch()
+            writer.wait()
+
+
+class Reports(Compare):
+    def test_reports_agree_with_their_schemas(self):
+        python = "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else sys.executable
+        json_path, xml_path = self.folder / "a.json", self.folder / "a.xml"
+        have_jsonschema = subprocess.run([python, "-c", "import jsonschema"], stderr=subprocess.DEVNULL,
+                                         check=False).returncode == 0
+        for extra, status in (([], 0), (["--inject", "swapped-token", "--indexer", "dsa"], 1),
+                              (["--inject", "nan-score", "--indexer", "hisa"], 1),
+                              (["--against-indexer", "dsa", "--indexer", "misa"], 0),
+                              (["--stages", "heads", "--indexer", "dsa"], 5), (["--robust"], 0)):
+            result = misa("compare", *CASES, *extra, "-o", json_path, "-o", xml_path)
+            self.assertEqual(result.returncode, status, result.stderr)
+            strict_json(json_path.read_text())
+            suites = xml.etree.ElementTree.parse(xml_path).getroot()
+            for suite in suites:
+                tests = suite.findall("testcase")
+                self.assertEqual(int(suite.get("tests")), len(tests))
+                bad = [test for test in tests if test.find("failure") is not None or test.find("error") is not None]
+                self.assertEqual(int(suite.get("failures")) + int(suite.get("errors")), len(bad))
+                self.assertEqual(status == 0, not bad)
+            if have_jsonschema:
+                checked = subprocess.run([python, str(ROOT / "scripts/check_json.py"), str(json_path)],
+                                         capture_output=True, text=True, check=False)
+                self.assertEqual(checked.returncode, 0, checked.stdout + checked.stderr)
+            schema = ROOT / "tests/core/report/junit-10.xsd"
+            if shutil.which("xmllint") and schema.exists():
+                subprocess.run(["xmllint", "--noout", "--schema", str(schema), str(xml_path)], check=True,
+                               capture_output=True)
+
+    def test_annotations_go_to_standard_error_one_line_a_case(self):
+        result = misa("compare", *CASES, "--inject", "truncated-row", "--annotate", "--format", "json")
+        strict_json(result.stdout)
+        lines = [line for line in result.stderr.splitlines() if line.startswith("::error ")]
+        self.assertEqual(len(lines), 4)
+        for line in lines:
+            self.assertRegex(line, r"^::error title=[^:,]+::.*%0A.*misa-prof compare ")
+        self.assertEqual(misa("compare", *CASES, "--annotate").stderr, "")
+
+    def test_a_report_that_cannot_be_written_is_a_runtime_error_and_nothing_half_written_stays(self):
+        self.fails(10, "MP-E106", "compare", *CASES, "-o", self.folder / "none" / "a.json")
+        if os.path.exists("/dev/full"):
+            self.fails(10, "MP-E106", "compare", *CASES, "-o", "json:/dev/full")
+            with open("/dev/full", "w") as full:
+                self.assertEqual(misa("compare", *CASES, stdout=full).returncode, 10)
+        file = self.folder / "file"
+        file.write_text("")
+        self.assertEqual(misa("compare", *CASES, "--write-golden", file / "goldens").returncode, 10)
+        self.only_files("file")
+
+    def test_a_closed_pipe_ends_quietly(self):
+        process = subprocess.Popen([*PROGRAM, "compare", *CASES], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process.stdout.close()
+        self.assertEqual(process.stderr.read(), b"")
+        process.stderr.close()
+        self.assertEqual(process.wait(), 0)
+
+    def test_an_input_is_never_overwritten(self):
+        goldens = self.goldens(*CASES, "--indexer", "dsa")
+        path = goldens / "dsa.safetensors"
+        self.fails(2, "MP-E025", "compare", *CASES, "--indexer", "dsa", "--against", path, "-o", f"json:{path}")
+
+
+class Signals(Compare):
+    def test_an_interrupted_comparison_writes_what_it_has_and_dies_of_the_signal(self):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            path = self.folder / "a.json"
+            process = subprocess.Popen([*PROGRAM, "compare", "--write-golden", self.folder / "goldens", "-o", path],
+                                       stderr=subprocess.PIPE)
+            time.sleep(1.0)
+            process.send_signal(number)
+            process.communicate()
+            self.assertEqual(process.returncode, -number)
+            report = strict_json(path.read_text())
+            self.assertFalse(report["complete"])
+            self.only_files("a.json")
+            path.unlink()
+
+
+class Selftest(Compare):
+    def test_every_mistake_is_seen(self):
+        for seed in range(1, 6):
+            shown = self.succeeds("selftest", "--seed", seed)
+            self.assertNotIn("NO", shown)
+            for mistake in ("swapped-token", "duplicate-token", "dropped-candidate", "off-by-one-page", "wrong-head",
+                            "stale-scale", "nan-score", "truncated-row", "all-zero", "nothing-compared"):
+                self.assertIn(mistake, shown)
+
+
+class Shrink(Compare):
+    def test_a_bundle_shrinks_to_a_trace_that_still_fails(self):
+        for indexer, mistake, cases in (("misa", "wrong-head", CASES), ("dsa", "off-by-one-page", DECODE)):
+            bundle, small = self.folder / f"{mistake}", self.folder / f"{mistake}.safetensors"
+            result = misa("compare", *cases, "--indexer", indexer, "--inject", mistake, "--bundle", bundle)
+            self.assertEqual(result.returncode, 1)
+            self.assertEqual(sorted(path.name for path in bundle.iterdir()),
+                             [f"cpu.{indexer}.safetensors", "input.safetensors", f"oracle.{indexer}.safetensors",
+                              "report.json"])
+            shown = self.succeeds("shrink", bundle, "-o", small).splitlines()
+            self.assertRegex(shown[0], rf"^{indexer}: \d+ -> [12] rows")
+            self.assertLess(small.stat().st_size, (bundle / "input.safetensors").stat().st_size / 20)
+            again = misa(*shlex.split(shown[1])[1:])
+            self.assertEqual(again.returncode, 1, shown[1])
+
+    def test_what_is_no_bundle_or_does_not_fail_is_refused(self):
+        self.fails(2, "MP-E042", "shrink")
+        self.fails(3, "MP-E101", "shrink", self.folder)
+        for text, error in (("", "MP-E620"), ("[]", "MP-E620"), ("{}", "MP-E621"),
+                            ('{"schema": "misa-prof/result"}', "MP-E621"),
+                            ('{"schema": "misa-prof/agreement", "schema_version": "9.0.0"}', "MP-E622"),
+                            ('{"schema": "misa-prof/agreement", "schema_version": "1.0.0"}', "MP-E623"),
+                            ('{"schema": "misa-prof/agreement", "schema_version": "1.0.0", '
+                             '"command_line": ["misa-prof", "compare", "--nonsense"]}', "MP-E624")):
+            (self.folder / "report.json").write_text(text)
+            self.fails(3, error, "shrink", self.folder)
+        bundle = self.folder / "bundle"
+        misa("compare", *CASES, "--indexer", "dsa", "--inject", "swapped-token", "--bundle", bundle)
+        report = bundle / "report.json"
+        report.write_text(report.read_text().replace('"--inject"', '"--max-miss"').replace('"swapped-token"', '"3"'))
+        self.fails(5, "MP-E614", "shrink", bundle, "-o", self.folder / "small.safetensors")
+
+
+if __name__ == "__main__":
+    main()
