@@ -73,7 +73,7 @@ IndexerSettings IndexerOptions::settings(const Workload& workload, u64 seed) con
 }
 
 std::vector<std::string> IndexerOptions::listed() const {
-  const std::vector<std::string> all = split_at_commas(names);
+  std::vector<std::string> all = split_at_commas(names);
   if (std::set<std::string>(all.begin(), all.end()).size() == all.size()) return all;
   throw Error(ErrorKind::usage, "MP-E031", "--indexer names an indexer twice", {}, "each once");
 }

@@ -33,7 +33,7 @@ struct ShrinkOptions {
 /// The options that the bundle's comparison ran with.
 std::shared_ptr<CompareOptions> recorded_options(std::vector<std::string> words, const std::string& report) {
   words.erase(words.begin(), words.begin() + std::min<std::ptrdiff_t>(2, static_cast<std::ptrdiff_t>(words.size())));
-  const auto options = std::make_shared<CompareOptions>();
+  auto options = std::make_shared<CompareOptions>();
   CLI::App command("", "compare");
   options->add(command);
   std::reverse(words.begin(), words.end());  // as CLI11 takes them

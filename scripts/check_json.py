@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Checks result files of misa-prof: strict JSON, and the published schema.
+"""Checks result files of misa-prof: strict JSON, and the published schema that their "schema" names.
 
     scripts/check_json.py result.json run.jsonl -          # - is standard output of misa-prof, piped in
 
@@ -9,13 +9,15 @@ Exit status: 0 all files are valid, 1 one is not, 2 usage.
 """
 
 import argparse
+import functools
 import json
 import pathlib
 import sys
 
 import jsonschema
 
-SCHEMA = pathlib.Path(__file__).resolve().parent.parent / "docs" / "schema" / "result-1.0.schema.json"
+SCHEMAS = pathlib.Path(__file__).resolve().parent.parent / "docs" / "schema"
+KINDS = {f"misa-prof/{kind}": SCHEMAS / f"{kind}-1.0.schema.json" for kind in ("result", "agreement")}
 
 
 class Refused(Exception):
@@ -88,13 +90,21 @@ def refuse_other_meaning(document):
         raise Refused("'complete' is not the last key")
 
 
+@functools.cache
 def validator(path):
     schema = json.loads(path.read_text(encoding="utf-8"))
     jsonschema.Draft202012Validator.check_schema(schema)
     return jsonschema.Draft202012Validator(schema)
 
 
-def check(name, checker, allow_cut_off):
+def schema_of(document):
+    kind = document.get("schema") if isinstance(document, dict) else None
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise Refused(f"'schema' is {kind!r}, not one of {', '.join(KINDS)}")
+    return KINDS[kind]
+
+
+def check(name, schema, allow_cut_off):
     data = sys.stdin.buffer.read() if name == "-" else pathlib.Path(name).read_bytes()
     try:
         text = data.decode("utf-8")
@@ -103,6 +113,7 @@ def check(name, checker, allow_cut_off):
     lines = text.splitlines()
     is_lines = name.endswith(".jsonl") or (bool(lines) and lines[0].startswith('{"record":'))
     document = from_lines(text, allow_cut_off) if is_lines else parse(text)
+    checker = validator(schema or schema_of(document))
     errors = sorted(checker.iter_errors(document), key=lambda error: list(map(str, error.absolute_path)))
     if errors:
         where = "/".join(map(str, errors[0].absolute_path)) or "the document"
@@ -114,14 +125,13 @@ def check(name, checker, allow_cut_off):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("files", nargs="+", metavar="FILE", help="result file, or - for standard input")
-    parser.add_argument("--schema", type=pathlib.Path, default=SCHEMA)
+    parser.add_argument("--schema", type=pathlib.Path, help="instead of the one that the file names")
     parser.add_argument("--allow-cut-off", action="store_true", help="accept JSON Lines without a footer")
     options = parser.parse_args()
-    checker = validator(options.schema)
     failed = False
     for name in options.files:
         try:
-            check(name, checker, options.allow_cut_off)
+            check(name, options.schema, options.allow_cut_off)
         except (Refused, OSError) as error:
             print(f"{name}: {error}", file=sys.stderr)
             failed = True

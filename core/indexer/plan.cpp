@@ -353,7 +353,7 @@ struct Plan::State {
 };
 
 Plan::Plan(Backend& backend, IndexerSpec spec, const Problem& problem, PlanOptions options)
-    : state_(std::make_unique<State>(backend, std::move(spec), problem, options)) {}
+    : state_(std::make_unique<State>(backend, std::move(spec), problem, std::move(options))) {}
 Plan::~Plan() = default;
 Plan::Plan(Plan&&) noexcept = default;
 

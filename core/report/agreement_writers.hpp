@@ -1,18 +1,34 @@
 #pragma once
 
+#include <optional>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "core/report/agreement_report.hpp"
+#include "core/report/describe.hpp"
 
-// What write_agreement.cpp chooses from, one file each, and the words they share.
+// What write_agreement.cpp chooses from, one file each, and what those for people say in the same words.
 namespace misa {
 
 std::string write_agreement_table(const AgreementReport& report, bool colour, int width);
 std::string write_agreement_json(const AgreementReport& report);
 std::string write_agreement_junit(const AgreementReport& report);
 
-/// One line, printable.
-std::string miss_text(const std::string& choice, const ReportMiss& miss);
-std::string violation_text(const ReportViolation& violation);
+/// "misa (qnorm)". Printable, as all below.
+std::string case_name(const AgreementCase& one);
+
+/// "cpu (f32-dot)".
+std::string side_name(const ReportSide& side);
+
+/// The explanation; without one, the verdict's name.
+std::string case_reason(const AgreementCase& one);
+
+/// The misses of `choices`, then their violations, at most `limit` of each; last how many there are more. Facts are
+/// named "miss", "violation", "more".
+std::vector<Fact> describe_findings(std::span<const ReportChoice> choices, i64 limit);
+
+/// Recall, IoU, attention mass, and what was asked for.
+Fact describe_quality(const ReportQuality& quality, std::optional<double> minimum_recall);
 
 }  // namespace misa

@@ -124,6 +124,17 @@ std::string printable(std::string_view text) {
   return safe;
 }
 
+std::string xml_characters(std::string_view text) {
+  std::string legal;
+  for_each_character(text, [&](const Decoded& character, std::string_view bytes) {
+    const u32 code = character.code;
+    const bool forbidden =
+        (code < 0x20 && code != '\t' && code != '\n' && code != '\r') || code == 0xFFFE || code == 0xFFFF;
+    legal += character.valid && !forbidden ? bytes : kReplacement;
+  });
+  return legal;
+}
+
 i64 display_width(std::string_view text) {
   i64 width = 0;
   for_each_character(text, [&](const Decoded& character, std::string_view) { width += width_of(character.code); });

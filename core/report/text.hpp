@@ -17,6 +17,10 @@ std::string repaired_utf8(std::string_view text);
 /// bidirectional overrides become U+FFFD.
 std::string printable(std::string_view text);
 
+/// repaired_utf8 without what XML 1.0 cannot hold (section 2.2): C0 controls other than tab, line feed and carriage
+/// return, U+FFFE and U+FFFF become U+FFFD. Not escaped.
+std::string xml_characters(std::string_view text);
+
 /// Columns that repaired text takes in a terminal: combining marks 0, East Asian wide characters and emoji 2.
 i64 display_width(std::string_view text);
 

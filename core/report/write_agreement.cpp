@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstddef>
 
-#include "core/report/agreement_report.hpp"
 #include "core/report/agreement_writers.hpp"
 #include "core/report/text.hpp"
 
@@ -14,24 +14,51 @@ namespace {
 /// In the order of AgreementFormat.
 constexpr std::array<std::string_view, 3> kFormats{"table", "json", "junit"};
 
-/// As a workflow command takes the text of a message, or with `property` that of its title.
-std::string github_text(std::string_view text, bool property) {
-  std::string out;
-  for (const char c : text) {
-    if (c == '%')
-      out += "%25";
-    else if (c == '\r')
-      out += "%0D";
-    else if (c == '\n')
-      out += "%0A";
-    else if (c == ':' && property)
-      out += "%3A";
-    else if (c == ',' && property)
-      out += "%2C";
-    else
-      out += c;
+std::string number(double value, int digits) {
+  return std::isfinite(value) ? fmt::format("{:.{}g}", value, digits) : std::string("n/a");
+}
+
+std::string share_number(double value) {
+  return std::isfinite(value) ? fmt::format("{:.4f}", value) : std::string("n/a");
+}
+
+std::string place(const ReportChoice& choice, const std::string& side) {
+  return printable(choice.name) + " of " + printable(side);
+}
+
+Fact describe_miss(const ReportChoice& choice, const ReportMiss& miss) {
+  Fact fact{.name = "miss", .parts = {place(choice, miss.side), fmt::format("row {}", miss.row)}};
+  // f32 scores in full, differences in short.
+  const std::string missed = number(miss.missed_score, 9), taken = number(miss.taken_score, 9);
+  const std::string apart =
+      fmt::format("{} apart, rounding explains {}", number(std::abs(miss.missed_score - miss.taken_score), 3),
+                  number(miss.bound, 3));
+  if (choice.name == "scores") {
+    fact.parts.push_back(fmt::format("token {}: {} against {}", miss.missed, missed, taken));
+    fact.parts.push_back(apart);
+  } else {
+    fact.parts.push_back(fmt::format("missed {} (score {}, rank {})", miss.missed, missed, miss.rank));
+    fact.parts.push_back(fmt::format("took {} (score {})", miss.taken, taken));
+    fact.parts.push_back(apart);
+    fact.parts.push_back(fmt::format("{} above the last that belongs", number(miss.gap_to_last, 3)));
   }
-  return out;
+  return fact;
+}
+
+Fact describe_violation(const ReportChoice& choice, const ReportViolation& violation) {
+  return {.name = "violation",
+          .parts = {place(choice, violation.side), fmt::format("row {}, column {}", violation.row, violation.column),
+                    fmt::format("{}: {}", violation.id, printable(violation.fault))}};
+}
+
+/// GitHub's toolkit, packages/core/src/command.ts.
+std::string escaped_command(std::string_view text, bool property) {
+  std::string escaped;
+  for (char c : xml_characters(text)) {
+    const bool special = c == '%' || c == '\r' || c == '\n' || (property && (c == ':' || c == ','));
+    escaped += special ? fmt::format("%{:02X}", static_cast<unsigned>(c)) : std::string(1, c);
+  }
+  return escaped;
 }
 
 }  // namespace
@@ -53,33 +80,68 @@ std::string write_agreement(const AgreementReport& report, AgreementFormat forma
   return {};
 }
 
-std::string miss_text(const std::string& choice, const ReportMiss& miss) {
-  if (choice == "scores") {
-    return fmt::format("row {}: {} gives token {} the score {:.9g}, expected {:.9g}: {:.3g} apart, the bound is {:.3g}",
-                       miss.row, printable(miss.side), miss.missed, miss.missed_score, miss.taken_score,
-                       std::abs(miss.missed_score - miss.taken_score), miss.bound);
-  }
-  const std::string id = choice.substr(0, choice.size() - 1);  // heads -> head
-  return fmt::format(
-      "row {}: {} missed {} {} (exact score {:.9g}, rank {}, {:.3g} above the last that belongs) and took {} "
-      "({:.9g}); the bound is {:.3g}",
-      miss.row, printable(miss.side), id, miss.missed, miss.missed_score, miss.rank, miss.gap_to_last, miss.taken,
-      miss.taken_score, miss.bound);
-}
-
-std::string violation_text(const ReportViolation& violation) {
-  return fmt::format("row {}, column {}: {}: {} of {}", violation.row, violation.column, printable(violation.fault),
-                     violation.id, printable(violation.side));
-}
-
 std::string github_annotations(const AgreementReport& report) {
-  std::string out;
+  std::string text;
   for (const AgreementCase& one : report.cases) {
     if (one.verdict == CaseVerdict::passed) continue;
-    out += "::error title=" + github_text("misa-prof compare " + printable(one.indexer), true) +
-           "::" + github_text(repaired_utf8(one.explanation) + "\n" + repaired_utf8(one.reproduce), false) + "\n";
+    const std::string why = one.explanation.empty() ? std::string(case_verdict_name(one.verdict)) : one.explanation;
+    text += fmt::format("::error title={}::{}\n", escaped_command("misa-prof compare " + one.indexer, true),
+                        escaped_command(joined({why, one.reproduce}, "\n"), false));
   }
-  return out;
+  return text;
+}
+
+std::string case_name(const AgreementCase& one) {
+  std::string name = printable(one.indexer);
+  if (one.router && *one.router != "pooled") name += " (" + printable(*one.router) + ")";
+  return name;
+}
+
+std::string side_name(const ReportSide& side) {
+  return printable(side.name) + " (" + (side.arithmetic.empty() ? "arithmetic unknown" : printable(side.arithmetic)) +
+         ")";
+}
+
+std::string case_reason(const AgreementCase& one) {
+  return one.explanation.empty() ? std::string(case_verdict_name(one.verdict)) : printable(one.explanation);
+}
+
+std::vector<Fact> describe_findings(std::span<const ReportChoice> choices, i64 limit) {
+  std::vector<Fact> misses, violations;
+  i64 missed = 0, violated = 0;
+  const auto full = [&](const std::vector<Fact>& facts) { return static_cast<i64>(facts.size()) >= limit; };
+  for (const ReportChoice& choice : choices) {
+    missed += choice.missed;
+    violated += choice.violated;
+    for (const ReportMiss& miss : choice.misses) {
+      if (!full(misses)) misses.push_back(describe_miss(choice, miss));
+    }
+    for (const ReportViolation& violation : choice.violations) {
+      if (!full(violations)) violations.push_back(describe_violation(choice, violation));
+    }
+  }
+  Fact more{.name = "more", .parts = {}};
+  const auto rest = [&](i64 count, const std::vector<Fact>& shown, std::string_view one, std::string_view many) {
+    const i64 left = count - static_cast<i64>(shown.size());
+    if (left > 0) more.parts.push_back(fmt::format("{} {}", left, left == 1 ? one : many));
+  };
+  rest(missed, misses, "miss", "misses");
+  rest(violated, violations, "violation", "violations");
+  misses.insert(misses.end(), violations.begin(), violations.end());
+  if (!more.parts.empty()) misses.push_back(std::move(more));
+  return misses;
+}
+
+Fact describe_quality(const ReportQuality& quality, std::optional<double> minimum_recall) {
+  const ReportRecall& recall = quality.recall;
+  Fact fact{.name = "quality",
+            .parts = {fmt::format("recall of {} {}", printable(quality.reference), share_number(recall.mean)),
+                      "median " + share_number(recall.median), "p1 " + share_number(recall.p1),
+                      fmt::format("worst {} in row {}", share_number(recall.worst), recall.worst_row),
+                      "IoU " + share_number(quality.iou)}};
+  if (quality.attention_mass) fact.parts.push_back("attention mass " + share_number(*quality.attention_mass));
+  if (minimum_recall) fact.parts.push_back(fmt::format("at least {} was asked for", share_number(*minimum_recall)));
+  return fact;
 }
 
 }  // namespace misa

@@ -1,9 +1,20 @@
 #include "core/report/agreement_writers.hpp"
 #include "core/report/json_parts.hpp"
-#include "core/report/text.hpp"
 
 namespace misa {
 namespace {
+
+Json side_json(const ReportSide& side) {
+  Json json;
+  put(json, "name", side.name);
+  put(json, "description", side.description);
+  if (side.arithmetic.empty()) {
+    put_null(json, "arithmetic", "not known");
+  } else {
+    put(json, "arithmetic", side.arithmetic);
+  }
+  return json;
+}
 
 Json verdicts_json(const ReportVerdicts& verdicts) {
   return {{"exact", verdicts.exact},         {"tie_swap", verdicts.tie_swap}, {"within_bound", verdicts.within_bound},
@@ -25,6 +36,16 @@ Json miss_json(const ReportMiss& miss) {
   return json;
 }
 
+Json violation_json(const ReportViolation& violation) {
+  Json json;
+  put(json, "side", violation.side);
+  json["row"] = violation.row;
+  json["column"] = violation.column;
+  json["id"] = violation.id;
+  put(json, "fault", violation.fault);
+  return json;
+}
+
 Json choice_json(const ReportChoice& choice) {
   Json json;
   put(json, "name", choice.name);
@@ -38,16 +59,16 @@ Json choice_json(const ReportChoice& choice) {
   json["misses"] = Json::array();
   for (const ReportMiss& miss : choice.misses) json["misses"].push_back(miss_json(miss));
   json["violations"] = Json::array();
-  for (const ReportViolation& violation : choice.violations) {
-    Json one;
-    put(one, "side", violation.side);
-    one["row"] = violation.row;
-    one["column"] = violation.column;
-    one["id"] = violation.id;
-    put(one, "fault", violation.fault);
-    json["violations"].push_back(std::move(one));
-  }
+  for (const ReportViolation& violation : choice.violations) json["violations"].push_back(violation_json(violation));
   put(json, "reason", choice.reason);
+  return json;
+}
+
+Json check_json(const ReportCheck& check) {
+  Json json;
+  put(json, "name", check.name);
+  json["passed"] = check.passed;
+  put(json, "detail", check.detail);
   return json;
 }
 
@@ -61,33 +82,15 @@ Json case_json(const AgreementCase& one) {
   json["choices"] = Json::array();
   for (const ReportChoice& choice : one.choices) json["choices"].push_back(choice_json(choice));
   json["checks"] = Json::array();
-  for (const ReportCheck& check : one.checks) {
-    Json found;
-    put(found, "name", check.name);
-    found["passed"] = check.passed;
-    put(found, "detail", check.detail);
-    json["checks"].push_back(std::move(found));
-  }
+  for (const ReportCheck& check : one.checks) json["checks"].push_back(check_json(check));
   if (one.quality) {
     json["quality"] = quality_json(*one.quality);
   } else {
     put_null(json, "quality", "not asked for");
   }
-  put(json, "minimum_recall", one.minimum_recall, "");
+  put(json, "minimum_recall", one.minimum_recall, "not asked for");
   put(json, "reproduce", one.reproduce);
-  put_ns(json, "time_ns", one.seconds);
-  return json;
-}
-
-Json side_json(const ReportSide& side) {
-  Json json;
-  put(json, "name", side.name);
-  put(json, "description", side.description);
-  if (side.arithmetic.empty()) {
-    put_null(json, "arithmetic", "not stated");
-  } else {
-    put(json, "arithmetic", side.arithmetic);
-  }
+  put_ns(json, "duration_ns", one.seconds);
   return json;
 }
 

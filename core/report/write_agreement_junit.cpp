@@ -1,7 +1,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <vector>
+#include <cmath>
+#include <limits>
+#include <utility>
 
 #include "core/report/agreement_writers.hpp"
 #include "core/report/text.hpp"
@@ -9,148 +11,203 @@
 namespace misa {
 namespace {
 
-/// As XML 1.0 takes it, in an attribute or between tags.
-std::string xml(std::string_view text) {
-  std::string out;
-  for (const char c : repaired_utf8(text)) {
-    const unsigned char code = static_cast<unsigned char>(c);
-    if (c == '&')
-      out += "&amp;";
-    else if (c == '<')
-      out += "&lt;";
-    else if (c == '>')
-      out += "&gt;";
-    else if (c == '"')
-      out += "&quot;";
-    else if (c == '\n')
-      out += "&#10;";
-    else if (c == '\t')
-      out += "&#9;";
-    else if (code < 0x20)
-      out += "\xEF\xBF\xBD";
-    else
-      out += c;
+enum class Outcome { passed, skipped, error, failure };
+constexpr std::string_view outcome_name(Outcome outcome) {
+  constexpr std::string_view kNames[] = {"passed", "skipped", "error", "failure"};
+  return kNames[static_cast<int>(outcome)];
+}
+
+struct Test {
+  std::string name;
+  Outcome outcome = Outcome::passed;
+  std::string type, message, body;  ///< of an outcome other than passed
+  std::string output;
+};
+
+struct Suite {
+  std::string name, classname;
+  double seconds = 0;
+  std::vector<std::pair<std::string, std::string>> properties;
+  std::vector<Test> tests;
+
+  i64 count(Outcome outcome) const {
+    return std::count_if(tests.begin(), tests.end(), [&](const Test& test) { return test.outcome == outcome; });
   }
-  // U+FFFE and U+FFFF are no characters of XML.
-  for (const std::string_view forbidden : {"\xEF\xBF\xBE", "\xEF\xBF\xBF"}) {
-    for (std::size_t at = 0; (at = out.find(forbidden, at)) != std::string::npos; at += 3)
-      out.replace(at, 3, "\xEF\xBF\xBD");
+};
+
+/// Line ends stand in text as they are; an XML reader makes spaces of them in an attribute.
+std::string escaped(std::string_view text, bool in_attribute) {
+  std::string out;
+  for (char c : xml_characters(text)) {
+    switch (c) {
+      case '&': out += "&amp;"; break;
+      case '<': out += "&lt;"; break;
+      case '>': out += "&gt;"; break;
+      case '"': out += "&quot;"; break;
+      case '\r': out += "&#13;"; break;
+      case '\n': out += in_attribute ? "&#10;" : "\n"; break;
+      case '\t': out += in_attribute ? "&#9;" : "\t"; break;
+      default: out += c;
+    }
   }
   return out;
 }
 
-enum class Result { passed, failed, error, skipped };
+std::string attribute(std::string_view name, std::string_view value) {
+  return fmt::format(" {}=\"{}\"", name, escaped(value, true));
+}
 
-/// A testcase of a suite.
-struct Test {
-  std::string name, type, message, body;
-  Result result = Result::passed;
-};
+std::string attribute(std::string_view name, i64 value) { return fmt::format(" {}=\"{}\"", name, value); }
 
-Test choice_test(const ReportChoice& choice) {
-  Test test{.name = choice.name, .type = {}, .message = {}, .body = {}};
-  if (!choice.reason.empty()) {
-    test.result = Result::skipped;
-    test.message = choice.reason;
-  } else if (choice.missed + choice.violated > 0) {
-    test.result = Result::failed;
+std::string time_attribute(double seconds) {
+  return std::isfinite(seconds) && seconds >= 0 ? fmt::format(" time=\"{:.3f}\"", seconds) : std::string();
+}
+
+std::string body_of(const AgreementCase& one, std::span<const ReportChoice> choices) {
+  std::vector<std::string> lines{case_reason(one)};
+  for (const Fact& fact : describe_findings(choices, std::numeric_limits<i64>::max())) {
+    lines.push_back(fact.name + ": " + joined(fact.parts, " · "));
+  }
+  if (!one.reproduce.empty()) lines.push_back("reproduce: " + one.reproduce);
+  return joined(lines, "\n");
+}
+
+std::string counts_of(const ReportChoice& choice) {
+  const ReportVerdicts& verdicts = choice.verdicts;
+  return fmt::format(
+      "rows {}: exact {}, tie-swap {}, within bound {}, follows {}, unknown {}, miss {}, violation {}, unjudged {}",
+      choice.rows, verdicts.exact, verdicts.tie_swap, verdicts.within_bound, verdicts.follows, verdicts.unknown,
+      verdicts.miss, verdicts.violation, verdicts.unjudged);
+}
+
+Test test_of(const AgreementCase& one, const ReportChoice& choice, bool misses_fail) {
+  Test test{.name = choice.name, .type = {}, .message = {}, .body = {}, .output = counts_of(choice)};
+  const i64 unjudged = choice.verdicts.unknown + choice.verdicts.unjudged;
+  if (choice.rows == 0) {
+    test.outcome = Outcome::skipped;
+    test.message = choice.reason.empty() ? "no rows" : choice.reason;
+  } else if (choice.violated > 0 || (choice.missed > 0 && misses_fail)) {
+    test.outcome = Outcome::failure;
     test.type = choice.violated > 0 ? "violation" : "miss";
-    test.message = fmt::format("{} misses, {} violations in {} rows", choice.missed, choice.violated, choice.rows);
-    for (const ReportMiss& miss : choice.misses) test.body += miss_text(choice.name, miss) + "\n";
-    for (const ReportViolation& violation : choice.violations) test.body += violation_text(violation) + "\n";
-  } else if (choice.verdicts.unknown > 0) {
-    test.result = Result::error;
-    test.type = "unknown";
-    test.message = fmt::format("{} of {} rows differ, and the arithmetic of a side is not known",
-                               choice.verdicts.unknown, choice.rows);
+    test.message = case_reason(one);
+    test.body = body_of(one, {&choice, 1});
+  } else if (unjudged > 0 && one.verdict != CaseVerdict::passed) {
+    test.outcome = Outcome::error;
+    test.type = "unjudged";
+    test.message = fmt::format("{} of {} rows cannot be judged", unjudged, choice.rows);
+    test.body = body_of(one, {&choice, 1});
   }
   return test;
 }
 
-std::vector<Test> tests_of(const AgreementCase& one, i64 max_miss) {
-  std::vector<Test> tests;
-  for (const ReportChoice& choice : one.choices) {
-    Test& test = tests.emplace_back(choice_test(choice));
-    // Misses that --max-miss excuses are no failures.
-    if (one.verdict == CaseVerdict::passed && max_miss > 0 && test.result == Result::failed)
-      test.result = Result::passed;
-  }
+Suite suite_of(const AgreementReport& report, const AgreementCase& one) {
+  Suite suite{.name = case_name(one),
+              .classname = "misa-prof." + one.indexer,
+              .seconds = one.seconds,
+              .properties = {},
+              .tests = {}};
+  suite.properties = {{"tool_version", report.tool_version},
+                      {"workload", report.workload.name},
+                      {"input_hash", report.input_hash},
+                      {"side", side_name(report.side)},
+                      {"against", side_name(report.against)},
+                      {"verdict", std::string(case_verdict_name(one.verdict))},
+                      {"reproduce", one.reproduce}};
+  i64 missed = 0;
+  for (const ReportChoice& choice : one.choices) missed += choice.missed;
+  for (const ReportChoice& choice : one.choices) suite.tests.push_back(test_of(one, choice, missed > report.max_miss));
   for (const ReportCheck& check : one.checks) {
-    Test& test = tests.emplace_back();
+    Test& test = suite.tests.emplace_back();
     test.name = check.name;
+    test.output = check.detail;
     if (check.passed) continue;
-    test.result = Result::failed;
-    test.type = "robustness";
+    test.outcome = Outcome::failure;
+    test.type = "check";
     test.message = check.detail;
+    test.body = body_of(one, {});
   }
   if (one.quality) {
-    Test& test = tests.emplace_back();
-    test.name = "quality";
-    if (one.verdict == CaseVerdict::failed) {
-      test.result = Result::failed;
-      test.type = "quality";
-      test.message = one.explanation;
+    Test& test = suite.tests.emplace_back();
+    test.name = "recall";
+    test.output = joined(describe_quality(*one.quality, one.minimum_recall).parts, " · ");
+    if (one.minimum_recall && !(one.quality->recall.mean >= *one.minimum_recall)) {
+      test.outcome = Outcome::failure;
+      test.type = "recall";
+      test.message = case_reason(one);
+      test.body = body_of(one, {});
     }
   }
-  const bool told = std::any_of(tests.begin(), tests.end(), [](const Test& test) {
-    return test.result == Result::failed || test.result == Result::error;
-  });
-  if (one.verdict != CaseVerdict::passed && !told) {
-    Test& test = tests.emplace_back();
-    test.name = "verdict";
-    test.result = one.verdict == CaseVerdict::failed ? Result::failed : Result::error;
-    test.type = case_verdict_name(one.verdict);
-    test.message = one.explanation;
+  // A case that did not pass must not look as if it had.
+  if (one.verdict != CaseVerdict::passed && suite.count(Outcome::failure) + suite.count(Outcome::error) == 0) {
+    suite.tests.push_back({.name = "verdict",
+                           .outcome = one.verdict == CaseVerdict::failed ? Outcome::failure : Outcome::error,
+                           .type = std::string(case_verdict_name(one.verdict)),
+                           .message = case_reason(one),
+                           .body = body_of(one, {}),
+                           .output = {}});
   }
-  for (Test& test : tests) {
-    if (test.result == Result::failed || test.result == Result::error) test.body += one.reproduce;
-  }
-  return tests;
+  return suite;
 }
 
-i64 count(const std::vector<Test>& tests, Result result) {
-  return std::count_if(tests.begin(), tests.end(), [&](const Test& test) { return test.result == result; });
+std::string text_of(const Test& test, const std::string& classname) {
+  std::string out = "    <testcase" + attribute("name", test.name) + attribute("classname", classname) + ">\n";
+  if (test.outcome != Outcome::passed) {
+    const std::string_view element = outcome_name(test.outcome);
+    out += fmt::format("      <{}", element);
+    if (!test.type.empty()) out += attribute("type", test.type);
+    out += attribute("message", test.message);
+    out += test.body.empty() ? "/>\n" : fmt::format(">{}</{}>\n", escaped(test.body, false), element);
+  }
+  if (!test.output.empty()) out += "      <system-out>" + escaped(test.output, false) + "</system-out>\n";
+  return out + "    </testcase>\n";
 }
 
-std::string counts(const std::vector<Test>& tests, double seconds) {
-  return fmt::format(R"(tests="{}" failures="{}" errors="{}" skipped="{}" time="{:.3f}")", tests.size(),
-                     count(tests, Result::failed), count(tests, Result::error), count(tests, Result::skipped), seconds);
+std::string text_of(const Suite& suite, const ReportEnvironment& environment) {
+  std::string out =
+      "  <testsuite" + attribute("name", suite.name) + attribute("tests", static_cast<i64>(suite.tests.size())) +
+      attribute("failures", suite.count(Outcome::failure)) + attribute("errors", suite.count(Outcome::error)) +
+      attribute("skipped", suite.count(Outcome::skipped)) + time_attribute(suite.seconds);
+  if (environment.timestamp_utc) out += attribute("timestamp", *environment.timestamp_utc);
+  if (environment.host) out += attribute("hostname", *environment.host);
+  out += ">\n";
+  if (!suite.properties.empty()) {
+    out += "    <properties>\n";
+    for (const auto& [name, value] : suite.properties) {
+      out += "      <property" + attribute("name", name) + attribute("value", value) + "/>\n";
+    }
+    out += "    </properties>\n";
+  }
+  for (const Test& test : suite.tests) out += text_of(test, suite.classname);
+  return out + "  </testsuite>\n";
 }
 
 }  // namespace
 
 std::string write_agreement_junit(const AgreementReport& report) {
-  std::string suites;
-  for (const AgreementCase& one : report.cases) {
-    const std::vector<Test> tests = tests_of(one, report.max_miss);
-    const std::string name = "misa-prof.compare." + xml(one.indexer);
-    suites += fmt::format("  <testsuite name=\"{}\" {}>\n", name, counts(tests, one.seconds));
-    suites += "    <properties>\n";
-    for (const auto& [key, value] : {std::pair<std::string, std::string>{"side", report.side.name},
-                                     {"against", report.against.name},
-                                     {"workload", report.workload.name},
-                                     {"input_hash", report.input_hash},
-                                     {"version", report.tool_version}}) {
-      suites += fmt::format("      <property name=\"{}\" value=\"{}\"/>\n", key, xml(value));
-    }
-    suites += "    </properties>\n";
-    for (const Test& test : tests) {
-      const std::string head =
-          fmt::format("    <testcase classname=\"{}\" name=\"{}\" time=\"0\"", name, xml(test.name));
-      if (test.result == Result::passed) {
-        suites += head + "/>\n";
-      } else if (test.result == Result::skipped) {
-        suites += head + fmt::format("><skipped message=\"{}\"/></testcase>\n", xml(test.message));
-      } else {
-        const char* tag = test.result == Result::failed ? "failure" : "error";
-        suites += head + fmt::format("><{0} type=\"{1}\" message=\"{2}\">{3}</{0}></testcase>\n", tag, xml(test.type),
-                                     xml(test.message), xml(test.body));
-      }
-    }
-    suites += "  </testsuite>\n";
+  std::vector<Suite> suites;
+  for (const AgreementCase& one : report.cases) suites.push_back(suite_of(report, one));
+  if (report.interrupted) {
+    suites.push_back({.name = "misa-prof compare", .classname = "misa-prof.compare", .properties = {}, .tests = {}});
+    suites.back().tests.push_back({.name = "complete",
+                                   .outcome = Outcome::error,
+                                   .type = "interrupted",
+                                   .message = "interrupted: cases are missing",
+                                   .body = {},
+                                   .output = {}});
   }
-  return "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites name=\"misa-prof compare\">\n" + suites +
-         "</testsuites>\n";
+  i64 tests = 0, failures = 0, errors = 0;
+  double seconds = 0;
+  std::string body;
+  for (const Suite& suite : suites) {
+    tests += static_cast<i64>(suite.tests.size());
+    failures += suite.count(Outcome::failure);
+    errors += suite.count(Outcome::error);
+    seconds += suite.seconds;
+    body += text_of(suite, report.environment);
+  }
+  return "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites" + attribute("name", "misa-prof compare") +
+         attribute("tests", tests) + attribute("failures", failures) + attribute("errors", errors) +
+         time_attribute(seconds) + ">\n" + body + "</testsuites>\n";
 }
 
 }  // namespace misa

@@ -1,156 +1,147 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstddef>
 
 #include "core/report/agreement_writers.hpp"
 #include "core/report/text.hpp"
-#include "core/report/text_table.hpp"
 
 namespace misa {
 namespace {
 
-constexpr std::size_t kShown = 5;  // misses, and violations, of a choice
+constexpr i64 kShown = 5;            // of misses, and of violations
+constexpr i64 kLabelWidth = 4 + 11;  // indent, "reproduce: "
 
-std::string side_text(const ReportSide& side) {
-  return joined(
-      {printable(side.name), printable(side.description),
-       side.arithmetic.empty() ? std::string("arithmetic not stated") : "arithmetic " + printable(side.arithmetic)},
-      " · ");
+Style style_of(CaseVerdict verdict) {
+  if (verdict == CaseVerdict::passed) return Style::good;
+  return verdict == CaseVerdict::failed ? Style::bad : Style::caution;
 }
 
-Cell number(i64 value, Style style = Style::plain) {
-  return value == 0 ? Cell{"0", Style::faint} : Cell{std::to_string(value), style};
+/// Worst first: the first that occurs decides how the command ends.
+constexpr std::array<CaseVerdict, 4> kWorstFirst{CaseVerdict::failed, CaseVerdict::nothing, CaseVerdict::inconclusive,
+                                                 CaseVerdict::passed};
+
+std::string label(std::string_view name, Style style, bool colour) {
+  return "    " + styled(padded(std::string(name) + ":", kLabelWidth - 4, false), style, colour);
 }
 
-/// Empty where it is 0, so that a column without any goes.
-Cell rare(i64 value, Style style) { return value == 0 ? Cell{} : Cell{std::to_string(value), style}; }
-
-TextTable choice_table(const AgreementReport& report) {
-  TextTable table({{"indexer", false},
-                   {"stage", false},
-                   {"rows"},
-                   {"no choice"},
-                   {"exact"},
-                   {"tie-swap"},
-                   {"within bound"},
-                   {"follows"},
-                   {"unknown"},
-                   {"miss"},
-                   {"violation"},
-                   {"unjudged"},
-                   {"gap/bound", true, 1}});
-  for (const AgreementCase& one : report.cases) {
-    std::string name = printable(one.indexer);
-    for (const ReportChoice& choice : one.choices) {
-      if (!choice.reason.empty()) {
-        table.add_line(padded(name, 13, false) + printable(choice.name) + ": not compared, " +
-                       printable(choice.reason));
-        continue;
-      }
-      const ReportVerdicts& verdicts = choice.verdicts;
-      table.add({{name, Style::strong},
-                 {printable(choice.name)},
-                 {std::to_string(choice.rows)},
-                 rare(choice.trivial, Style::faint),
-                 number(verdicts.exact, Style::good),
-                 number(verdicts.tie_swap),
-                 number(verdicts.within_bound),
-                 number(verdicts.follows),
-                 rare(verdicts.unknown, Style::caution),
-                 number(verdicts.miss, Style::bad),
-                 number(verdicts.violation, Style::bad),
-                 rare(verdicts.unjudged, Style::caution),
-                 {choice.largest_bound_share > 0 ? short_number(choice.largest_bound_share) : std::string()}});
-      name.clear();
-    }
+void add_fact(TextTable& table, const Fact& fact, Style style, bool colour, int width) {
+  std::string lead = label(fact.name, style, colour);
+  for (const std::string& line : wrapped(fact.parts, " · ", width - kLabelWidth)) {
+    table.add_line(lead + line);
+    lead.assign(static_cast<std::size_t>(kLabelWidth), ' ');
   }
-  return table;
 }
 
-std::string quality_line(const AgreementCase& one) {
-  const ReportQuality& quality = *one.quality;
-  std::vector<std::string> parts{
-      fmt::format("recall of {} mean {:.4f}, median {:.4f}, p1 {:.4f}, worst {:.4f} (row {})",
-                  printable(quality.reference), quality.recall.mean, quality.recall.median, quality.recall.p1,
-                  quality.recall.worst, quality.recall.worst_row),
-      fmt::format("IoU {:.4f}", quality.iou)};
-  if (quality.attention_mass) parts.push_back(fmt::format("attention mass {:.4f}", *quality.attention_mass));
-  if (quality.needle_hit_rate) {
-    parts.push_back(fmt::format("needles {:.4f} of {}", *quality.needle_hit_rate, quality.needle_cells));
+std::vector<Cell> choice_cells(const AgreementCase& one, const ReportChoice& choice) {
+  std::vector<Cell> cells{{case_name(one), style_of(one.verdict)}, {printable(choice.name), Style::plain}};
+  if (choice.rows == 0) {
+    cells.push_back({"–", Style::faint});
+    return cells;
   }
-  if (one.minimum_recall) parts.push_back(fmt::format("at least {:.4f} asked for", *one.minimum_recall));
-  return joined(parts, " · ");
+  const ReportVerdicts& verdicts = choice.verdicts;
+  const Style wrong = one.verdict == CaseVerdict::failed ? Style::bad : Style::caution;
+  const auto count = [&](i64 rows, Style style) {
+    cells.push_back({std::to_string(rows), rows == 0 ? Style::faint : style});
+  };
+  const auto rare = [&](i64 rows) { cells.push_back({rows == 0 ? "" : std::to_string(rows), Style::caution}); };
+  count(choice.rows, Style::plain);
+  count(verdicts.exact, verdicts.exact == choice.rows ? Style::good : Style::plain);
+  count(verdicts.tie_swap, Style::plain);
+  count(verdicts.within_bound, Style::plain);
+  count(verdicts.follows, Style::plain);
+  rare(verdicts.unknown);
+  count(verdicts.miss, wrong);
+  count(verdicts.violation, wrong);
+  rare(verdicts.unjudged);
+  const double share = choice.largest_bound_share;
+  const std::string shown = std::isfinite(share) ? fmt::format("{:.2g}", share) : std::string("n/a");
+  cells.push_back({choice.name == "scores" ? shown : "", share <= 1 ? Style::plain : wrong});
+  return cells;
 }
 
-/// What went wrong in a case, a line each.
-std::vector<std::string> details(const AgreementCase& one) {
-  std::vector<std::string> lines;
+void add_details(TextTable& table, const AgreementCase& one, bool colour, int width) {
   for (const ReportChoice& choice : one.choices) {
-    for (std::size_t i = 0; i < std::min(kShown, choice.misses.size()); ++i) {
-      lines.push_back(printable(choice.name) + ": " + miss_text(choice.name, choice.misses[i]));
-    }
-    for (std::size_t i = 0; i < std::min(kShown, choice.violations.size()); ++i) {
-      lines.push_back(printable(choice.name) + ": " + violation_text(choice.violations[i]));
-    }
-    const i64 all = choice.missed + choice.violated;
-    const i64 shown =
-        static_cast<i64>(std::min(kShown, choice.misses.size()) + std::min(kShown, choice.violations.size()));
-    if (all > shown) lines.push_back(fmt::format("{}: {} more", printable(choice.name), all - shown));
+    if (choice.reason.empty()) continue;
+    add_fact(table, {.name = "skipped", .parts = {printable(choice.name) + ": " + printable(choice.reason)}},
+             Style::faint, colour, width);
+  }
+  if (one.quality) add_fact(table, describe_quality(*one.quality, one.minimum_recall), Style::faint, colour, width);
+  if (one.verdict == CaseVerdict::passed) return;
+  // Neither is cut: the one is what to know, the other what to copy.
+  table.add_line(label(case_verdict_name(one.verdict), style_of(one.verdict), colour) + case_reason(one));
+  for (const Fact& fact : describe_findings(one.choices, kShown)) {
+    add_fact(table, fact, fact.name == "more" ? Style::faint : Style::bad, colour, width);
   }
   for (const ReportCheck& check : one.checks) {
-    if (!check.passed) lines.push_back(printable(check.name) + ": " + printable(check.detail));
+    if (check.passed) continue;
+    add_fact(table, {.name = "check", .parts = {joined({printable(check.name), printable(check.detail)}, ": ")}},
+             Style::bad, colour, width);
   }
-  return lines;
+  if (!one.reproduce.empty()) table.add_line(label("reproduce", Style::accent, colour) + printable(one.reproduce));
+}
+
+std::string conclusion(const AgreementReport& report, bool colour) {
+  std::vector<std::string> parts;
+  if (report.interrupted) parts.push_back("interrupted");
+  Style style = report.interrupted ? Style::caution : Style::good;
+  for (const CaseVerdict verdict : kWorstFirst) {
+    const auto count = std::count_if(report.cases.begin(), report.cases.end(),
+                                     [&](const AgreementCase& one) { return one.verdict == verdict; });
+    if (count == 0) continue;
+    if (verdict != CaseVerdict::passed && style != Style::bad) style = style_of(verdict);
+    parts.push_back(fmt::format("{}: {} of {} case{}", case_verdict_name(verdict), count, report.cases.size(),
+                                report.cases.size() == 1 ? "" : "s"));
+  }
+  if (report.cases.empty()) {
+    parts.push_back("nothing: no case ran");
+    style = Style::caution;
+  }
+  return styled(joined(parts, "; "), style, colour);
 }
 
 }  // namespace
 
 std::string write_agreement_table(const AgreementReport& report, bool colour, int width) {
-  std::string out = styled("misa-prof " + printable(report.tool_version), Style::strong, colour);
-  if (report.environment.timestamp_utc) {
-    out += "  " + styled(printable(*report.environment.timestamp_utc), Style::faint, colour);
+  const ReportWorkload& workload = report.workload;
+  std::string out;
+  const std::string sides =
+      report.side.name == report.against.name && report.side.arithmetic == report.against.arithmetic
+          ? side_name(report.side)
+          : side_name(report.side) + " against " + side_name(report.against);
+  for (const std::string& line :
+       wrapped({printable(workload.name), workload.seed ? "seed " + printable(*workload.seed) : "",
+                fmt::format("{} rows", workload.rows), fmt::format("top-k {}", workload.top_k), sides},
+               " · ", width)) {
+    out += styled(line, Style::strong, colour) + '\n';
   }
-  out += '\n';
-  const auto fact = [&](const char* name, const std::string& text) {
-    out += styled(padded(name, 10, false), Style::faint, colour) + shortened(text, width - 10) + '\n';
-  };
-  fact("workload", fmt::format("{} · {} rows · {} heads of {} · {} keys · inputs {}", printable(report.workload.name),
-                               report.workload.rows, report.workload.heads, report.workload.head_dim,
-                               report.workload.keys, printable(report.input_hash)));
-  fact("side", side_text(report.side));
-  fact("against", side_text(report.against));
   out += '\n';
 
-  const bool compared = std::any_of(report.cases.begin(), report.cases.end(),
-                                    [](const AgreementCase& one) { return !one.choices.empty(); });
-  if (compared) out += choice_table(report).text(width, colour) + '\n';
-  i64 passed = 0;
+  TextTable table({{.header = "indexer", .right = false, .drop = 0},
+                   {.header = "choice", .right = false, .drop = 0},
+                   {.header = "rows", .right = true, .drop = 0},
+                   {.header = "exact", .right = true, .drop = 0},
+                   {.header = "tie-swap", .right = true, .drop = 3},
+                   {.header = "within bound", .right = true, .drop = 1},
+                   {.header = "follows", .right = true, .drop = 2},
+                   {.header = "unknown", .right = true, .drop = 0},
+                   {.header = "miss", .right = true, .drop = 0},
+                   {.header = "violation", .right = true, .drop = 0},
+                   {.header = "unjudged", .right = true, .drop = 0},
+                   {.header = "gap/bound", .right = true, .drop = 4}});
   for (const AgreementCase& one : report.cases) {
-    const bool good = one.verdict == CaseVerdict::passed;
-    passed += good ? 1 : 0;
-    std::vector<std::string> checks;
-    for (const ReportCheck& check : one.checks) {
-      if (check.passed) checks.push_back(printable(check.name) + ": " + printable(check.detail));
-    }
-    out += styled(padded(printable(one.indexer), 13, false), Style::strong, colour) +
-           styled(case_verdict_name(one.verdict), good ? Style::good : Style::bad, colour) +
-           (one.explanation.empty() ? "" : ": " + printable(one.explanation)) + '\n';
-    if (one.quality) out += "  " + quality_line(one) + '\n';
-    for (const std::string& line : wrapped(checks, " · ", width - 2)) {
-      out += "  " + styled(line, Style::faint, colour) + '\n';
-    }
-    for (const std::string& line : details(one)) out += "  " + line + '\n';
-    if (!one.reproduce.empty()) out += "  reproduce: " + printable(one.reproduce) + '\n';
+    for (const ReportChoice& choice : one.choices) table.add(choice_cells(one, choice));
+    if (one.choices.empty()) table.add({{case_name(one), style_of(one.verdict)}});
+    add_details(table, one, colour, width);
   }
+  if (!report.cases.empty()) out += table.text(width, colour) + '\n';
   for (const ReportWarning& warning : report.warnings) {
-    out += styled("warning: " + printable(warning.text), Style::caution, colour) + '\n';
+    const std::string text = "warning: " + joined({printable(warning.id), printable(warning.text)}, ": ");
+    out += styled(text, Style::caution, colour) + '\n';
   }
-  if (report.interrupted) out += styled("interrupted: not all cases ran", Style::caution, colour) + '\n';
-  const bool all = passed == static_cast<i64>(report.cases.size()) && passed > 0;
-  out += styled(fmt::format("{}: {} of {} cases passed", all ? "passed" : "failed", passed, report.cases.size()),
-                all ? Style::good : Style::bad, colour) +
-         '\n';
-  return out;
+  return out + conclusion(report, colour) + '\n';
 }
 
 }  // namespace misa

@@ -1,38 +1,23 @@
 #include <doctest/doctest.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
-#include <cstdlib>
-#include <fstream>
 #include <limits>
 #include <locale>
 #include <nlohmann/json.hpp>
-#include <set>
 #include <sstream>
 #include <string>
 #include <vector>
 
 #include "core/report/text.hpp"
 #include "core/report/write.hpp"
+#include "tests/core/report/checks.hpp"
 #include "tests/core/report/sample_report.hpp"
 
 namespace misa {
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-/// nlohmann's parser takes the last of two equal keys; a strict reader refuses.
-Json parse_strictly(const std::string& text) {
-  std::vector<std::set<std::string>> open;
-  return Json::parse(text, [&](int, Json::parse_event_t event, Json& parsed) {
-    if (event == Json::parse_event_t::object_start) open.emplace_back();
-    if (event == Json::parse_event_t::object_end) open.pop_back();
-    if (event == Json::parse_event_t::key) CHECK(open.back().insert(parsed.get<std::string>()).second);
-    return true;
-  });
-}
 
 std::vector<std::string> lines_of(const std::string& text) {
   std::vector<std::string> lines;
@@ -253,17 +238,8 @@ TEST_CASE("writers do not depend on the locale") {
 }
 
 TEST_CASE("results obey the published schema, and a strict checker refuses what does not") {
-  // Needs python3 with jsonschema, which CI has; without them there is nothing to check with.
-  if (std::system("/usr/bin/python3 -c 'import jsonschema' 2>/dev/null") != 0) return;
-  const std::string name = "/tmp/misa-prof-report-test-" + std::to_string(getpid());
-  const auto accepted = [&](const std::string& text, const std::string& suffix) {
-    const std::string path = name + suffix;
-    std::ofstream(path, std::ios::binary) << text;
-    const std::string checker = std::string(MISA_SOURCE_DIR) + "/scripts/check_json.py";
-    const int status = std::system(("/usr/bin/python3 '" + checker + "' " + path + " 2>/dev/null").c_str());
-    std::remove(path.c_str());
-    return status == 0;
-  };
+  if (!has_schema_checker()) return;
+  const auto accepted = agrees_with_schema;
   Report interrupted_report = sample_report();
   interrupted_report.interrupted = true;
   for (const Report& report : {sample_report(), hostile_report(), interrupted_report, Report()}) {

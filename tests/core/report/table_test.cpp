@@ -2,36 +2,16 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
-#include <fstream>
-#include <iterator>
 #include <sstream>
 #include <string>
 
 #include "core/report/text.hpp"
 #include "core/report/write.hpp"
+#include "tests/core/report/checks.hpp"
 #include "tests/core/report/sample_report.hpp"
 
 namespace misa {
 namespace {
-
-/// Compares with tests/core/report/golden/<name>. MISA_UPDATE_GOLDENS=1 writes it instead; look at the difference
-/// before committing it.
-void check_golden(const std::string& name, const std::string& text) {
-  const std::string path = std::string(MISA_SOURCE_DIR) + "/tests/core/report/golden/" + name;
-  if (std::getenv("MISA_UPDATE_GOLDENS") != nullptr) std::ofstream(path, std::ios::binary) << text;
-  std::ifstream file(path, std::ios::binary);
-  const std::string expected{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-  CAPTURE(name);
-  CHECK(text == expected);
-}
-
-i64 widest_line(const std::string& text) {
-  i64 widest = 0;
-  std::istringstream lines(text);
-  for (std::string line; std::getline(lines, line);) widest = std::max(widest, display_width(line));
-  return widest;
-}
 
 std::string table(const Report& report, int width = 100, bool colour = false) {
   return write_report(report, Format::table, {.colour = colour, .width = width});
