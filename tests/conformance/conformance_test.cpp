@@ -3,74 +3,12 @@
 #include <doctest/doctest.h>
 
 #include "tests/support/cases.hpp"
+#include "tests/support/on_backend.hpp"
 
 using namespace misa;
 using namespace misa::testing;
 
 namespace {
-
-/// A backend's own copy of host values, and results back.
-class On {
- public:
-  explicit On(Backend& backend) : backend_(backend) {}
-
-  template <class T, int Rank>
-  View<T, Rank> make(std::array<i64, Rank> shape) {
-    i64 count = 1;
-    for (i64 extent : shape) count *= extent;
-    buffers_.emplace_back(backend_, std::max<i64>(1, count) * static_cast<i64>(sizeof(T)));
-    return View<T, Rank>(buffers_.back().template as<T>(), shape);
-  }
-  template <class T, int Rank>
-  View<T, Rank> place(const std::vector<T>& values, std::array<i64, Rank> shape) {
-    const View<T, Rank> view = make<T, Rank>(shape);
-    if (!values.empty()) {
-      backend_.upload(reinterpret_cast<std::byte*>(view.data), reinterpret_cast<const std::byte*>(values.data()),
-                      static_cast<i64>(values.size() * sizeof(T)));
-    }
-    return view;
-  }
-  template <class View>
-  auto fetch(const View& view) {
-    std::vector<std::remove_const_t<std::remove_pointer_t<decltype(view.data)>>> values(
-        static_cast<std::size_t>(view.size()));
-    if (!values.empty()) {
-      backend_.download(reinterpret_cast<std::byte*>(values.data()), reinterpret_cast<const std::byte*>(view.data),
-                        static_cast<i64>(values.size() * sizeof(values[0])));
-    }
-    return values;
-  }
-  Logits logits(i64 rows, i64 columns) {
-    if (backend_.logits_dtype() == Dtype::f64) return make<double, 2>({rows, columns});
-    return make<float, 2>({rows, columns});
-  }
-  Logits place_logits(const std::vector<float>& values, i64 rows, i64 columns) {
-    if (backend_.logits_dtype() == Dtype::f64) {
-      return place<double, 2>(std::vector<double>(values.begin(), values.end()), {rows, columns});
-    }
-    return place<float, 2>(values, {rows, columns});
-  }
-  std::vector<double> fetch_logits(const Logits& logits) {
-    return std::visit(
-        [&](const auto& view) {
-          const auto values = fetch(view);
-          return std::vector<double>(values.begin(), values.end());
-        },
-        logits);
-  }
-
- private:
-  Backend& backend_;
-  std::vector<Buffer> buffers_;
-};
-
-std::vector<std::string> present_backends() {
-  std::vector<std::string> names;
-  for (const BackendInfo& info : backends()) {
-    if (!info.why_absent() && info.name != "oracle") names.emplace_back(info.name);
-  }
-  return names;
-}
 
 CaseOptions draw_case(u64 seed) {
   Draw draw(seed * 2654435761u + 3);
@@ -212,40 +150,24 @@ TEST_CASE("the same scores select the same tokens, on every kind of row") {
           default: scores.push_back(x); break;
         }
       }
-      std::vector<i32> sequence, begin, end, runs;
-      const i64 length = draw.one_of<i64>({0, 0, 1, 16});  // 0: windows
-      const i64 run_count = length == 0 ? 0 : ceil_div(columns, length);
+      SelectCase from{.rows = rows, .k = k, .scores = std::move(scores)};
+      from.length = draw.one_of<i64>({0, 0, 1, 16});
+      const i64 run_count = from.length == 0 ? 0 : ceil_div(columns, from.length);
       for (i64 m = 0; m < rows; ++m) {
-        sequence.push_back(0);
-        begin.push_back(static_cast<i32>(draw.whole(0, 50)));
+        from.begin.push_back(static_cast<i32>(draw.whole(0, 50)));
         const i64 visible = draw.whole(0, 3) == 0 ? draw.whole(0, columns) : columns;
-        end.push_back(begin.back() + static_cast<i32>(visible));
+        from.end.push_back(from.begin.back() + static_cast<i32>(visible));
         i32 run = 0;
         const i64 used = draw.whole(0, run_count);
         for (i64 r = 0; r < run_count; ++r) {
-          runs.push_back(r < used ? run : -1);
+          from.runs.push_back(r < used ? run : -1);
           run += static_cast<i32>(draw.whole(1, 2));
         }
       }
-      const i64 score_columns = length == 0 ? columns : run_count * length;
-      scores.resize(static_cast<std::size_t>(rows * score_columns), 0.0f);
-
-      const bool force_ends = draw.whole(0, 2) == 0;
-      const auto select = [&](Backend& on_backend) {
-        On on(on_backend);
-        SelectTask task;
-        task.logits = on.place_logits(scores, rows, score_columns);
-        task.windows = {on.place<i32, 1>(sequence, {rows}), on.place<i32, 1>(begin, {rows}),
-                        on.place<i32, 1>(end, {rows})};
-        if (length > 0) {
-          task.candidates = Candidates{on.place<i32, 2>(runs, {rows, run_count}), task.windows.begin, length};
-        }
-        task.force_ends = force_ends;
-        task.selected = on.make<i32, 2>({rows, k});
-        on_backend.select(task);
-        return on.fetch(task.selected);
-      };
-      CHECK(select(*backend) == select(*oracle));
+      from.columns = from.length == 0 ? columns : run_count * from.length;
+      from.scores.resize(static_cast<std::size_t>(rows * from.columns), 0.0f);
+      from.force_ends = draw.whole(0, 2) == 0;
+      CHECK(select_on(*backend, from) == select_on(*oracle, from));
     }
   }
 }
