@@ -18,6 +18,7 @@ struct Region {
 BlockLayout layout_blocks(const Problem& problem, i64 block_size, BlockWindow window) {
   const std::size_t rows = problem.begin.size();
   const bool flat = window == BlockWindow::upstream && !problem.shape.paged;
+  const bool whole = window == BlockWindow::upstream && problem.shape.paged;
 
   // Regions in order of their key, so that a layout does not depend on the order of rows.
   std::map<std::pair<i64, i64>, Region> regions;
@@ -30,7 +31,9 @@ BlockLayout layout_blocks(const Problem& problem, i64 block_size, BlockWindow wi
     const auto [found, inserted] = regions.try_emplace(key_of(m));
     Region& region = found->second;
     region.begin = flat ? 0 : problem.begin[m];
-    region.end = flat ? problem.shape.keys : std::max<i64>(region.end, problem.end[m]);
+    region.end = flat    ? problem.shape.keys
+                 : whole ? problem.lengths[static_cast<std::size_t>(problem.sequence[m])]
+                         : std::max<i64>(region.end, problem.end[m]);
   }
 
   BlockLayout layout;

@@ -28,7 +28,7 @@ std::string case_reason(const AgreementCase& one);
 /// named "miss", "violation", "more".
 std::vector<Fact> describe_findings(std::span<const ReportChoice> choices, i64 limit);
 
-/// Recall, IoU, attention mass, and what was asked for.
+/// Recall, IoU, attention mass, needles, and what was asked for.
 Fact describe_quality(const ReportQuality& quality, std::optional<double> minimum_recall);
 
 }  // namespace misa

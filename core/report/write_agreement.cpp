@@ -37,8 +37,8 @@ Fact describe_miss(const ReportChoice& choice, const ReportMiss& miss) {
     fact.parts.push_back(fmt::format("token {}: {} against {}", miss.missed, missed, taken));
     fact.parts.push_back(apart);
   } else {
-    fact.parts.push_back(fmt::format("missed {} (score {}, rank {})", miss.missed, missed, miss.rank));
-    fact.parts.push_back(fmt::format("took {} (score {})", miss.taken, taken));
+    fact.parts.push_back(fmt::format("missed {} (exact {}, rank {})", miss.missed, missed, miss.rank));
+    fact.parts.push_back(fmt::format("took {} (exact {})", miss.taken, taken));
     fact.parts.push_back(apart);
     fact.parts.push_back(fmt::format("{} above the last that belongs", number(miss.gap_to_last, 3)));
   }
@@ -140,6 +140,7 @@ Fact describe_quality(const ReportQuality& quality, std::optional<double> minimu
                       fmt::format("worst {} in row {}", share_number(recall.worst), recall.worst_row),
                       "IoU " + share_number(quality.iou)}};
   if (quality.attention_mass) fact.parts.push_back("attention mass " + share_number(*quality.attention_mass));
+  if (quality.needle_hit_rate) fact.parts.push_back("needles " + share_number(*quality.needle_hit_rate));
   if (minimum_recall) fact.parts.push_back(fmt::format("at least {} was asked for", share_number(*minimum_recall)));
   return fact;
 }

@@ -86,10 +86,11 @@ Test test_of(const AgreementCase& one, const ReportChoice& choice, bool misses_f
   if (choice.rows == 0) {
     test.outcome = Outcome::skipped;
     test.message = choice.reason.empty() ? "no rows" : choice.reason;
+    test.output.clear();
   } else if (choice.violated > 0 || (choice.missed > 0 && misses_fail)) {
     test.outcome = Outcome::failure;
     test.type = choice.violated > 0 ? "violation" : "miss";
-    test.message = case_reason(one);
+    test.message = fmt::format("misses: {}, violations: {}, in {} rows", choice.missed, choice.violated, choice.rows);
     test.body = body_of(one, {&choice, 1});
   } else if (unjudged > 0 && one.verdict != CaseVerdict::passed) {
     test.outcome = Outcome::error;

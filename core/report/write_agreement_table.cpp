@@ -46,16 +46,17 @@ std::vector<Cell> choice_cells(const AgreementCase& one, const ReportChoice& cho
   const auto count = [&](i64 rows, Style style) {
     cells.push_back({std::to_string(rows), rows == 0 ? Style::faint : style});
   };
-  const auto rare = [&](i64 rows) { cells.push_back({rows == 0 ? "" : std::to_string(rows), Style::caution}); };
+  const auto rare = [&](i64 rows, Style style) { cells.push_back({rows == 0 ? "" : std::to_string(rows), style}); };
   count(choice.rows, Style::plain);
+  rare(choice.trivial, Style::faint);
   count(verdicts.exact, verdicts.exact == choice.rows ? Style::good : Style::plain);
   count(verdicts.tie_swap, Style::plain);
   count(verdicts.within_bound, Style::plain);
   count(verdicts.follows, Style::plain);
-  rare(verdicts.unknown);
+  rare(verdicts.unknown, Style::caution);
   count(verdicts.miss, wrong);
   count(verdicts.violation, wrong);
-  rare(verdicts.unjudged);
+  rare(verdicts.unjudged, Style::caution);
   const double share = choice.largest_bound_share;
   const std::string shown = std::isfinite(share) ? fmt::format("{:.2g}", share) : std::string("n/a");
   cells.push_back({choice.name == "scores" ? shown : "", share <= 1 ? Style::plain : wrong});
@@ -69,16 +70,22 @@ void add_details(TextTable& table, const AgreementCase& one, bool colour, int wi
              Style::faint, colour, width);
   }
   if (one.quality) add_fact(table, describe_quality(*one.quality, one.minimum_recall), Style::faint, colour, width);
+  Fact checks{.name = "checks", .parts = {}};
+  for (const ReportCheck& check : one.checks) {
+    if (check.passed) checks.parts.push_back(printable(check.name) + ": " + printable(check.detail));
+  }
+  add_fact(table, checks, Style::faint, colour, width);
   if (one.verdict == CaseVerdict::passed) return;
-  // Neither is cut: the one is what to know, the other what to copy.
-  table.add_line(label(case_verdict_name(one.verdict), style_of(one.verdict), colour) + case_reason(one));
+  // Neither this nor the command is cut: the one is what to know, the other what to copy.
+  const std::string verdict(case_verdict_name(one.verdict));
+  table.add_line(label("verdict", style_of(one.verdict), colour) + joined({verdict, printable(one.explanation)}, ": "));
   for (const Fact& fact : describe_findings(one.choices, kShown)) {
     add_fact(table, fact, fact.name == "more" ? Style::faint : Style::bad, colour, width);
   }
   for (const ReportCheck& check : one.checks) {
     if (check.passed) continue;
-    add_fact(table, {.name = "check", .parts = {joined({printable(check.name), printable(check.detail)}, ": ")}},
-             Style::bad, colour, width);
+    add_fact(table, {.name = "check", .parts = {printable(check.name) + ": " + printable(check.detail)}}, Style::bad,
+             colour, width);
   }
   if (!one.reproduce.empty()) table.add_line(label("reproduce", Style::accent, colour) + printable(one.reproduce));
 }
@@ -87,13 +94,16 @@ std::string conclusion(const AgreementReport& report, bool colour) {
   std::vector<std::string> parts;
   if (report.interrupted) parts.push_back("interrupted");
   Style style = report.interrupted ? Style::caution : Style::good;
+  int counted = 0;
   for (const CaseVerdict verdict : kWorstFirst) {
     const auto count = std::count_if(report.cases.begin(), report.cases.end(),
                                      [&](const AgreementCase& one) { return one.verdict == verdict; });
     if (count == 0) continue;
     if (verdict != CaseVerdict::passed && style != Style::bad) style = style_of(verdict);
-    parts.push_back(fmt::format("{}: {} of {} case{}", case_verdict_name(verdict), count, report.cases.size(),
-                                report.cases.size() == 1 ? "" : "s"));
+    const bool first = counted++ == 0;
+    parts.push_back(
+        fmt::format("{}: {}", case_verdict_name(verdict), count) +
+        (first ? fmt::format(" of {} case{}", report.cases.size(), report.cases.size() == 1 ? "" : "s") : ""));
   }
   if (report.cases.empty()) {
     parts.push_back("nothing: no case ran");
@@ -106,22 +116,32 @@ std::string conclusion(const AgreementReport& report, bool colour) {
 
 std::string write_agreement_table(const AgreementReport& report, bool colour, int width) {
   const ReportWorkload& workload = report.workload;
-  std::string out;
-  const std::string sides =
-      report.side.name == report.against.name && report.side.arithmetic == report.against.arithmetic
-          ? side_name(report.side)
-          : side_name(report.side) + " against " + side_name(report.against);
-  for (const std::string& line :
-       wrapped({printable(workload.name), workload.seed ? "seed " + printable(*workload.seed) : "",
-                fmt::format("{} rows", workload.rows), fmt::format("top-k {}", workload.top_k), sides},
-               " · ", width)) {
-    out += styled(line, Style::strong, colour) + '\n';
+  std::string out = styled("misa-prof " + printable(report.tool_version), Style::strong, colour);
+  if (report.environment.timestamp_utc) {
+    out += "  " + styled(printable(*report.environment.timestamp_utc), Style::faint, colour);
   }
+  out += '\n';
+  const auto add = [&](std::string_view name, const std::vector<std::string>& parts) {
+    constexpr i64 kName = 10;
+    std::string lead = styled(padded(name, kName, false), Style::faint, colour);
+    for (const std::string& line : wrapped(parts, " · ", width - kName)) {
+      out += lead + line + '\n';
+      lead.assign(static_cast<std::size_t>(kName), ' ');
+    }
+  };
+  add("workload",
+      {printable(workload.name), workload.seed ? "seed " + printable(*workload.seed) : "",
+       fmt::format("{} rows", workload.rows), fmt::format("{} heads × {}", workload.heads, workload.head_dim),
+       fmt::format("{} keys", workload.keys), fmt::format("top-k {}", workload.top_k),
+       "inputs " + printable(report.input_hash)});
+  add("side", {side_name(report.side), printable(report.side.description)});
+  add("against", {side_name(report.against), printable(report.against.description)});
   out += '\n';
 
   TextTable table({{.header = "indexer", .right = false, .drop = 0},
-                   {.header = "choice", .right = false, .drop = 0},
+                   {.header = "stage", .right = false, .drop = 0},
                    {.header = "rows", .right = true, .drop = 0},
+                   {.header = "no choice", .right = true, .drop = 5},
                    {.header = "exact", .right = true, .drop = 0},
                    {.header = "tie-swap", .right = true, .drop = 3},
                    {.header = "within bound", .right = true, .drop = 1},

@@ -111,6 +111,10 @@ Placement::Placement(Backend& backend, const Workload& workload) {
     }
   }
 
+  if (workload.paged()) {
+    const auto lengths = workload.seq_lens.span<const i32>();
+    problem_.lengths.assign(lengths.begin(), lengths.end());
+  }
   problem_.sequence = workload.sequence;
   problem_.begin = workload.ks;
   problem_.end = workload.ke;

@@ -245,6 +245,38 @@ TEST_CASE("every mistake is seen in the stage that made it, on many workloads") 
   CHECK(seen > 60);
 }
 
+TEST_CASE("what heads are ranked by is the formula's, within its bound") {
+  for (u64 seed = 1; seed <= 60; ++seed) {
+    CaseOptions options = seed % 2 == 0 ? small_paged_case(seed) : small_case(seed);
+    options.dtype = std::vector<Dtype>{Dtype::e4m3, Dtype::bf16, Dtype::f32}[seed % 3];
+    const auto cpu = make_backend("cpu", 2), oracle = make_backend("oracle", 2);
+    const Workload workload = draw_workload(options);
+    IndexerSpec spec = make_indexer("misa", small_settings());
+    spec.heads->router = routers()[seed % routers().size()].router;
+    spec.block_window = seed % 4 < 2 ? BlockWindow::visible : BlockWindow::upstream;
+    CAPTURE(options.describe());
+    CAPTURE(router_name(spec.heads->router));
+
+    std::vector<double> energies;
+    PlanOptions plan_options;
+    plan_options.after_chunk = [&](const ChunkScores& chunk) {
+      energies.insert(energies.end(), &chunk.energies(0, 0), &chunk.energies(0, 0) + chunk.energies.size());
+    };
+    const Placement placement(*cpu, workload);
+    const Outcome outcome = run_outcome(*cpu, spec, placement.problem());
+    Plan plan(*cpu, spec, placement.problem(), plan_options);
+    plan.run(nullptr);
+    Arbiter arbiter(*oracle, workload);
+    for (i64 m = 0; m < workload.rows(); ++m) {
+      const Field heads = arbiter.row(spec, outcome, m, outcome.arithmetic).heads;
+      for (std::size_t h = 0; h < heads.ids.size(); ++h) {
+        const double found = energies[static_cast<std::size_t>(m * workload.heads()) + h];
+        CHECK(std::abs(found - heads.scores[h]) <= heads.bounds[h]);
+      }
+    }
+  }
+}
+
 TEST_CASE("one wrong head is one miss, and the tokens only follow") {
   Sides sides(small_case(7), "misa");
   const auto wrong = run_with_mistake(Mistake::wrong_head, *sides.cpu, sides.spec, sides.arbiter);

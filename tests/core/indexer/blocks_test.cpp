@@ -14,6 +14,7 @@ Problem problem_of(std::vector<i32> sequence, std::vector<i32> begin, std::vecto
   problem.shape.rows = static_cast<i64>(problem.begin.size());
   problem.shape.keys = keys;
   problem.shape.paged = paged;
+  if (paged) problem.lengths = problem.end;  // a row each
   return problem;
 }
 

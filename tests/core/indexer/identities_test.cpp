@@ -2,6 +2,7 @@
 
 #include "core/base/error.hpp"
 #include "core/indexer/forwarding_backend.hpp"
+#include "core/workload/take.hpp"
 #include "tests/support/cases.hpp"
 
 using namespace misa;
@@ -207,6 +208,31 @@ TEST_CASE("chunks of rows select what all rows at once select") {
         const Chosen whole = choose("cpu", workload, spec);
         CHECK(whole == choose("cpu", workload, spec, {.rows_per_chunk = 1}));
         CHECK(whole == choose("cpu", workload, spec, {.rows_per_chunk = 3}));
+      }
+    }
+  }
+}
+
+TEST_CASE("rows may come in any order, sequences mixed") {
+  for (u64 seed = 1; seed <= 40; ++seed) {
+    const CaseOptions options = draw_case(seed);
+    INFO(options.describe());
+    const Workload workload = draw_workload(options);
+    Draw draw(seed);
+    std::vector<i64> order(static_cast<std::size_t>(workload.rows())), heads(static_cast<std::size_t>(options.heads));
+    std::iota(order.begin(), order.end(), i64{0});
+    std::iota(heads.begin(), heads.end(), i64{0});
+    std::shuffle(order.begin(), order.end(), draw.engine());
+    const Workload mixed = take(workload, order, heads, i64{1} << 30);
+    for (const std::string& backend : kBackends) {
+      for (const std::string& indexer : kIndexers) {
+        const IndexerSpec spec = make_indexer(indexer, small_settings());
+        const Chosen straight = choose(backend, workload, spec), shuffled = choose(backend, mixed, spec);
+        for (std::size_t i = 0; i < order.size(); ++i) {
+          CAPTURE(backend);
+          CAPTURE(indexer);
+          CHECK(shuffled.row(static_cast<i64>(i)) == straight.row(order[i]));
+        }
       }
     }
   }
