@@ -31,6 +31,16 @@ TEST_CASE("visible blocks start at the sequence's begin and a row's last block e
   CHECK(layout.tail_begin == std::vector<i32>{0, 8, 14});
 }
 
+TEST_CASE("blocks reach as far as the row that sees most, wherever it stands, and each begin has its own") {
+  const Problem problem = problem_of({0, 0, 0}, {0, 0, 6}, {9, 4, 15}, 20, false);
+  const BlockLayout layout = layout_blocks(problem, 4, BlockWindow::visible);
+  CHECK(layout.begin == std::vector<i32>{0, 4, 8, 6, 10, 14});
+  CHECK(layout.end == std::vector<i32>{4, 8, 9, 10, 14, 15});
+  CHECK(layout.first == std::vector<i32>{0, 0, 3});
+  CHECK(layout.last == std::vector<i32>{3, 1, 6});
+  CHECK(layout.origin == std::vector<i32>{0, 0, 6});
+}
+
 TEST_CASE("upstream blocks ignore where sequences begin") {
   const Problem problem = problem_of({0, 0, 1}, {0, 0, 10}, {4, 9, 15}, 18, false);
   const BlockLayout layout = layout_blocks(problem, 4, BlockWindow::upstream);

@@ -2,6 +2,7 @@
 
 #include "core/base/error.hpp"
 #include "core/indexer/forwarding_backend.hpp"
+#include "core/indexer/routing.hpp"
 #include "core/workload/take.hpp"
 #include "tests/support/cases.hpp"
 
@@ -200,7 +201,7 @@ TEST_CASE("chunks of rows select what all rows at once select") {
     CAPTURE(options.describe());
     const Workload workload = draw_workload(options);
     for (const std::string& indexer : kIndexers) {
-      for (const Router router : {Router::pooled, Router::random}) {
+      for (const Router router : {Router::pooled, Router::random, Router::qnorm}) {
         CAPTURE(indexer);
         IndexerSettings settings = small_settings();
         settings.router = router;
@@ -236,6 +237,97 @@ TEST_CASE("rows may come in any order, sequences mixed") {
       }
     }
   }
+}
+
+TEST_CASE("rows on their own choose what they choose among others, once their number is told") {
+  for (u64 seed = 561; seed <= 566; ++seed) {
+    const CaseOptions options = seed % 2 == 0 ? draw_case(seed) : draw_paged_case(seed);
+    CAPTURE(options.describe());
+    const Workload workload = draw_workload(options);
+    const auto cpu = make_backend("cpu", 2);
+    const Placement placement(*cpu, workload);
+    for (const std::string& indexer : kIndexers) {
+      for (const RouterInfo& info : routers()) {
+        for (const BlockWindow window : {BlockWindow::visible, BlockWindow::upstream}) {
+          CAPTURE(indexer);
+          CAPTURE(info.name);
+          IndexerSettings settings = small_settings();
+          settings.router = info.router;
+          settings.block_window = window;
+          const IndexerSpec spec = make_indexer(indexer, settings);
+          const Chosen whole = choose(*cpu, workload, spec);
+          for (i64 m = 0; m < workload.rows(); ++m) {
+            const Problem row = slice(placement.problem(), m, 1);
+            Plan plan(*cpu, spec, row, {.first_row = m});
+            plan.run(nullptr);
+            CHECK((Chosen{1, fetch(*cpu, plan.tokens()), {}, {}}.row(0)) == whole.row(m));
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("a plan that follows other choices scores what those offer, in any chunks") {
+  for (u64 seed = 581; seed <= 592; ++seed) {
+    CaseOptions options = draw_case(seed);
+    options.heads = 8;
+    options.contexts = {300, 400};
+    options.rows = 7;
+    CAPTURE(options.describe());
+    const Workload workload = draw_workload(options);
+    const auto cpu = make_backend("cpu", 2);
+    const Placement placement(*cpu, workload);
+    IndexerSpec spec = make_indexer("misa-dagger", small_settings());
+    spec.blocks = BlockPruning{4, 16};
+    spec.heads->block_size = 16;
+    // What another spec chooses is well formed, and not what this one would choose.
+    IndexerSpec other = spec;
+    other.heads->router = Router::random;
+    Plan leader(*cpu, other, placement.problem());
+    leader.run(nullptr);
+    const Follow follow{leader.heads(), leader.blocks(), leader.candidates()};
+
+    std::vector<i32> tokens;
+    for (const i64 chunk : {0, 1, 3}) {
+      Plan plan(*cpu, spec, placement.problem(), {.rows_per_chunk = chunk});
+      plan.run(nullptr, follow);
+      const std::vector<i32> found = fetch(*cpu, plan.tokens());
+      if (chunk == 0) tokens = found;
+      CHECK(found == tokens);
+      // The second pass knows all heads: on the leader's candidates it is the leader's.
+      CHECK(found == fetch(*cpu, leader.tokens()));
+      plan.run(nullptr, {leader.heads(), leader.blocks(), {}});
+      CHECK(fetch(*cpu, plan.candidates()) == fetch(*cpu, leader.candidates()));
+    }
+    // Blocks alone: tokens lie in the blocks that were followed.
+    IndexerSpec pruned = make_indexer("hisa", small_settings());
+    Plan hisa(*cpu, pruned, placement.problem());
+    hisa.run(nullptr);
+    std::vector<i32> blocks = fetch(*cpu, hisa.blocks());
+    const i64 width = hisa.blocks().shape[1];
+    for (i64 m = 0; m < workload.rows(); ++m) {
+      for (i64 i = 1; i < width; ++i) blocks[static_cast<std::size_t>(m * width + i)] = -1;  // the first block alone
+    }
+    hisa.run(nullptr, {{}, View<const i32, 2>(blocks.data(), {workload.rows(), width}), {}});
+    for (const i32 token : fetch(*cpu, hisa.tokens())) CHECK(token < pruned.blocks->block_size);
+  }
+}
+
+TEST_CASE("heads of equal energy go to the lower head, and NaN ranks lowest") {
+  constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+  const auto heads_of_energy = [](std::vector<double> energy, i64 kept) {
+    std::vector<i32> heads(static_cast<std::size_t>(kept));
+    RouteTask task{};
+    task.heads = View<i32, 2>(heads.data(), {1, kept});
+    choose_heads(task, 0, energy);
+    return heads;
+  };
+  CHECK(heads_of_energy({1, 1, 1, 1}, 2) == std::vector<i32>{0, 1});
+  CHECK(heads_of_energy({1, 2, 1, 2}, 3) == std::vector<i32>{0, 1, 3});
+  CHECK(heads_of_energy({kNan, 0, -1, 3}, 3) == std::vector<i32>{1, 2, 3});
+  CHECK(heads_of_energy({kNan, kNan, kNan, -5}, 2) == std::vector<i32>{0, 3});
+  CHECK(heads_of_energy({-0.0, 0.0}, 1) == std::vector<i32>{0});
 }
 
 TEST_CASE("one thread and two threads agree bit for bit") {
