@@ -314,6 +314,30 @@ TEST_CASE("a plan that follows other choices scores what those offer, in any chu
   }
 }
 
+TEST_CASE("random heads are drawn anew for every row and seed, and each as often as another") {
+  std::vector<i64> first(16, 0);
+  i64 same_row = 0, same_seed = 0;
+  for (u64 seed = 1; seed <= 20; ++seed) {
+    for (i64 row = 0; row < 200; ++row) {
+      const auto best = [](u64 of_seed, i64 of_row) {
+        i64 head = 0;
+        for (i64 h = 1; h < 16; ++h) {
+          if (random_head_rank(of_seed, of_row, h) > random_head_rank(of_seed, of_row, head)) head = h;
+        }
+        return head;
+      };
+      const i64 head = best(seed, row);
+      ++first[static_cast<std::size_t>(head)];
+      same_row += head == best(seed, row + 1) ? 1 : 0;
+      same_seed += head == best(seed + 1, row) ? 1 : 0;
+    }
+  }
+  // Of 4000: 250 each, with a standard deviation of 15.
+  for (const i64 count : first) CHECK(std::abs(count - 250) < 75);
+  CHECK(std::abs(same_row - 250) < 75);
+  CHECK(std::abs(same_seed - 250) < 75);
+}
+
 TEST_CASE("heads of equal energy go to the lower head, and NaN ranks lowest") {
   constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
   const auto heads_of_energy = [](std::vector<double> energy, i64 kept) {
