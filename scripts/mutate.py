@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Changes the source in one place at a time and checks that a test fails (docs/measurement.md tells what for).
+"""Changes the source in one place at a time and checks that a test fails (docs/agreement.md tells what for).
 
 usage: mutate.py [--only PATTERN] [--work DIR] [--list]
 

@@ -338,6 +338,25 @@ TEST_CASE("random heads are drawn anew for every row and seed, and each as often
   CHECK(std::abs(same_seed - 250) < 75);
 }
 
+TEST_CASE("misa selects what dsa selects among the heads that were routed, for every router") {
+  for (u64 seed = 601; seed <= 624; ++seed) {
+    CaseOptions options = draw_case(seed);
+    options.heads = 8;
+    options.rows = 1;
+    options.contexts = {300};
+    CAPTURE(options.describe());
+    const Workload workload = draw_workload(options);
+    IndexerSettings settings = small_settings();
+    settings.router = routers()[seed % routers().size()].router;
+    for (const std::string& backend : kBackends) {
+      const Chosen routed = choose(backend, workload, make_indexer("misa", settings));
+      const std::vector<i64> heads(routed.heads.begin(), routed.heads.end());
+      const Workload alone = take(workload, std::vector<i64>{0}, heads, i64{1} << 30);
+      CHECK(choose(backend, alone, make_indexer("dsa", settings)).row(0) == routed.row(0));
+    }
+  }
+}
+
 TEST_CASE("heads of equal energy go to the lower head, and NaN ranks lowest") {
   constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
   const auto heads_of_energy = [](std::vector<double> energy, i64 kept) {
