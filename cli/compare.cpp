@@ -75,7 +75,7 @@ ReportChoice to_report(const ChoiceAgreement& one) {
   report.largest_bound_share = one.largest_share;
   for (const Miss& miss : one.misses) {
     report.misses.push_back({miss.side, miss.row, miss.missed, miss.taken, miss.missed_score, miss.taken_score,
-                             miss.rank, miss.to_last, miss.bound});
+                             miss.rank, miss.to_last, miss.mass_lost, miss.bound});
   }
   for (const Violation& violation : one.violations) {
     report.violations.push_back(

@@ -320,7 +320,7 @@ class Comparison {
       worst = std::max(worst, Verdict::miss);
       ++into.missed;
       if (static_cast<i64>(into.misses.size()) < kListed) {
-        into.misses.push_back({who, m, token, token, mine, other, 0, mine - other, bound});
+        into.misses.push_back({who, m, token, token, mine, other, 0, mine - other, 0, bound});
       }
     };
 
@@ -466,6 +466,7 @@ Judgement judge(const Field& field, std::span<const i32> chosen) {
     miss.missed_score = field.scores[out];
     miss.taken_score = field.scores[in];
     miss.to_last = rank[out] - last;
+    miss.mass_lost = size > 0 ? (rank[out] - rank[in]) / size : 0.0;
     miss.bound = field.bounds[out] + field.bounds[in];
     for (std::size_t j = 0; j < count; ++j) {
       if (rank[j] > rank[out] || (rank[j] == rank[out] && field.ids[j] < field.ids[out])) ++miss.rank;

@@ -59,9 +59,10 @@ struct Miss {
   i64 row = 0;
   i64 missed = 0, taken = 0;  ///< in the scores stage: both the token
   double missed_score = 0, taken_score = 0;
-  i64 rank = 0;        ///< of the missed id in the exact order, from 0
-  double to_last = 0;  ///< exact score of the missed id minus that of the last id that belongs to the selection
-  double bound = 0;    ///< what rounding could have explained of missed_score - taken_score
+  i64 rank = 0;          ///< of the missed id in the exact order, from 0
+  double to_last = 0;    ///< exact score of the missed id minus that of the last id that belongs to the selection
+  double mass_lost = 0;  ///< missed_score - taken_score as a share of the sum of |exact scores| that belong
+  double bound = 0;      ///< what rounding could have explained of missed_score - taken_score
 };
 
 /// A choice, over all rows.

@@ -24,6 +24,7 @@ struct ReportMiss {
   double missed_score = 0, taken_score = 0;
   i64 rank = 0;            ///< of the missed id by exact score, from 0
   double gap_to_last = 0;  ///< above the last id that belongs to the selection
+  double mass_lost = 0;    ///< of the missed score, as a share of the sum of |exact scores| that belong
   double bound = 0;        ///< how far apart rounding could have brought the two scores
 };
 

@@ -41,6 +41,7 @@ Fact describe_miss(const ReportChoice& choice, const ReportMiss& miss) {
     fact.parts.push_back(fmt::format("took {} (exact {})", miss.taken, taken));
     fact.parts.push_back(apart);
     fact.parts.push_back(fmt::format("{} above the last that belongs", number(miss.gap_to_last, 3)));
+    fact.parts.push_back(fmt::format("{} of the row's score mass", number(miss.mass_lost, 3)));
   }
   return fact;
 }

@@ -32,6 +32,7 @@ Json miss_json(const ReportMiss& miss) {
   put(json, "taken_score", miss.taken_score);
   json["rank"] = miss.rank;
   put(json, "gap_to_last", miss.gap_to_last);
+  put(json, "mass_lost", miss.mass_lost);
   put(json, "bound", miss.bound);
   return json;
 }

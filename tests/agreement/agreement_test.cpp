@@ -135,6 +135,7 @@ TEST_CASE("misses are the fewest swaps that would set a choice right, each with 
   CHECK(one.misses[0].taken == 5);
   CHECK(one.misses[0].rank == 2);
   CHECK(one.misses[0].to_last == 0);
+  CHECK(one.misses[0].mass_lost == doctest::Approx(3.0 / 24));
   CHECK(one.misses[0].bound == doctest::Approx(0.2));
   CHECK(one.mass_lost == doctest::Approx(3.0 / 24));
   // One garbage id does not turn a swap that rounding explains into a second miss.

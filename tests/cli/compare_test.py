@@ -4,6 +4,7 @@
 usage: compare_test.py BINARY [EMULATOR...]  [-- unittest arguments]
 """
 import os
+import resource
 import shlex
 import shutil
 import signal
@@ -142,6 +143,26 @@ class Goldens(Compare):
                       self.folder / "goldens")
         self.assertEqual(result.returncode, 1)
         self.only_files()
+
+    def test_a_disk_that_fills_up_leaves_no_half_written_golden_bundle_or_trace(self):
+        def nearly_full():
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+
+        bundle = self.folder / "bundle"
+        misa("compare", *CASES, "--indexer", "dsa", "--inject", "swapped-token", "--bundle", bundle)
+        for arguments in (["compare", *CASES, "--write-golden", self.folder / "new"],
+                          ["compare", *CASES, "--inject", "swapped-token", "--indexer", "dsa", "--bundle",
+                           self.folder / "new"],
+                          ["compare", *CASES, "-o", self.folder / "a.json"]):
+            result = subprocess.run([*PROGRAM, *map(str, arguments)], capture_output=True, text=True, check=False,
+                                    preexec_fn=nearly_full)
+            self.assertEqual(result.returncode, 10, result.stderr)
+            self.assertIn("MP-E106", result.stderr)
+            self.assertEqual([path.name for path in self.folder.rglob("*") if bundle not in path.parents],
+                             [name for name in ("bundle", "new") if (self.folder / name).exists()])
+            if (self.folder / "new").exists():
+                (self.folder / "new").rmdir()
 
     def test_a_golden_of_unknown_arithmetic_explains_nothing(self):
         goldens = self.goldens(*CASES, "--indexer", "dsa")

@@ -79,6 +79,7 @@ AgreementReport sample_agreement() {
                                       .taken_score = 1.125 - 0.1 / static_cast<double>(i + 1),
                                       .rank = 40 + i,
                                       .gap_to_last = 0.0625,
+                                      .mass_lost = 0.00125,
                                       .bound = 2.5e-6});
   }
   misa.choices[2].missed = 1;
@@ -91,6 +92,7 @@ AgreementReport sample_agreement() {
                              .taken_score = -0.33,
                              .rank = 0,
                              .gap_to_last = -0.003333343,
+                             .mass_lost = 0,
                              .bound = 2.4e-4}};
   misa.checks = {{.name = "canaries", .passed = false, .detail = "64 bytes beside allocations were overwritten"},
                  {.name = "repeat-bitwise", .passed = true, .detail = "3 more runs gave the same bits"}};
@@ -155,7 +157,7 @@ AgreementReport hostile_agreement() {
         miss.side = kHostile;
         miss.missed_score = nan;
         miss.taken_score = -infinite;
-        miss.gap_to_last = miss.bound = infinite;
+        miss.gap_to_last = miss.mass_lost = miss.bound = infinite;
       }
       for (ReportViolation& violation : choice.violations) violation.side = violation.fault = kHostile;
     }
