@@ -53,7 +53,7 @@ Work add_shrink(CLI::App& app) {
   CLI::App& command = *app.add_subcommand("shrink", "Find a smaller workload for which a comparison still fails");
   const auto options = std::make_shared<ShrinkOptions>();
   command.footer(kExamples);
-  command.add_option("BUNDLE", options->bundle, "A folder that compare --bundle wrote")->check(not_empty());
+  command.add_option("BUNDLE", options->bundle, "The folder of a comparison that failed")->check(not_empty());
   command.add_option("-o,--output", options->path, "The trace to write")
       ->check(not_empty())
       ->type_name("FILE")

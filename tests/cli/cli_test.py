@@ -482,6 +482,8 @@ class Documentation(Cli):
             self.assertIsNotNone(section, command)
             offered = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", self.succeeds(command, "--help").split("Examples:")[0]))
             named = set(re.findall(r"^\| `(?:-[a-z], )?(--[a-z-]+)", section.group(1), re.M))
+            if shared := re.search(r"options are those of `profile`:(.*?)\n\n", section.group(1), re.S):
+                named |= set(re.findall(r"--[a-z-]+", shared.group(1)))
             self.assertEqual(offered - {"--help"}, named, command)
 
     def test_every_error_id_is_documented_once_and_means_one_thing(self):
