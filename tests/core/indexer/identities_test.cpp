@@ -297,6 +297,8 @@ TEST_CASE("a plan that follows other choices scores what those offer, in any chu
       CHECK(found == tokens);
       // The second pass knows all heads: on the leader's candidates it is the leader's.
       CHECK(found == fetch(*cpu, leader.tokens()));
+      plan.run(nullptr, {{}, {}, leader.candidates()});
+      CHECK(fetch(*cpu, plan.tokens()) == fetch(*cpu, leader.tokens()));
       plan.run(nullptr, {leader.heads(), leader.blocks(), {}});
       CHECK(fetch(*cpu, plan.candidates()) == fetch(*cpu, leader.candidates()));
     }
