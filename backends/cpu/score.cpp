@@ -80,7 +80,7 @@ void score_windows(const ScoreTask& task, const View<float, 2>& logits, int thre
 #pragma omp for schedule(static)
     for (i64 m = 0; m < rows; ++m) {
       const i64 visible = std::max<i64>(0, task.windows.end[m] - task.windows.begin[m]);
-      std::fill(&logits(m, 0) + visible, &logits(m, 0) + logits.shape[1], kNothing);
+      std::fill(logits[m].data + visible, logits[m].data + logits.shape[1], kNothing);
     }
 #pragma omp for schedule(dynamic)
     for (std::size_t n = 0; n < items.size(); ++n) {

@@ -114,8 +114,8 @@ void best_columns(const float* scores, i64 n, i64 k, Scratch& scratch, i32* out)
 
 void select_row(const SelectTask& task, const View<float, 2>& logits, i64 m, Scratch& scratch) {
   const i64 k = task.selected.shape[1];
-  i32* out = &task.selected(m, 0);
-  const float* scores = &logits(m, 0);
+  i32* out = task.selected[m].data;
+  const float* scores = logits[m].data;
   const i64 begin = task.windows.begin[m];
   const auto token_of = [&](i64 column) { return visible_token(task.windows, task.candidates, m, column); };
 

@@ -40,7 +40,7 @@ HostTensor fetch_ids(Backend& backend, const View<const i32, 2>& view) {
 std::vector<double> fetch_row(Backend& backend, const Logits& logits, i64 row) {
   return std::visit(
       [&](const auto& view) {
-        const auto values = fetch_values(backend, &view(row, 0), view.shape[1]);
+        const auto values = fetch_values(backend, view[row].data, view.shape[1]);
         return std::vector<double>(values.begin(), values.end());
       },
       logits);
@@ -86,7 +86,7 @@ Outcome run_outcome(Backend& backend, const IndexerSpec& spec, const Problem& pr
       const i64 m = chunk.first + i;
       const std::vector<double> scores = fetch_row(backend, *logits, i);
       const std::vector<i32> found = column_tokens(backend, problem, m, i, static_cast<i64>(scores.size()), columns);
-      const std::vector<i32> tokens = fetch_values(backend, &running->tokens()(m, 0), k);
+      const std::vector<i32> tokens = fetch_values(backend, running->tokens()[m].data, k);
       // Both ascend, but for faults: what is not found has no score.
       std::size_t c = 0;
       for (i64 j = 0; j < k; ++j) {
