@@ -1,5 +1,5 @@
-// cpu against the oracle on drawn cases: every choice of every row is the same, a tie, or explained by rounding.
-// MISA_RANDOM_CASES sets how many (10,000); MISA_RANDOM_SEED the first seed (1).
+// A backend against the oracle on drawn cases: every choice of every row is the same, a tie, or explained by rounding.
+// MISA_RANDOM_CASES sets how many (10,000), MISA_RANDOM_SEED the first seed (1), MISA_RANDOM_BACKEND the backend (cpu).
 
 #include <doctest/doctest.h>
 
@@ -58,23 +58,23 @@ DrawnCase draw_case(u64 seed) {
   return drawn;
 }
 
-Agreement agreement_of(const DrawnCase& drawn, Backend& cpu, Backend& oracle) {
+Agreement agreement_of(const DrawnCase& drawn, Backend& tested, Backend& oracle) {
   const Workload workload = draw_workload(drawn.workload);
   const IndexerSpec spec = make_indexer(drawn.indexer, drawn.settings);
-  const Placement placement(cpu, workload);
+  const Placement placement(tested, workload);
   Arbiter arbiter(oracle, workload);
   Outcome exact = run_outcome(oracle, spec, arbiter.problem());
   exact.exact = true;
-  return compare_outcomes(arbiter, spec, run_outcome(cpu, spec, placement.problem()), exact);
+  return compare_outcomes(arbiter, spec, run_outcome(tested, spec, placement.problem()), exact);
 }
 
-bool fails(const DrawnCase& drawn, Backend& cpu, Backend& oracle) {
-  const Agreement agreement = agreement_of(drawn, cpu, oracle);
+bool fails(const DrawnCase& drawn, Backend& tested, Backend& oracle) {
+  const Agreement agreement = agreement_of(drawn, tested, oracle);
   return agreement.missed() + agreement.violated() > 0 || agreement.count(Verdict::unknown) > 0;
 }
 
 /// The smallest case found by halving one number at a time that still fails.
-DrawnCase shrunk(DrawnCase drawn, Backend& cpu, Backend& oracle) {
+DrawnCase shrunk(DrawnCase drawn, Backend& tested, Backend& oracle) {
   for (bool smaller = true; smaller;) {
     smaller = false;
     std::vector<DrawnCase> tries;
@@ -93,7 +93,7 @@ DrawnCase shrunk(DrawnCase drawn, Backend& cpu, Backend& oracle) {
       for (i64& context : one.workload.contexts) context = std::max<i64>(1, context / 2);
     });
     for (const DrawnCase& one : tries) {
-      if (one.describe() == drawn.describe() || !fails(one, cpu, oracle)) continue;
+      if (one.describe() == drawn.describe() || !fails(one, tested, oracle)) continue;
       drawn = one;
       smaller = true;
       break;
@@ -109,22 +109,23 @@ u64 from_environment(const char* name, u64 otherwise) {
 
 }  // namespace
 
-TEST_CASE("cpu agrees with the oracle on every drawn case") {
-  const auto cpu = make_backend("cpu", 1), oracle = make_backend("oracle", 1);
+TEST_CASE("a backend agrees with the oracle on every drawn case") {
+  const char* name = std::getenv("MISA_RANDOM_BACKEND");
+  const auto tested = make_backend(name == nullptr ? "cpu" : name, 1), oracle = make_backend("oracle", 1);
   const u64 first = from_environment("MISA_RANDOM_SEED", 1), count = from_environment("MISA_RANDOM_CASES", 10000);
   std::array<i64, kVerdictNames.size()> verdicts{};
   i64 trivial = 0;
   double largest_share = 0;
   for (u64 seed = first; seed < first + count; ++seed) {
     const DrawnCase drawn = draw_case(seed);
-    const Agreement agreement = agreement_of(drawn, *cpu, *oracle);
+    const Agreement agreement = agreement_of(drawn, *tested, *oracle);
     for (const ChoiceAgreement& choice : agreement.choices) {
       for (std::size_t v = 0; v < verdicts.size(); ++v) verdicts[v] += choice.verdicts[v];
       trivial += choice.trivial;
       largest_share = std::max(largest_share, choice.largest_share);
     }
     if (agreement.missed() + agreement.violated() == 0 && agreement.count(Verdict::unknown) == 0) continue;
-    const DrawnCase small = shrunk(drawn, *cpu, *oracle);
+    const DrawnCase small = shrunk(drawn, *tested, *oracle);
     FAIL_CHECK("seed " << seed << " fails: " << drawn.describe() << "\nsmallest: " << small.describe()
                        << "\nMISA_RANDOM_SEED=" << seed << " MISA_RANDOM_CASES=1 runs it again");
     break;
