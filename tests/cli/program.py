@@ -51,6 +51,12 @@ def source_files(*folders):
             yield path, path.read_text()
 
 
+def has_cuda():
+    """Whether the cuda backend can run here."""
+    shown = misa("list").stdout
+    return "absent" not in shown[shown.index("\nbackends"):].split("cuda", 1)[1].split("\n", 1)[0]
+
+
 class Cli(unittest.TestCase):
     def setUp(self):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="misa cli "))
