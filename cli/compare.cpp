@@ -205,8 +205,8 @@ class CompareRun {
     if (other_) used.push_back(other_.get());
     report_.environment = describe_environment(used, threads_, false);
     report_.input_hash = input_hash(workload_);
-    const auto side = [](Backend& backend) {
-      const auto arithmetic = backend.arithmetic();
+    const auto side = [&](Backend& backend) {
+      const auto arithmetic = backend.arithmetic(shape_of(workload_));
       return ReportSide{std::string(backend.name()), backend.description(),
                         arithmetic ? std::string(arithmetic->name) : std::string()};
     };
@@ -261,7 +261,7 @@ class CompareRun {
     check_robustness(spec, side, one);
     if (one.verdict == CaseVerdict::failed && !options_.bundle.empty()) {
       make_folder(options_.bundle);
-      write_golden(bundled(side.name, spec), workload_, spec, side, backend_facts(*backend_), true);
+      write_golden(bundled(side.name, spec), workload_, spec, side, backend_facts(*backend_, shape_of(workload_)), true);
       write_golden(bundled(golden.empty() ? against.name : "golden", spec), workload_, spec, against, {}, true);
       bundled_ = true;
     }
@@ -384,7 +384,7 @@ class CompareRun {
     make_folder(options_.golden);
     for (const auto& [spec, outcome] : goldens_) {
       write_golden((fs::path(options_.golden) / (spec.name + ".safetensors")).string(), workload_, spec, outcome,
-                   backend_facts(*backend_));
+                   backend_facts(*backend_, shape_of(workload_)));
     }
   }
 

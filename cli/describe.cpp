@@ -93,8 +93,8 @@ ReportQuality describe_quality(const Quality& quality, std::string_view referenc
   return report;
 }
 
-std::map<std::string, std::string> backend_facts(Backend& backend) {
-  const auto arithmetic = backend.arithmetic();
+std::map<std::string, std::string> backend_facts(Backend& backend, const Shape& shape) {
+  const auto arithmetic = backend.arithmetic(shape);
   return {{"backend", std::string(backend.name())},
           {"backend_description", backend.description()},
           {"arithmetic", arithmetic ? std::string(arithmetic->name) : std::string()},

@@ -20,7 +20,7 @@ ReportParameters describe_parameters(const IndexerSpec& spec);
 ReportQuality describe_quality(const Quality& quality, std::string_view reference);
 
 /// Where a recorded selection came from: backend, backend_description, arithmetic, tool_version, commit.
-std::map<std::string, std::string> backend_facts(Backend& backend);
+std::map<std::string, std::string> backend_facts(Backend& backend, const Shape& shape);
 
 /// The command line that sets what `command` was given, from the configuration file too.
 std::vector<std::string> command_words(const CLI::App& app, const CLI::App& command);

@@ -298,7 +298,7 @@ class ProfileRun {
       selection.heads = fetch_ids(*backend_, contender.plan->heads());
       selection.blocks = fetch_ids(*backend_, contender.plan->blocks());
       std::map<std::string, std::string> facts = golden_facts(contender.spec, workload_);
-      facts.merge(backend_facts(*backend_));
+      facts.merge(backend_facts(*backend_, placement_->problem().shape));
       write_selection(selection_path(options_.selection_path, contender.spec.name, contenders_.size() > 1), workload_,
                       selection, facts);
     }

@@ -17,7 +17,7 @@ class Cpu final : public Backend {
   std::string_view name() const override { return "cpu"; }
   std::string description() const override { return "OpenMP, " + cpu::gemm_description(); }
   Dtype logits_dtype() const override { return Dtype::f32; }
-  std::optional<Arithmetic> arithmetic() const override { return find_arithmetic("f32-dot"); }
+  std::optional<Arithmetic> arithmetic(const Shape& /*shape*/) const override { return find_arithmetic("f32-dot"); }
 
   std::optional<std::string> why_not(const Shape& shape) const override {
     if (shape.heads > cpu::kMaxTileRows) {

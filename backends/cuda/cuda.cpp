@@ -74,7 +74,9 @@ class Cuda final : public Backend {
            version(driver);
   }
   Dtype logits_dtype() const override { return Dtype::f32; }
-  std::optional<Arithmetic> arithmetic() const override { return find_arithmetic("f32-dot"); }
+  std::optional<Arithmetic> arithmetic(const Shape& shape) const override {
+    return find_arithmetic(shape.dtype == Dtype::e4m3 && shape.head_dim == 128 ? "fp8-mma" : "f32-dot");
+  }
 
   std::optional<std::string> why_not(const Shape& shape) const override {
     if (shape.heads > kMaxHeads) return std::to_string(shape.heads) + " heads, above " + std::to_string(kMaxHeads);
@@ -103,7 +105,7 @@ class Cuda final : public Backend {
 
   void pool(const PoolTask& task) override { cuda::pool(task, stream_); }
   void route(const RouteTask& task) override { cuda::route(task, stream_); }
-  void score(const ScoreTask& task) override { cuda::score(task, stream_); }
+  void score(const ScoreTask& task) override { cuda::score(task, properties_.multiProcessorCount, stream_); }
   void select(const SelectTask& task) override { cuda::select(task, stream_); }
 
   std::unique_ptr<Clock> clock() override { return std::make_unique<EventClock>(stream_); }

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cstdint>
+
 #include "core/indexer/inputs.hpp"
 
 // What kernels read: the tasks' views without their variants.
@@ -51,6 +53,21 @@ inline Columns columns_of(const std::optional<Candidates>& candidates) {
 
 /// NaN stays NaN.
 __device__ inline float relu(float x) { return 0.0f > x ? 0.0f : x; }
+
+/// The same in one instruction.
+__device__ inline float relu_nan(float x) {
+  float y;
+  asm("max.NaN.f32 %0, %1, 0f00000000;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+/// Every vector can be read 16 bytes at a time.
+template <class T>
+bool vectors_align(const View<const T, 3>& values) {
+  constexpr i64 kSize = sizeof(T);
+  return reinterpret_cast<std::uintptr_t>(values.data) % 16 == 0 && values.stride[0] * kSize % 16 == 0 &&
+         values.stride[1] * kSize % 16 == 0 && values.shape[2] * kSize % 16 == 0 && values.stride[2] == 1;
+}
 
 /// Calls `body` with the queries' and the keys' views, of whatever element types they are.
 template <class Body>

@@ -59,7 +59,7 @@ ExactRow Arbiter::row(const IndexerSpec& spec, const Outcome& side, i64 m,
       side.heads.empty() ? std::span<const i32>()
                          : side.heads.span<const i32>().subspan(at * static_cast<std::size_t>(side.heads.shape[1]),
                                                                 static_cast<std::size_t>(side.heads.shape[1]));
-  const Arithmetic formulas = *exact_.arithmetic();
+  const Arithmetic formulas = *exact_.arithmetic(problem().shape);
   const auto both = [&](auto&& bound) { return arithmetic ? bound(*arithmetic) + bound(formulas) : 0.0; };
 
   ExactRow found;

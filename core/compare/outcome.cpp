@@ -70,7 +70,7 @@ Outcome run_outcome(Backend& backend, const IndexerSpec& spec, const Problem& pr
   Outcome outcome;
   outcome.name = backend.name();
   outcome.description = backend.description();
-  outcome.arithmetic = backend.arithmetic();
+  outcome.arithmetic = backend.arithmetic(problem.shape);
   const i64 k = spec.top_k;
   bool seen_all = true;
   const Plan* running = nullptr;

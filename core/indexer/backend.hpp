@@ -99,8 +99,9 @@ class Backend : public Allocator {
   virtual std::string description() const = 0;
   /// The element type of its logits.
   virtual Dtype logits_dtype() const = 0;
-  /// How far its results may be from the formulas' (core/compare/bounds.hpp); nothing where that is not known.
-  virtual std::optional<Arithmetic> arithmetic() const = 0;
+  /// How far its results on this shape may be from the formulas' (core/compare/bounds.hpp); nothing where that is not
+  /// known.
+  virtual std::optional<Arithmetic> arithmetic(const Shape& shape) const = 0;
   /// Why it cannot run this shape; nothing when it can.
   virtual std::optional<std::string> why_not(const Shape& shape) const = 0;
 

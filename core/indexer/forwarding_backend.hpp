@@ -12,7 +12,7 @@ class ForwardingBackend : public Backend {
   std::string_view name() const override { return inner_.name(); }
   std::string description() const override { return inner_.description(); }
   Dtype logits_dtype() const override { return inner_.logits_dtype(); }
-  std::optional<Arithmetic> arithmetic() const override { return inner_.arithmetic(); }
+  std::optional<Arithmetic> arithmetic(const Shape& shape) const override { return inner_.arithmetic(shape); }
   std::optional<std::string> why_not(const Shape& shape) const override { return inner_.why_not(shape); }
 
   std::byte* allocate(i64 bytes) override { return inner_.allocate(bytes); }

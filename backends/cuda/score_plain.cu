@@ -6,8 +6,8 @@
 #include <limits>
 
 #include "backends/cuda/check.hpp"
-#include "backends/cuda/kernels.hpp"
 #include "backends/cuda/keys.cuh"
+#include "backends/cuda/score.hpp"
 
 namespace misa::cuda {
 namespace {
@@ -50,9 +50,8 @@ __global__ void __launch_bounds__(128)
 
 }  // namespace
 
-void score(const ScoreTask& task, cudaStream_t stream) {
+void score_plainly(const ScoreTask& task, cudaStream_t stream) {
   const View<float, 2> logits = std::get<View<float, 2>>(task.logits);
-  if (logits.size() == 0) return;
   const i64 heads = heads_of(task.queries), dim = head_dim_of(task.queries);
   i64 columns = 128;
   const auto bytes_for = [&](i64 count) { return (heads * dim + count * (dim + 1)) * 4; };

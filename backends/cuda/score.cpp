@@ -1,0 +1,14 @@
+#include "backends/cuda/score.hpp"
+
+#include "backends/cuda/kernels.hpp"
+
+namespace misa::cuda {
+
+void score(const ScoreTask& task, int processors, cudaStream_t stream) {
+  if (std::get<View<float, 2>>(task.logits).size() == 0) return;
+  if (tiles(task)) return score_in_tiles(task, processors, stream);
+  if (single_rows(task)) return score_single_rows(task, stream);
+  score_plainly(task, stream);
+}
+
+}  // namespace misa::cuda

@@ -1,0 +1,22 @@
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include "core/indexer/backend.hpp"
+
+// The kernels among which score() chooses.
+
+namespace misa::cuda {
+
+/// Tensor-core tiles of many rows over windows: FP8, head_dim 128, 1 to 16, 32 or 64 heads.
+bool tiles(const ScoreTask& task);
+void score_in_tiles(const ScoreTask& task, int processors, cudaStream_t stream);
+
+/// Tensor cores row by row, over windows or candidates: FP8, head_dim 128, up to 64 heads.
+bool single_rows(const ScoreTask& task);
+void score_single_rows(const ScoreTask& task, cudaStream_t stream);
+
+/// Every dtype and shape.
+void score_plainly(const ScoreTask& task, cudaStream_t stream);
+
+}  // namespace misa::cuda

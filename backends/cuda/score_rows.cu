@@ -1,0 +1,151 @@
+// logits[m, c] = k_scale * sum over h of weights[m, h] * relu(q[m, h] . k): FP8, head_dim 128, any columns
+//
+// A warpgroup takes one row and a run of its columns, wherever their keys lie: addresses and scales first, then tiles of
+// 64 gathered keys through a ring of asynchronous copies into the tensor cores. For re-ranks, blocks and decode. Bound
+// by L2, or by memory where no other row reads the same keys. The head sum has the order of score_tile.cu.
+
+#include <cstdint>
+#include <limits>
+
+#include "backends/cuda/check.hpp"
+#include "backends/cuda/keys.cuh"
+#include "backends/cuda/score.hpp"
+#include "backends/cuda/tma.cuh"
+#include "backends/cuda/wgmma.cuh"
+
+namespace misa::cuda {
+namespace {
+
+constexpr int kDim = 128, kTileKeys = 64, kTiles = 8, kStages = 4, kThreads = 128;
+constexpr int kRun = kTileKeys * kTiles;  // columns of a block
+
+template <int H>
+struct Shared {
+  alignas(1024) u8 queries[H * kDim];
+  alignas(1024) u8 keys[kStages][kTileKeys * kDim];
+  const E4m3* address[kRun];
+  float scales[kRun];
+};
+
+__device__ inline void copy_16(u32 to, const void* from) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
+}
+
+/// Where 16 bytes of row `row` go in rows of 128 bytes with the 128-byte swizzle.
+__device__ inline int swizzled(int row, int chunk) { return row * kDim + ((chunk ^ (row % 8)) << 4); }
+
+/// H: heads, rounded up to a power of two from 8 on; the missing ones have weight 0.
+template <int H>
+__global__ void __launch_bounds__(kThreads)
+    score_rows_kernel(View<const E4m3, 3> queries, View<const float, 2> weights, Keys<E4m3> keys, Windows windows,
+                      Columns columns, View<float, 2> logits) {
+  extern __shared__ u8 memory[];
+  Shared<H>& shared =
+      *reinterpret_cast<Shared<H>*>((reinterpret_cast<std::uintptr_t>(memory) + 1023) & ~std::uintptr_t{1023});
+  const i64 m = blockIdx.x, first = static_cast<i64>(blockIdx.y) * kRun;
+  const int thread = static_cast<int>(threadIdx.x), lane = thread % 32, quad = lane % 4;
+  const int count = static_cast<int>(min(static_cast<i64>(kRun), logits.shape[1] - first));
+  const int heads = static_cast<int>(queries.shape[1]);
+
+  bool any = false;
+  for (int i = thread; i < kRun; i += kThreads) {
+    const i64 token = i < count ? columns.token(windows, m, first + i) : -1;
+    float scale = 0;
+    shared.address[i] = token < 0 ? nullptr : keys.vector(windows.sequence[m], token, scale);
+    shared.scales[i] = scale;
+    any = any || token >= 0;
+  }
+  if (__syncthreads_or(any) == 0) {
+    for (int i = thread; i < count; i += kThreads) logits(m, first + i) = -std::numeric_limits<float>::infinity();
+    return;
+  }
+  for (int i = thread; i < H * 8; i += kThreads) {
+    const int head = i / 8, chunk = i % 8;
+    const uint4 value = head < heads ? *(reinterpret_cast<const uint4*>(&queries(m, head, 0)) + chunk) : uint4{};
+    *reinterpret_cast<uint4*>(shared.queries + swizzled(head, chunk)) = value;
+  }
+  float weight[H / 4];
+#pragma unroll
+  for (int i = 0; i < H / 4; ++i) {
+    const int head = i / 2 * 8 + 2 * quad + i % 2;
+    weight[i] = head < heads ? weights(m, head) : 0.0f;
+  }
+
+  const int tiles = (count + kTileKeys - 1) / kTileKeys;
+  const auto fetch = [&](int tile) {
+    if (tile < tiles) {
+#pragma unroll
+      for (int i = 0; i < kTileKeys * 8 / kThreads; ++i) {
+        const int row = thread / 8 + i * (kThreads / 8), chunk = thread % 8;
+        const E4m3* from = shared.address[tile * kTileKeys + row];
+        if (from != nullptr) {
+          copy_16(shared_address(shared.keys[tile % kStages] + swizzled(row, chunk)),
+                  reinterpret_cast<const uint4*>(from) + chunk);
+        }
+      }
+    }
+    asm volatile("cp.async.commit_group;" ::: "memory");
+  };
+  for (int tile = 0; tile < kStages - 1; ++tile) fetch(tile);
+
+  const u64 b = wgmma_operand(shared_address(shared.queries));
+  float sums[H / 2];
+  for (int tile = 0; tile < tiles; ++tile) {
+    asm volatile("cp.async.wait_group %0;" ::"n"(kStages - 2) : "memory");
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+    __syncthreads();
+    fetch(tile + kStages - 1);
+    const u64 a = wgmma_operand(shared_address(shared.keys[tile % kStages]));
+    wgmma_fence();
+#pragma unroll
+    for (int step = 0; step < kDim / 32; ++step) wgmma<H>(sums, a + 2 * step, b + 2 * step, step > 0);
+    wgmma_commit();
+    wgmma_wait();
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      float sum = 0;
+#pragma unroll
+      for (int i = 0; i < H / 4; ++i) {
+        const float x = relu_nan(sums[i / 2 * 4 + 2 * r + i % 2]);
+        sum = i == 0 ? __fmul_rn(weight[i], x) : __fmaf_rn(weight[i], x, sum);
+      }
+      sum = __fadd_rn(sum, __shfl_xor_sync(0xffffffffu, sum, 1));
+      sum = __fadd_rn(sum, __shfl_xor_sync(0xffffffffu, sum, 2));
+      const int column = tile * kTileKeys + thread / 32 * 16 + lane / 4 + 8 * r;
+      if (quad == r && column < count) {
+        logits(m, first + column) =
+            shared.address[column] != nullptr ? shared.scales[column] * sum : -std::numeric_limits<float>::infinity();
+      }
+    }
+  }
+}
+
+template <int H>
+void launch(const ScoreTask& task, cudaStream_t stream) {
+  const View<float, 2> logits = std::get<View<float, 2>>(task.logits);
+  const dim3 grid(static_cast<unsigned>(logits.shape[0]), static_cast<unsigned>(ceil_div(logits.shape[1], kRun)));
+  constexpr int kBytes = static_cast<int>(sizeof(Shared<H>)) + 1024;
+  const auto kernel = score_rows_kernel<H>;
+  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes), "score: shared memory");
+  kernel<<<grid, kThreads, kBytes, stream>>>(
+      std::get<View<const E4m3, 3>>(task.queries.values), task.queries.weights,
+      {std::get<View<const E4m3, 3>>(task.keys.values), task.keys.scales, task.keys.block_table}, task.windows,
+      columns_of(task.candidates), logits);
+}
+
+}  // namespace
+
+bool single_rows(const ScoreTask& task) {
+  const auto* queries = std::get_if<View<const E4m3, 3>>(&task.queries.values);
+  const auto* keys = std::get_if<View<const E4m3, 3>>(&task.keys.values);
+  if (queries == nullptr || keys == nullptr || queries->shape[2] != kDim || queries->shape[1] > 64) return false;
+  return vectors_align(*queries) && vectors_align(*keys);
+}
+
+void score_single_rows(const ScoreTask& task, cudaStream_t stream) {
+  const i64 heads = heads_of(task.queries);
+  (heads <= 8 ? launch<8> : heads <= 16 ? launch<16> : heads <= 32 ? launch<32> : launch<64>)(task, stream);
+  check(cudaGetLastError(), "score row by row");
+}
+
+}  // namespace misa::cuda

@@ -1,0 +1,81 @@
+#pragma once
+
+#include <cuda.h>
+
+#include <array>
+
+#include "backends/cuda/check.hpp"
+#include "core/base/types.hpp"
+
+// The tensor memory accelerator and its barriers. Source: PTX ISA, "Asynchronous copy" and "mbarrier"; CUDA driver API,
+// tensor map objects.
+
+namespace misa::cuda {
+
+/// A box of bytes in a tensor of bytes with `Rank` axes, innermost first, that lands in shared memory in rows of 128
+/// bytes with the 128-byte swizzle. What lies outside of the tensor is read as zeros.
+template <int Rank>
+CUtensorMap tensor_map(const void* data, std::array<i64, Rank> extents, std::array<i64, Rank - 1> strides,
+                       std::array<i64, Rank> box) {
+  static const auto encode = [] {
+    void* function = nullptr;
+    cudaDriverEntryPointQueryResult found{};
+    check(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000, cudaEnableDefault, &found),
+          "the driver's tensor maps");
+    return reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(function);
+  }();
+  CUtensorMap map{};
+  std::array<cuuint64_t, Rank> sizes{};
+  std::array<cuuint64_t, Rank - 1> steps{};
+  std::array<cuuint32_t, Rank> boxes{}, ones{};
+  for (std::size_t i = 0; i < Rank; ++i) {
+    sizes[i] = static_cast<cuuint64_t>(extents[i]);
+    boxes[i] = static_cast<cuuint32_t>(box[i]);
+    ones[i] = 1;
+    if (i + 1 < Rank) steps[i] = static_cast<cuuint64_t>(strides[i]);
+  }
+  const CUresult status =
+      encode(&map, CU_TENSOR_MAP_DATA_TYPE_UINT8, Rank, const_cast<void*>(data), sizes.data(), steps.data(),
+             boxes.data(), ones.data(), CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+             CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  check(status == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue, "a tensor map");
+  return map;
+}
+
+__device__ inline u32 shared_address(const void* pointer) { return static_cast<u32>(__cvta_generic_to_shared(pointer)); }
+
+__device__ inline void barrier_init(u32 barrier, u32 count) {
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(count));
+}
+/// What was initialised is seen by the copies.
+__device__ inline void barrier_fence() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
+__device__ inline void barrier_arrive(u32 barrier) {
+  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
+}
+__device__ inline void barrier_expect(u32 barrier, u32 bytes) {
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
+}
+__device__ inline void barrier_wait(u32 barrier, u32 parity) {
+  asm volatile(
+      "{\n.reg .pred done;\nagain:\nmbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n@!done bra again;\n}" ::"r"(
+          barrier),
+      "r"(parity)
+      : "memory");
+}
+
+__device__ inline void tma_load(u32 to, const CUtensorMap& map, u32 barrier, int c0, int c1, int c2) {
+  asm volatile(
+      "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5}], [%2];" ::"r"(
+          to),
+      "l"(&map), "r"(barrier), "r"(c0), "r"(c1), "r"(c2)
+      : "memory");
+}
+__device__ inline void tma_load(u32 to, const CUtensorMap& map, u32 barrier, int c0, int c1, int c2, int c3) {
+  asm volatile(
+      "cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5, %6}], "
+      "[%2];" ::"r"(to),
+      "l"(&map), "r"(barrier), "r"(c0), "r"(c1), "r"(c2), "r"(c3)
+      : "memory");
+}
+
+}  // namespace misa::cuda

@@ -1,0 +1,117 @@
+#pragma once
+
+#include "core/base/types.hpp"
+
+// Hopper's warpgroup matrix multiply: D[64, N] (+)= A[64, 32] * B[N, 32]^T, e4m3 operands in shared memory, f32 sums in
+// registers. Source: PTX ISA, "Asynchronous Warpgroup Level Matrix Instructions".
+//
+// Lane l of warp w holds d[4 j + 2 r + e] = D[16 w + l / 4 + 8 r, 8 j + 2 (l % 4) + e].
+
+namespace misa::cuda {
+
+/// Rows of 128 bytes, 128-byte swizzle, groups of eight rows behind one another; `address` of the first row, aligned to
+/// 1024, plus 32 bytes for each step along the row.
+__device__ inline u64 wgmma_operand(u32 address) {
+  constexpr u64 kGroupStride = 1024 >> 4, kSwizzle128 = 1;
+  return static_cast<u64>((address & 0x3FFFF) >> 4) | (u64{1} << 16) | (kGroupStride << 32) | (kSwizzle128 << 62);
+}
+
+__device__ inline void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+__device__ inline void wgmma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+__device__ inline void wgmma_wait() { asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory"); }
+
+/// One step of 32 along the rows. `add`: to what d holds, otherwise d is overwritten.
+template <int N>
+__device__ void wgmma(float (&d)[N / 2], u64 a, u64 b, bool add);
+
+// The registers of N = 8 n columns: their numbers in the instruction, and their operands.
+
+#define MISA_NAMES_1 "%0,%1,%2,%3"
+#define MISA_NAMES_2 MISA_NAMES_1 ",%4,%5,%6,%7"
+#define MISA_NAMES_3 MISA_NAMES_2 ",%8,%9,%10,%11"
+#define MISA_NAMES_4 MISA_NAMES_3 ",%12,%13,%14,%15"
+#define MISA_NAMES_5 MISA_NAMES_4 ",%16,%17,%18,%19"
+#define MISA_NAMES_6 MISA_NAMES_5 ",%20,%21,%22,%23"
+#define MISA_NAMES_7 MISA_NAMES_6 ",%24,%25,%26,%27"
+#define MISA_NAMES_8 MISA_NAMES_7 ",%28,%29,%30,%31"
+#define MISA_NAMES_9 MISA_NAMES_8 ",%32,%33,%34,%35"
+#define MISA_NAMES_10 MISA_NAMES_9 ",%36,%37,%38,%39"
+#define MISA_NAMES_11 MISA_NAMES_10 ",%40,%41,%42,%43"
+#define MISA_NAMES_12 MISA_NAMES_11 ",%44,%45,%46,%47"
+#define MISA_NAMES_13 MISA_NAMES_12 ",%48,%49,%50,%51"
+#define MISA_NAMES_14 MISA_NAMES_13 ",%52,%53,%54,%55"
+#define MISA_NAMES_15 MISA_NAMES_14 ",%56,%57,%58,%59"
+#define MISA_NAMES_16 MISA_NAMES_15 ",%60,%61,%62,%63"
+#define MISA_NAMES_17 MISA_NAMES_16 ",%64,%65,%66,%67"
+#define MISA_NAMES_18 MISA_NAMES_17 ",%68,%69,%70,%71"
+#define MISA_NAMES_19 MISA_NAMES_18 ",%72,%73,%74,%75"
+#define MISA_NAMES_20 MISA_NAMES_19 ",%76,%77,%78,%79"
+#define MISA_NAMES_21 MISA_NAMES_20 ",%80,%81,%82,%83"
+#define MISA_NAMES_22 MISA_NAMES_21 ",%84,%85,%86,%87"
+#define MISA_NAMES_23 MISA_NAMES_22 ",%88,%89,%90,%91"
+#define MISA_NAMES_24 MISA_NAMES_23 ",%92,%93,%94,%95"
+#define MISA_NAMES_25 MISA_NAMES_24 ",%96,%97,%98,%99"
+#define MISA_NAMES_26 MISA_NAMES_25 ",%100,%101,%102,%103"
+#define MISA_NAMES_27 MISA_NAMES_26 ",%104,%105,%106,%107"
+#define MISA_NAMES_28 MISA_NAMES_27 ",%108,%109,%110,%111"
+#define MISA_NAMES_29 MISA_NAMES_28 ",%112,%113,%114,%115"
+#define MISA_NAMES_30 MISA_NAMES_29 ",%116,%117,%118,%119"
+#define MISA_NAMES_31 MISA_NAMES_30 ",%120,%121,%122,%123"
+#define MISA_NAMES_32 MISA_NAMES_31 ",%124,%125,%126,%127"
+#define MISA_REGISTERS(i) "+f"(d[4 * i]), "+f"(d[4 * i + 1]), "+f"(d[4 * i + 2]), "+f"(d[4 * i + 3])
+#define MISA_OPERANDS_1 MISA_REGISTERS(0)
+#define MISA_OPERANDS_2 MISA_OPERANDS_1, MISA_REGISTERS(1)
+#define MISA_OPERANDS_3 MISA_OPERANDS_2, MISA_REGISTERS(2)
+#define MISA_OPERANDS_4 MISA_OPERANDS_3, MISA_REGISTERS(3)
+#define MISA_OPERANDS_5 MISA_OPERANDS_4, MISA_REGISTERS(4)
+#define MISA_OPERANDS_6 MISA_OPERANDS_5, MISA_REGISTERS(5)
+#define MISA_OPERANDS_7 MISA_OPERANDS_6, MISA_REGISTERS(6)
+#define MISA_OPERANDS_8 MISA_OPERANDS_7, MISA_REGISTERS(7)
+#define MISA_OPERANDS_9 MISA_OPERANDS_8, MISA_REGISTERS(8)
+#define MISA_OPERANDS_10 MISA_OPERANDS_9, MISA_REGISTERS(9)
+#define MISA_OPERANDS_11 MISA_OPERANDS_10, MISA_REGISTERS(10)
+#define MISA_OPERANDS_12 MISA_OPERANDS_11, MISA_REGISTERS(11)
+#define MISA_OPERANDS_13 MISA_OPERANDS_12, MISA_REGISTERS(12)
+#define MISA_OPERANDS_14 MISA_OPERANDS_13, MISA_REGISTERS(13)
+#define MISA_OPERANDS_15 MISA_OPERANDS_14, MISA_REGISTERS(14)
+#define MISA_OPERANDS_16 MISA_OPERANDS_15, MISA_REGISTERS(15)
+#define MISA_OPERANDS_17 MISA_OPERANDS_16, MISA_REGISTERS(16)
+#define MISA_OPERANDS_18 MISA_OPERANDS_17, MISA_REGISTERS(17)
+#define MISA_OPERANDS_19 MISA_OPERANDS_18, MISA_REGISTERS(18)
+#define MISA_OPERANDS_20 MISA_OPERANDS_19, MISA_REGISTERS(19)
+#define MISA_OPERANDS_21 MISA_OPERANDS_20, MISA_REGISTERS(20)
+#define MISA_OPERANDS_22 MISA_OPERANDS_21, MISA_REGISTERS(21)
+#define MISA_OPERANDS_23 MISA_OPERANDS_22, MISA_REGISTERS(22)
+#define MISA_OPERANDS_24 MISA_OPERANDS_23, MISA_REGISTERS(23)
+#define MISA_OPERANDS_25 MISA_OPERANDS_24, MISA_REGISTERS(24)
+#define MISA_OPERANDS_26 MISA_OPERANDS_25, MISA_REGISTERS(25)
+#define MISA_OPERANDS_27 MISA_OPERANDS_26, MISA_REGISTERS(26)
+#define MISA_OPERANDS_28 MISA_OPERANDS_27, MISA_REGISTERS(27)
+#define MISA_OPERANDS_29 MISA_OPERANDS_28, MISA_REGISTERS(28)
+#define MISA_OPERANDS_30 MISA_OPERANDS_29, MISA_REGISTERS(29)
+#define MISA_OPERANDS_31 MISA_OPERANDS_30, MISA_REGISTERS(30)
+#define MISA_OPERANDS_32 MISA_OPERANDS_31, MISA_REGISTERS(31)
+
+#define MISA_WGMMA(n, columns, a_name, b_name, add_name)                                                     \
+  template <>                                                                                                \
+  __device__ inline void wgmma<columns>(float(&d)[columns / 2], u64 a, u64 b, bool add) {                    \
+    asm volatile("{\n.reg .pred add;\nsetp.ne.b32 add, %" add_name                                           \
+                 ", 0;\nwgmma.mma_async.sync.aligned.m64n" #columns "k32.f32.e4m3.e4m3 {" MISA_NAMES_##n      \
+                 "}, %" a_name ", %" b_name ", add, 1, 1;\n}"                                                \
+                 : MISA_OPERANDS_##n                                                                         \
+                 : "l"(a), "l"(b), "r"(static_cast<int>(add)));                                              \
+  }
+
+MISA_WGMMA(1, 8, "4", "5", "6")
+MISA_WGMMA(2, 16, "8", "9", "10")
+MISA_WGMMA(4, 32, "16", "17", "18")
+MISA_WGMMA(8, 64, "32", "33", "34")
+MISA_WGMMA(22, 176, "88", "89", "90")
+MISA_WGMMA(24, 192, "96", "97", "98")
+MISA_WGMMA(26, 208, "104", "105", "106")
+MISA_WGMMA(27, 216, "108", "109", "110")
+MISA_WGMMA(28, 224, "112", "113", "114")
+MISA_WGMMA(30, 240, "120", "121", "122")
+MISA_WGMMA(32, 256, "128", "129", "130")
+
+}  // namespace misa::cuda

@@ -1,0 +1,253 @@
+// Every primitive of a backend on the shapes that the project's targets name. Times are the device's own (its clock);
+// inputs that would otherwise stay in the cache are rotated. MISA_BACKEND names another backend than cuda.
+
+#include <benchmark/benchmark.h>
+
+#include <cstdlib>
+#include <random>
+
+#include "tests/support/on_backend.hpp"
+
+namespace {
+
+using namespace misa;
+using testing::On;
+
+constexpr i64 kDim = 128, kPage = 64;
+
+std::unique_ptr<Backend> backend_under_test() {
+  const char* name = std::getenv("MISA_BACKEND");
+  return make_backend(name != nullptr ? name : "cuda", 0);
+}
+
+/// Normal numbers as e4m3: what a quantised vector looks like.
+std::vector<E4m3> random_vectors(i64 count, u64 seed) {
+  std::mt19937_64 engine(seed);
+  std::normal_distribution<float> normal(0.0f, 100.0f);
+  std::vector<E4m3> pattern(1 << 16);
+  for (E4m3& one : pattern) {
+    float x = normal(engine);
+    u8 best = 0;
+    float least = 1e9f;
+    for (int bits = 0; bits < 256; ++bits) {
+      if ((bits & 0x7F) == 0x7F) continue;
+      const float off = std::abs(to_float(E4m3{static_cast<u8>(bits)}) - x);
+      if (off < least) least = off, best = static_cast<u8>(bits);
+    }
+    one.bits = best;
+  }
+  std::vector<E4m3> values(static_cast<std::size_t>(count));
+  for (std::size_t i = 0; i < values.size(); ++i) values[i] = pattern[engine() & 0xFFFF];
+  return values;
+}
+
+std::vector<float> random_floats(i64 count, u64 seed) {
+  std::mt19937 engine(static_cast<unsigned>(seed));
+  std::normal_distribution<float> normal;
+  std::vector<float> values(static_cast<std::size_t>(count));
+  for (float& x : values) x = normal(engine);
+  return values;
+}
+
+struct Inputs {
+  Queries queries;
+  KeyCache keys;
+  Windows windows;
+};
+
+Windows whole_windows(On& on, i64 rows, i64 length, bool own_sequence) {
+  std::vector<i32> sequence, begin(static_cast<std::size_t>(rows), 0), end(static_cast<std::size_t>(rows), static_cast<i32>(length));
+  for (i64 m = 0; m < rows; ++m) sequence.push_back(own_sequence ? static_cast<i32>(m) : 0);
+  return {on.place<i32, 1>(sequence, {rows}), on.place<i32, 1>(begin, {rows}), on.place<i32, 1>(end, {rows})};
+}
+
+Queries random_queries(On& on, i64 rows, i64 heads) {
+  return {View<const E4m3, 3>(on.place<E4m3, 3>(random_vectors(rows * heads * kDim, 1), {rows, heads, kDim})),
+          on.place<float, 2>(random_floats(rows * heads, 2), {rows, heads})};
+}
+
+Inputs prefill(On& on, i64 rows, i64 keys, i64 heads) {
+  return {random_queries(on, rows, heads),
+          {View<const E4m3, 3>(on.place<E4m3, 3>(random_vectors(keys * kDim, 3), {1, keys, kDim})),
+           on.place<float, 2>(std::vector<float>(static_cast<std::size_t>(keys), 0.01f), {1, keys}), {}},
+          whole_windows(on, rows, keys, false)};
+}
+
+/// `batch` sequences of `length` tokens in pages of FP8 values and their scales, next_n rows each.
+Inputs decode(On& on, i64 batch, i64 length, i64 heads, i64 next_n) {
+  const i64 pages = batch * ceil_div(length, kPage), page_bytes = kPage * (kDim + 4);
+  std::vector<E4m3> bytes = random_vectors(pages * page_bytes, 4);
+  std::vector<i32> table;
+  for (i64 i = 0; i < pages; ++i) {
+    table.push_back(static_cast<i32>((i * 7919) % pages));
+    float* scales = reinterpret_cast<float*>(bytes.data() + i * page_bytes + kPage * kDim);
+    for (i64 t = 0; t < kPage; ++t) scales[t] = 0.01f;
+  }
+  E4m3* data = on.place<E4m3, 1>(bytes, {pages * page_bytes}).data;
+  std::vector<i32> sequence, begin, end;
+  for (i64 m = 0; m < batch * next_n; ++m) {
+    sequence.push_back(static_cast<i32>(m / next_n));
+    begin.push_back(0);
+    end.push_back(static_cast<i32>(length - next_n + 1 + m % next_n));
+  }
+  const i64 rows = batch * next_n;
+  return {random_queries(on, rows, heads),
+          {View<const E4m3, 3>(data, {pages, kPage, kDim}, {page_bytes, kDim, 1}),
+           View<const float, 2>(reinterpret_cast<const float*>(data + kPage * kDim), {pages, kPage}, {page_bytes / 4, 1}),
+           on.place<i32, 2>(table, {batch, pages / batch})},
+          {on.place<i32, 1>(sequence, {rows}), on.place<i32, 1>(begin, {rows}), on.place<i32, 1>(end, {rows})}};
+}
+
+/// Calls `work(i)` and sets the time of one; several in a row where one is short.
+template <class Work>
+double measure(benchmark::State& state, Backend& backend, const Work& work) {
+  const auto clock = backend.clock();
+  for (int i = 0; i < 3; ++i) work(i);
+  double total = 0;
+  int turn = 0;
+  constexpr int kCalls = 4;
+  for (auto _ : state) {
+    clock->reset();
+    const int from = clock->mark();
+    for (int i = 0; i < kCalls; ++i) work(turn++);
+    const double seconds = clock->seconds(from, clock->mark()) / kCalls;
+    state.SetIterationTime(seconds);
+    total += seconds;
+  }
+  return total / static_cast<double>(state.iterations());
+}
+
+void score_prefill(benchmark::State& state) {
+  const i64 heads = state.range(0), rows = state.range(1), keys = state.range(2);
+  const auto backend = backend_under_test();
+  On on(*backend);
+  const Inputs in = prefill(on, rows, keys, heads);
+  const ScoreTask task{in.queries, in.keys, in.windows, {}, on.logits(rows, keys)};
+  const double seconds = measure(state, *backend, [&](int) { backend->score(task); });
+  const double pairs = static_cast<double>(rows) * static_cast<double>(keys);
+  state.counters["tflops"] = pairs * static_cast<double>(heads) * 2 * kDim / seconds * 1e-12;
+  state.counters["ps_per_pair"] = seconds / pairs * 1e12;
+}
+
+void score_decode(benchmark::State& state) {
+  const i64 heads = state.range(0), batch = state.range(1), length = state.range(2), next_n = state.range(3);
+  const auto backend = backend_under_test();
+  On on(*backend);
+  const Inputs in = decode(on, batch, length, heads, next_n);
+  const ScoreTask task{in.queries, in.keys, in.windows, {}, on.logits(batch * next_n, length)};
+  const double seconds = measure(state, *backend, [&](int) { backend->score(task); });
+  state.counters["tbytes"] = static_cast<double>(batch * length * (kDim + 4)) / seconds * 1e-12;
+}
+
+void score_candidates(benchmark::State& state) {
+  const i64 rows = state.range(0), keys = state.range(1), runs = state.range(2), length = state.range(3);
+  const auto backend = backend_under_test();
+  On on(*backend);
+  const Inputs in = prefill(on, rows, keys, 64);
+  std::mt19937 engine(5);
+  std::vector<i32> chosen;
+  for (i64 m = 0; m < rows; ++m) {  // an ascending draw with even steps
+    const i64 step = keys / length / runs;
+    for (i64 r = 0; r < runs; ++r) chosen.push_back(static_cast<i32>(r * step + static_cast<i64>(engine()) % step));
+  }
+  const ScoreTask task{in.queries, in.keys, in.windows,
+                       Candidates{on.place<i32, 2>(chosen, {rows, runs}), in.windows.begin, length},
+                       on.logits(rows, runs * length)};
+  const double seconds = measure(state, *backend, [&](int) { backend->score(task); });
+  state.counters["tflops"] = static_cast<double>(rows * runs * length) * 64 * 2 * kDim / seconds * 1e-12;
+}
+
+void select(benchmark::State& state) {
+  const i64 rows = state.range(0), columns = state.range(1), k = state.range(2), kind = state.range(3);
+  const auto backend = backend_under_test();
+  On on(*backend);
+  std::vector<float> scores = random_floats(rows * columns, 6);
+  if (kind == 1) {  // a plateau of exact zeros through the k-th place
+    for (float& x : scores) x = std::max(0.0f, x - 2.5f);
+  }
+  const Windows windows = whole_windows(on, rows, columns, false);
+  const SelectTask task{on.place_logits(scores, rows, columns), windows, {}, false, on.make<i32, 2>({rows, k})};
+  const double seconds = measure(state, *backend, [&](int) { backend->select(task); });
+  state.counters["tbytes"] = static_cast<double>(rows * columns * 4) / seconds * 1e-12;
+}
+
+void pool(benchmark::State& state) {
+  const i64 keys = state.range(0), block = state.range(1);
+  constexpr i64 kCopies = 8;
+  const auto backend = backend_under_test();
+  On on(*backend);
+  const Inputs in = decode(on, kCopies, keys, 1, 1);
+  const i64 blocks = ceil_div(keys, block);
+  std::vector<PoolTask> tasks;
+  for (i64 copy = 0; copy < kCopies; ++copy) {
+    std::vector<i32> sequence, begin, end;
+    for (i64 b = 0; b < blocks; ++b) {
+      sequence.push_back(static_cast<i32>(copy));
+      begin.push_back(static_cast<i32>(b * block));
+      end.push_back(static_cast<i32>(std::min(keys, (b + 1) * block)));
+    }
+    tasks.push_back({in.keys,
+                     {on.place<i32, 1>(sequence, {blocks}), on.place<i32, 1>(begin, {blocks}),
+                      on.place<i32, 1>(end, {blocks})},
+                     on.make<float, 2>({blocks, kDim})});
+  }
+  const double seconds = measure(state, *backend, [&](int turn) { backend->pool(tasks[turn % kCopies]); });
+  state.counters["tbytes"] = static_cast<double>(keys * (kDim + 4)) / seconds * 1e-12;
+}
+
+/// Means of each row's own last block: ranges that share a begin, ends one token apart.
+void pool_tails(benchmark::State& state) {
+  const i64 rows = state.range(0), block = state.range(1), keys = 131072;
+  const auto backend = backend_under_test();
+  On on(*backend);
+  const Inputs in = prefill(on, 1, keys, 1);
+  std::vector<i32> sequence, begin, end;
+  for (i64 m = 0; m < rows; ++m) {
+    const i64 last = keys - rows + m;
+    sequence.push_back(0);
+    begin.push_back(static_cast<i32>(last / block * block));
+    end.push_back(static_cast<i32>(last + 1));
+  }
+  const PoolTask task{in.keys,
+                      {on.place<i32, 1>(sequence, {rows}), on.place<i32, 1>(begin, {rows}), on.place<i32, 1>(end, {rows})},
+                      on.make<float, 2>({rows, kDim})};
+  measure(state, *backend, [&](int) { backend->pool(task); });
+}
+
+void route(benchmark::State& state) {
+  const i64 heads = state.range(0), rows = state.range(1), blocks = state.range(2), active = 8;
+  const auto backend = backend_under_test();
+  On on(*backend);
+  const Queries queries = random_queries(on, rows, heads);
+  const KeyCache means{View<const float, 3>(on.place<float, 3>(random_floats(blocks * kDim, 7), {1, blocks, kDim})), {}, {}};
+  const RouteTask task{.router = Router::pooled,
+                       .queries = queries,
+                       .keys = means,
+                       .windows = whole_windows(on, rows, blocks, false),
+                       .tails = on.place<float, 2>(random_floats(rows * kDim, 8), {rows, kDim}),
+                       .norms = {},
+                       .given = {},
+                       .heads = on.make<i32, 2>({rows, active}),
+                       .energies = {},
+                       .routed_values = View<const E4m3, 3>(on.make<E4m3, 3>({rows, active, kDim})),
+                       .routed_weights = on.make<float, 2>({rows, active})};
+  measure(state, *backend, [&](int) { backend->route(task); });
+}
+
+}  // namespace
+
+BENCHMARK(score_prefill)->ArgNames({"heads", "rows", "keys"})->UseManualTime()->Unit(benchmark::kMicrosecond)
+    ->Args({64, 1024, 32768})->Args({64, 1024, 131072})->Args({64, 4096, 131072})->Args({32, 1024, 131072})
+    ->Args({8, 1024, 32768})->Args({8, 1024, 131072})->Args({8, 4096, 131072})->Args({16, 1024, 131072})
+    ->Args({3, 1024, 131072});
+BENCHMARK(score_decode)->ArgNames({"heads", "batch", "length", "next_n"})->UseManualTime()->Unit(benchmark::kMicrosecond)
+    ->Args({64, 32, 65536, 1})->Args({64, 32, 65536, 2})->Args({64, 1, 131072, 1})->Args({8, 32, 65536, 1});
+BENCHMARK(score_candidates)->ArgNames({"rows", "keys", "runs", "length"})->UseManualTime()->Unit(benchmark::kMicrosecond)
+    ->Args({1024, 131072, 8192, 1})->Args({1024, 131072, 64, 128});
+BENCHMARK(select)->ArgNames({"rows", "columns", "k", "kind"})->UseManualTime()->Unit(benchmark::kMicrosecond)
+    ->Args({1024, 8192, 2048, 0})->Args({1024, 32768, 2048, 0})->Args({1024, 131072, 2048, 0})->Args({1024, 131072, 2048, 1})->Args({1024, 131072, 8192, 0})
+    ->Args({1, 131072, 2048, 0})->Args({64, 131072, 2048, 0})->Args({64, 1048576, 2048, 0});
+BENCHMARK(pool)->ArgNames({"keys", "block"})->UseManualTime()->Unit(benchmark::kMicrosecond)->Args({131072, 1024})->Args({131072, 128});
+BENCHMARK(pool_tails)->ArgNames({"rows", "block"})->UseManualTime()->Unit(benchmark::kMicrosecond)->Args({4096, 1024});
+BENCHMARK(route)->ArgNames({"heads", "rows", "blocks"})->UseManualTime()->Unit(benchmark::kMicrosecond)->Args({64, 4096, 128})
+    ->Args({64, 1024, 32})->Args({32, 4096, 128})->Args({64, 32, 64});
