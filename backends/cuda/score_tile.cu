@@ -63,10 +63,10 @@ struct alignas(16) KeyTile {
 };
 
 struct Rows {
-  int first;                ///< row of the batch that is row 0 of the tile
-  float weights[kColumns];  ///< by column
+  alignas(16) float weights[kColumns];  ///< by column
   int begin[kColumns], end[kColumns];
   int offset[kColumns];  ///< of token 0, from the tile's first row
+  int first;             ///< row of the batch that is row 0 of the tile
 };
 
 struct Shared {
