@@ -103,8 +103,8 @@ class Cuda final : public Backend {
     copy(to, from, bytes, cudaMemcpyDeviceToHost);
   }
 
-  void pool(const PoolTask& task) override { cuda::pool(task, stream_); }
-  void route(const RouteTask& task) override { cuda::route(task, stream_); }
+  void pool(const PoolTask& task) override { cuda::pool(task, properties_.multiProcessorCount, stream_); }
+  void route(const RouteTask& task) override { cuda::route(task, properties_.multiProcessorCount, stream_); }
   void score(const ScoreTask& task) override { cuda::score(task, properties_.multiProcessorCount, stream_); }
   void select(const SelectTask& task) override { cuda::select(task, stream_); }
 

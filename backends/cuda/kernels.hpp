@@ -9,8 +9,8 @@
 
 namespace misa::cuda {
 
-void pool(const PoolTask& task, cudaStream_t stream);
-void route(const RouteTask& task, cudaStream_t stream);
+void pool(const PoolTask& task, int processors, cudaStream_t stream);
+void route(const RouteTask& task, int processors, cudaStream_t stream);
 void score(const ScoreTask& task, int processors, cudaStream_t stream);
 void select(const SelectTask& task, cudaStream_t stream);
 

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cuda_fp16.h>
+
 #include <cstdint>
 
 #include "core/indexer/inputs.hpp"
@@ -59,6 +61,25 @@ __device__ inline float relu_nan(float x) {
   float y;
   asm("max.NaN.f32 %0, %1, 0f00000000;" : "=f"(y) : "f"(x));
   return y;
+}
+
+/// Two e4m3 values as f16, exactly; the lower byte in the lower half.
+__device__ inline u32 halves_of(u32 two) {
+  u32 halves;
+  asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(halves) : "h"(static_cast<u16>(two)));
+  return halves;
+}
+
+/// Sixteen e4m3 values as f32.
+__device__ inline void widen(const uint4& bytes, float (&values)[16]) {
+  const u32 words[4] = {bytes.x, bytes.y, bytes.z, bytes.w};
+#pragma unroll
+  for (int i = 0; i < 8; ++i) {
+    const u32 two = halves_of(words[i / 2] >> (16 * (i % 2)));
+    const float2 wide = __half22float2(*reinterpret_cast<const __half2*>(&two));
+    values[2 * i] = wide.x;
+    values[2 * i + 1] = wide.y;
+  }
 }
 
 /// Every vector can be read 16 bytes at a time.

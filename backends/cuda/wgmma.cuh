@@ -114,4 +114,13 @@ MISA_WGMMA(28, 224, "112", "113", "114")
 MISA_WGMMA(30, 240, "120", "121", "122")
 MISA_WGMMA(32, 256, "128", "129", "130")
 
+/// D[64, 64] (+)= A[64, 16] * B[64, 16]^T in f16. A lane of warp w holds of A, by twos: row 16 w + l / 4, columns
+/// 2 (l % 4) + {0, 1}; row + 8, the same columns; and both again 8 columns further.
+__device__ inline void wgmma_f16(float (&d)[32], const u32 (&a)[4], u64 b, bool add) {
+  asm volatile("{\n.reg .pred add;\nsetp.ne.b32 add, %37, 0;\nwgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 {" MISA_NAMES_8
+               "}, {%32, %33, %34, %35}, %36, add, 1, 1, 0;\n}"
+               : MISA_OPERANDS_8
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(static_cast<int>(add)));
+}
+
 }  // namespace misa::cuda

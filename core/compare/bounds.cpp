@@ -139,7 +139,7 @@ std::vector<double> Bounds::energies(const Arithmetic& a, i64 m, Router router, 
                         : mean_key_norm(m, blocks->begin[at], blocks->end[at]);
       }
       key /= static_cast<double>(std::max<i64>(1, last - first));
-      coefficient = pooled(a, score_coefficient(a, dim, last - first), block_size);
+      coefficient = (1 + pooled(a, score_coefficient(a, dim, last - first), block_size)) * (1 + a.mean) - 1;
       break;
     }
   }

@@ -6,7 +6,7 @@
 namespace misa {
 namespace {
 
-constexpr double kF64 = 0x1p-53, kF32 = 0x1p-24, kBf16 = 0x1p-8;
+constexpr double kF64 = 0x1p-53, kF32 = 0x1p-24, kBf16 = 0x1p-8, kF16 = 0x1p-10;
 constexpr double kLargestF64 = 0x1.fffffffffffffp1023, kLargestF32 = 0x1.fffffep127;
 constexpr double kTiny64 = 0x1p-1074, kTiny32 = 0x1p-126;  // f32 kernels may flush subnormals to zero
 
@@ -45,12 +45,14 @@ constexpr std::array<Arithmetic, 5> kArithmetics{{
      .overflow = kLargestF32,
      .underflow = kTiny32},
     {.name = "fp8-mma",
-     .what = "Hopper's FP8 tensor cores: 32 products and the accumulator aligned, 13 fraction bits kept",
+     .what = "Hopper's FP8 tensor cores: 32 products and the accumulator aligned, 13 fraction bits kept; heads ranked "
+             "by block means in f16",
      .dot = kF32,
      .group = 32,
      .cut = 0x1p-13,
      .head_sum = kF32,
      .pool = kF32,
+     .mean = kF16,
      .result = kF32,
      .overflow = kLargestF32,
      .underflow = kTiny32},

@@ -4,8 +4,8 @@
 // depend on other rows. Bound by the dots.
 
 #include "backends/cuda/check.hpp"
-#include "backends/cuda/kernels.hpp"
 #include "backends/cuda/keys.cuh"
+#include "backends/cuda/route.hpp"
 #include "core/indexer/routing.hpp"
 
 namespace misa::cuda {
@@ -87,9 +87,8 @@ __global__ void gather_kernel(View<const Q, 3> queries, View<const float, 2> wei
 
 }  // namespace
 
-void route(const RouteTask& task, cudaStream_t stream) {
+void route_plainly(const RouteTask& task, cudaStream_t stream) {
   const i64 rows = rows_of(task.queries);
-  if (rows == 0) return;
   const Ranking ranking{task.router, task.tails, task.norms, task.seed, task.first_row};
   const View<const i32, 2> chosen = task.given.empty() ? View<const i32, 2>(task.heads) : task.given;
   with_types(task.queries.values, task.keys, [&](const auto& queries, const auto& keys) {

@@ -1,0 +1,18 @@
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include "core/indexer/backend.hpp"
+
+// The kernels among which route() chooses.
+
+namespace misa::cuda {
+
+/// Energies on the tensor cores, ranking and gathering in one kernel: pooled, FP8, head_dim 128, 32 or 64 heads.
+bool routes_in_tiles(const RouteTask& task);
+void route_in_tiles(const RouteTask& task, int processors, cudaStream_t stream);
+
+/// Every router, dtype and shape; given heads.
+void route_plainly(const RouteTask& task, cudaStream_t stream);
+
+}  // namespace misa::cuda
