@@ -124,7 +124,7 @@ __device__ void sum_tile(const Arguments& arguments, Shared& shared, const u8* p
       wgmma_f16(dots, query[step], b + static_cast<u64>(offset >> 4), step > 0);
     }
     wgmma_commit();
-    wgmma_wait();
+    wgmma_wait<0>();
     const bool whole = at >= low && at + kMeans <= high;
 #pragma unroll
     for (int i = 0; i < kMeans / 4; ++i) {
@@ -225,8 +225,7 @@ __device__ void choose(const Arguments& arguments, Shared& shared, int tile, int
 }
 
 __global__ void __launch_bounds__(kThreads, 1) route_tile_kernel(const __grid_constant__ Arguments arguments) {
-  extern __shared__ u8 memory[];
-  u8* panels = reinterpret_cast<u8*>((reinterpret_cast<std::uintptr_t>(memory) + 1023) & ~std::uintptr_t{1023});
+  extern __shared__ __align__(1024) u8 panels[];
   Shared& shared = *reinterpret_cast<Shared*>(panels + 2 * arguments.piece * 128);
   const int group = static_cast<int>(threadIdx.x / 128), heads = static_cast<int>(arguments.queries.shape[1]);
   const int first = static_cast<int>(blockIdx.x) * arguments.tiles_per_block;
@@ -288,7 +287,7 @@ void route_in_tiles(const RouteTask& task, int processors, cudaStream_t stream) 
       .tiles = tiles,
       .tiles_per_block = static_cast<int>(std::min<i64>(kMostTiles, ceil_div(tiles, processors))),
       .piece = static_cast<int>(std::min<i64>(kPiece, ceil_div(means.shape[1], kMeans) * kMeans))};
-  const int bytes = 2 * arguments.piece * 128 + static_cast<int>(sizeof(Shared)) + 1024;
+  const int bytes = 2 * arguments.piece * 128 + static_cast<int>(sizeof(Shared));
   check(cudaFuncSetAttribute(route_tile_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
         "route: shared memory");
   route_tile_kernel<<<static_cast<unsigned>(ceil_div(tiles, arguments.tiles_per_block)), kThreads,

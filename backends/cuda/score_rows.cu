@@ -39,9 +39,8 @@ template <int H>
 __global__ void __launch_bounds__(kThreads)
     score_rows_kernel(View<const E4m3, 3> queries, View<const float, 2> weights, Keys<E4m3> keys, Windows windows,
                       Columns columns, View<float, 2> logits) {
-  extern __shared__ u8 memory[];
-  Shared<H>& shared =
-      *reinterpret_cast<Shared<H>*>((reinterpret_cast<std::uintptr_t>(memory) + 1023) & ~std::uintptr_t{1023});
+  extern __shared__ __align__(1024) u8 memory[];
+  Shared<H>& shared = *reinterpret_cast<Shared<H>*>(memory);
   const i64 m = blockIdx.x, first = static_cast<i64>(blockIdx.y) * kRun;
   const int thread = static_cast<int>(threadIdx.x), lane = thread % 32, quad = lane % 4;
   const int count = static_cast<int>(min(static_cast<i64>(kRun), logits.shape[1] - first));
@@ -100,7 +99,7 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
     for (int step = 0; step < kDim / 32; ++step) wgmma<H>(sums, a + 2 * step, b + 2 * step, step > 0);
     wgmma_commit();
-    wgmma_wait();
+    wgmma_wait<0>();
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
       float sum = 0;
@@ -124,7 +123,7 @@ template <int H>
 void launch(const ScoreTask& task, cudaStream_t stream) {
   const View<float, 2> logits = std::get<View<float, 2>>(task.logits);
   const dim3 grid(static_cast<unsigned>(logits.shape[0]), static_cast<unsigned>(ceil_div(logits.shape[1], kRun)));
-  constexpr int kBytes = static_cast<int>(sizeof(Shared<H>)) + 1024;
+  constexpr int kBytes = static_cast<int>(sizeof(Shared<H>));
   const auto kernel = score_rows_kernel<H>;
   check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes), "score: shared memory");
   kernel<<<grid, kThreads, kBytes, stream>>>(

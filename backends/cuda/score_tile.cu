@@ -266,88 +266,138 @@ __device__ void copy_scales(const Arguments& arguments, Shared& shared, int self
   }
 }
 
+/// A lane's part of one tile of keys against a tile of queries. The columns are multiplied in two halves, so that the
+/// tensor cores have one of them to do while the other is reduced.
 template <int H>
-__device__ void score_tiles(const Arguments& arguments, Shared& shared, int consumer) {
+class Scorer {
   using T = Tile<H>;
-  constexpr int kPairs = T::kWidth / 8;  // columns that a lane holds, by twos
-  const int thread = static_cast<int>(threadIdx.x % 128), lane = thread % 32, quad = lane % 4;
-  const int key = consumer * 64 + thread / 32 * 16 + lane / 4;
-  float weights[2 * kPairs];
-  float sums[T::kWidth / 2];
-  const Rows* rows = nullptr;
-  float* logits = nullptr;
-  int stage = 0, query_stage = kQueryStages - 1;
-  u32 parity = 0, query_parity = 1;
-  u64 b = 0;
+  static constexpr bool kCarry = T::kGroups == 1;  // the halves share queries
+  static constexpr int kSplit = kCarry ? T::kWidth / 2 : 8 * H * ((T::kGroups + 1) / 2);
+  static constexpr int kQueries = T::kPairs ? 1 : 2;  // of a lane, of each group
 
-  for (;;) {
-    barrier_wait(shared_address(&shared.full[stage]), parity);
-    const KeyTile tile = shared.tiles[stage];
-    if (tile.token < 0) break;
-    if (tile.new_rows) {
-      if (rows != nullptr && thread == 0) barrier_arrive(shared_address(&shared.queries_empty[query_stage]));
-      if (++query_stage == kQueryStages) query_stage = 0, query_parity ^= 1;
-      barrier_wait(shared_address(&shared.queries_full[query_stage]), query_parity);
-      rows = &shared.rows[query_stage];
-      logits = arguments.logits.data + rows->first * arguments.logits.stride[0];
-#pragma unroll
-      for (int i = 0; i < kPairs; ++i) {
-        const float2 pair = *reinterpret_cast<const float2*>(&rows->weights[8 * i + 2 * quad]);
-        weights[2 * i] = pair.x;
-        weights[2 * i + 1] = pair.y;
-      }
-      b = wgmma_operand(shared_address(shared.queries[query_stage]));
+ public:
+  __device__ Scorer(const Arguments& arguments, Shared& shared, int consumer)
+      : arguments_(arguments),
+        shared_(shared),
+        thread_(static_cast<int>(threadIdx.x % 128)),
+        quad_(thread_ % 4),
+        key_(consumer * 64 + thread_ / 32 * 16 + thread_ % 32 / 4),
+        first_key_(consumer * 64) {}
+
+  __device__ void run() {
+    for (;;) {
+      barrier_wait(shared_address(&shared_.full[stage_]), parity_);
+      const KeyTile tile = shared_.tiles[stage_];
+      if (tile.token < 0) return;
+      if (tile.new_rows) take_rows();
+      float low[kSplit / 2], high[(T::kWidth - kSplit) / 2];
+      start(low, 0);
+      start(high, kSplit);
+      const float scale[2] = {shared_.scales[stage_][key_], shared_.scales[stage_][key_ + 8]};
+      float partial[kCarry ? 2 * kQueries : 1][4];
+      wgmma_wait<1>();
+      finish<0, kSplit>(low, tile, scale, partial);
+      wgmma_wait<0>();
+      __syncwarp();
+      if (thread_ % 32 == 0) barrier_arrive(shared_address(&shared_.empty[stage_]));
+      if (++stage_ == kStages) stage_ = 0, parity_ ^= 1;
+      finish<kSplit, T::kWidth>(high, tile, scale, partial);
     }
-    const u64 a = wgmma_operand(shared_address(shared.keys[stage] + consumer * 64 * kDim));
+  }
+
+ private:
+  __device__ void take_rows() {
+    if (logits_ != nullptr && thread_ == 0) barrier_arrive(shared_address(&shared_.queries_empty[query_stage_]));
+    if (++query_stage_ == kQueryStages) query_stage_ = 0, query_parity_ ^= 1;
+    barrier_wait(shared_address(&shared_.queries_full[query_stage_]), query_parity_);
+    const Rows& rows = shared_.rows[query_stage_];
+    logits_ = arguments_.logits.data + rows.first * arguments_.logits.stride[0];
+#pragma unroll
+    for (int i = 0; i < T::kWidth / 8; ++i) {
+      const float2 pair = *reinterpret_cast<const float2*>(&rows.weights[8 * i + 2 * quad_]);
+      weights_[2 * i] = pair.x;
+      weights_[2 * i + 1] = pair.y;
+    }
+  }
+
+  /// Columns [from, from + 2 * Count) of the current tile.
+  template <int Count>
+  __device__ void start(float (&sums)[Count], int from) {
+    const u64 a = wgmma_operand(shared_address(shared_.keys[stage_] + first_key_ * kDim));
+    const u64 b = wgmma_operand(shared_address(shared_.queries[query_stage_] + from * kDim));
     wgmma_fence();
 #pragma unroll
-    for (int step = 0; step < kDim / 32; ++step) wgmma<T::kWidth>(sums, a + 2 * step, b + 2 * step, step > 0);
+    for (int step = 0; step < kDim / 32; ++step) wgmma<2 * Count>(sums, a + 2 * step, b + 2 * step, step > 0);
     wgmma_commit();
-    const float scale[2] = {shared.scales[stage][key], shared.scales[stage][key + 8]};
-    wgmma_wait();
-    __syncwarp();
-    if (lane == 0) barrier_arrive(shared_address(&shared.empty[stage]));
-    if (++stage == kStages) stage = 0, parity ^= 1;
+  }
 
-    // Query `row` of the tile from its lane's registers: head h is register pair first + h * step.
-    const auto finish = [&](int row, int first, int e, auto heads_in_pairs) {
+  __device__ void store(const KeyTile& tile, int row, int offset, int r, float score) const {
+    const int token = tile.token + key_ + 8 * r;
+    if (!tile.whole) {
+      const Rows& rows = shared_.rows[query_stage_];
+      if (row < tile.first_row || row >= tile.last_row || token < rows.begin[row] || token >= rows.end[row]) return;
+    }
+    logits_[offset + token] = score;
+  }
+
+  /// Reduces columns [From, To) over heads; a query is stored where its last column is among them.
+  template <int From, int To, int Count, int Carried>
+  __device__ void finish(const float (&sums)[Count], const KeyTile& tile, const float (&scale)[2],
+                         float (&carried)[Carried][4]) const {
+    constexpr int kFirst = From / 8, kLast = To / 8;  // pairs of columns that a lane holds
+    constexpr int kEach = T::kPairs ? H / 2 : H;      // pairs of a group
+    const int* offsets = shared_.rows[query_stage_].offset;
 #pragma unroll
-      for (int r = 0; r < 2; ++r) {
-        float partial[4] = {0, 0, 0, 0};
-        constexpr bool kInPairs = decltype(heads_in_pairs)::value;
-#pragma unroll
-        for (int h = 0; h < H; ++h) {
-          const int pair = kInPairs ? h / 2 : first + h, odd = kInPairs ? h % 2 : e;
-          const float x = relu_nan(sums[4 * pair + 2 * r + odd]), w = weights[2 * pair + odd];
-          float& p = partial[h / 2 % 4];
-          p = h < 8 && h % 2 == 0 ? __fmul_rn(w, x) : __fmaf_rn(w, x, p);
-        }
-        const float sum = __fadd_rn(__fadd_rn(partial[0], partial[1]), __fadd_rn(partial[2], partial[3]));
-        const int token = tile.token + key + 8 * r;
-        if (tile.whole || (row >= tile.first_row && row < tile.last_row && token >= rows->begin[row] &&
-                           token < rows->end[row])) {
-          logits[rows->offset[row] + token] = scale[r] * sum;
-        }
+    for (int group = kFirst / kEach; group * kEach < kLast; ++group) {
+      const int begin = max(kFirst, group * kEach), end = min(kLast, (group + 1) * kEach);
+      int offset[kQueries];
+      if constexpr (T::kPairs) {
+        offset[0] = offsets[quad_];
+      } else {
+        const int2 two = *reinterpret_cast<const int2*>(&offsets[8 * group + 2 * quad_]);
+        offset[0] = two.x;
+        offset[1] = two.y;
       }
-    };
-    if constexpr (T::kPairs) {
-      finish(quad, 0, 0, std::true_type());
-    } else {
 #pragma unroll
-      for (int group = 0; group < T::kGroups; ++group) {
+      for (int e = 0; e < kQueries; ++e) {
 #pragma unroll
-        for (int e = 0; e < 2; ++e) finish(8 * group + 2 * quad + e, group * H, e, std::false_type());
+        for (int r = 0; r < 2; ++r) {
+          float fresh[4] = {0, 0, 0, 0};
+          float(&partial)[4] = kCarry ? carried[kCarry ? 2 * e + r : 0] : fresh;
+#pragma unroll
+          for (int pair = begin; pair < end; ++pair) {
+#pragma unroll
+            for (int odd = 0; odd < (T::kPairs ? 2 : 1); ++odd) {
+              const int head = T::kPairs ? 2 * pair + odd : pair - group * kEach, column = T::kPairs ? odd : e;
+              const float x = relu_nan(sums[4 * (pair - kFirst) + 2 * r + column]), w = weights_[2 * pair + column];
+              float& p = partial[head / 2 % 4];
+              p = head < 8 && head % 2 == 0 ? __fmul_rn(w, x) : __fmaf_rn(w, x, p);
+            }
+          }
+          if (end == (group + 1) * kEach) {
+            const float sum = __fadd_rn(__fadd_rn(partial[0], partial[1]), __fadd_rn(partial[2], partial[3]));
+            store(tile, T::kPairs ? quad_ : 8 * group + 2 * quad_ + e, offset[e], r, scale[r] * sum);
+          }
+        }
       }
     }
   }
-}
+
+  const Arguments& arguments_;
+  Shared& shared_;
+  const int thread_, quad_, key_, first_key_;
+  int stage_ = 0, query_stage_ = kQueryStages - 1;
+  u32 parity_ = 0, query_parity_ = 1;
+  float* logits_ = nullptr;
+  float weights_[T::kWidth / 4];
+};
 
 template <int H>
 __global__ void __launch_bounds__(kThreads, 1)
     score_tile_kernel(const __grid_constant__ Arguments arguments, const __grid_constant__ CUtensorMap query_map,
                       const __grid_constant__ CUtensorMap key_map) {
-  extern __shared__ u8 memory[];
-  Shared& shared = *reinterpret_cast<Shared*>((reinterpret_cast<std::uintptr_t>(memory) + 1023) & ~std::uintptr_t{1023});
+  extern __shared__ __align__(1024) u8 memory[];
+  Shared& shared = *reinterpret_cast<Shared*>(memory);
   if (threadIdx.x == 0) {
     for (int i = 0; i < kStages; ++i) {
       barrier_init(shared_address(&shared.full[i]), 2);
@@ -370,7 +420,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     }
   } else {
     asm volatile("setmaxnreg.inc.sync.aligned.u32 232;");
-    score_tiles<H>(arguments, shared, group);
+    Scorer<H>(arguments, shared, group).run();
   }
 }
 
@@ -407,7 +457,7 @@ void launch(const ScoreTask& task, const View<const E4m3, 3>& queries, const Vie
   const CUtensorMap key_map =
       tensor_map<3>(keys.data, {kDim, keys.shape[1], keys.shape[0]}, {keys.stride[1], keys.stride[0]},
                     {kDim, arguments.box, 1});
-  constexpr int kBytes = static_cast<int>(sizeof(Shared)) + 1024;
+  constexpr int kBytes = static_cast<int>(sizeof(Shared));
   const auto kernel = score_tile_kernel<H>;
   static const bool ready = [&] {
     check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes), "score: shared memory");

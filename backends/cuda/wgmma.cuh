@@ -18,7 +18,11 @@ __device__ inline u64 wgmma_operand(u32 address) {
 
 __device__ inline void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 __device__ inline void wgmma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
-__device__ inline void wgmma_wait() { asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory"); }
+/// Until at most `Pending` committed groups are not done.
+template <int Pending>
+__device__ void wgmma_wait() {
+  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(Pending) : "memory");
+}
 
 /// One step of 32 along the rows. `add`: to what d holds, otherwise d is overwritten.
 template <int N>
@@ -46,18 +50,6 @@ __device__ void wgmma(float (&d)[N / 2], u64 a, u64 b, bool add);
 #define MISA_NAMES_18 MISA_NAMES_17 ",%68,%69,%70,%71"
 #define MISA_NAMES_19 MISA_NAMES_18 ",%72,%73,%74,%75"
 #define MISA_NAMES_20 MISA_NAMES_19 ",%76,%77,%78,%79"
-#define MISA_NAMES_21 MISA_NAMES_20 ",%80,%81,%82,%83"
-#define MISA_NAMES_22 MISA_NAMES_21 ",%84,%85,%86,%87"
-#define MISA_NAMES_23 MISA_NAMES_22 ",%88,%89,%90,%91"
-#define MISA_NAMES_24 MISA_NAMES_23 ",%92,%93,%94,%95"
-#define MISA_NAMES_25 MISA_NAMES_24 ",%96,%97,%98,%99"
-#define MISA_NAMES_26 MISA_NAMES_25 ",%100,%101,%102,%103"
-#define MISA_NAMES_27 MISA_NAMES_26 ",%104,%105,%106,%107"
-#define MISA_NAMES_28 MISA_NAMES_27 ",%108,%109,%110,%111"
-#define MISA_NAMES_29 MISA_NAMES_28 ",%112,%113,%114,%115"
-#define MISA_NAMES_30 MISA_NAMES_29 ",%116,%117,%118,%119"
-#define MISA_NAMES_31 MISA_NAMES_30 ",%120,%121,%122,%123"
-#define MISA_NAMES_32 MISA_NAMES_31 ",%124,%125,%126,%127"
 #define MISA_REGISTERS(i) "+f"(d[4 * i]), "+f"(d[4 * i + 1]), "+f"(d[4 * i + 2]), "+f"(d[4 * i + 3])
 #define MISA_OPERANDS_1 MISA_REGISTERS(0)
 #define MISA_OPERANDS_2 MISA_OPERANDS_1, MISA_REGISTERS(1)
@@ -79,18 +71,6 @@ __device__ void wgmma(float (&d)[N / 2], u64 a, u64 b, bool add);
 #define MISA_OPERANDS_18 MISA_OPERANDS_17, MISA_REGISTERS(17)
 #define MISA_OPERANDS_19 MISA_OPERANDS_18, MISA_REGISTERS(18)
 #define MISA_OPERANDS_20 MISA_OPERANDS_19, MISA_REGISTERS(19)
-#define MISA_OPERANDS_21 MISA_OPERANDS_20, MISA_REGISTERS(20)
-#define MISA_OPERANDS_22 MISA_OPERANDS_21, MISA_REGISTERS(21)
-#define MISA_OPERANDS_23 MISA_OPERANDS_22, MISA_REGISTERS(22)
-#define MISA_OPERANDS_24 MISA_OPERANDS_23, MISA_REGISTERS(23)
-#define MISA_OPERANDS_25 MISA_OPERANDS_24, MISA_REGISTERS(24)
-#define MISA_OPERANDS_26 MISA_OPERANDS_25, MISA_REGISTERS(25)
-#define MISA_OPERANDS_27 MISA_OPERANDS_26, MISA_REGISTERS(26)
-#define MISA_OPERANDS_28 MISA_OPERANDS_27, MISA_REGISTERS(27)
-#define MISA_OPERANDS_29 MISA_OPERANDS_28, MISA_REGISTERS(28)
-#define MISA_OPERANDS_30 MISA_OPERANDS_29, MISA_REGISTERS(29)
-#define MISA_OPERANDS_31 MISA_OPERANDS_30, MISA_REGISTERS(30)
-#define MISA_OPERANDS_32 MISA_OPERANDS_31, MISA_REGISTERS(31)
 
 #define MISA_WGMMA(n, columns, a_name, b_name, add_name)                                                     \
   template <>                                                                                                \
@@ -106,13 +86,16 @@ MISA_WGMMA(1, 8, "4", "5", "6")
 MISA_WGMMA(2, 16, "8", "9", "10")
 MISA_WGMMA(4, 32, "16", "17", "18")
 MISA_WGMMA(8, 64, "32", "33", "34")
-MISA_WGMMA(22, 176, "88", "89", "90")
-MISA_WGMMA(24, 192, "96", "97", "98")
-MISA_WGMMA(26, 208, "104", "105", "106")
-MISA_WGMMA(27, 216, "108", "109", "110")
-MISA_WGMMA(28, 224, "112", "113", "114")
-MISA_WGMMA(30, 240, "120", "121", "122")
-MISA_WGMMA(32, 256, "128", "129", "130")
+MISA_WGMMA(9, 72, "36", "37", "38")
+MISA_WGMMA(10, 80, "40", "41", "42")
+MISA_WGMMA(11, 88, "44", "45", "46")
+MISA_WGMMA(12, 96, "48", "49", "50")
+MISA_WGMMA(13, 104, "52", "53", "54")
+MISA_WGMMA(14, 112, "56", "57", "58")
+MISA_WGMMA(15, 120, "60", "61", "62")
+MISA_WGMMA(16, 128, "64", "65", "66")
+MISA_WGMMA(18, 144, "72", "73", "74")
+MISA_WGMMA(20, 160, "80", "81", "82")
 
 /// D[64, 64] (+)= A[64, 16] * B[64, 16]^T in f16. A lane of warp w holds of A, by twos: row 16 w + l / 4, columns
 /// 2 (l % 4) + {0, 1}; row + 8, the same columns; and both again 8 columns further.
