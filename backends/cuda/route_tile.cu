@@ -62,7 +62,7 @@ __device__ void load_means(const Arguments& arguments, Shared& shared, u8* panel
     const int exponent = max(-120, min(120, static_cast<int>(most >> 23) - 127));
     const float scale = __uint_as_float(static_cast<u32>(127 + exponent) << 23);
     const float inverse = __uint_as_float(static_cast<u32>(127 - exponent) << 23);
-    if (lane == 0) shared.scales[p] = scale;
+    if (lane == 0) shared.scales[p] = 0.5f * scale;  // see twice_relu
     const __half2 low = __floats2half2_rn(four.x * inverse, four.y * inverse);
     const __half2 high = __floats2half2_rn(four.z * inverse, four.w * inverse);
     const int quad = lane / 8, step = lane % 8;
@@ -132,7 +132,7 @@ __device__ void sum_tile(const Arguments& arguments, Shared& shared, const u8* p
       if (!whole && (mean < low || mean >= high)) continue;
       const float scale = shared.scales[mean];
 #pragma unroll
-      for (int r = 0; r < 2; ++r) sum[r] = fmaf(scale, relu_nan(dots[i / 2 * 4 + 2 * r + i % 2]), sum[r]);
+      for (int r = 0; r < 2; ++r) sum[r] = fmaf(scale, twice_relu(dots[i / 2 * 4 + 2 * r + i % 2]), sum[r]);
     }
   }
 
@@ -163,7 +163,7 @@ __device__ void sum_tile(const Arguments& arguments, Shared& shared, const u8* p
     }
     if (quad == 0) {
       float& total = shared.sums[tile % arguments.tiles_per_block][vector + 8 * r];
-      total += sum[r] + (last && own_tail ? relu_nan(tail[r]) : 0.0f);
+      total += sum[r] + (last && own_tail ? 0.5f * twice_relu(tail[r]) : 0.0f);
     }
   }
 }

@@ -67,7 +67,7 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
   for (int i = 0; i < H / 4; ++i) {
     const int head = i / 2 * 8 + 2 * quad + i % 2;
-    weight[i] = head < heads ? weights(m, head) : 0.0f;
+    weight[i] = head < heads ? 0.5f * weights(m, head) : 0.0f;
   }
 
   const int tiles = (count + kTileKeys - 1) / kTileKeys;
@@ -105,7 +105,7 @@ __global__ void __launch_bounds__(kThreads)
       float sum = 0;
 #pragma unroll
       for (int i = 0; i < H / 4; ++i) {
-        const float x = relu_nan(sums[i / 2 * 4 + 2 * r + i % 2]);
+        const float x = twice_relu(sums[i / 2 * 4 + 2 * r + i % 2]);
         sum = i == 0 ? __fmul_rn(weight[i], x) : __fmaf_rn(weight[i], x, sum);
       }
       sum = __fadd_rn(sum, __shfl_xor_sync(0xffffffffu, sum, 1));

@@ -296,12 +296,20 @@ class Scorer {
       const float scale[2] = {shared_.scales[stage_][key_], shared_.scales[stage_][key_ + 8]};
       float partial[kCarry ? 2 * kQueries : 1][4];
       wgmma_wait<1>();
-      finish<0, kSplit>(low, tile, scale, partial);
+      if (tile.whole) {
+        finish<true, 0, kSplit>(low, tile, scale, partial);
+      } else {
+        finish<false, 0, kSplit>(low, tile, scale, partial);
+      }
       wgmma_wait<0>();
       __syncwarp();
       if (thread_ % 32 == 0) barrier_arrive(shared_address(&shared_.empty[stage_]));
       if (++stage_ == kStages) stage_ = 0, parity_ ^= 1;
-      finish<kSplit, T::kWidth>(high, tile, scale, partial);
+      if (tile.whole) {
+        finish<true, kSplit, T::kWidth>(high, tile, scale, partial);
+      } else {
+        finish<false, kSplit, T::kWidth>(high, tile, scale, partial);
+      }
     }
   }
 
@@ -315,8 +323,8 @@ class Scorer {
 #pragma unroll
     for (int i = 0; i < T::kWidth / 8; ++i) {
       const float2 pair = *reinterpret_cast<const float2*>(&rows.weights[8 * i + 2 * quad_]);
-      weights_[2 * i] = pair.x;
-      weights_[2 * i + 1] = pair.y;
+      weights_[2 * i] = 0.5f * pair.x;
+      weights_[2 * i + 1] = 0.5f * pair.y;
     }
   }
 
@@ -331,17 +339,19 @@ class Scorer {
     wgmma_commit();
   }
 
+  template <bool Whole>
   __device__ void store(const KeyTile& tile, int row, int offset, int r, float score) const {
     const int token = tile.token + key_ + 8 * r;
-    if (!tile.whole) {
+    if constexpr (!Whole) {
       const Rows& rows = shared_.rows[query_stage_];
       if (row < tile.first_row || row >= tile.last_row || token < rows.begin[row] || token >= rows.end[row]) return;
     }
     logits_[offset + token] = score;
   }
 
-  /// Reduces columns [From, To) over heads; a query is stored where its last column is among them.
-  template <int From, int To, int Count, int Carried>
+  /// Reduces columns [From, To) over heads; a query is stored where its last column is among them. Without branches
+  /// where every query sees every key.
+  template <bool Whole, int From, int To, int Count, int Carried>
   __device__ void finish(const float (&sums)[Count], const KeyTile& tile, const float (&scale)[2],
                          float (&carried)[Carried][4]) const {
     constexpr int kFirst = From / 8, kLast = To / 8;  // pairs of columns that a lane holds
@@ -369,14 +379,14 @@ class Scorer {
 #pragma unroll
             for (int odd = 0; odd < (T::kPairs ? 2 : 1); ++odd) {
               const int head = T::kPairs ? 2 * pair + odd : pair - group * kEach, column = T::kPairs ? odd : e;
-              const float x = relu_nan(sums[4 * (pair - kFirst) + 2 * r + column]), w = weights_[2 * pair + column];
+              const float x = twice_relu(sums[4 * (pair - kFirst) + 2 * r + column]), w = weights_[2 * pair + column];
               float& p = partial[head / 2 % 4];
               p = head < 8 && head % 2 == 0 ? __fmul_rn(w, x) : __fmaf_rn(w, x, p);
             }
           }
           if (end == (group + 1) * kEach) {
             const float sum = __fadd_rn(__fadd_rn(partial[0], partial[1]), __fadd_rn(partial[2], partial[3]));
-            store(tile, T::kPairs ? quad_ : 8 * group + 2 * quad_ + e, offset[e], r, scale[r] * sum);
+            store<Whole>(tile, T::kPairs ? quad_ : 8 * group + 2 * quad_ + e, offset[e], r, scale[r] * sum);
           }
         }
       }
@@ -389,7 +399,7 @@ class Scorer {
   int stage_ = 0, query_stage_ = kQueryStages - 1;
   u32 parity_ = 0, query_parity_ = 1;
   float* logits_ = nullptr;
-  float weights_[T::kWidth / 4];
+  float weights_[T::kWidth / 4];  ///< half of each: see twice_relu
 };
 
 template <int H>
