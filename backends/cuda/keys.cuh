@@ -20,9 +20,10 @@ struct Keys {
   __device__ const T* vector(i64 sequence, i64 token, float& scale) const {
     i64 page = 0, slot = token;
     if (table.data != nullptr) {
-      const i64 size = values.shape[1];
-      page = table(sequence, token / size);
-      slot = token % size;
+      // 64-bit divisions are calls.
+      const u32 size = static_cast<u32>(values.shape[1]), at = static_cast<u32>(token);
+      page = table(sequence, at / size);
+      slot = at % size;
     }
     scale = scales.data == nullptr ? 1.0f : scales(page, slot);
     return &values(page, slot, 0);
@@ -40,9 +41,10 @@ struct Columns {
   __device__ i64 token(const Windows& windows, i64 m, i64 column) const {
     i64 token = windows.begin[m] + column;
     if (listed) {
-      const i64 run = runs(m, column / length);
+      const u32 size = static_cast<u32>(length), at = static_cast<u32>(column);
+      const i64 run = runs(m, at / size);
       if (run < 0) return -1;
-      token = origin[m] + run * length + column % length;
+      token = origin[m] + run * length + at % size;
     }
     return token >= windows.begin[m] && token < windows.end[m] ? token : -1;
   }
@@ -51,6 +53,13 @@ struct Columns {
 inline Columns columns_of(const std::optional<Candidates>& candidates) {
   if (!candidates) return {};
   return {true, candidates->runs, candidates->origin, candidates->length};
+}
+
+/// Larger is better; equal scores have equal ranks; NaN is 0.
+__device__ inline u32 rank_of(float score) {
+  if (isnan(score)) return 0;
+  const u32 bits = __float_as_uint(score == 0 ? 0.0f : score);
+  return (bits & 0x80000000u) != 0 ? ~bits : bits | 0x80000000u;
 }
 
 /// NaN stays NaN.

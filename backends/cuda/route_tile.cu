@@ -39,7 +39,7 @@ struct Arguments {
 struct Shared {
   float sums[kMostTiles][kVectors];
   float scales[kPiece];
-  float energy[kGroups][kVectors];
+  u32 ranks[kGroups][kVectors];
   u32 kept[kGroups][kVectors / 32];
   int low, high;
 };
@@ -74,10 +74,11 @@ __device__ void load_means(const Arguments& arguments, Shared& shared, u8* panel
   }
 }
 
-/// Sums over means [low, high) of one tile, in every thread of its quads.
+/// Adds the sums over the piece of means that begins at `base` to those of a tile.
+template <int H>
 __device__ void sum_tile(const Arguments& arguments, Shared& shared, const u8* panels, int tile, int base, bool last) {
   const int thread = static_cast<int>(threadIdx.x % 128), lane = thread % 32, quad = lane % 4;
-  const int heads = static_cast<int>(arguments.queries.shape[1]);
+  constexpr int heads = H;
   const int vector = thread / 32 * 16 + lane / 4;  // and vector + 8, of the same query
   const int row = (tile * kVectors + vector) / heads;
   const bool inside = row < arguments.rows;
@@ -140,9 +141,8 @@ __device__ void sum_tile(const Arguments& arguments, Shared& shared, const u8* p
   if (last && own_tail) {
 #pragma unroll
     for (int d = 0; d < 32; d += 4) {
-      float mean[4];
-#pragma unroll
-      for (int j = 0; j < 4; ++j) mean[j] = arguments.tails(row, 32 * quad + d + j);
+      const float4 four = *reinterpret_cast<const float4*>(&arguments.tails(row, 32 * quad + d));
+      const float mean[4] = {four.x, four.y, four.z, four.w};
 #pragma unroll
       for (int r = 0; r < 2; ++r) {
 #pragma unroll
@@ -169,28 +169,31 @@ __device__ void sum_tile(const Arguments& arguments, Shared& shared, const u8* p
 }
 
 /// From the sums of a tile to the heads of its rows.
+template <int H>
 __device__ void choose(const Arguments& arguments, Shared& shared, int tile, int group) {
-  const int thread = static_cast<int>(threadIdx.x % 128), heads = static_cast<int>(arguments.queries.shape[1]);
+  constexpr int heads = H;
+  const int thread = static_cast<int>(threadIdx.x % 128);
   const int active = static_cast<int>(arguments.heads.shape[1]);
   const int row = (tile * kVectors + thread) / heads, head = thread % heads, first = thread / heads * heads;
   const bool mine = thread < kVectors && row < arguments.rows;
-  float* energy = shared.energy[group];
+  u32* ranks = shared.ranks[group];
   group_barrier(group);
   if (mine) {
     const int blocks = arguments.windows.end[row] - arguments.windows.begin[row];
-    energy[thread] = fabsf(arguments.weights(row, head)) * shared.sums[tile % arguments.tiles_per_block][thread] /
-                     static_cast<float>(max(1, blocks));
-    if (arguments.energies.data != nullptr) arguments.energies(row, head) = energy[thread];
+    const float energy = fabsf(arguments.weights(row, head)) *
+                         shared.sums[tile % arguments.tiles_per_block][thread] / static_cast<float>(max(1, blocks));
+    if (arguments.energies.data != nullptr) arguments.energies(row, head) = energy;
+    ranks[thread] = rank_of(energy);
   }
   group_barrier(group);
   if (thread < kVectors) {
     int better = 0;  // higher, then the lower head; NaN last
     if (mine) {
-      const float own = energy[thread];
+      const u32 own = ranks[thread];
+#pragma unroll 16
       for (int other = 0; other < heads; ++other) {
-        const float theirs = energy[first + other];
-        const bool equal = theirs == own || (isnan(theirs) && isnan(own));
-        better += (equal ? other < head : isnan(own) || theirs > own) ? 1 : 0;
+        const u32 theirs = ranks[first + other];
+        better += theirs > own || (theirs == own && other < head) ? 1 : 0;
       }
     }
     const u32 kept = __ballot_sync(0xffffffffu, mine && better < active);
@@ -224,10 +227,12 @@ __device__ void choose(const Arguments& arguments, Shared& shared, int tile, int
   for (int i = thread; i < kVectors / heads * active * 8; i += 128) copy(i / 8, i % 8);
 }
 
+template <int H>
 __global__ void __launch_bounds__(kThreads, 1) route_tile_kernel(const __grid_constant__ Arguments arguments) {
   extern __shared__ __align__(1024) u8 panels[];
   Shared& shared = *reinterpret_cast<Shared*>(panels + 2 * arguments.piece * 128);
-  const int group = static_cast<int>(threadIdx.x / 128), heads = static_cast<int>(arguments.queries.shape[1]);
+  constexpr int heads = H;
+  const int group = static_cast<int>(threadIdx.x / 128);
   const int first = static_cast<int>(blockIdx.x) * arguments.tiles_per_block;
   const int last = min(arguments.tiles, first + arguments.tiles_per_block);
   if (threadIdx.x == 0) {
@@ -252,11 +257,11 @@ __global__ void __launch_bounds__(kThreads, 1) route_tile_kernel(const __grid_co
     asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
     __syncthreads();
     for (int tile = first + group; tile < last; tile += kGroups) {
-      sum_tile(arguments, shared, panels, tile, base, base + arguments.piece >= high);
+      sum_tile<H>(arguments, shared, panels, tile, base, base + arguments.piece >= high);
     }
     __syncthreads();
   }
-  for (int tile = first + group; tile < last; tile += kGroups) choose(arguments, shared, tile, group);
+  for (int tile = first + group; tile < last; tile += kGroups) choose<H>(arguments, shared, tile, group);
 }
 
 }  // namespace
@@ -266,6 +271,10 @@ bool routes_in_tiles(const RouteTask& task) {
   const auto* means = std::get_if<View<const float, 3>>(&task.keys.values);
   if (task.router != Router::pooled || !task.given.empty() || queries == nullptr || means == nullptr) return false;
   if (queries->shape[2] != kDim || !vectors_align(*queries) || task.keys.block_table.data != nullptr) return false;
+  if (task.tails.data != nullptr && (reinterpret_cast<std::uintptr_t>(task.tails.data) % 16 != 0 ||
+                                     task.tails.stride[0] % 4 != 0 || task.tails.stride[1] != 1)) {
+    return false;
+  }
   return (queries->shape[1] == 32 || queries->shape[1] == 64) && task.keys.scales.data == nullptr;
 }
 
@@ -288,10 +297,10 @@ void route_in_tiles(const RouteTask& task, int processors, cudaStream_t stream) 
       .tiles_per_block = static_cast<int>(std::min<i64>(kMostTiles, ceil_div(tiles, processors))),
       .piece = static_cast<int>(std::min<i64>(kPiece, ceil_div(means.shape[1], kMeans) * kMeans))};
   const int bytes = 2 * arguments.piece * 128 + static_cast<int>(sizeof(Shared));
-  check(cudaFuncSetAttribute(route_tile_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
-        "route: shared memory");
-  route_tile_kernel<<<static_cast<unsigned>(ceil_div(tiles, arguments.tiles_per_block)), kThreads,
-                      static_cast<std::size_t>(bytes), stream>>>(arguments);
+  const auto kernel = queries.shape[1] == 64 ? route_tile_kernel<64> : route_tile_kernel<32>;
+  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes), "route: shared memory");
+  kernel<<<static_cast<unsigned>(ceil_div(tiles, arguments.tiles_per_block)), kThreads, static_cast<std::size_t>(bytes),
+           stream>>>(arguments);
   check(cudaGetLastError(), "route in tiles");
 }
 

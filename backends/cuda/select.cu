@@ -20,12 +20,6 @@ namespace {
 constexpr int kThreads = 512, kWarps = kThreads / 32;
 constexpr int kBins = 2048, kBitmapWords = 4096, kSamples = 4096, kGroup = 8, kTries = 4;
 
-/// Larger is better; equal scores have equal ranks; NaN is 0.
-__device__ inline u32 rank_of(float score) {
-  if (isnan(score)) return 0;
-  const u32 bits = __float_as_uint(score == 0 ? 0.0f : score);
-  return (bits & 0x80000000u) != 0 ? ~bits : bits | 0x80000000u;
-}
 __device__ inline float score_of(u32 rank) {
   return __uint_as_float((rank & 0x80000000u) != 0 ? rank & 0x7fffffffu : ~rank);
 }
@@ -285,7 +279,7 @@ __device__ int keep_ties(Shared& shared, u64* kept, int held, int wanted, const 
   return held;
 }
 
-__global__ void __launch_bounds__(kThreads, 2)
+__global__ void __launch_bounds__(kThreads, 3)
     select_kernel(View<const float, 2> logits, Windows windows, Columns columns, bool force_ends, View<i32, 2> selected,
                   int room) {
   extern __shared__ u64 kept[];
@@ -383,7 +377,7 @@ void select(const SelectTask& task, cudaStream_t stream) {
   const unsigned rows = static_cast<unsigned>(task.selected.shape[0]);
   // Room for what a guess lets through, most of the time; never for less than the sample.
   constexpr i64 kMostRoom = 24576;
-  const i64 room = std::max<i64>(kSamples, 3 * task.selected.shape[1]);
+  const i64 room = std::max<i64>(kSamples, (logits.shape[1] > 262144 ? 6 : 3) * task.selected.shape[1]);
   if (logits.shape[1] == 0 || task.selected.shape[1] > kMostRoom / 2) {
     select_slowly_kernel<<<rows, kThreads, 0, stream>>>(logits, task.windows, columns_of(task.candidates),
                                                         task.force_ends, task.selected);
