@@ -261,7 +261,8 @@ class CompareRun {
     check_robustness(spec, side, one);
     if (one.verdict == CaseVerdict::failed && !options_.bundle.empty()) {
       make_folder(options_.bundle);
-      write_golden(bundled(side.name, spec), workload_, spec, side, backend_facts(*backend_, shape_of(workload_)), true);
+      write_golden(bundled(side.name, spec), workload_, spec, side, backend_facts(*backend_, shape_of(workload_)),
+                   true);
       write_golden(bundled(golden.empty() ? against.name : "golden", spec), workload_, spec, against, {}, true);
       bundled_ = true;
     }

@@ -4,8 +4,9 @@
 
 #include "core/indexer/backend.hpp"
 
-// The kernels' host side: each takes a task whose views are device memory and puts its work on a stream. Plain CUDA for
-// every dtype, layout and shape; f32 dots, f64 sums over heads and keys: arithmetic f32-dot.
+// The kernels' host side: each takes a task whose views are device memory and puts its work on a stream. FP8 of
+// head_dim 128 has kernels of its own, with the arithmetic fp8-mma; plain ones do every dtype, layout and shape, with
+// f32 dots and f64 sums: f32-dot. `processors` are the device's.
 
 namespace misa::cuda {
 

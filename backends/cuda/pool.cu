@@ -1,6 +1,6 @@
 // means[p] = mean of k_scale * k over the tokens of range p
 //
-// FP8 of 128 dimensions: a block takes some ranges, eight threads a key, every 128th key the same threads; a range that
+// FP8 of 128 dimensions: a block takes some ranges, eight threads a key, every 64th key the same threads; a range that
 // begins where the one before it does goes on from its sums, which do not depend on that. Sums in f32. Bound by memory.
 //
 // All else: a block takes a range, a thread a dimension; sums in f64, in token order. Bound by memory latency: one key
@@ -29,7 +29,7 @@ __global__ void pool_kernel(Keys<K> keys, Windows ranges, View<float, 2> means) 
   means(p, d) = static_cast<float>(sum / static_cast<double>(end > begin ? end - begin : 1));
 }
 
-constexpr int kDim = 128, kThreads = 1024, kWarps = kThreads / 32, kParts = 8, kKeys = kThreads / kParts;
+constexpr int kDim = 128, kThreads = 512, kWarps = kThreads / 32, kParts = 8, kKeys = kThreads / kParts;
 
 __global__ void __launch_bounds__(kThreads)
     pool_vectors_kernel(Keys<E4m3> keys, Windows ranges, View<float, 2> means, int each) {
@@ -47,7 +47,7 @@ __global__ void __launch_bounds__(kThreads)
       for (float& x : sum) x = 0;
     }
     // The keys of this thread are those that are congruent to its lane, counted from the range's begin.
-    constexpr int kUnroll = 4;
+    constexpr int kUnroll = 8;
     i64 token = done + (lane - static_cast<int>(done - begin) % kKeys + kKeys) % kKeys;
     while (token < end) {
       uint4 bytes[kUnroll];

@@ -2,9 +2,9 @@
 // queries of 32 or 64 heads, head_dim 128
 //
 // A block takes some tiles of 64 query vectors (one or two rows). Block means lie in shared memory as f16, each scaled
-// by a power of two; a warpgroup holds the queries of a tile in registers, widened to f16, multiplies 64 means at a time
-// and keeps sums alone. Means and their numbers are those of the whole cache, so that a sum does not depend on what else
-// is routed. The row's own last mean is multiplied in f32. Bound by the tensor cores.
+// by a power of two; a warpgroup holds the queries of a tile in registers, widened to f16, multiplies 64 means at a
+// time and keeps sums alone. Means and their numbers are those of the whole cache, so that a sum does not depend on
+// what else is routed. The row's own last mean is multiplied in f32. Bound by the tensor cores.
 
 #include <algorithm>
 #include <cstdint>
@@ -180,8 +180,8 @@ __device__ void choose(const Arguments& arguments, Shared& shared, int tile, int
   group_barrier(group);
   if (mine) {
     const int blocks = arguments.windows.end[row] - arguments.windows.begin[row];
-    const float energy = fabsf(arguments.weights(row, head)) *
-                         shared.sums[tile % arguments.tiles_per_block][thread] / static_cast<float>(max(1, blocks));
+    const float energy = fabsf(arguments.weights(row, head)) * shared.sums[tile % arguments.tiles_per_block][thread] /
+                         static_cast<float>(max(1, blocks));
     if (arguments.energies.data != nullptr) arguments.energies(row, head) = energy;
     ranks[thread] = rank_of(energy);
   }
@@ -282,20 +282,19 @@ void route_in_tiles(const RouteTask& task, int processors, cudaStream_t stream) 
   const auto& queries = std::get<View<const E4m3, 3>>(task.queries.values);
   const auto& means = std::get<View<const float, 3>>(task.keys.values);
   const int tiles = static_cast<int>(ceil_div(queries.shape[0] * queries.shape[1], kVectors));
-  Arguments arguments{
-      .queries = queries,
-      .weights = task.queries.weights,
-      .means = {means.data, {means.shape[1], means.shape[2]}, {means.stride[1], means.stride[2]}},
-      .windows = task.windows,
-      .tails = task.tails,
-      .heads = task.heads,
-      .energies = task.energies,
-      .routed_values = const_cast<E4m3*>(std::get<View<const E4m3, 3>>(task.routed_values).data),
-      .routed_weights = task.routed_weights,
-      .rows = static_cast<int>(queries.shape[0]),
-      .tiles = tiles,
-      .tiles_per_block = static_cast<int>(std::min<i64>(kMostTiles, ceil_div(tiles, processors))),
-      .piece = static_cast<int>(std::min<i64>(kPiece, ceil_div(means.shape[1], kMeans) * kMeans))};
+  Arguments arguments{.queries = queries,
+                      .weights = task.queries.weights,
+                      .means = {means.data, {means.shape[1], means.shape[2]}, {means.stride[1], means.stride[2]}},
+                      .windows = task.windows,
+                      .tails = task.tails,
+                      .heads = task.heads,
+                      .energies = task.energies,
+                      .routed_values = const_cast<E4m3*>(std::get<View<const E4m3, 3>>(task.routed_values).data),
+                      .routed_weights = task.routed_weights,
+                      .rows = static_cast<int>(queries.shape[0]),
+                      .tiles = tiles,
+                      .tiles_per_block = static_cast<int>(std::min<i64>(kMostTiles, ceil_div(tiles, processors))),
+                      .piece = static_cast<int>(std::min<i64>(kPiece, ceil_div(means.shape[1], kMeans) * kMeans))};
   const int bytes = 2 * arguments.piece * 128 + static_cast<int>(sizeof(Shared));
   const auto kernel = queries.shape[1] == 64 ? route_tile_kernel<64> : route_tile_kernel<32>;
   check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes), "route: shared memory");

@@ -1,8 +1,8 @@
 // logits[m, c] = k_scale * sum over h of weights[m, h] * relu(q[m, h] . k): FP8, head_dim 128, any columns
 //
-// A warpgroup takes one row and a run of its columns, wherever their keys lie: addresses and scales first, then tiles of
-// 64 gathered keys through a ring of asynchronous copies into the tensor cores. For re-ranks, blocks and decode. Bound
-// by L2, or by memory where no other row reads the same keys. The head sum has the order of score_tile.cu.
+// A warpgroup takes one row and a run of its columns, wherever their keys lie: addresses and scales first, then tiles
+// of 64 gathered keys through a ring of asynchronous copies into the tensor cores. For re-ranks, blocks and decode.
+// Bound by L2, or by memory where no other row reads the same keys. The head sum has the order of score_tile.cu.
 
 #include <cstdint>
 #include <limits>

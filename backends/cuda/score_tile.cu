@@ -1,12 +1,12 @@
 // logits[m, c] = k_scale * sum over h of weights[m, h] * relu(q[m, h] . k): FP8, head_dim 128, many rows over windows
 //
-// A tile is 128 keys x up to 256 query vectors. Two warpgroups multiply 64 keys each on the tensor cores and reduce over
-// heads while the other multiplies; a fourth of the block feeds them: one warp the keys and the queries (TMA), three the
-// key scales. The queries stand in the tile so that a lane holds all heads of the same queries: no shuffle. Bound by
-// the tensor cores.
+// A tile is 128 keys x up to 256 query vectors. Two warpgroups multiply 64 keys each on the tensor cores and reduce
+// over heads while the other multiplies; a fourth of the block feeds them: one warp the keys and the queries (TMA),
+// three the key scales. The queries stand in the tile so that a lane holds all heads of the same queries: no shuffle.
+// Bound by the tensor cores.
 //
-// The head sum has one order, which every FP8 kernel here follows: four partial sums, head h in number (h / 2) % 4, each
-// ascending from its first product; then (0 + 1) + (2 + 3).
+// The head sum has one order, which every FP8 kernel here follows: four partial sums, head h in number (h / 2) % 4,
+// each ascending from its first product; then (0 + 1) + (2 + 3).
 
 #include <algorithm>
 #include <array>
@@ -56,9 +56,9 @@ struct Arguments {
 
 /// What the consumers must know of a tile of keys.
 struct alignas(16) KeyTile {
-  int token;       ///< first; -1: there is no more work
-  bool new_rows;   ///< the next tile of queries
-  bool whole;      ///< every query sees every key
+  int token;                ///< first; -1: there is no more work
+  bool new_rows;            ///< the next tile of queries
+  bool whole;               ///< every query sees every key
   int first_row, last_row;  ///< of the tile that may see it
 };
 
@@ -243,9 +243,8 @@ __device__ void copy_scales(const Arguments& arguments, Shared& shared, int self
           for (int i = 0; i < kTileKeys / 32; ++i) shared.scales[stage][32 * i + lane] = scale[i];
           if (lane == 0) {
             const bool everyone = run.first == 0 && run.last == Tile<H>::kQueries && count == Tile<H>::kQueries;
-            shared.tiles[stage] = {token, fresh,
-                                   everyone && token >= run.all_low && token + kTileKeys <= run.all_high, run.first,
-                                   run.last};
+            shared.tiles[stage] = {token, fresh, everyone && token >= run.all_low && token + kTileKeys <= run.all_high,
+                                   run.first, run.last};
           }
           __syncwarp();
           if (lane == 0) barrier_arrive(shared_address(&shared.full[stage]));
@@ -459,14 +458,14 @@ void launch(const ScoreTask& task, const View<const E4m3, 3>& queries, const Vie
   const auto query_map = [&] {
     const i64 vector = queries.stride[1], row = queries.stride[0];
     if constexpr (T::kPairs) {
-      return tensor_map<4>(queries.data, {kDim, 2, arguments.rows, H / 2}, {vector, row, 2 * vector}, {kDim, 2, 4, H / 2});
+      return tensor_map<4>(queries.data, {kDim, 2, arguments.rows, H / 2}, {vector, row, 2 * vector},
+                           {kDim, 2, 4, H / 2});
     } else {
       return tensor_map<3>(queries.data, {kDim, arguments.rows, H}, {row, vector}, {kDim, 8, H});
     }
   }();
-  const CUtensorMap key_map =
-      tensor_map<3>(keys.data, {kDim, keys.shape[1], keys.shape[0]}, {keys.stride[1], keys.stride[0]},
-                    {kDim, arguments.box, 1});
+  const CUtensorMap key_map = tensor_map<3>(keys.data, {kDim, keys.shape[1], keys.shape[0]},
+                                            {keys.stride[1], keys.stride[0]}, {kDim, arguments.box, 1});
   constexpr int kBytes = static_cast<int>(sizeof(Shared));
   const auto kernel = score_tile_kernel<H>;
   static const bool ready = [&] {

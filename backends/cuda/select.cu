@@ -6,9 +6,8 @@
 // too high, or too low for the room there is, is made again, at last by a radix selection over the whole row.
 // Bound by memory: one read of the scores.
 
-#include <cub/block/block_scan.cuh>
-
 #include <algorithm>
+#include <cub/block/block_scan.cuh>
 
 #include "backends/cuda/check.hpp"
 #include "backends/cuda/kernels.hpp"
@@ -101,7 +100,6 @@ __device__ void select_from_row(const View<const float, 2>& logits, const Window
   }
   for (i64 i = written + threadIdx.x; i < k; i += kThreads) selected(m, i) = -1;
 }
-
 
 /// What a block keeps of its row.
 struct Shared {
@@ -386,8 +384,7 @@ void select(const SelectTask& task, cudaStream_t stream) {
     check(cudaFuncSetAttribute(select_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)),
           "select: shared memory");
     select_kernel<<<rows, kThreads, static_cast<std::size_t>(bytes), stream>>>(
-        logits, task.windows, columns_of(task.candidates), task.force_ends, task.selected,
-        static_cast<int>(bytes / 8));
+        logits, task.windows, columns_of(task.candidates), task.force_ends, task.selected, static_cast<int>(bytes / 8));
   }
   check(cudaGetLastError(), "select");
 }

@@ -42,7 +42,9 @@ CUtensorMap tensor_map(const void* data, std::array<i64, Rank> extents, std::arr
   return map;
 }
 
-__device__ inline u32 shared_address(const void* pointer) { return static_cast<u32>(__cvta_generic_to_shared(pointer)); }
+__device__ inline u32 shared_address(const void* pointer) {
+  return static_cast<u32>(__cvta_generic_to_shared(pointer));
+}
 
 __device__ inline void barrier_init(u32 barrier, u32 count) {
   asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(count));
@@ -57,16 +59,16 @@ __device__ inline void barrier_expect(u32 barrier, u32 bytes) {
 }
 __device__ inline void barrier_wait(u32 barrier, u32 parity) {
   asm volatile(
-      "{\n.reg .pred done;\nagain:\nmbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n@!done bra again;\n}" ::"r"(
-          barrier),
+      "{\n.reg .pred done;\nagain:\nmbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n@!done bra again;\n}" ::
+          "r"(barrier),
       "r"(parity)
       : "memory");
 }
 
 __device__ inline void tma_load(u32 to, const CUtensorMap& map, u32 barrier, int c0, int c1, int c2) {
   asm volatile(
-      "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5}], [%2];" ::"r"(
-          to),
+      "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5}], [%2];" ::
+          "r"(to),
       "l"(&map), "r"(barrier), "r"(c0), "r"(c1), "r"(c2)
       : "memory");
 }

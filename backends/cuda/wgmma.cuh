@@ -72,14 +72,13 @@ __device__ void wgmma(float (&d)[N / 2], u64 a, u64 b, bool add);
 #define MISA_OPERANDS_19 MISA_OPERANDS_18, MISA_REGISTERS(18)
 #define MISA_OPERANDS_20 MISA_OPERANDS_19, MISA_REGISTERS(19)
 
-#define MISA_WGMMA(n, columns, a_name, b_name, add_name)                                                     \
-  template <>                                                                                                \
-  __device__ inline void wgmma<columns>(float(&d)[columns / 2], u64 a, u64 b, bool add) {                    \
-    asm volatile("{\n.reg .pred add;\nsetp.ne.b32 add, %" add_name                                           \
-                 ", 0;\nwgmma.mma_async.sync.aligned.m64n" #columns "k32.f32.e4m3.e4m3 {" MISA_NAMES_##n      \
-                 "}, %" a_name ", %" b_name ", add, 1, 1;\n}"                                                \
-                 : MISA_OPERANDS_##n                                                                         \
-                 : "l"(a), "l"(b), "r"(static_cast<int>(add)));                                              \
+#define MISA_WGMMA(n, columns, a_name, b_name, add_name)                                                              \
+  template <>                                                                                                         \
+  __device__ inline void wgmma<columns>(float(&d)[columns / 2], u64 a, u64 b, bool add) {                             \
+    asm volatile("{\n.reg .pred add;\nsetp.ne.b32 add, %" add_name ", 0;\nwgmma.mma_async.sync.aligned.m64n" #columns \
+                 "k32.f32.e4m3.e4m3 {" MISA_NAMES_##n "}, %" a_name ", %" b_name ", add, 1, 1;\n}"                    \
+                 : MISA_OPERANDS_##n                                                                                  \
+                 : "l"(a), "l"(b), "r"(static_cast<int>(add)));                                                       \
   }
 
 MISA_WGMMA(1, 8, "4", "5", "6")
@@ -100,10 +99,11 @@ MISA_WGMMA(20, 160, "80", "81", "82")
 /// D[64, 64] (+)= A[64, 16] * B[64, 16]^T in f16. A lane of warp w holds of A, by twos: row 16 w + l / 4, columns
 /// 2 (l % 4) + {0, 1}; row + 8, the same columns; and both again 8 columns further.
 __device__ inline void wgmma_f16(float (&d)[32], const u32 (&a)[4], u64 b, bool add) {
-  asm volatile("{\n.reg .pred add;\nsetp.ne.b32 add, %37, 0;\nwgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 {" MISA_NAMES_8
-               "}, {%32, %33, %34, %35}, %36, add, 1, 1, 0;\n}"
-               : MISA_OPERANDS_8
-               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(static_cast<int>(add)));
+  asm volatile(
+      "{\n.reg .pred add;\nsetp.ne.b32 add, %37, 0;\nwgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 {" MISA_NAMES_8
+      "}, {%32, %33, %34, %35}, %36, add, 1, 1, 0;\n}"
+      : MISA_OPERANDS_8
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(static_cast<int>(add)));
 }
 
 }  // namespace misa::cuda

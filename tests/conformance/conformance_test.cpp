@@ -109,7 +109,8 @@ TEST_CASE("scores over windows and candidates are the formula's, within the roun
       REQUIRE(arithmetic);
       double rounding = static_cast<double>(options.dim) * 0x1p-22;
       if (arithmetic->group > 0) {
-        rounding += static_cast<double>(ceil_div(options.dim, arithmetic->group) * (arithmetic->group + 1)) * arithmetic->cut;
+        rounding +=
+            static_cast<double>(ceil_div(options.dim, arithmetic->group) * (arithmetic->group + 1)) * arithmetic->cut;
       }
       i64 wrong = 0;
       for (std::size_t i = 0; i < found.size(); ++i) {
@@ -218,8 +219,9 @@ TEST_CASE("block means are the oracle's, within the rounding of the backend's ar
       i64 wrong = 0;
       for (std::size_t i = 0; i < found.size(); ++i) {
         // Sums in double: at most one unit in the last place apart. Sums in f32: what adding magnitudes explains.
-        const double room = arithmetic->pool > 0x1p-50 ? 2 * 700 * arithmetic->pool * std::abs(static_cast<double>(size[i]))
-                                                       : std::abs(static_cast<double>(expected[i])) * 0x1p-22;
+        const double room = arithmetic->pool > 0x1p-50
+                                ? 2 * 700 * arithmetic->pool * std::abs(static_cast<double>(size[i]))
+                                : std::abs(static_cast<double>(expected[i])) * 0x1p-22;
         if (!close(found[i], expected[i], room + 1e-40)) ++wrong;
       }
       CHECK(wrong == 0);

@@ -56,7 +56,8 @@ struct Inputs {
 };
 
 Windows whole_windows(On& on, i64 rows, i64 length, bool own_sequence) {
-  std::vector<i32> sequence, begin(static_cast<std::size_t>(rows), 0), end(static_cast<std::size_t>(rows), static_cast<i32>(length));
+  std::vector<i32> sequence, begin(static_cast<std::size_t>(rows), 0),
+      end(static_cast<std::size_t>(rows), static_cast<i32>(length));
   for (i64 m = 0; m < rows; ++m) sequence.push_back(own_sequence ? static_cast<i32>(m) : 0);
   return {on.place<i32, 1>(sequence, {rows}), on.place<i32, 1>(begin, {rows}), on.place<i32, 1>(end, {rows})};
 }
@@ -69,7 +70,8 @@ Queries random_queries(On& on, i64 rows, i64 heads) {
 Inputs prefill(On& on, i64 rows, i64 keys, i64 heads) {
   return {random_queries(on, rows, heads),
           {View<const E4m3, 3>(on.place<E4m3, 3>(random_vectors(keys * kDim, 3), {1, keys, kDim})),
-           on.place<float, 2>(std::vector<float>(static_cast<std::size_t>(keys), 0.01f), {1, keys}), {}},
+           on.place<float, 2>(std::vector<float>(static_cast<std::size_t>(keys), 0.01f), {1, keys}),
+           {}},
           whole_windows(on, rows, keys, false)};
 }
 
@@ -91,11 +93,12 @@ Inputs decode(On& on, i64 batch, i64 length, i64 heads, i64 next_n) {
     end.push_back(static_cast<i32>(length - next_n + 1 + m % next_n));
   }
   const i64 rows = batch * next_n;
-  return {random_queries(on, rows, heads),
-          {View<const E4m3, 3>(data, {pages, kPage, kDim}, {page_bytes, kDim, 1}),
-           View<const float, 2>(reinterpret_cast<const float*>(data + kPage * kDim), {pages, kPage}, {page_bytes / 4, 1}),
-           on.place<i32, 2>(table, {batch, pages / batch})},
-          {on.place<i32, 1>(sequence, {rows}), on.place<i32, 1>(begin, {rows}), on.place<i32, 1>(end, {rows})}};
+  return {
+      random_queries(on, rows, heads),
+      {View<const E4m3, 3>(data, {pages, kPage, kDim}, {page_bytes, kDim, 1}),
+       View<const float, 2>(reinterpret_cast<const float*>(data + kPage * kDim), {pages, kPage}, {page_bytes / 4, 1}),
+       on.place<i32, 2>(table, {batch, pages / batch})},
+      {on.place<i32, 1>(sequence, {rows}), on.place<i32, 1>(begin, {rows}), on.place<i32, 1>(end, {rows})}};
 }
 
 /// Calls `work(i)` and sets the time of one; several in a row where one is short.
@@ -186,10 +189,10 @@ void pool(benchmark::State& state) {
       begin.push_back(static_cast<i32>(b * block));
       end.push_back(static_cast<i32>(std::min(keys, (b + 1) * block)));
     }
-    tasks.push_back({in.keys,
-                     {on.place<i32, 1>(sequence, {blocks}), on.place<i32, 1>(begin, {blocks}),
-                      on.place<i32, 1>(end, {blocks})},
-                     on.make<float, 2>({blocks, kDim})});
+    tasks.push_back(
+        {in.keys,
+         {on.place<i32, 1>(sequence, {blocks}), on.place<i32, 1>(begin, {blocks}), on.place<i32, 1>(end, {blocks})},
+         on.make<float, 2>({blocks, kDim})});
   }
   const double seconds = measure(state, *backend, [&](int turn) { backend->pool(tasks[turn % kCopies]); });
   state.counters["tbytes"] = static_cast<double>(keys * (kDim + 4)) / seconds * 1e-12;
@@ -208,9 +211,10 @@ void pool_tails(benchmark::State& state) {
     begin.push_back(static_cast<i32>(last / block * block));
     end.push_back(static_cast<i32>(last + 1));
   }
-  const PoolTask task{in.keys,
-                      {on.place<i32, 1>(sequence, {rows}), on.place<i32, 1>(begin, {rows}), on.place<i32, 1>(end, {rows})},
-                      on.make<float, 2>({rows, kDim})};
+  const PoolTask task{
+      in.keys,
+      {on.place<i32, 1>(sequence, {rows}), on.place<i32, 1>(begin, {rows}), on.place<i32, 1>(end, {rows})},
+      on.make<float, 2>({rows, kDim})};
   measure(state, *backend, [&](int) { backend->pool(task); });
 }
 
@@ -219,7 +223,8 @@ void route(benchmark::State& state) {
   const auto backend = backend_under_test();
   On on(*backend);
   const Queries queries = random_queries(on, rows, heads);
-  const KeyCache means{View<const float, 3>(on.place<float, 3>(random_floats(blocks * kDim, 7), {1, blocks, kDim})), {}, {}};
+  const KeyCache means{
+      View<const float, 3>(on.place<float, 3>(random_floats(blocks * kDim, 7), {1, blocks, kDim})), {}, {}};
   const RouteTask task{.router = Router::pooled,
                        .queries = queries,
                        .keys = means,
@@ -236,18 +241,57 @@ void route(benchmark::State& state) {
 
 }  // namespace
 
-BENCHMARK(score_prefill)->ArgNames({"heads", "rows", "keys"})->UseManualTime()->Unit(benchmark::kMicrosecond)
-    ->Args({64, 1024, 32768})->Args({64, 1024, 131072})->Args({64, 4096, 131072})->Args({32, 1024, 131072})
-    ->Args({8, 1024, 32768})->Args({8, 1024, 131072})->Args({8, 4096, 131072})->Args({16, 1024, 131072})
+BENCHMARK(score_prefill)
+    ->ArgNames({"heads", "rows", "keys"})
+    ->UseManualTime()
+    ->Unit(benchmark::kMicrosecond)
+    ->Args({64, 1024, 32768})
+    ->Args({64, 1024, 131072})
+    ->Args({64, 4096, 131072})
+    ->Args({32, 1024, 131072})
+    ->Args({8, 1024, 32768})
+    ->Args({8, 1024, 131072})
+    ->Args({8, 4096, 131072})
+    ->Args({16, 1024, 131072})
     ->Args({3, 1024, 131072});
-BENCHMARK(score_decode)->ArgNames({"heads", "batch", "length", "next_n"})->UseManualTime()->Unit(benchmark::kMicrosecond)
-    ->Args({64, 32, 65536, 1})->Args({64, 32, 65536, 2})->Args({64, 1, 131072, 1})->Args({8, 32, 65536, 1});
-BENCHMARK(score_candidates)->ArgNames({"rows", "keys", "runs", "length"})->UseManualTime()->Unit(benchmark::kMicrosecond)
-    ->Args({1024, 131072, 8192, 1})->Args({1024, 131072, 64, 128});
-BENCHMARK(select)->ArgNames({"rows", "columns", "k", "kind"})->UseManualTime()->Unit(benchmark::kMicrosecond)
-    ->Args({1024, 8192, 2048, 0})->Args({1024, 32768, 2048, 0})->Args({1024, 131072, 2048, 0})->Args({1024, 131072, 2048, 1})->Args({1024, 131072, 8192, 0})
-    ->Args({1, 131072, 2048, 0})->Args({64, 131072, 2048, 0})->Args({16, 1048576, 2048, 0});
-BENCHMARK(pool)->ArgNames({"keys", "block"})->UseManualTime()->Unit(benchmark::kMicrosecond)->Args({131072, 1024})->Args({131072, 128});
+BENCHMARK(score_decode)
+    ->ArgNames({"heads", "batch", "length", "next_n"})
+    ->UseManualTime()
+    ->Unit(benchmark::kMicrosecond)
+    ->Args({64, 32, 65536, 1})
+    ->Args({64, 32, 65536, 2})
+    ->Args({64, 1, 131072, 1})
+    ->Args({8, 32, 65536, 1});
+BENCHMARK(score_candidates)
+    ->ArgNames({"rows", "keys", "runs", "length"})
+    ->UseManualTime()
+    ->Unit(benchmark::kMicrosecond)
+    ->Args({1024, 131072, 8192, 1})
+    ->Args({1024, 131072, 64, 128});
+BENCHMARK(select)
+    ->ArgNames({"rows", "columns", "k", "kind"})
+    ->UseManualTime()
+    ->Unit(benchmark::kMicrosecond)
+    ->Args({1024, 8192, 2048, 0})
+    ->Args({1024, 32768, 2048, 0})
+    ->Args({1024, 131072, 2048, 0})
+    ->Args({1024, 131072, 2048, 1})
+    ->Args({1024, 131072, 8192, 0})
+    ->Args({1, 131072, 2048, 0})
+    ->Args({64, 131072, 2048, 0})
+    ->Args({16, 1048576, 2048, 0});
+BENCHMARK(pool)
+    ->ArgNames({"keys", "block"})
+    ->UseManualTime()
+    ->Unit(benchmark::kMicrosecond)
+    ->Args({131072, 1024})
+    ->Args({131072, 128});
 BENCHMARK(pool_tails)->ArgNames({"rows", "block"})->UseManualTime()->Unit(benchmark::kMicrosecond)->Args({4096, 1024});
-BENCHMARK(route)->ArgNames({"heads", "rows", "blocks"})->UseManualTime()->Unit(benchmark::kMicrosecond)->Args({64, 4096, 128})
-    ->Args({64, 1024, 32})->Args({32, 4096, 128})->Args({64, 32, 64});
+BENCHMARK(route)
+    ->ArgNames({"heads", "rows", "blocks"})
+    ->UseManualTime()
+    ->Unit(benchmark::kMicrosecond)
+    ->Args({64, 4096, 128})
+    ->Args({64, 1024, 32})
+    ->Args({32, 4096, 128})
+    ->Args({64, 32, 64});
