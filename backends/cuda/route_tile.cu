@@ -11,6 +11,7 @@
 
 #include "backends/cuda/check.hpp"
 #include "backends/cuda/keys.cuh"
+#include "backends/cuda/means.cuh"
 #include "backends/cuda/route.hpp"
 #include "backends/cuda/tma.cuh"
 #include "backends/cuda/wgmma.cuh"
@@ -53,24 +54,17 @@ __device__ void load_means(const Arguments& arguments, Shared& shared, u8* panel
   for (int p = static_cast<int>(threadIdx.x / 32); p < arguments.piece; p += kThreads / 32) {
     float4 four{0, 0, 0, 0};
     if (p < count) {
-      const float* mean = &arguments.means(base + p, 4 * lane);
-      four = {mean[0], mean[1], mean[2], mean[3]};
+      const float* from = &arguments.means(base + p, 4 * lane);
+      four = {from[0], from[1], from[2], from[3]};
     }
-    const float largest = fmaxf(fmaxf(fabsf(four.x), fabsf(four.y)), fmaxf(fabsf(four.z), fabsf(four.w)));
-    const u32 most = __reduce_max_sync(0xffffffffu, __float_as_uint(largest));
-    // 2^(exponent of the largest), so that it becomes 1 to 2; infinities and NaN stay what they are.
-    const int exponent = max(-120, min(120, static_cast<int>(most >> 23) - 127));
-    const float scale = __uint_as_float(static_cast<u32>(127 + exponent) << 23);
-    const float inverse = __uint_as_float(static_cast<u32>(127 - exponent) << 23);
-    if (lane == 0) shared.scales[p] = 0.5f * scale;  // see twice_relu
-    const __half2 low = __floats2half2_rn(four.x * inverse, four.y * inverse);
-    const __half2 high = __floats2half2_rn(four.z * inverse, four.w * inverse);
+    const ScaledMean mean = scale_mean(four);
+    if (lane == 0) shared.scales[p] = 0.5f * mean.scale;  // see twice_relu
     const int quad = lane / 8, step = lane % 8;
     u8* row = panels + (step / 4) * arguments.piece * 128 + p * 128;
     const int at = (16 * (step % 4) + 2 * quad) * 2;
     const auto place = [&](int byte) { return row + (((byte / 16) ^ (p % 8)) * 16 + byte % 16); };
-    *reinterpret_cast<__half2*>(place(at)) = low;
-    *reinterpret_cast<__half2*>(place(at + 16)) = high;
+    *reinterpret_cast<__half2*>(place(at)) = mean.low;
+    *reinterpret_cast<__half2*>(place(at + 16)) = mean.high;
   }
 }
 

@@ -8,6 +8,7 @@ void score(const ScoreTask& task, int processors, cudaStream_t stream) {
   if (std::get<View<float, 2>>(task.logits).size() == 0) return;
   if (tiles(task)) return score_in_tiles(task, processors, stream);
   if (single_rows(task)) return score_single_rows(task, stream);
+  if (scores_means(task)) return score_means(task, stream);
   score_plainly(task, stream);
 }
 

@@ -16,6 +16,10 @@ void score_in_tiles(const ScoreTask& task, int processors, cudaStream_t stream);
 bool single_rows(const ScoreTask& task);
 void score_single_rows(const ScoreTask& task, cudaStream_t stream);
 
+/// Tensor cores row by row over block means: FP8 queries of head_dim 128, up to 64 heads, f32 means.
+bool scores_means(const ScoreTask& task);
+void score_means(const ScoreTask& task, cudaStream_t stream);
+
 /// Every dtype and shape.
 void score_plainly(const ScoreTask& task, cudaStream_t stream);
 

@@ -314,7 +314,10 @@ class Scorer {
 
  private:
   __device__ void take_rows() {
-    if (logits_ != nullptr && thread_ == 0) barrier_arrive(shared_address(&shared_.queries_empty[query_stage_]));
+    if (logits_ != nullptr) {  // each warp for itself: they need not be at the same tile
+      __syncwarp();
+      if (thread_ % 32 == 0) barrier_arrive(shared_address(&shared_.queries_empty[query_stage_]));
+    }
     if (++query_stage_ == kQueryStages) query_stage_ = 0, query_parity_ ^= 1;
     barrier_wait(shared_address(&shared_.queries_full[query_stage_]), query_parity_);
     const Rows& rows = shared_.rows[query_stage_];
@@ -414,7 +417,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     }
     for (int i = 0; i < kQueryStages; ++i) {
       barrier_init(shared_address(&shared.queries_full[i]), 2);
-      barrier_init(shared_address(&shared.queries_empty[i]), kConsumers);
+      barrier_init(shared_address(&shared.queries_empty[i]), kConsumers * 4);
     }
     barrier_fence();
   }

@@ -106,4 +106,22 @@ __device__ inline void wgmma_f16(float (&d)[32], const u32 (&a)[4], u64 b, bool 
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(static_cast<int>(add)));
 }
 
+/// The same with both operands in shared memory, rows of 64 dimensions: N columns.
+template <int N>
+__device__ void wgmma_f16(float (&d)[N / 2], u64 a, u64 b, bool add);
+
+#define MISA_WGMMA_F16(n, columns, a_name, b_name, add_name)                                                          \
+  template <>                                                                                                         \
+  __device__ inline void wgmma_f16<columns>(float(&d)[columns / 2], u64 a, u64 b, bool add) {                         \
+    asm volatile("{\n.reg .pred add;\nsetp.ne.b32 add, %" add_name ", 0;\nwgmma.mma_async.sync.aligned.m64n" #columns \
+                 "k16.f32.f16.f16 {" MISA_NAMES_##n "}, %" a_name ", %" b_name ", add, 1, 1, 0, 0;\n}"                \
+                 : MISA_OPERANDS_##n                                                                                  \
+                 : "l"(a), "l"(b), "r"(static_cast<int>(add)));                                                       \
+  }
+
+MISA_WGMMA_F16(1, 8, "4", "5", "6")
+MISA_WGMMA_F16(2, 16, "8", "9", "10")
+MISA_WGMMA_F16(4, 32, "16", "17", "18")
+MISA_WGMMA_F16(8, 64, "32", "33", "34")
+
 }  // namespace misa::cuda

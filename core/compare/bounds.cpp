@@ -105,7 +105,8 @@ double Bounds::block_score(const Arithmetic& a, i64 m, i64 begin, i64 end) const
     weighted += weight * query_norms_[static_cast<std::size_t>(m * all + h)];
     weights += weight;
   }
-  const double coefficient = pooled(a, score_coefficient(a, problem_.shape.head_dim, all), end - begin);
+  const double mean = pooled(a, score_coefficient(a, problem_.shape.head_dim, all), end - begin);
+  const double coefficient = (1 + mean) * (1 + a.mean) - 1;
   return of(a, coefficient, weighted, weights, mean_key_norm(m, begin, end));
 }
 

@@ -45,8 +45,8 @@ constexpr std::array<Arithmetic, 5> kArithmetics{{
      .overflow = kLargestF32,
      .underflow = kTiny32},
     {.name = "fp8-mma",
-     .what = "Hopper's FP8 tensor cores: 32 products and the accumulator aligned, 13 fraction bits kept; heads ranked "
-             "by block means in f16",
+     .what = "Hopper's FP8 tensor cores: 32 products and the accumulator aligned, 13 fraction bits kept; block means "
+             "in f16",
      .dot = kF32,
      .group = 32,
      .cut = 0x1p-13,

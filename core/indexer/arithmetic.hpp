@@ -18,7 +18,7 @@ struct Arithmetic {
   double cut = 0;        ///< then: what each loses, relative to the largest
   double head_sum = 0;   ///< one operation of the sum over heads, key scale included
   double pool = 0;       ///< one operation of a block mean
-  double mean = 0;       ///< rounding a stored block mean before heads are ranked by it
+  double mean = 0;       ///< rounding a stored block mean before heads are ranked by it or it is scored
   double result = 0;     ///< rounding a score, or a stored block mean
   double overflow = 0;   ///< largest finite intermediate
   double underflow = 0;  ///< largest absolute error of an operation whose result is subnormal

@@ -29,6 +29,8 @@ MISA_RANDOM_BACKEND=cuda MISA_RANDOM_CASES=${MISA_RANDOM_CASES:-2000} try "$bin/
 for tool in memcheck racecheck initcheck synccheck; do
   MISA_RANDOM_BACKEND=cuda MISA_RANDOM_CASES=${MISA_SANITIZED_CASES:-12} try compute-sanitizer --tool $tool --error-exitcode 9 \
     "$bin/test_agreement" -tc="*drawn*"
+  try compute-sanitizer --tool $tool --error-exitcode 9 $misa compare --backend cuda --model deepseek-v3.2 \
+    --workload prefill-8k --rows 20
 done
 for preset in natural diffuse cancel scattered blind iid; do
   for workload in ci decode-8k; do

@@ -160,6 +160,18 @@ void score_candidates(benchmark::State& state) {
   state.counters["tflops"] = static_cast<double>(rows * runs * length) * 64 * 2 * kDim / seconds * 1e-12;
 }
 
+/// All heads over block means: HISA's blocks.
+void score_means(benchmark::State& state) {
+  const i64 rows = state.range(0), blocks = state.range(1);
+  const auto backend = backend_under_test();
+  On on(*backend);
+  const Queries queries = random_queries(on, rows, 64);
+  const KeyCache means{
+      View<const float, 3>(on.place<float, 3>(random_floats(blocks * kDim, 7), {1, blocks, kDim})), {}, {}};
+  const ScoreTask task{queries, means, whole_windows(on, rows, blocks, false), {}, on.logits(rows, blocks)};
+  measure(state, *backend, [&](int) { backend->score(task); });
+}
+
 void select(benchmark::State& state) {
   const i64 rows = state.range(0), columns = state.range(1), k = state.range(2), kind = state.range(3);
   const auto backend = backend_under_test();
@@ -268,6 +280,11 @@ BENCHMARK(score_candidates)
     ->Unit(benchmark::kMicrosecond)
     ->Args({1024, 131072, 8192, 1})
     ->Args({1024, 131072, 64, 128});
+BENCHMARK(score_means)
+    ->ArgNames({"rows", "blocks"})
+    ->UseManualTime()
+    ->Unit(benchmark::kMicrosecond)
+    ->Args({1024, 1024});
 BENCHMARK(select)
     ->ArgNames({"rows", "columns", "k", "kind"})
     ->UseManualTime()
