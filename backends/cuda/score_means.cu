@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "backends/cuda/check.hpp"
+#include "backends/cuda/head_sum.cuh"
 #include "backends/cuda/keys.cuh"
 #include "backends/cuda/means.cuh"
 #include "backends/cuda/score.hpp"
@@ -55,12 +56,7 @@ __global__ void __launch_bounds__(kThreads)
           halves_of(a & 0xffffu), halves_of(a >> 16), halves_of(b & 0xffffu), halves_of(b >> 16)};
     }
   }
-  float weight[H / 4];
-#pragma unroll
-  for (int i = 0; i < H / 4; ++i) {
-    const int head = i / 2 * 8 + 2 * quad + i % 2;
-    weight[i] = head < heads ? 0.5f * weights(m, head) : 0.0f;  // see twice_relu
-  }
+  const SpreadHeads<H> spread(weights, m);
 
   float sums[H / 2];
   for (int base = first; base < min(first + count, visible); base += kTileMeans) {
@@ -87,14 +83,7 @@ __global__ void __launch_bounds__(kThreads)
     wgmma_wait<0>();
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
-      float sum = 0;
-#pragma unroll
-      for (int i = 0; i < H / 4; ++i) {
-        const float x = twice_relu(sums[i / 2 * 4 + 2 * r + i % 2]);
-        sum = i == 0 ? __fmul_rn(weight[i], x) : __fmaf_rn(weight[i], x, sum);
-      }
-      sum = __fadd_rn(sum, __shfl_xor_sync(0xffffffffu, sum, 1));
-      sum = __fadd_rn(sum, __shfl_xor_sync(0xffffffffu, sum, 2));
+      const float sum = spread.sum(sums, r);
       const int row = warp * 16 + lane / 4 + 8 * r;
       if (quad == r && base + row < visible) logits(m, base + row) = shared.scales[row] * sum;
     }

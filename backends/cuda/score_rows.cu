@@ -8,6 +8,7 @@
 #include <limits>
 
 #include "backends/cuda/check.hpp"
+#include "backends/cuda/head_sum.cuh"
 #include "backends/cuda/keys.cuh"
 #include "backends/cuda/score.hpp"
 #include "backends/cuda/tma.cuh"
@@ -63,12 +64,7 @@ __global__ void __launch_bounds__(kThreads)
     const uint4 value = head < heads ? *(reinterpret_cast<const uint4*>(&queries(m, head, 0)) + chunk) : uint4{};
     *reinterpret_cast<uint4*>(shared.queries + swizzled(head, chunk)) = value;
   }
-  float weight[H / 4];
-#pragma unroll
-  for (int i = 0; i < H / 4; ++i) {
-    const int head = i / 2 * 8 + 2 * quad + i % 2;
-    weight[i] = head < heads ? 0.5f * weights(m, head) : 0.0f;
-  }
+  const SpreadHeads<H> spread(weights, m);
 
   const int tiles = (count + kTileKeys - 1) / kTileKeys;
   const auto fetch = [&](int tile) {
@@ -102,14 +98,7 @@ __global__ void __launch_bounds__(kThreads)
     wgmma_wait<0>();
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
-      float sum = 0;
-#pragma unroll
-      for (int i = 0; i < H / 4; ++i) {
-        const float x = twice_relu(sums[i / 2 * 4 + 2 * r + i % 2]);
-        sum = i == 0 ? __fmul_rn(weight[i], x) : __fmaf_rn(weight[i], x, sum);
-      }
-      sum = __fadd_rn(sum, __shfl_xor_sync(0xffffffffu, sum, 1));
-      sum = __fadd_rn(sum, __shfl_xor_sync(0xffffffffu, sum, 2));
+      const float sum = spread.sum(sums, r);
       const int column = tile * kTileKeys + thread / 32 * 16 + lane / 4 + 8 * r;
       if (quad == r && column < count) {
         logits(m, first + column) =
