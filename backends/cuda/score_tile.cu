@@ -1,7 +1,7 @@
 // logits[m, c] = k_scale * sum over h of weights[m, h] * relu(q[m, h] . k): FP8, head_dim 128, many rows over windows
 //
 // A tile is 128 keys x up to 256 query vectors. Two warpgroups multiply 64 keys each on the tensor cores and reduce
-// over heads while the other multiplies; a fourth of the block feeds them: one warp the keys and the queries (TMA),
+// over heads while the other multiplies; a third one feeds them: one warp the keys and the queries (TMA),
 // three the key scales. The queries stand in the tile so that a lane holds all heads of the same queries: no shuffle.
 // Bound by the tensor cores.
 //
