@@ -217,8 +217,7 @@ __device__ void copy_scales(const Arguments& arguments, Shared& shared, int self
             rows.end[row] = row < count ? arguments.windows.end[row0 + row] : 0;
             rows.offset[row] = static_cast<int>(row * arguments.logits.stride[0]) - begin;
           }
-          __syncwarp();
-          if (lane == 0) barrier_arrive(shared_address(&shared.queries_full[query_stage]));
+          barrier_arrive(shared_address(&shared.queries_full[query_stage]));
         }
         if (++query_stage == kQueryStages) query_stage = 0, query_parity ^= 1;
       },
@@ -246,14 +245,13 @@ __device__ void copy_scales(const Arguments& arguments, Shared& shared, int self
             shared.tiles[stage] = {token, fresh, everyone && token >= run.all_low && token + kTileKeys <= run.all_high,
                                    run.first, run.last};
           }
-          __syncwarp();
-          if (lane == 0) barrier_arrive(shared_address(&shared.full[stage]));
+          barrier_arrive(shared_address(&shared.full[stage]));
         }
         next();
       });
-  if (turn == self && lane == 0) {
+  if (turn == self) {
     barrier_wait(shared_address(&shared.empty[stage]), parity);
-    shared.tiles[stage].token = -1;
+    if (lane == 0) shared.tiles[stage].token = -1;
     barrier_arrive(shared_address(&shared.full[stage]));
   }
   // What no row sees.
@@ -412,11 +410,11 @@ __global__ void __launch_bounds__(kThreads, 1)
   Shared& shared = *reinterpret_cast<Shared*>(memory);
   if (threadIdx.x == 0) {
     for (int i = 0; i < kStages; ++i) {
-      barrier_init(shared_address(&shared.full[i]), 2);
+      barrier_init(shared_address(&shared.full[i]), 33);
       barrier_init(shared_address(&shared.empty[i]), kConsumers * 4);
     }
     for (int i = 0; i < kQueryStages; ++i) {
-      barrier_init(shared_address(&shared.queries_full[i]), 2);
+      barrier_init(shared_address(&shared.queries_full[i]), 33);
       barrier_init(shared_address(&shared.queries_empty[i]), kConsumers * 4);
     }
     barrier_fence();
