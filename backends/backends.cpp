@@ -12,27 +12,31 @@
 namespace misa {
 namespace {
 
+std::optional<std::string> always(int /*device*/) { return std::nullopt; }
+
 constexpr std::array<BackendInfo, 3> kBackends{{
-    {"cpu", "OpenMP and oneDNN", cpu_why_not, make_cpu},
-    {"oracle", "the formulas in double precision; the reference, slow", [] { return std::optional<std::string>(); },
-     make_oracle},
-    {"cuda", "Hopper kernels (sm_90a)", cuda_why_not, make_cuda},
+    {"cpu", "OpenMP and oneDNN", false, [](int /*device*/) { return cpu_why_not(); },
+     [](const BackendOptions& options) { return make_cpu(options.threads); }},
+    {"oracle", "the formulas in double precision; the reference, slow", false, always,
+     [](const BackendOptions& options) { return make_oracle(options.threads); }},
+    {"cuda", "Hopper kernels (sm_90a)", true, cuda_why_not,
+     [](const BackendOptions& options) { return make_cuda(options.device); }},
 }};
 
 }  // namespace
 
 std::span<const BackendInfo> backends() { return kBackends; }
 
-std::unique_ptr<Backend> make_backend(std::string_view name, int threads) {
+std::unique_ptr<Backend> make_backend(std::string_view name, int threads, int device) {
   std::vector<std::string_view> names;
   for (const BackendInfo& backend : kBackends) {
     names.push_back(backend.name);
     if (backend.name != name) continue;
-    if (const auto reason = backend.why_absent()) {
+    if (const auto reason = backend.why_absent(device)) {
       throw Error(ErrorKind::unavailable, "MP-E403", "backend " + std::string(name) + " is absent: " + *reason, {},
                   "--backend cpu, or misa-prof list");
     }
-    return backend.make(threads);
+    return backend.make({threads, device});
   }
   const std::string near = nearest(name, names);
   throw Error(ErrorKind::usage, "MP-E012", "there is no backend called '" + std::string(name) + "'", {},

@@ -10,16 +10,23 @@
 
 namespace misa {
 
+struct BackendOptions {
+  int threads = 1;
+  int device = 0;
+};
+
 struct BackendInfo {
   std::string_view name, what;
-  std::optional<std::string> (*why_absent)();
-  std::unique_ptr<Backend> (*make)(int threads);
+  bool devices = false;  ///< it runs on one of several
+  std::optional<std::string> (*why_absent)(int device);
+  std::unique_ptr<Backend> (*make)(const BackendOptions& options);
 };
 
 /// Every backend the project knows, present or not.
 std::span<const BackendInfo> backends();
 
-/// Throws Error(usage) for an unknown name, Error(unavailable) with the reason for an absent one.
-std::unique_ptr<Backend> make_backend(std::string_view name, int threads);
+/// Throws Error(usage) for an unknown name, Error(unavailable) with the reason for an absent one. `device` is only for
+/// backends that have devices.
+std::unique_ptr<Backend> make_backend(std::string_view name, int threads, int device = 0);
 
 }  // namespace misa

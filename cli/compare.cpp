@@ -105,10 +105,11 @@ class CompareRun {
         targets_(options.output.targets(input_files(options))) {
     check_sides();
     oracle_ = make_backend("oracle", static_cast<int>(threads_));
-    backend_ = make_backend(options.backend, static_cast<int>(threads_));
+    const int device = options.device_number();
+    backend_ = make_backend(options.backend, static_cast<int>(threads_), device);
     guarded_ = std::make_unique<GuardedBackend>(*backend_);
     if (options.against_indexer.empty() && is_backend(options.against) && options.against != "oracle") {
-      other_ = make_backend(options.against, static_cast<int>(threads_));
+      other_ = make_backend(options.against, static_cast<int>(threads_), device);
     }
     std::vector<std::string> warnings;
     workload_ = options.workload.load(&warnings);
@@ -127,6 +128,10 @@ class CompareRun {
                   workload_.name, "a larger --max-memory, fewer --rows or a shorter context");
     }
     plan_options_.max_bytes = limit - copies + Placement::bytes_needed(workload_);
+    for (const Backend* one : {backend_.get(), other_.get()}) {
+      if (one == nullptr || !one->free_bytes()) continue;
+      plan_options_.max_bytes = std::min(plan_options_.max_bytes, options.workload.memory_limit(*one));
+    }
     plan_options_.fusion = !options.no_fusion;
     arbiter_ = std::make_unique<Arbiter>(*oracle_, workload_);
   }
@@ -203,7 +208,7 @@ class CompareRun {
     report_.workload = describe_workload(options_.workload, workload_, settings_.top_k);
     std::vector<Backend*> used{backend_.get(), oracle_.get()};
     if (other_) used.push_back(other_.get());
-    report_.environment = describe_environment(used, threads_, false);
+    report_.environment = describe_environment(used, threads_);
     report_.input_hash = input_hash(workload_);
     const auto side = [&](Backend& backend) {
       const auto arithmetic = backend.arithmetic(shape_of(workload_));
@@ -304,7 +309,7 @@ class CompareRun {
       if (options_.sweep || options_.robust) {
         found.clear();
         for (i64 threads = 1; threads <= threads_ && found.empty() && !interrupted(); ++threads) {
-          const auto backend = make_backend(options_.backend, static_cast<int>(threads));
+          const auto backend = make_backend(options_.backend, static_cast<int>(threads), options_.device_number());
           found = differing(*backend, workload_, fmt::format("with {} threads", threads));
         }
         add("thread-sweep", found, fmt::format("1 to {} threads gave the same bits", threads_));

@@ -45,6 +45,7 @@ void CompareOptions::add(CLI::App& command) {
       ->type_name("SHARE")
       ->group(kCompareGroup);
   add_count(command, "--threads", threads, "Threads (default: the cores available)", kBackendGroup);
+  add_device(command, device);
   workload.add_memory(command);
   command.add_flag("--no-fusion", no_fusion, "One kernel per stage")->disable_flag_override()->group(kBackendGroup);
 
@@ -73,6 +74,8 @@ void CompareOptions::add(CLI::App& command) {
       ->group(kOutputGroup);
   add_text("--config", config, "TOML file of long option names; the command line wins", "FILE", kOutputGroup);
 }
+
+int CompareOptions::device_number() const { return cli::device_number(device, {backend, against}); }
 
 std::vector<Choice> CompareOptions::choices() const {
   if (stages.empty()) return {kChoices.begin(), kChoices.end()};

@@ -21,7 +21,7 @@ struct CompareOptions {
   IndexerOptions indexer;
   OutputOptions output{agreement_format_names()};
   std::string backend = "cpu", against = "oracle";
-  std::optional<i64> threads;
+  std::optional<i64> threads, device;
   std::vector<std::string> stages;
   i64 max_miss = 0, repeats = 0;
   bool poison = false, sweep = false, robust = false, no_fusion = false, annotate = false;
@@ -29,6 +29,8 @@ struct CompareOptions {
   std::optional<double> min_recall;
 
   void add(CLI::App& command);
+  /// --device.
+  int device_number() const;
   /// --stages, in their order; all of them by default.
   std::vector<Choice> choices() const;
 };

@@ -40,7 +40,8 @@ ReportWorkload describe_workload(const WorkloadOptions& options, const Workload&
   return described;
 }
 
-ReportEnvironment describe_environment(const std::vector<Backend*>& backends, i64 threads, bool with_roofs) {
+ReportEnvironment describe_environment(const std::vector<Backend*>& backends, i64 threads,
+                                       std::optional<Dtype> roofs_of) {
   const SystemInfo system = system_info();
   ReportEnvironment environment;
   environment.cpu = system.cpu;
@@ -53,12 +54,31 @@ ReportEnvironment describe_environment(const std::vector<Backend*>& backends, i6
     ReportBackend& described = environment.backends.emplace_back();
     described.name = backend->name();
     described.description = backend->description();
-    if (!with_roofs) continue;
+    if (!roofs_of) continue;
     if (const auto roofs = backend->roofs()) {
-      described.roofs = ReportRoofs{roofs->flops_per_second, roofs->bytes_per_second, roofs->launch_seconds};
+      const auto measured = [](double rate) { return rate > 0 ? std::optional(rate) : std::nullopt; };
+      ReportRoofs& report = described.roofs.emplace();
+      report.flops_per_second = measured(roofs->flops_of(*roofs_of));
+      report.bytes_per_second = roofs->bytes_per_second;
+      report.launch_seconds = roofs->launch_seconds;
+      report.copy_bytes_per_second = measured(roofs->copy_bytes_per_second);
+      report.graph_launch_seconds = measured(roofs->recorded_launch_seconds);
+      for (const Roofs::Peak& peak : roofs->peaks) {
+        report.peaks.push_back({std::string(dtype_name(peak.dtype)), measured(peak.flops_per_second)});
+      }
     }
   }
   return environment;
+}
+
+std::optional<ReportDevice> describe_device(const std::optional<DeviceRecord>& record) {
+  if (!record) return std::nullopt;
+  const auto state = [](const DeviceState& from) {
+    return ReportDeviceState{from.sm_clock_hz, from.memory_clock_hz, from.power_watts, from.temperature_celsius,
+                             from.throttled};
+  };
+  return ReportDevice{state(record->before),   state(record->after),  record->sm_clock_min_hz,
+                      record->sm_clock_max_hz, record->clock_drift(), record->throttled};
 }
 
 ReportParameters describe_parameters(const IndexerSpec& spec) {

@@ -8,6 +8,7 @@
 #include "cli/options.hpp"
 #include "core/compare/quality.hpp"
 #include "core/indexer/backend.hpp"
+#include "core/measure/device_watch.hpp"
 #include "core/report/report.hpp"
 
 // What a run was, in the words of a report.
@@ -15,7 +16,10 @@
 namespace misa::cli {
 
 ReportWorkload describe_workload(const WorkloadOptions& options, const Workload& workload, i64 top_k);
-ReportEnvironment describe_environment(const std::vector<Backend*>& backends, i64 threads, bool with_roofs);
+/// With the roofs for elements of `roofs_of`; empty: without roofs.
+ReportEnvironment describe_environment(const std::vector<Backend*>& backends, i64 threads,
+                                       std::optional<Dtype> roofs_of = {});
+std::optional<ReportDevice> describe_device(const std::optional<DeviceRecord>& record);
 ReportParameters describe_parameters(const IndexerSpec& spec);
 ReportQuality describe_quality(const Quality& quality, std::string_view reference);
 

@@ -43,7 +43,7 @@ std::vector<Section> sections() {
     router_section.entries.push_back({std::string(info.name), std::string(info.what), std::string(info.source)});
   }
   for (const BackendInfo& info : backends()) {
-    const auto reason = info.why_absent();
+    const auto reason = info.why_absent(0);
     backend_section.entries.push_back(
         {std::string(info.name), reason ? "absent: " + *reason : std::string(info.what), ""});
   }

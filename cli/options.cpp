@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <limits>
 
+#include "backends/backends.hpp"
 #include "core/base/error.hpp"
 #include "core/base/suggest.hpp"
 #include "core/platform/executable.hpp"
@@ -147,7 +148,8 @@ void WorkloadOptions::add_memory(CLI::App& command) {
   command
       .add_option_function<std::string>(
           "--max-memory", [this](const std::string& text) { max_bytes = parse_bytes(text); },
-          "Most memory for workload and workspace, e.g. 2GiB (default: 9/10 of the machine's)")
+          "Most memory for workload and workspace, e.g. 2GiB (default: 9/10 of the machine's, or what a device has "
+          "free)")
       ->type_name("BYTES")
       ->group(kBackendGroup);
 }
@@ -156,6 +158,12 @@ i64 WorkloadOptions::memory_limit() const {
   if (max_bytes > 0) return max_bytes;
   const i64 memory = system_info().memory_bytes;
   return memory > 0 ? memory / 10 * 9 : i64{1} << 62;
+}
+
+i64 WorkloadOptions::memory_limit(const Backend& backend) const {
+  const std::optional<i64> free = backend.free_bytes();
+  if (!free) return memory_limit();
+  return max_bytes > 0 ? std::min(max_bytes, *free) : *free;
 }
 
 std::vector<std::string> WorkloadOptions::profile_files() const {
@@ -298,6 +306,19 @@ void add_count(CLI::App& command, const char* name, i64& value, const char* what
 void add_count(CLI::App& command, const char* name, std::optional<i64>& value, const char* what, const char* group,
                u64 least) {
   command.add_option(name, value, what)->check(whole_number(least))->type_name("N")->group(group);
+}
+
+void add_device(CLI::App& command, std::optional<i64>& device) {
+  add_count(command, "--device", device, "Device of the cuda backend (default: 0)", kBackendGroup, 0);
+}
+
+int device_number(std::optional<i64> device, const std::vector<std::string>& names) {
+  const bool suits = std::any_of(backends().begin(), backends().end(), [&](const BackendInfo& info) {
+    return info.devices && std::find(names.begin(), names.end(), info.name) != names.end();
+  });
+  if (!device || suits) return static_cast<int>(device.value_or(0));
+  throw Error(ErrorKind::usage, "MP-E044", fmt::format("--device is {}, and {} has no devices", *device, names.front()),
+              {}, "--backend cuda");
 }
 
 i64 thread_count(std::optional<i64> threads) {

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "core/indexer/backend.hpp"
 #include "core/workload/workload.hpp"
 
 namespace misa::cli {
@@ -30,6 +31,8 @@ struct WorkloadOptions {
   void add_memory(CLI::App& command);
 
   i64 memory_limit() const;
+  /// The same where the backend has memory of its own: --max-memory, and no more than is free.
+  i64 memory_limit(const Backend& backend) const;
   /// Reads or generates. Warnings of the reader go to `warnings`. Refuses what --max-memory cannot hold.
   Workload load(std::vector<std::string>* warnings) const;
   Workload synthesise() const;
@@ -60,6 +63,10 @@ void add_name(CLI::App& command, const char* name, std::string& value, const cha
 void add_count(CLI::App& command, const char* name, i64& value, const char* what, const char* group, u64 least = 1);
 void add_count(CLI::App& command, const char* name, std::optional<i64>& value, const char* what, const char* group,
                u64 least = 1);
+
+/// --device, for the backends `names`, of which one at least must have devices: Error(usage).
+void add_device(CLI::App& command, std::optional<i64>& device);
+int device_number(std::optional<i64> device, const std::vector<std::string>& names);
 
 /// --threads, or the cores. Error(usage) for more than four times the cores.
 i64 thread_count(std::optional<i64> threads);

@@ -18,8 +18,10 @@
 #include "core/compare/golden.hpp"
 #include "core/compare/quality.hpp"
 #include "core/indexer/plan.hpp"
+#include "core/measure/device_watch.hpp"
 #include "core/measure/roofline.hpp"
 #include "core/measure/sampler.hpp"
+#include "core/measure/timed_run.hpp"
 #include "core/platform/file.hpp"
 #include "core/platform/signals.hpp"
 #include "core/platform/system.hpp"
@@ -42,9 +44,9 @@ struct ProfileOptions {
   IndexerOptions indexer;
   OutputOptions output;
   std::string backend = "cpu";
-  std::optional<i64> threads, samples, warm_up;
+  std::optional<i64> threads, device, samples, warm_up;
   double budget_seconds = 10;
-  bool no_fusion = false;
+  bool no_fusion = false, no_graph = false, warm = false;
   std::string selection_path, config;
 };
 
@@ -59,7 +61,7 @@ ReportTime to_report(const Summary& summary) {
 }
 
 std::vector<ReportStage> describe_stages(const std::vector<StageSummary>& stages, const IndexerSpec& spec,
-                                         const Problem& problem, const std::optional<Roofs>& roofs) {
+                                         const Problem& problem, const std::optional<Roofs>& roofs, bool recorded) {
   const std::vector<StageCost> costs = stage_costs(spec, problem);
   const double pairs = static_cast<double>(visible_pairs(problem));
   double total = 0;
@@ -80,7 +82,7 @@ std::vector<ReportStage> describe_stages(const std::vector<StageSummary>& stages
         row.bytes_per_second = static_cast<double>(cost->bytes) / seconds;
       }
       if (roofs) {
-        if (const auto roof = roofline(seconds, *cost, *roofs)) {
+        if (const auto roof = roofline(seconds, *cost, *roofs, problem.shape.dtype, recorded)) {
           row.roof_fraction = roof->fraction;
           row.bound = bound_name(roof->bound);
         }
@@ -106,7 +108,8 @@ class ProfileRun {
         inputs_(input_files(options)),
         targets_(options.output.targets(inputs_)) {
     if (!options.selection_path.empty()) check_selection_paths();
-    backend_ = make_backend(options.backend, static_cast<int>(threads_));
+    backend_ =
+        make_backend(options.backend, static_cast<int>(threads_), device_number(options.device, {options.backend}));
     workload_ = options.workload.load(&warnings_);
     settings_ = options.indexer.settings(workload_, options.workload.seed);
     if (workload_.rows() == 0) {
@@ -114,11 +117,14 @@ class ProfileRun {
     }
     specs_ = options.indexer.specs(settings_);
 
-    const i64 limit = options.workload.memory_limit();
-    const i64 copies = 2 * Placement::bytes_needed(workload_);
+    backend_->roofs();  // before the memory that it needs is taken
+    const bool own_memory = backend_->free_bytes().has_value();
+    const i64 limit = options.workload.memory_limit(*backend_);
+    const i64 copies = (own_memory ? 1 : 2) * Placement::bytes_needed(workload_);
     if (copies > limit) {
       throw Error(ErrorKind::runtime, "MP-E504",
-                  fmt::format("the workload needs {} bytes on host and backend, the limit is {}", copies, limit),
+                  fmt::format("the workload needs {} bytes on {}, the limit is {}", copies,
+                              own_memory ? "the device" : "host and backend", limit),
                   workload_.name, "a larger --max-memory, fewer --rows or a shorter context");
     }
     placement_ = std::make_unique<Placement>(*backend_, workload_);
@@ -133,12 +139,17 @@ class ProfileRun {
     }
     report_.tool_version = MISA_VERSION;
     report_.workload = describe_workload(options_.workload, workload_, settings_.top_k);
-    report_.environment = describe_environment({backend_.get()}, threads_, true);
+    report_.environment = describe_environment({backend_.get()}, threads_, workload_.q.dtype);
     for (const std::string& warning : warnings_) report_.warnings.push_back({"", warning});
     warn_if_busy();
 
-    const SampleSet samples = take_samples();
+    DeviceWatch watch(*backend_);
+    const SampleSet samples = take_samples(watch);
     report_.interrupted = samples.interrupted;
+    report_.measurement = {.cache = runs_.front()->cold() ? "cold" : "warm",
+                           .launch = recorded() ? "graph" : "calls",
+                           .device = describe_device(watch.finish())};
+    warn_if_throttled();
     for (std::size_t i = 0; i < contenders_.size(); ++i) {
       report_.cases.push_back(describe_case(contenders_[i], samples.subjects[2 * i], samples.subjects[2 * i + 1]));
     }
@@ -195,18 +206,34 @@ class ProfileRun {
                                                        roofs->launch_seconds * 1e3)});
   }
 
+  /// Whether what was sampled was replayed. The last to be recorded is the last indexer.
+  bool recorded() const { return runs_.back()->recorded(); }
+
+  void warn_if_throttled() {
+    const std::optional<ReportDevice>& device = report_.measurement.device;
+    if (!device) return;
+    if (!device->throttled.empty()) {
+      report_.warnings.push_back(
+          {"MP-W002", fmt::format("the device was slowed down while it was measured ({}): compare "
+                                  "ratios of this run, not times",
+                                  fmt::join(device->throttled, ", "))});
+    } else if (device->clock_drift > kClockTolerance) {
+      report_.warnings.push_back(
+          {"MP-W003", fmt::format("the device's clock moved by {:.1f} % between samples: more --warm-up, or compare "
+                                  "ratios of this run, not times",
+                                  100 * device->clock_drift)});
+    }
+  }
+
   /// Each indexer twice: as a whole, and with its stages marked.
-  SampleSet take_samples() {
-    timer_clock_ = backend_->clock();
-    timer_ = std::make_unique<StageTimer>(*timer_clock_);
+  SampleSet take_samples(DeviceWatch& watch) {
     std::vector<Subject> subjects;
     for (const Contender& contender : contenders_) {
       for (const bool staged : {false, true}) {
-        subjects.push_back({contender.spec.name, [this, plan = contender.plan.get(), staged] {
-                              timer_->start();
-                              plan->run(staged ? timer_.get() : nullptr);
-                              return timer_->finish();
-                            }});
+        const auto work = [plan = contender.plan.get()](Observer* observer) { plan->run(observer); };
+        runs_.push_back(std::make_unique<TimedRun>(
+            *backend_, work, TimedRunOptions{.stages = staged, .cold = !options_.warm, .record = !options_.no_graph}));
+        subjects.push_back({contender.spec.name, [run = runs_.back().get()] { return (*run)(); }});
       }
     }
     const bool slow = backend_->logits_dtype() == Dtype::f64;
@@ -217,6 +244,7 @@ class ProfileRun {
     sampling.budget_seconds = options_.budget_seconds;
     sampling.interrupted = interrupted;
     sampling.after_run = [&](std::size_t subject, i64 count) {
+      if (count > 0) watch.sampled();
       progress_.show(fmt::format("{}: {}", subjects[subject].name,
                                  count == 0 ? std::string("warming up") : fmt::format("sample {}", count)));
     };
@@ -242,7 +270,7 @@ class ProfileRun {
     described.threads = threads_;
     if (whole.first) described.first_call_s = whole.first->seconds;
     const std::vector<StageSummary> stages = summarise_stages(staged.runs);
-    described.stages = describe_stages(stages, spec, problem, backend_->roofs());
+    described.stages = describe_stages(stages, spec, problem, backend_->roofs(), recorded());
     if (!whole.runs.empty()) {
       described.end_to_end_samples_s = seconds_of(whole.runs);
       described.end_to_end = to_report(summarise(described.end_to_end_samples_s));
@@ -316,8 +344,7 @@ class ProfileRun {
   std::unique_ptr<Placement> placement_;
   PlanOptions plan_options_;
   std::vector<Contender> contenders_;
-  std::unique_ptr<Clock> timer_clock_;
-  std::unique_ptr<StageTimer> timer_;
+  std::vector<std::unique_ptr<TimedRun>> runs_;
   Report report_;
   Progress progress_;
 };
@@ -334,14 +361,18 @@ Work add_profile(CLI::App& app) {
   options->indexer.add(command);
   add_name(command, "--backend", options->backend, "cpu, oracle or cuda", kBackendGroup);
   add_count(command, "--threads", options->threads, "Threads (default: the cores available)", kBackendGroup);
+  add_device(command, options->device);
   options->workload.add_memory(command);
-  command.add_flag("--no-fusion", options->no_fusion, "One kernel per stage")
-      ->disable_flag_override()
-      ->group(kBackendGroup);
+  const auto add_flag = [&](const char* name, bool& value, const char* what, const char* group) {
+    command.add_flag(name, value, what)->disable_flag_override()->group(group);
+  };
+  add_flag("--no-fusion", options->no_fusion, "One kernel per stage", kBackendGroup);
+  add_flag("--no-graph", options->no_graph, "On cuda: launch kernel by kernel, not as a graph", kBackendGroup);
 
   add_count(command, "--samples", options->samples, "Samples of each indexer (default: 5 to 50 within the budget)",
             kTimingGroup);
   add_count(command, "--warm-up", options->warm_up, "Runs that are thrown away first (default: 1)", kTimingGroup, 0);
+  add_flag("--warm", options->warm, "On cuda: leave in the cache what the last run left there", kTimingGroup);
   command.add_option("--budget", options->budget_seconds, "Seconds for all samples together")
       ->check(decimal(0, 1e6))
       ->type_name("SECONDS")

@@ -77,9 +77,10 @@ Work add_shrink(CLI::App& app) {
     const Workload workload = read_trace(input, limit);
     const i64 threads = thread_count(compared->threads);
     const auto oracle = make_backend("oracle", static_cast<int>(threads));
-    const auto backend = make_backend(compared->backend, static_cast<int>(threads));
-    const auto other =
-        compared->against == "oracle" ? nullptr : make_backend(compared->against, static_cast<int>(threads));
+    const auto backend = make_backend(compared->backend, static_cast<int>(threads), compared->device_number());
+    const auto other = compared->against == "oracle"
+                           ? nullptr
+                           : make_backend(compared->against, static_cast<int>(threads), compared->device_number());
     const std::vector<IndexerSpec> specs =
         compared->indexer.specs(compared->indexer.settings(workload, compared->workload.seed));
     const std::vector<Choice> choices = compared->choices();

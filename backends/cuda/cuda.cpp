@@ -8,57 +8,38 @@
 #include <vector>
 
 #include "backends/cuda/check.hpp"
+#include "backends/cuda/device_work.hpp"
+#include "backends/cuda/graph.hpp"
 #include "backends/cuda/kernels.hpp"
+#include "backends/cuda/nvml.hpp"
+#include "backends/cuda/roofs.hpp"
 
 namespace misa {
 namespace {
 
 using cuda::check;
 
-constexpr int kDevice = 0;
 constexpr i64 kMaxHeads = 128, kMaxDim = 256;
 
-cudaStream_t new_stream() {
+constexpr i64 kBusyNanoseconds = 30'000;  // of a device that a run is queued behind
+constexpr int kForgetful = 4;             // times the L2 cache that are read to make it forget
+
+cudaStream_t new_stream(int device) {
   cudaStream_t stream = nullptr;
+  check(cudaSetDevice(device), "choosing the device");
   check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "a stream");
   return stream;
 }
 
-/// Marks are events on the stream; reading them waits.
-class EventClock final : public Clock {
- public:
-  explicit EventClock(cudaStream_t stream) : stream_(stream) {}
-  ~EventClock() override {
-    for (cudaEvent_t event : events_) cudaEventDestroy(event);
-  }
-  EventClock(const EventClock&) = delete;
-  EventClock& operator=(const EventClock&) = delete;
-
-  void reset() override { used_ = 0; }
-  int mark() override {
-    if (used_ == events_.size()) check(cudaEventCreate(&events_.emplace_back()), "an event");
-    check(cudaEventRecord(events_[used_], stream_), "recording an event");
-    return static_cast<int>(used_++);
-  }
-  double seconds(int from, int to) override {
-    float milliseconds = 0;
-    check(cudaEventSynchronize(events_[static_cast<std::size_t>(to)]), "waiting for an event");
-    check(cudaEventElapsedTime(&milliseconds, events_[static_cast<std::size_t>(from)],
-                               events_[static_cast<std::size_t>(to)]),
-          "reading an event");
-    return 1e-3 * static_cast<double>(milliseconds);
-  }
-
- private:
-  cudaStream_t stream_;
-  std::vector<cudaEvent_t> events_;
-  std::size_t used_ = 0;
-};
-
 class Cuda final : public Backend {
  public:
-  Cuda() : stream_(new_stream()) { check(cudaGetDeviceProperties(&properties_, kDevice), "the device"); }
-  ~Cuda() override { cudaStreamDestroy(stream_); }
+  explicit Cuda(int device) : device_(device), stream_(new_stream(device)) {
+    check(cudaGetDeviceProperties(&properties_, device), "the device");
+  }
+  ~Cuda() override {
+    other_data_ = Buffer();
+    cudaStreamDestroy(stream_);
+  }
   Cuda(const Cuda&) = delete;
   Cuda& operator=(const Cuda&) = delete;
 
@@ -70,8 +51,8 @@ class Cuda final : public Backend {
     const auto version = [](int number) {
       return std::to_string(number / 1000) + "." + std::to_string(number % 1000 / 10);
     };
-    return std::string(properties_.name) + ", CUDA runtime " + version(runtime) + ", driver for CUDA " +
-           version(driver);
+    return "device " + std::to_string(device_) + ": " + properties_.name + ", CUDA runtime " + version(runtime) +
+           ", driver for CUDA " + version(driver);
   }
   Dtype logits_dtype() const override { return Dtype::f32; }
   std::optional<Arithmetic> arithmetic(const Shape& shape) const override {
@@ -108,8 +89,40 @@ class Cuda final : public Backend {
   void score(const ScoreTask& task) override { cuda::score(task, properties_.multiProcessorCount, stream_); }
   void select(const SelectTask& task) override { cuda::select(task, stream_); }
 
-  std::unique_ptr<Clock> clock() override { return std::make_unique<EventClock>(stream_); }
-  std::optional<Roofs> roofs() override { return std::nullopt; }
+  std::unique_ptr<Clock> clock() override {
+    if (!plain_) {
+      plain_ = cuda::measure_launches(stream_, false);
+      recorded_ = cuda::measure_launches(stream_, true);
+    }
+    return std::make_unique<cuda::EventClock>(stream_, *plain_, recorded_);
+  }
+  std::unique_ptr<Recording> record(const std::function<void()>& work) override { return cuda::record(stream_, work); }
+  /// Reading leaves the cache clean: after writes, a run would pay for their way to memory.
+  bool prepare_run(bool cold) override {
+    if (cold) {
+      if (other_data_.bytes() == 0) {
+        other_data_ = Buffer(*this, cold_bytes());
+        cuda::fill_memory(other_data_.data(), other_data_.bytes(), ~0u, 0, stream_);
+      }
+      cuda::read_memory(other_data_.data(), other_data_.bytes(), properties_.multiProcessorCount, stream_);
+    } else {
+      cuda::wait_on_device(kBusyNanoseconds, stream_);
+    }
+    return cold;
+  }
+
+  std::optional<Roofs> roofs() override {
+    if (!roofs_ && free_bytes() >= cuda::kRoofBytes) {
+      roofs_ = cuda::measure_roofs(*this, properties_.multiProcessorCount, stream_);
+    }
+    return roofs_;
+  }
+  std::optional<DeviceState> device_state() override { return cuda::device_state(device_); }
+  std::optional<i64> free_bytes() const override {
+    std::size_t free = 0, total = 0;
+    check(cudaMemGetInfo(&free, &total), "the device's memory");
+    return std::max<i64>(0, static_cast<i64>(free) + other_data_.bytes() - cold_bytes());
+  }
 
  private:
   void copy(std::byte* to, const std::byte* from, i64 bytes, cudaMemcpyKind kind) {
@@ -117,26 +130,37 @@ class Cuda final : public Backend {
     check(cudaStreamSynchronize(stream_), "waiting for the device");
   }
 
+  i64 cold_bytes() const { return kForgetful * static_cast<i64>(properties_.l2CacheSize); }
+
+  int device_;
   cudaStream_t stream_;
   cudaDeviceProp properties_{};
+  std::optional<Roofs> roofs_;
+  std::optional<cuda::LaunchCost> plain_;
+  cuda::LaunchCost recorded_;
+  Buffer other_data_;  ///< what the cache holds when it is cold
 };
 
 }  // namespace
 
-std::optional<std::string> cuda_why_not() {
+std::optional<std::string> cuda_why_not(int device) {
   int count = 0;
   if (const cudaError_t status = cudaGetDeviceCount(&count); status != cudaSuccess || count == 0) {
     return std::string("no usable device: ") + (status == cudaSuccess ? "none found" : cudaGetErrorString(status));
   }
+  const std::string name = "device " + std::to_string(device);
+  if (device >= count) {
+    return "there is no " + name + ", only " + (count == 1 ? "device 0" : "devices 0 to " + std::to_string(count - 1));
+  }
   cudaDeviceProp properties{};
-  if (const cudaError_t status = cudaGetDeviceProperties(&properties, kDevice); status != cudaSuccess) {
-    return std::string("device 0 does not answer: ") + cudaGetErrorString(status);
+  if (const cudaError_t status = cudaGetDeviceProperties(&properties, device); status != cudaSuccess) {
+    return name + " does not answer: " + cudaGetErrorString(status);
   }
   if (properties.major == 9) return std::nullopt;
-  return "device 0 is " + std::string(properties.name) + " (compute capability " + std::to_string(properties.major) +
+  return name + " is " + std::string(properties.name) + " (compute capability " + std::to_string(properties.major) +
          "." + std::to_string(properties.minor) + "), and the kernels are for 9.0 (Hopper)";
 }
 
-std::unique_ptr<Backend> make_cuda(int /*threads*/) { return std::make_unique<Cuda>(); }
+std::unique_ptr<Backend> make_cuda(int device) { return std::make_unique<Cuda>(device); }
 
 }  // namespace misa

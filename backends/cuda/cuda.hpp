@@ -8,10 +8,10 @@
 
 namespace misa {
 
-/// Why there is no cuda backend in this binary or on this machine.
-std::optional<std::string> cuda_why_not();
+/// Why there is no cuda backend in this binary or on this device.
+std::optional<std::string> cuda_why_not(int device);
 
-/// Only callable when cuda_why_not() has nothing to say.
-std::unique_ptr<Backend> make_cuda(int threads);
+/// Only callable when cuda_why_not(device) has nothing to say.
+std::unique_ptr<Backend> make_cuda(int device);
 
 }  // namespace misa

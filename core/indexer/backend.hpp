@@ -1,9 +1,11 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "core/indexer/arithmetic.hpp"
 #include "core/indexer/inputs.hpp"
@@ -74,11 +76,39 @@ class Clock {
   virtual double seconds(int from, int to) = 0;
 };
 
-/// What this machine can do at most, measured.
+/// Work that a backend wrote down, to be put on it again as a whole.
+class Recording {
+ public:
+  virtual ~Recording() = default;
+  virtual void replay() = 0;
+};
+
+/// What this machine can do at most, measured. What was not measured is 0.
 struct Roofs {
-  double flops_per_second = 0;
-  double bytes_per_second = 0;
-  double launch_seconds = 0;  ///< of an empty unit of parallel work
+  struct Peak {
+    Dtype dtype = Dtype::f32;
+    double flops_per_second = 0;
+  };
+
+  double flops_per_second = 0;         ///< in a matrix product of elements that `peaks` does not list
+  double bytes_per_second = 0;         ///< reading memory
+  double launch_seconds = 0;           ///< of an empty unit of parallel work
+  double recorded_launch_seconds = 0;  ///< of one in a recording
+  double copy_bytes_per_second = 0;    ///< reading and writing memory, both counted
+  std::vector<Peak> peaks = {};        ///< where they depend on the elements
+
+  double flops_of(Dtype dtype) const {
+    for (const Peak& peak : peaks) {
+      if (peak.dtype == dtype) return peak.flops_per_second;
+    }
+    return flops_per_second;
+  }
+};
+
+/// How a device stands at this moment; empty where its driver does not say.
+struct DeviceState {
+  std::optional<double> sm_clock_hz, memory_clock_hz, power_watts, temperature_celsius;
+  std::vector<std::string> throttled;  ///< what slows its clocks down: "power cap", ...
 };
 
 /// What a backend must know to say whether it can run.
@@ -121,8 +151,19 @@ class Backend : public Allocator {
   }
 
   virtual std::unique_ptr<Clock> clock() = 0;
+  /// Writes down what `work` puts on the backend, its clocks' marks too, without doing it. Null where the backend
+  /// records nothing; `work` is not called then.
+  virtual std::unique_ptr<Recording> record(const std::function<void()>& /*work*/) { return nullptr; }
+  /// Before a run that is timed: what is queued next will not wait for the host, and with `cold` the caches have
+  /// forgotten earlier runs. True when they are cold.
+  virtual bool prepare_run(bool /*cold*/) { return false; }
+
   /// Measured once per process, in well under a second; nothing where roofs mean nothing (the oracle).
   virtual std::optional<Roofs> roofs() = 0;
+  /// Nothing where no driver tells.
+  virtual std::optional<DeviceState> device_state() { return std::nullopt; }
+  /// Bytes of its own memory that can still be allocated; nothing where it uses the host's.
+  virtual std::optional<i64> free_bytes() const { return std::nullopt; }
 };
 
 }  // namespace misa

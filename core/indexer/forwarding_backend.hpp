@@ -32,7 +32,11 @@ class ForwardingBackend : public Backend {
   }
 
   std::unique_ptr<Clock> clock() override { return inner_.clock(); }
+  std::unique_ptr<Recording> record(const std::function<void()>& work) override { return inner_.record(work); }
+  bool prepare_run(bool cold) override { return inner_.prepare_run(cold); }
   std::optional<Roofs> roofs() override { return inner_.roofs(); }
+  std::optional<DeviceState> device_state() override { return inner_.device_state(); }
+  std::optional<i64> free_bytes() const override { return inner_.free_bytes(); }
 
  protected:
   Backend& inner_;

@@ -26,8 +26,10 @@ struct Roofline {
   Bound bound = Bound::compute;
 };
 
-/// Nothing when `seconds` or a roof is not a positive number. Bound: the largest floor; ties: in the order of Bound.
-/// A fraction above 1 means that the work ran from a cache faster than memory, or that a roof was measured too low.
-std::optional<Roofline> roofline(double seconds, const StageCost& cost, const Roofs& roofs);
+/// Work on elements of `dtype`. The launch is one of a recording where runs are recorded. Nothing when `seconds` or a
+/// roof that the cost needs is not a positive number. Bound: the largest floor; ties: in the order of Bound. A fraction
+/// above 1 means that the work ran from a cache faster than memory, or that a roof was measured too low.
+std::optional<Roofline> roofline(double seconds, const StageCost& cost, const Roofs& roofs, Dtype dtype,
+                                 bool recorded = false);
 
 }  // namespace misa

@@ -30,13 +30,16 @@ void StageTimer::end() {
   open_ = false;
 }
 
-RunTimes StageTimer::finish() {
+void StageTimer::stop() {
   if (open_) {
     throw Error(ErrorKind::internal, "MP-E903",
                 "the run ended inside span '" + stage_set_name(spans_.back().stages) + "'");
   }
-  const int finish = clock_.mark();
-  RunTimes times{.seconds = clock_.seconds(start_, finish), .stages = {}};
+  stop_ = clock_.mark();
+}
+
+RunTimes StageTimer::times() {
+  RunTimes times{.seconds = clock_.seconds(start_, stop_), .stages = {}};
   for (const Span& span : spans_) {
     auto known = std::find_if(times.stages.begin(), times.stages.end(),
                               [&](const StageSeconds& stage) { return stage.stages == span.stages; });

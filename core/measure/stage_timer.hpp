@@ -14,7 +14,7 @@ struct StageSeconds {
   double seconds = 0;
 };
 
-/// One run: from start() to finish(), and what of it lay in spans. Spans of equal label add up (row chunks); labels
+/// One run: from start() to stop(), and what of it lay in spans. Spans of equal label add up (row chunks); labels
 /// stand in the order of their first span.
 struct RunTimes {
   double seconds = 0;
@@ -25,9 +25,11 @@ struct RunTimes {
 ///
 ///     timer.start();
 ///     plan.run(&timer);          // with stages; or plan.run(nullptr): end to end, nothing marked inside
-///     RunTimes times = timer.finish();
+///     timer.stop();
+///     RunTimes times = timer.times();
 ///
-/// Marks are read in finish() only, so nothing waits inside the run. Spans do not nest: Error(internal).
+/// Marks are read in times() only, so nothing waits inside the run. Where start() to stop() were recorded, times() are
+/// those of the last replay. Spans do not nest: Error(internal).
 class StageTimer final : public Observer {
  public:
   explicit StageTimer(Clock& clock) : clock_(clock) {}
@@ -35,7 +37,8 @@ class StageTimer final : public Observer {
   void start();
   void begin(StageSet stages) override;
   void end() override;
-  RunTimes finish();
+  void stop();
+  RunTimes times();
 
  private:
   struct Span {
@@ -45,7 +48,7 @@ class StageTimer final : public Observer {
 
   Clock& clock_;
   std::vector<Span> spans_;
-  int start_ = 0;
+  int start_ = 0, stop_ = 0;
   bool open_ = false;
 };
 

@@ -121,11 +121,39 @@ std::vector<Fact> describe_run(const Report& report) {
   for (const ReportBackend& backend : environment.backends) {
     Fact fact{.name = printable(backend.name), .parts = {printable(backend.description)}};
     if (backend.roofs) {
-      fact.parts.push_back(fmt::format("roofs {}, {}, launch {}", si_number(backend.roofs->flops_per_second, "FLOP/s"),
-                                       si_number(backend.roofs->bytes_per_second, "B/s"),
-                                       si_number(backend.roofs->launch_seconds, "s")));
+      const ReportRoofs& roofs = *backend.roofs;
+      const auto peak = [](const std::optional<double>& rate) {
+        return rate ? si_number(*rate, "FLOP/s") : std::string("no FLOP/s");
+      };
+      std::string text = "roofs ";
+      if (roofs.peaks.empty()) text += peak(roofs.flops_per_second) + ", ";
+      for (const ReportPeak& one : roofs.peaks) text += printable(one.dtype) + " " + peak(one.flops_per_second) + ", ";
+      text += si_number(roofs.bytes_per_second, "B/s");
+      if (roofs.copy_bytes_per_second) text += ", copy " + si_number(*roofs.copy_bytes_per_second, "B/s");
+      text += ", launch " + si_number(roofs.launch_seconds, "s");
+      if (roofs.graph_launch_seconds) text += ", in a graph " + si_number(*roofs.graph_launch_seconds, "s");
+      fact.parts.push_back(std::move(text));
     }
     facts.push_back(std::move(fact));
+  }
+  if (const std::optional<ReportDevice>& device = report.measurement.device) {
+    Fact fact{.name = "clocks", .parts = {}};
+    if (device->sm_clock_min_hz) {
+      fact.parts.push_back("SM " + si_range(*device->sm_clock_min_hz, *device->sm_clock_max_hz, "Hz"));
+    }
+    if (device->after.memory_clock_hz)
+      fact.parts.push_back("memory " + si_number(*device->after.memory_clock_hz, "Hz"));
+    if (device->after.power_watts) fact.parts.push_back(fmt::format("{:.0f} W", *device->after.power_watts));
+    if (device->after.temperature_celsius) {
+      fact.parts.push_back(fmt::format("{:.0f} °C", *device->after.temperature_celsius));
+    }
+    for (const std::string& reason : device->throttled) fact.parts.push_back("slowed by " + printable(reason));
+    if (!fact.parts.empty()) facts.push_back(std::move(fact));
+  }
+  if (report.measurement.launch == "graph" || report.measurement.cache == "cold") {
+    facts.push_back({.name = "runs",
+                     .parts = {report.measurement.cache == "cold" ? "cold cache" : "warm cache",
+                               report.measurement.launch == "graph" ? "one graph launch each" : "kernel by kernel"}});
   }
   return facts;
 }

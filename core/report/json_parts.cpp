@@ -71,9 +71,22 @@ Json environment_json(const ReportEnvironment& environment) {
     put(one, "description", backend.description);
     if (backend.roofs) {
       Json roofs;
-      put(roofs, "flops_per_second", backend.roofs->flops_per_second);
+      put(roofs, "flops_per_second", backend.roofs->flops_per_second, "it could not be measured");
       put(roofs, "bytes_per_second", backend.roofs->bytes_per_second);
       put_ns(roofs, "launch_ns", backend.roofs->launch_seconds);
+      put(roofs, "copy_bytes_per_second", backend.roofs->copy_bytes_per_second, "");
+      if (backend.roofs->graph_launch_seconds) {
+        put_ns(roofs, "graph_launch_ns", *backend.roofs->graph_launch_seconds);
+      } else {
+        put_null(roofs, "graph_launch_ns", "");
+      }
+      roofs["peaks"] = Json::array();
+      for (const ReportPeak& peak : backend.roofs->peaks) {
+        Json json_peak;
+        put(json_peak, "dtype", peak.dtype);
+        put(json_peak, "flops_per_second", peak.flops_per_second, "it could not be measured");
+        roofs["peaks"].push_back(std::move(json_peak));
+      }
       one["roofs"] = std::move(roofs);
     } else {
       put_null(one, "roofs", "this backend measures none");

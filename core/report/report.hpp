@@ -13,8 +13,16 @@ namespace misa {
 /// optional that is empty as null. Writers choose units and rounding (core/report/write.hpp).
 constexpr std::string_view kReportSchemaVersion = "1.0.0";
 
+struct ReportPeak {
+  std::string dtype;
+  std::optional<double> flops_per_second;  ///< empty: could not be measured
+};
+
 struct ReportRoofs {
-  double flops_per_second = 0, bytes_per_second = 0, launch_seconds = 0;
+  std::optional<double> flops_per_second;  ///< for the workload's elements; empty: could not be measured
+  double bytes_per_second = 0, launch_seconds = 0;
+  std::optional<double> copy_bytes_per_second, graph_launch_seconds;  ///< empty where there is no such thing
+  std::vector<ReportPeak> peaks;                                      ///< where flops_per_second depends on elements
 };
 
 struct ReportBackend {
@@ -123,6 +131,25 @@ struct ReportCase {
   std::string quality_reason;  ///< why there is none: "is the reference", "not asked for", ...
 };
 
+struct ReportDeviceState {
+  std::optional<double> sm_clock_hz, memory_clock_hz, power_watts, temperature_celsius;
+  std::vector<std::string> throttled;
+};
+
+/// How a device stood while it was measured.
+struct ReportDevice {
+  ReportDeviceState before, after;
+  std::optional<double> sm_clock_min_hz, sm_clock_max_hz;  ///< over the samples
+  double clock_drift = 0;                                  ///< (max - min) / max
+  std::vector<std::string> throttled;                      ///< what slowed it down in a sample
+};
+
+struct ReportMeasurement {
+  std::string cache = "warm";          ///< "cold": flushed before each run
+  std::string launch = "calls";        ///< "graph": each run is one launch
+  std::optional<ReportDevice> device;  ///< empty where no driver tells
+};
+
 struct ReportSkip {
   std::string indexer, backend, reason;
 };
@@ -136,6 +163,7 @@ struct Report {
   std::vector<std::string> command_line;
   ReportEnvironment environment;
   ReportWorkload workload;
+  ReportMeasurement measurement;
   std::vector<ReportCase> cases;
   std::vector<ReportSkip> skipped;
   std::vector<ReportWarning> warnings;

@@ -86,6 +86,35 @@ Json case_json(const ReportCase& one) {
   return json;
 }
 
+Json device_state_json(const ReportDeviceState& state) {
+  Json json;
+  put(json, "sm_clock_hz", state.sm_clock_hz, "");
+  put(json, "memory_clock_hz", state.memory_clock_hz, "");
+  put(json, "power_watts", state.power_watts, "");
+  put(json, "temperature_celsius", state.temperature_celsius, "");
+  json["throttled"] = state.throttled;
+  return json;
+}
+
+Json measurement_json(const ReportMeasurement& measurement) {
+  Json json;
+  put(json, "cache", measurement.cache);
+  put(json, "launch", measurement.launch);
+  if (!measurement.device) {
+    put_null(json, "device", "no driver tells");
+    return json;
+  }
+  Json device;
+  device["before"] = device_state_json(measurement.device->before);
+  device["after"] = device_state_json(measurement.device->after);
+  put(device, "sm_clock_min_hz", measurement.device->sm_clock_min_hz, "");
+  put(device, "sm_clock_max_hz", measurement.device->sm_clock_max_hz, "");
+  put(device, "clock_drift", measurement.device->clock_drift);
+  device["throttled"] = measurement.device->throttled;
+  json["device"] = std::move(device);
+  return json;
+}
+
 /// All that is known before the first case.
 void put_head(Json& json, const Report& report) {
   put_identity(json, "result-1.0.schema.json", "misa-prof/result", kReportSchemaVersion, report.tool_version,
@@ -104,6 +133,7 @@ void put_tail(Json& json, const Report& report) {
     put(one, "reason", skip.reason);
     json["skipped"].push_back(std::move(one));
   }
+  json["measurement"] = measurement_json(report.measurement);
   json["warnings"] = warnings_json(report.warnings);
   json["complete"] = !report.interrupted;
 }

@@ -67,7 +67,7 @@ class On {
 inline std::vector<std::string> present_backends() {
   std::vector<std::string> names;
   for (const BackendInfo& info : backends()) {
-    if (!info.why_absent() && info.name != "oracle") names.emplace_back(info.name);
+    if (!info.why_absent(0) && info.name != "oracle") names.emplace_back(info.name);
   }
   return names;
 }

@@ -228,22 +228,43 @@ TEST_CASE("a fused score and select saves the logits' way through memory") {
 }
 
 TEST_CASE("the largest floor bounds a stage") {
-  const Roofs roofs{.flops_per_second = 100, .bytes_per_second = 10, .launch_seconds = 0.5};
-  const auto compute =
-      roofline(4, {.stages = Stage::score, .flops = 200, .bytes = 10, .logits_bytes = 0, .pairs = 0}, roofs);
+  const Roofs roofs{.flops_per_second = 100,
+                    .bytes_per_second = 10,
+                    .launch_seconds = 0.5,
+                    .recorded_launch_seconds = 0.25,
+                    .copy_bytes_per_second = 0,
+                    .peaks = {{Dtype::e4m3, 400}}};
+  const auto compute = roofline(4, {.stages = Stage::score, .flops = 200, .bytes = 10, .logits_bytes = 0, .pairs = 0},
+                                roofs, Dtype::f32);
   CHECK(compute->bound == Bound::compute);
   CHECK(compute->floor_seconds == 2);
   CHECK(compute->fraction == 0.5);
-  const auto memory =
-      roofline(4, {.stages = Stage::score, .flops = 200, .bytes = 30, .logits_bytes = 0, .pairs = 0}, roofs);
+  const auto memory = roofline(4, {.stages = Stage::score, .flops = 200, .bytes = 30, .logits_bytes = 0, .pairs = 0},
+                               roofs, Dtype::f32);
   CHECK(memory->bound == Bound::memory);
   CHECK(memory->fraction == 0.75);
   const auto latency =
-      roofline(4, {.stages = Stage::score, .flops = 2, .bytes = 1, .logits_bytes = 0, .pairs = 0}, roofs);
+      roofline(4, {.stages = Stage::score, .flops = 2, .bytes = 1, .logits_bytes = 0, .pairs = 0}, roofs, Dtype::f32);
   CHECK(latency->bound == Bound::latency);
   CHECK(latency->fraction == 0.125);
-  CHECK_FALSE(roofline(0, {}, roofs).has_value());
-  CHECK_FALSE(roofline(1, {}, Roofs{}).has_value());
+  CHECK_FALSE(roofline(0, {}, roofs, Dtype::f32).has_value());
+  CHECK_FALSE(roofline(1, {}, Roofs{}, Dtype::f32).has_value());
+}
+
+TEST_CASE("the roof is that of the elements and of the way the work was launched") {
+  const Roofs roofs{.flops_per_second = 0,
+                    .bytes_per_second = 10,
+                    .launch_seconds = 0.5,
+                    .recorded_launch_seconds = 0.25,
+                    .copy_bytes_per_second = 0,
+                    .peaks = {{Dtype::e4m3, 400}}};
+  const StageCost work{.stages = Stage::score, .flops = 800, .bytes = 0, .logits_bytes = 0, .pairs = 0};
+  CHECK(roofline(4, work, roofs, Dtype::e4m3)->floor_seconds == 2);
+  CHECK_FALSE(roofline(4, work, roofs, Dtype::bf16).has_value());  // no peak was measured
+  const StageCost move{.stages = Stage::select, .flops = 0, .bytes = 20, .logits_bytes = 0, .pairs = 0};
+  CHECK(roofline(4, move, roofs, Dtype::bf16)->bound == Bound::memory);  // and none is needed
+  CHECK(roofline(1, {}, roofs, Dtype::e4m3)->floor_seconds == 0.5);
+  CHECK(roofline(1, {}, roofs, Dtype::e4m3, true)->floor_seconds == 0.25);
 }
 
 }  // namespace misa

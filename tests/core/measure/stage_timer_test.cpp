@@ -23,7 +23,8 @@ TEST_CASE("spans of equal label add up, in the order of their first span") {
     clock.now += 1;
     timer.end();
   }
-  const RunTimes times = timer.finish();
+  timer.stop();
+  const RunTimes times = timer.times();
   CHECK(times.seconds == 8.5);
   REQUIRE(times.stages.size() == 2);
   CHECK(times.stages[0].stages == StageSet(Stage::score));
@@ -41,7 +42,8 @@ TEST_CASE("a fused span keeps its own label") {
   timer.begin(Stage::score);
   clock.now += 1;
   timer.end();
-  const RunTimes times = timer.finish();
+  timer.stop();
+  const RunTimes times = timer.times();
   REQUIRE(times.stages.size() == 2);
   CHECK(stage_set_name(times.stages[0].stages) == "score+select");
   CHECK(times.stages[0].seconds == 2);
@@ -55,10 +57,11 @@ TEST_CASE("every run starts afresh") {
   timer.begin(Stage::pool);
   clock.now += 1;
   timer.end();
-  timer.finish();
+  timer.stop();
   timer.start();
   clock.now += 4;
-  const RunTimes times = timer.finish();
+  timer.stop();
+  const RunTimes times = timer.times();
   CHECK(times.seconds == 4);
   CHECK(times.stages.empty());
   CHECK(clock.resets == 2);
@@ -71,7 +74,7 @@ TEST_CASE("spans that nest, end twice or never end are errors of ours") {
   CHECK_THROWS_AS(timer.end(), Error);
   timer.begin(Stage::score);
   CHECK_THROWS_AS(timer.begin(Stage::select), Error);
-  CHECK_THROWS_AS(timer.finish(), Error);
+  CHECK_THROWS_AS(timer.stop(), Error);
 }
 
 TEST_CASE("stages are summarised over runs, and a run without a stage gives no sample of it") {

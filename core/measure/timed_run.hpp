@@ -1,0 +1,43 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+
+#include "core/measure/stage_timer.hpp"
+
+namespace misa {
+
+struct TimedRunOptions {
+  bool stages = false;  ///< mark the stages too; else nothing is marked inside
+  bool cold = true;     ///< with caches that have forgotten earlier runs, where the backend can
+  bool record = true;   ///< replay a recording, where the backend makes one
+};
+
+/// Work on a backend, done and timed once with every call. The first call does it as it is: that one pays for lazy
+/// loading. The second records it, and what is timed from then on is a replay: one launch for the whole run, without
+/// gaps between its parts.
+class TimedRun {
+ public:
+  using Work = std::function<void(Observer*)>;  ///< puts the same work on the backend each time
+
+  TimedRun(Backend& backend, Work work, TimedRunOptions options);
+
+  RunTimes operator()();
+
+  bool cold() const { return cold_; }  ///< the last run found cold caches
+  bool recorded() const { return recording_ != nullptr; }
+
+ private:
+  void work();
+
+  Backend& backend_;
+  Work work_;
+  TimedRunOptions options_;
+  std::unique_ptr<Clock> clock_;
+  StageTimer timer_;
+  std::unique_ptr<Recording> recording_;
+  i64 calls_ = 0;
+  bool cold_ = false;
+};
+
+}  // namespace misa

@@ -1,0 +1,27 @@
+#pragma once
+
+#include <optional>
+
+namespace misa {
+
+/// A shared library that need not be there. It stays loaded to the end of the process.
+class Library {
+ public:
+  /// By a name that the loader finds, or a path; nothing where there is none.
+  static std::optional<Library> open(const char* name);
+
+  /// Points `function` to the symbol; false where the library has none of that name.
+  template <class Function>
+  bool find(const char* symbol, Function*& function) const {
+    function = reinterpret_cast<Function*>(address(symbol));
+    return function != nullptr;
+  }
+
+ private:
+  explicit Library(void* handle) : handle_(handle) {}
+  void* address(const char* symbol) const;
+
+  void* handle_;
+};
+
+}  // namespace misa
