@@ -70,6 +70,23 @@ std::optional<double> rate(const ReportCase& one, std::optional<i64> ReportStage
   return sum / one.end_to_end->median_s;
 }
 
+std::string peak_text(const std::optional<double>& rate) {
+  return rate ? si_number(*rate, "FLOP/s") : std::string("not measured");
+}
+
+/// Of a backend that has more of them than fit its own line.
+Fact describe_roofs(const ReportRoofs& roofs) {
+  Fact fact{.name = "roofs", .parts = {}};
+  for (const ReportPeak& one : roofs.peaks) {
+    fact.parts.push_back(printable(one.dtype) + " " + peak_text(one.flops_per_second));
+  }
+  fact.parts.push_back("read " + si_number(roofs.bytes_per_second, "B/s"));
+  if (roofs.copy_bytes_per_second) fact.parts.push_back("copy " + si_number(*roofs.copy_bytes_per_second, "B/s"));
+  fact.parts.push_back("launch " + si_number(roofs.launch_seconds, "s"));
+  if (roofs.graph_launch_seconds) fact.parts.push_back("in a graph " + si_number(*roofs.graph_launch_seconds, "s"));
+  return fact;
+}
+
 }  // namespace
 
 std::vector<Fact> describe_run(const Report& report) {
@@ -120,20 +137,14 @@ std::vector<Fact> describe_run(const Report& report) {
 
   for (const ReportBackend& backend : environment.backends) {
     Fact fact{.name = printable(backend.name), .parts = {printable(backend.description)}};
-    if (backend.roofs) {
-      const ReportRoofs& roofs = *backend.roofs;
-      const auto peak = [](const std::optional<double>& rate) {
-        return rate ? si_number(*rate, "FLOP/s") : std::string("no FLOP/s");
-      };
-      std::string text = "roofs ";
-      if (roofs.peaks.empty()) text += peak(roofs.flops_per_second) + ", ";
-      for (const ReportPeak& one : roofs.peaks) text += printable(one.dtype) + " " + peak(one.flops_per_second) + ", ";
-      text += si_number(roofs.bytes_per_second, "B/s");
-      if (roofs.copy_bytes_per_second) text += ", copy " + si_number(*roofs.copy_bytes_per_second, "B/s");
-      text += ", launch " + si_number(roofs.launch_seconds, "s");
-      if (roofs.graph_launch_seconds) text += ", in a graph " + si_number(*roofs.graph_launch_seconds, "s");
-      fact.parts.push_back(std::move(text));
+    if (!backend.roofs || !backend.roofs->peaks.empty()) {
+      facts.push_back(std::move(fact));
+      if (backend.roofs) facts.push_back(describe_roofs(*backend.roofs));
+      continue;
     }
+    fact.parts.push_back(fmt::format("roofs {}, {}, launch {}", peak_text(backend.roofs->flops_per_second),
+                                     si_number(backend.roofs->bytes_per_second, "B/s"),
+                                     si_number(backend.roofs->launch_seconds, "s")));
     facts.push_back(std::move(fact));
   }
   if (const std::optional<ReportDevice>& device = report.measurement.device) {

@@ -21,8 +21,8 @@ struct ReportPeak {
 struct ReportRoofs {
   std::optional<double> flops_per_second;  ///< for the workload's elements; empty: could not be measured
   double bytes_per_second = 0, launch_seconds = 0;
-  std::optional<double> copy_bytes_per_second, graph_launch_seconds;  ///< empty where there is no such thing
-  std::vector<ReportPeak> peaks;                                      ///< where flops_per_second depends on elements
+  std::optional<double> copy_bytes_per_second = {}, graph_launch_seconds = {};  ///< empty where there is no such thing
+  std::vector<ReportPeak> peaks = {};  ///< where flops_per_second depends on elements
 };
 
 struct ReportBackend {

@@ -10,7 +10,7 @@ namespace misa {
 namespace {
 
 /// Append only: readers may count on the place of a column.
-constexpr std::array<std::string_view, 40> kColumns{"workload",
+constexpr std::array<std::string_view, 44> kColumns{"workload",
                                                     "phase",
                                                     "indexer",
                                                     "router",
@@ -49,7 +49,11 @@ constexpr std::array<std::string_view, 40> kColumns{"workload",
                                                     "recall_worst",
                                                     "iou",
                                                     "attention_mass",
-                                                    "needle_hit_rate"};
+                                                    "needle_hit_rate",
+                                                    "cache",
+                                                    "launch",
+                                                    "sm_clock_min_hz",
+                                                    "sm_clock_max_hz"};
 
 /// RFC 4180: quotes where a field holds a quote, a comma, a line break or an edge of space.
 std::string field_of(std::string_view text) {
@@ -125,6 +129,17 @@ void add_case_columns(Rows& rows, const Report& report, const ReportCase& one) {
   rows.add(one.parameters.candidates);
 }
 
+void add_measurement_columns(Rows& rows, const ReportMeasurement& measurement) {
+  rows.add(std::string_view(measurement.cache));
+  rows.add(std::string_view(measurement.launch));
+  if (measurement.device) {
+    rows.add(measurement.device->sm_clock_min_hz);
+    rows.add(measurement.device->sm_clock_max_hz);
+  } else {
+    rows.skip(2);
+  }
+}
+
 void add_stage_row(Rows& rows, const Report& report, const ReportCase& one, const ReportStage& stage) {
   add_case_columns(rows, report, one);
   rows.add(std::string_view(stage.name));
@@ -140,6 +155,7 @@ void add_stage_row(Rows& rows, const Report& report, const ReportCase& one, cons
   rows.add(stage.roof_fraction);
   rows.add(stage.bound);
   rows.skip(8);
+  add_measurement_columns(rows, report.measurement);
   rows.end_row();
 }
 
@@ -170,6 +186,7 @@ void add_end_to_end_row(Rows& rows, const Report& report, const ReportCase& one)
   } else {
     rows.skip(6);
   }
+  add_measurement_columns(rows, report.measurement);
   rows.end_row();
 }
 

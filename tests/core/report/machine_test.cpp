@@ -119,7 +119,7 @@ TEST_CASE("JSON keys have a fixed order, complete comes last") {
   std::vector<std::string> keys;
   for (const auto& [key, value] : json.items()) keys.push_back(key);
   CHECK(keys == std::vector<std::string>{"$schema", "schema", "schema_version", "tool", "command_line", "environment",
-                                         "workload", "cases", "skipped", "warnings", "complete"});
+                                         "workload", "cases", "skipped", "measurement", "warnings", "complete"});
   CHECK(write_report(sample_report(), Format::json) == write_report(sample_report(), Format::json));
 }
 
@@ -165,7 +165,7 @@ TEST_CASE("JSON lines put together are the JSON document") {
     const Json footer = parse_strictly(lines.back());
     CHECK(footer["record"] == "footer");
     CHECK(footer["cases"] == 4);
-    for (const char* key : {"skipped", "warnings", "complete"}) whole[key] = footer[key];
+    for (const char* key : {"skipped", "measurement", "warnings", "complete"}) whole[key] = footer[key];
     CHECK(whole == Json::parse(write_report(report, Format::json)));
   }
 }
@@ -215,6 +215,34 @@ TEST_CASE("CSV has one row per stage and one end to end, all of one length") {
   CHECK(rows[13][column("needle_hit_rate")].empty());
 }
 
+TEST_CASE("what a device did while it was measured is in every format") {
+  const Report report = device_report();
+  const Json json = parse_strictly(write_report(report, Format::json));
+  CHECK(json["measurement"]["cache"] == "cold");
+  CHECK(json["measurement"]["launch"] == "graph");
+  const Json& device = json["measurement"]["device"];
+  CHECK(device["before"]["sm_clock_hz"] == 345e6);
+  CHECK(device["before"]["power_watts"].is_null());
+  CHECK(device["sm_clock_max_hz"] == 1980e6);
+  CHECK(device["throttled"] == Json::array({"power cap"}));
+  const Json& roofs = json["environment"]["backends"][0]["roofs"];
+  CHECK(roofs["graph_launch_ns"] == 1100);
+  CHECK(roofs["peaks"][0]["dtype"] == "F8_E4M3");
+  CHECK(roofs["peaks"][1]["flops_per_second"].is_null());
+  const auto rows = parse_csv(write_report(report, Format::csv));
+  CHECK(std::vector<std::string>(rows[1].end() - 4, rows[1].end()) ==
+        std::vector<std::string>{"cold", "graph", "1830000000", "1980000000"});
+  const std::string table = write_report(report, Format::table);
+  for (const char* part : {"SM 1.83–1.98 GHz", "slowed by power cap", "cold cache", "one graph launch each",
+                           "F8_E4M3 1.31 PFLOP/s", "BF16 not measured", "in a graph 1.10 µs"}) {
+    CAPTURE(part);
+    CHECK(table.find(part) != std::string::npos);
+  }
+  const Json plain = parse_strictly(write_report(sample_report(), Format::json));
+  CHECK(plain["measurement"]["cache"] == "warm");
+  CHECK(plain["measurement"]["device"].is_null());
+}
+
 TEST_CASE("CSV quotes what would end a field, and has no word for numbers that are none") {
   const std::string text = write_report(hostile_report(), Format::csv);
   const auto rows = parse_csv(text);
@@ -242,7 +270,7 @@ TEST_CASE("results obey the published schema, and a strict checker refuses what 
   const auto accepted = agrees_with_schema;
   Report interrupted_report = sample_report();
   interrupted_report.interrupted = true;
-  for (const Report& report : {sample_report(), hostile_report(), interrupted_report, Report()}) {
+  for (const Report& report : {sample_report(), hostile_report(), device_report(), interrupted_report, Report()}) {
     CHECK(accepted(write_report(report, Format::json), ".json"));
     CHECK(accepted(write_report(report, Format::jsonl), ".jsonl"));
   }

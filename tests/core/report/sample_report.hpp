@@ -143,4 +143,27 @@ inline Report sample_report() {
   return report;
 }
 
+/// The same, measured on a device.
+inline Report device_report() {
+  Report report = sample_report();
+  ReportRoofs& roofs = *report.environment.backends[0].roofs;
+  roofs.copy_bytes_per_second = 4.1e12;
+  roofs.graph_launch_seconds = 1.1e-6;
+  roofs.peaks = {{.dtype = "F8_E4M3", .flops_per_second = 1.31e15}, {.dtype = "BF16", .flops_per_second = {}}};
+  ReportDevice& device = report.measurement.device.emplace();
+  device.before.sm_clock_hz = 345e6;
+  device.after = {.sm_clock_hz = 1965e6,
+                  .memory_clock_hz = 3201e6,
+                  .power_watts = 412.4,
+                  .temperature_celsius = 47,
+                  .throttled = {}};
+  device.sm_clock_min_hz = 1830e6;
+  device.sm_clock_max_hz = 1980e6;
+  device.clock_drift = 150.0 / 1980;
+  device.throttled = {"power cap"};
+  report.measurement.cache = "cold";
+  report.measurement.launch = "graph";
+  return report;
+}
+
 }  // namespace misa
