@@ -20,7 +20,6 @@ namespace {
 using cuda::check;
 
 constexpr i64 kMaxHeads = 128, kMaxDim = 256;
-
 constexpr i64 kBusyNanoseconds = 30'000;  // of a device that a run is queued behind
 constexpr int kForgetful = 4;             // times the L2 cache that are read to make it forget
 

@@ -150,7 +150,8 @@ std::vector<Fact> describe_run(const Report& report) {
   if (const std::optional<ReportDevice>& device = report.measurement.device) {
     Fact fact{.name = "clocks", .parts = {}};
     if (device->sm_clock_min_hz) {
-      fact.parts.push_back("SM " + si_range(*device->sm_clock_min_hz, *device->sm_clock_max_hz, "Hz"));
+      const double from = *device->sm_clock_min_hz, to = *device->sm_clock_max_hz;
+      fact.parts.push_back("SM " + (from < to ? si_range(from, to, "Hz") : si_number(to, "Hz")));
     }
     if (device->after.memory_clock_hz)
       fact.parts.push_back("memory " + si_number(*device->after.memory_clock_hz, "Hz"));

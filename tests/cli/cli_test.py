@@ -38,6 +38,20 @@ class Formats(Cli):
             self.assertLessEqual({"mean", "median", "p1", "worst"}, set(case["quality"]["recall"]))
         self.assertEqual(report["cases"][0]["quality"]["recall"]["worst"], 1)
 
+    def test_a_result_says_how_its_runs_were_launched_and_what_the_cache_held(self):
+        for extra in ([], ["--warm"], ["--no-graph"]):
+            measurement = strict_json(self.succeeds("profile", *FAST, *extra, "--format", "json"))["measurement"]
+            self.assertEqual((measurement["cache"], measurement["launch"]), ("warm", "calls"))
+            self.assertIsNone(measurement["device"])
+        if not has_cuda():
+            return
+        for extra, cache, launch in (([], "cold", "graph"), (["--warm"], "warm", "graph"),
+                                     (["--no-graph"], "cold", "calls")):
+            report = strict_json(self.succeeds("profile", *FAST, "--backend", "cuda", *extra, "--format", "json"))
+            self.assertEqual((report["measurement"]["cache"], report["measurement"]["launch"]), (cache, launch))
+            self.assertGreater(report["measurement"]["device"]["sm_clock_min_hz"], 1e8)
+            self.assertGreater(report["environment"]["backends"][0]["roofs"]["bytes_per_second"], 1e12)
+
     def test_json_agrees_with_its_published_schema(self):
         python = "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else sys.executable
         if subprocess.run([python, "-c", "import jsonschema"], stderr=subprocess.DEVNULL, check=False).returncode != 0:
@@ -297,6 +311,9 @@ class Errors(Cli):
                           ["--indexer", "dsa,dsa"], ["--block-window", "left"], ["--color", "blue"], ["extra"],
                           ["--candidates", "5", "--top-k", "10"], ["-o", "a.json", "-o", "a.json"], ["-o", "json:"]):
             self.fails(2, "MP-E[03]", "profile", "--model", "tiny", "--workload", "ci", *arguments)
+        self.fails(2, "MP-E044.*try: --backend cuda", "profile", *FAST, "--device", "0")
+        self.fails(2, "MP-E044", "profile", *FAST, "--backend", "oracle", "--device", "1")
+        self.fails(2, "MP-E001.*-1", "profile", *FAST, "--backend", "cuda", "--device", "-1")
         self.fails(2, "two workloads", "profile", "--trace", "x", "--model", "tiny")
         self.fails(2, "MP-E032", "generate")
         self.fails(2, "MP-E033", "inspect")
@@ -322,7 +339,9 @@ class Errors(Cli):
 
     def test_what_is_not_there_is_unavailable(self):
         if not has_cuda():
-            self.fails(4, "absent", "profile", "--backend", "cuda")
+            for device in ([], ["--device", "0"], ["--device", "7"]):
+                self.fails(4, "MP-E403.*absent", "profile", "--backend", "cuda", *device)
+        self.fails(4, "MP-E403.*absent", "profile", "--backend", "cuda", "--device", "1000")
         self.fails(4, "q_norm", "profile", "--router", "qnorm", "--indexer", "misa")
 
     def test_what_cannot_fit_is_refused_with_the_needed_bytes(self):
