@@ -29,11 +29,11 @@ struct CaseOptions {
   i64 page_size = 16, next_n = 1;
 
   std::string describe() const {
-    std::string text = std::string("seed ") + std::to_string(seed) + ", rows " + std::to_string(rows) + ", heads " +
+    std::string text = "seed " + std::to_string(seed) + ", rows " + std::to_string(rows) + ", heads " +
                        std::to_string(heads) + ", dim " + std::to_string(dim) + ", " + std::string(dtype_name(dtype)) +
                        ", numbers " + std::to_string(static_cast<int>(numbers)) + (paged ? ", paged" : "") +
                        ", next_n " + std::to_string(next_n) + ", contexts";
-    for (i64 context : contexts) text += " " + std::to_string(context);
+    for (i64 context : contexts) text.append(1, ' ').append(std::to_string(context));
     return text;
   }
 };
