@@ -41,7 +41,9 @@ struct Nvml {
     return library && library->find("nvmlInit_v2", init) && library->find("nvmlDeviceGetHandleByPciBusId_v2", handle) &&
            library->find("nvmlDeviceGetClockInfo", clock) && library->find("nvmlDeviceGetPowerUsage", power) &&
            library->find("nvmlDeviceGetTemperature", temperature) &&
-           library->find("nvmlDeviceGetCurrentClocksThrottleReasons", reasons) && init() == kSuccess;
+           (library->find("nvmlDeviceGetCurrentClocksEventReasons", reasons) ||  // the name since driver 535
+            library->find("nvmlDeviceGetCurrentClocksThrottleReasons", reasons)) &&
+           init() == kSuccess;
   }
 };
 
