@@ -117,7 +117,8 @@ class ProfileRun {
     }
     specs_ = options.indexer.specs(settings_);
 
-    backend_->roofs();  // before the memory that it needs is taken
+    backend_->roofs();  // these two want memory of their own, which then is not free any more
+    backend_->prepare_run(!options.warm);
     const bool own_memory = backend_->free_bytes().has_value();
     const i64 limit = options.workload.memory_limit(*backend_);
     const i64 copies = (own_memory ? 1 : 2) * Placement::bytes_needed(workload_);

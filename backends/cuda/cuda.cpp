@@ -20,6 +20,7 @@ namespace {
 using cuda::check;
 
 constexpr i64 kMaxHeads = 128, kMaxDim = 256;
+constexpr i64 kSlack = 64 << 20;          // for graphs, kernels that load late, and the pool's rounding
 constexpr i64 kBusyNanoseconds = 30'000;  // of a device that a run is queued behind
 constexpr int kForgetful = 4;             // times the L2 cache that are read to make it forget
 
@@ -100,7 +101,7 @@ class Cuda final : public Backend {
   bool prepare_run(bool cold) override {
     if (cold) {
       if (other_data_.bytes() == 0) {
-        other_data_ = Buffer(*this, cold_bytes());
+        other_data_ = Buffer(*this, kForgetful * static_cast<i64>(properties_.l2CacheSize));
         cuda::fill_memory(other_data_.data(), other_data_.bytes(), ~0u, 0, stream_);
       }
       cuda::read_memory(other_data_.data(), other_data_.bytes(), properties_.multiProcessorCount, stream_);
@@ -120,7 +121,7 @@ class Cuda final : public Backend {
   std::optional<i64> free_bytes() const override {
     std::size_t free = 0, total = 0;
     check(cudaMemGetInfo(&free, &total), "the device's memory");
-    return std::max<i64>(0, static_cast<i64>(free) + other_data_.bytes() - cold_bytes());
+    return std::max<i64>(0, static_cast<i64>(free) - kSlack);
   }
 
  private:
@@ -128,8 +129,6 @@ class Cuda final : public Backend {
     check(cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes), kind, stream_), "a copy");
     check(cudaStreamSynchronize(stream_), "waiting for the device");
   }
-
-  i64 cold_bytes() const { return kForgetful * static_cast<i64>(properties_.l2CacheSize); }
 
   int device_;
   cudaStream_t stream_;

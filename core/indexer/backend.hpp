@@ -155,7 +155,7 @@ class Backend : public Allocator {
   /// records nothing; `work` is not called then.
   virtual std::unique_ptr<Recording> record(const std::function<void()>& /*work*/) { return nullptr; }
   /// Before a run that is timed: what is queued next will not wait for the host, and with `cold` the caches have
-  /// forgotten earlier runs. True when they are cold.
+  /// forgotten earlier runs. True when they are cold. The first call may allocate.
   virtual bool prepare_run(bool /*cold*/) { return false; }
 
   /// Measured once per process, in well under a second; nothing where roofs mean nothing (the oracle).
