@@ -162,7 +162,7 @@ std::vector<Fact> describe_run(const Report& report) {
     for (const std::string& reason : device->throttled) fact.parts.push_back("slowed by " + printable(reason));
     if (!fact.parts.empty()) facts.push_back(std::move(fact));
   }
-  if (report.measurement.launch == "graph" || report.measurement.cache == "cold") {
+  if (report.measurement.device || report.measurement.launch == "graph" || report.measurement.cache == "cold") {
     facts.push_back({.name = "runs",
                      .parts = {report.measurement.cache == "cold" ? "cold cache" : "warm cache",
                                report.measurement.launch == "graph" ? "one graph launch each" : "kernel by kernel"}});
