@@ -15,6 +15,7 @@ Work add_selftest(CLI::App& app);
 Work add_shrink(CLI::App& app);
 Work add_generate(CLI::App& app);
 Work add_inspect(CLI::App& app);
+Work add_nsight(CLI::App& app);
 Work add_list(CLI::App& app);
 
 }  // namespace misa::cli

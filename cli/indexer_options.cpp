@@ -6,9 +6,9 @@
 #include <cstdlib>
 #include <set>
 
-#include "cli/options.hpp"
 #include "core/base/error.hpp"
 #include "core/base/suggest.hpp"
+#include "core/workload/placement.hpp"
 
 namespace misa::cli {
 std::vector<std::string> split_at_commas(const std::vector<std::string>& lists) {
@@ -88,6 +88,22 @@ std::vector<IndexerSpec> IndexerOptions::specs(const IndexerSettings& settings) 
                 {}, "--candidates " + std::to_string(4 * spec.top_k));
   }
   return specs;
+}
+
+i64 memory_per_indexer(const WorkloadOptions& options, const Backend& backend, const Workload& workload,
+                       const std::vector<IndexerSpec>& specs) {
+  const bool own_memory = backend.free_bytes().has_value();
+  const i64 limit = options.memory_limit(backend);
+  const i64 copies = (own_memory ? 1 : 2) * Placement::bytes_needed(workload);
+  if (copies > limit) {
+    throw Error(ErrorKind::runtime, "MP-E504",
+                fmt::format("the workload needs {} bytes on {}, the limit is {}", copies,
+                            own_memory ? "the device" : "host and backend", limit),
+                workload.name, "a larger --max-memory, fewer --rows or a shorter context");
+  }
+  const bool has_dsa =
+      std::any_of(specs.begin(), specs.end(), [](const IndexerSpec& spec) { return spec.name == "dsa"; });
+  return (limit - copies) / (static_cast<i64>(specs.size()) + (has_dsa ? 0 : 1));
 }
 
 }  // namespace misa::cli

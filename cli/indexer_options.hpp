@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "cli/options.hpp"
+#include "core/indexer/backend.hpp"
 #include "core/indexer/spec.hpp"
 #include "core/workload/workload.hpp"
 
@@ -25,6 +27,11 @@ struct IndexerOptions {
   /// The named indexers, in their order. Error(usage): unknown, or fewer candidates than are kept.
   std::vector<IndexerSpec> specs(const IndexerSettings& settings) const;
 };
+
+/// Bytes that each of `specs` may take beside the workload when all run side by side, and dsa with them as reference.
+/// Error(runtime) when the limit cannot hold the workload itself: on the backend, and on the host if it uses the same.
+i64 memory_per_indexer(const WorkloadOptions& options, const Backend& backend, const Workload& workload,
+                       const std::vector<IndexerSpec>& specs);
 
 /// "a,b" and "c" -> a, b, c.
 std::vector<std::string> split_at_commas(const std::vector<std::string>& lists);

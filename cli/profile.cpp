@@ -25,6 +25,7 @@
 #include "core/platform/file.hpp"
 #include "core/platform/signals.hpp"
 #include "core/platform/system.hpp"
+#include "core/ranges/ranges.hpp"
 #include "core/workload/placement.hpp"
 #include "core/workload/trace.hpp"
 
@@ -46,7 +47,7 @@ struct ProfileOptions {
   std::string backend = "cpu";
   std::optional<i64> threads, device, samples, warm_up;
   double budget_seconds = 10;
-  bool no_fusion = false, no_graph = false, warm = false;
+  bool no_fusion = false, no_graph = false, warm = false, once = false;
   std::string selection_path, config;
 };
 
@@ -54,6 +55,7 @@ struct ProfileOptions {
 struct Contender {
   IndexerSpec spec;
   std::unique_ptr<Plan> plan;
+  RangeName range;
 };
 
 ReportTime to_report(const Summary& summary) {
@@ -107,6 +109,10 @@ class ProfileRun {
         threads_(thread_count(options.threads)),
         inputs_(input_files(options)),
         targets_(options.output.targets(inputs_)) {
+    if (options.once && options.samples) {
+      throw Error(ErrorKind::usage, "MP-E051", "--profile-once takes one sample, and --samples says how many", {},
+                  "one of them");
+    }
     if (!options.selection_path.empty()) check_selection_paths();
     backend_ =
         make_backend(options.backend, static_cast<int>(threads_), device_number(options.device, {options.backend}));
@@ -119,24 +125,15 @@ class ProfileRun {
 
     backend_->roofs();  // these two want memory of their own, which then is not free any more
     backend_->prepare_run(!options.warm);
-    const bool own_memory = backend_->free_bytes().has_value();
-    const i64 limit = options.workload.memory_limit(*backend_);
-    const i64 copies = (own_memory ? 1 : 2) * Placement::bytes_needed(workload_);
-    if (copies > limit) {
-      throw Error(ErrorKind::runtime, "MP-E504",
-                  fmt::format("the workload needs {} bytes on {}, the limit is {}", copies,
-                              own_memory ? "the device" : "host and backend", limit),
-                  workload_.name, "a larger --max-memory, fewer --rows or a shorter context");
-    }
+    const i64 each = memory_per_indexer(options.workload, *backend_, workload_, specs_);
     placement_ = std::make_unique<Placement>(*backend_, workload_);
-    const i64 plans = static_cast<i64>(specs_.size()) + (has_dsa() ? 0 : 1);
-    const i64 each = (limit - copies) / plans + placement_->problem().bytes;
-    plan_options_ = {.max_bytes = each, .fusion = !options.no_fusion};
+    plan_options_ = {.max_bytes = each + placement_->problem().bytes, .fusion = !options.no_fusion};
   }
 
   void run() {
     for (const IndexerSpec& spec : specs_) {
-      contenders_.push_back({spec, std::make_unique<Plan>(*backend_, spec, placement_->problem(), plan_options_)});
+      contenders_.push_back({spec, std::make_unique<Plan>(*backend_, spec, placement_->problem(), plan_options_),
+                             RangeName(fmt::format("case {} {} {}", spec.name, backend_->name(), workload_.name))});
     }
     report_.tool_version = MISA_VERSION;
     report_.workload = describe_workload(options_.workload, workload_, settings_.top_k);
@@ -151,8 +148,10 @@ class ProfileRun {
                            .launch = recorded() ? "graph" : "calls",
                            .device = describe_device(watch.finish())};
     warn_if_throttled();
+    const std::size_t modes = samples.subjects.size() / contenders_.size();
     for (std::size_t i = 0; i < contenders_.size(); ++i) {
-      report_.cases.push_back(describe_case(contenders_[i], samples.subjects[2 * i], samples.subjects[2 * i + 1]));
+      report_.cases.push_back(
+          describe_case(contenders_[i], samples.subjects[modes * i], samples.subjects[modes * i + modes - 1]));
     }
     compare_with_dsa(samples);
     progress_.clear();
@@ -194,10 +193,6 @@ class ProfileRun {
     }
   }
 
-  bool has_dsa() const {
-    return std::any_of(specs_.begin(), specs_.end(), [](const IndexerSpec& spec) { return spec.name == "dsa"; });
-  }
-
   /// An empty parallel region takes microseconds; milliseconds mean that threads wait for a core.
   void warn_if_busy() {
     const auto roofs = backend_->roofs();
@@ -226,24 +221,29 @@ class ProfileRun {
     }
   }
 
-  /// Each indexer twice: as a whole, and with its stages marked.
+  /// Each indexer twice: as a whole, and with its stages marked; of --profile-once, the latter run is both.
   SampleSet take_samples(DeviceWatch& watch) {
+    bool warmed_up = false;
     std::vector<Subject> subjects;
     for (const Contender& contender : contenders_) {
       for (const bool staged : {false, true}) {
+        if (options_.once && !staged) continue;
         const auto work = [plan = contender.plan.get()](Observer* observer) { plan->run(observer); };
         runs_.push_back(std::make_unique<TimedRun>(
-            *backend_, work, TimedRunOptions{.stages = staged, .cold = !options_.warm, .record = !options_.no_graph}));
-        subjects.push_back({contender.spec.name, [run = runs_.back().get()] { return (*run)(); }});
+            *backend_, contender.range, work,
+            TimedRunOptions{.stages = staged, .cold = !options_.warm, .record = !options_.no_graph && !options_.once}));
+        subjects.push_back({contender.spec.name, [&warmed_up, run = runs_.back().get()] { return (*run)(warmed_up); }});
       }
     }
     const bool slow = backend_->logits_dtype() == Dtype::f64;
     SamplerOptions sampling;
     sampling.warm_up = options_.warm_up.value_or(slow ? 0 : 1);
-    sampling.min_samples = options_.samples.value_or(slow ? 1 : 5);
-    sampling.max_samples = options_.samples.value_or(slow ? 1 : 50);
+    const bool single = slow || options_.once;
+    sampling.min_samples = options_.samples.value_or(single ? 1 : 5);
+    sampling.max_samples = options_.samples.value_or(single ? 1 : 50);
     sampling.budget_seconds = options_.budget_seconds;
     sampling.interrupted = interrupted;
+    sampling.warmed_up = [&] { warmed_up = true; };
     sampling.after_run = [&](std::size_t subject, i64 count) {
       if (count > 0) watch.sampled();
       progress_.show(fmt::format("{}: {}", subjects[subject].name,
@@ -372,6 +372,7 @@ Work add_profile(CLI::App& app) {
 
   add_count(command, "--samples", options->samples, "Samples of each indexer (default: 5 to 50 within the budget)",
             kTimingGroup);
+  add_flag("--profile-once", options->once, "For a profiler: one run of each indexer, its stages marked", kTimingGroup);
   add_count(command, "--warm-up", options->warm_up, "Runs that are thrown away first (default: 1)", kTimingGroup, 0);
   add_flag("--warm", options->warm, "On cuda: leave in the cache what the last run left there", kTimingGroup);
   command.add_option("--budget", options->budget_seconds, "Seconds for all samples together")

@@ -17,7 +17,8 @@ ARROWS = {
     "core/tensor": ["core/tensor", "core/base"],
     "core/indexer": ["core/indexer", "core/tensor", "core/base"],
     "core/workload": ["core/workload", "core/indexer", "core/tensor", "core/platform", "core/base"],
-    "core/measure": ["core/measure", "core/indexer", "core/tensor", "core/platform", "core/base"],
+    "core/measure": ["core/measure", "core/ranges", "core/indexer", "core/tensor", "core/platform", "core/base"],
+    "core/ranges": ["core/ranges", "core/indexer/stage.hpp", "core/base"],
     "core/compare": ["core/compare", "core/measure", "core/workload", "core/indexer", "core/tensor", "core/base"],
     "core/report": ["core/report", "core/platform", "core/base", "core/indexer/stage.hpp"],
     "backends": ["backends", "core/indexer", "core/tensor", "core/platform", "core/base"],  # the list itself
@@ -31,7 +32,8 @@ HEADERS = [
      ["core/platform"], "POSIX and Linux headers"),
     (r"\w*intrin\.h|cpuid\.h|arm_\w+\.h", ["backends/cpu"], "intrinsics"),
     (r"(oneapi/dnnl/)?dnnl\w*\.(h|hpp)", ["backends/cpu"], "oneDNN"),
-    (r"cuda\w*\.h(pp)?|cuda/.*|cub/.*|cublas\w*\.h|nvtx3/.*|nvml\.h", ["backends/cuda"], "CUDA"),
+    (r"cuda\w*\.h(pp)?|cuda/.*|cub/.*|cublas\w*\.h|nvml\.h", ["backends/cuda"], "CUDA"),
+    (r"nvtx3/.*", ["core/ranges"], "NVTX"),
     (r"CLI/.*", ["cli"], "CLI11"),
     (r"iostream", ["cli"], "<iostream>"),
 ]
@@ -127,6 +129,7 @@ GOOD = [
     ("core/platform/file.cpp", "#include <unistd.h>\n#include <sys/stat.h>\n"),
     ("core/measure/say.cpp", '// printf("no") and std::cout\n/*\n#include <unistd.h>\n*/\nauto s = "std::cerr";\n'
                              "int big = 1'000'000; int n = snprintf(b, 1, s);\n"),
+    ("core/ranges/a.cpp", '#include <nvtx3/nvToolsExt.h>\n#include "core/indexer/stage.hpp"\n'),
     ("backends/backends.cpp", '#include "backends/cpu/cpu.hpp"\n#include "backends/oracle/oracle.hpp"\n'),
     ("backends/cpu/score.cpp", '#include <immintrin.h>\n#include "cpu.hpp"\n#include <dnnl.hpp>\n'),
     ("backends/cpu/cpu.hpp", '#include "core/indexer/backend.hpp"\n'),
@@ -160,6 +163,8 @@ BAD = [  # path, text, the line that must be reported
     ("backends/oracle/c.cpp", "#include <arm_neon.h>\n", 1),
     ("backends/oracle/d.cpp", "#include <oneapi/dnnl/dnnl.hpp>\n", 1),
     ("core/measure/d.cpp", "#include <cuda_runtime.h>\n", 1),
+    ("backends/cuda/a.cpp", "#include <nvtx3/nvToolsExt.h>\n", 1),
+    ("core/ranges/b.cpp", '#include "core/indexer/plan.hpp"\n', 1),
     ("core/workload/b.cpp", "#include <CLI/CLI.hpp>\n", 1),
     ("core/report/b.cpp", "#include <iostream>\n", 1),
     ("core/report/c.cpp", "/* a\n comment */\nvoid f() { std::cout << 1; }\n", 3),

@@ -45,6 +45,7 @@ SampleSet sample(std::span<const Subject> subjects, const SamplerOptions& option
     if (!round([](Samples&, const RunTimes&) {})) return set;
   }
 
+  if (options.warmed_up) options.warmed_up();
   backwards = false;
   for (i64 taken = 0; taken < options.max_samples; ++taken) {
     if (taken >= options.min_samples && now() - start >= options.budget_seconds) break;

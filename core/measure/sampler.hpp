@@ -27,6 +27,8 @@ struct SamplerOptions {
   std::function<double()> now;
   /// Polled before every run; empty: never.
   std::function<bool()> interrupted;
+  /// Told once, when first calls and warm-up are over; empty: nobody is.
+  std::function<void()> warmed_up = {};
   /// Told after every run: which subject, and how many samples it has by now (0: first call or warm-up).
   std::function<void(std::size_t subject, i64 samples)> after_run;
 };

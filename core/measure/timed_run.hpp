@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "core/measure/stage_timer.hpp"
+#include "core/ranges/stage_ranges.hpp"
 
 namespace misa {
 
@@ -15,26 +16,30 @@ struct TimedRunOptions {
 
 /// Work on a backend, done and timed once with every call. The first call does it as it is: that one pays for lazy
 /// loading. The second records it, and what is timed from then on is a replay: one launch for the whole run, without
-/// gaps between its parts.
+/// gaps between its parts. To a profiler it is range `name`, in that kWarmUpRange or kMeasureRange round what is timed,
+/// and in kMeasureRange the stages, if they are marked and nothing is replayed.
 class TimedRun {
  public:
   using Work = std::function<void(Observer*)>;  ///< puts the same work on the backend each time
 
-  TimedRun(Backend& backend, Work work, TimedRunOptions options);
+  TimedRun(Backend& backend, const RangeName& name, Work work, TimedRunOptions options);
 
-  RunTimes operator()();
+  /// `counts`: not the first call, nor warm-up.
+  RunTimes operator()(bool counts);
 
   bool cold() const { return cold_; }  ///< the last run found cold caches
   bool recorded() const { return recording_ != nullptr; }
 
  private:
-  void work();
+  void work(Observer& stages);
 
   Backend& backend_;
+  RangeName name_;
   Work work_;
   TimedRunOptions options_;
   std::unique_ptr<Clock> clock_;
   StageTimer timer_;
+  StageRanges stage_ranges_;
   std::unique_ptr<Recording> recording_;
   i64 calls_ = 0;
   bool cold_ = false;

@@ -482,7 +482,7 @@ class Terminals(Cli):
 
 
 class Documentation(Cli):
-    COMMANDS = ("profile", "compare", "selftest", "shrink", "generate", "inspect", "list")
+    COMMANDS = ("profile", "compare", "selftest", "shrink", "generate", "inspect", "nsight", "list")
 
     def test_help_of_every_command_has_examples_and_exit_codes(self):
         self.assertIn("Exit codes", self.succeeds("--help"))

@@ -123,17 +123,18 @@ TEST_CASE("an interruption leaves what there is") {
   }
 }
 
-TEST_CASE("progress tells the subject and its samples") {
+TEST_CASE("progress tells the subject, its samples, and where they begin") {
   Bench bench;
   bench.add('a', 1);
   bench.add('b', 1);
-  SamplerOptions options = bench.options(0, 2, 2, 1000);
+  SamplerOptions options = bench.options(1, 2, 2, 1000);
   std::string told;
+  options.warmed_up = [&] { told += "| "; };
   options.after_run = [&](std::size_t subject, i64 samples) {
     told += std::to_string(subject) + ':' + std::to_string(samples) + ' ';
   };
   sample(bench.subjects, options);
-  CHECK(told == "0:0 1:0 0:1 1:1 1:2 0:2 ");
+  CHECK(told == "0:0 1:0 1:0 0:0 | 0:1 1:1 1:2 0:2 ");
 }
 
 TEST_CASE("nothing to sample gives nothing, and a subject's exception comes through") {

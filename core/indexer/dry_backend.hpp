@@ -1,0 +1,24 @@
+#pragma once
+
+#include "core/indexer/forwarding_backend.hpp"
+
+namespace misa {
+
+/// Plans as `inner` does and computes nothing: shows an Observer the spans of a run. Memory is the host's and never
+/// touched, so a plan for a device needs none of it.
+class DryBackend final : public ForwardingBackend {
+ public:
+  using ForwardingBackend::ForwardingBackend;
+
+  std::byte* allocate(i64 bytes) override { return host_allocator().allocate(bytes); }
+  void release(std::byte* data, i64 bytes) noexcept override { host_allocator().release(data, bytes); }
+  void upload(std::byte* /*to*/, const std::byte* /*from*/, i64 /*bytes*/) override {}
+
+  void pool(const PoolTask& /*task*/) override {}
+  void route(const RouteTask& /*task*/) override {}
+  void score(const ScoreTask& /*task*/) override {}
+  void select(const SelectTask& /*task*/) override {}
+  void score_select(const ScoreTask& /*score_task*/, const SelectTask& /*select_task*/) override {}
+};
+
+}  // namespace misa
