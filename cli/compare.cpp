@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <sstream>
 
 #include "backends/backends.hpp"
 #include "cli/commands.hpp"
@@ -95,11 +96,64 @@ CaseVerdict to_report(Conclusion conclusion) {
   return CaseVerdict::nothing;
 }
 
+/// True of the options that say what is compared; --indexer only says how much of it.
+bool names_inputs(const CLI::Option& option) {
+  const std::string& group = option.get_group();
+  return (group == kWorkloadGroup || group == kIndexerGroup) && !option.check_lname("indexer");
+}
+
+/// Those options as they were given, one `name=value` a line.
+std::string made_with(const CLI::App& command) {
+  std::string lines;
+  for (const CLI::Option* option : command.get_options()) {
+    if (!names_inputs(*option)) continue;
+    for (const std::string& value : option->results()) lines += option->get_lnames().front() + "=" + value + "\n";
+  }
+  return lines;
+}
+
+/// Without such an option on the command line, those that the golden of --against was made with.
+void adopt_made_with(CLI::App& command, const std::string& against) {
+  for (const CLI::Option* option : command.get_options()) {
+    if (names_inputs(*option) && option->count() > 0) return;
+  }
+  std::vector<std::string> goldens;
+  std::error_code failure;
+  if (fs::is_directory(against, failure)) {
+    for (const auto& entry : fs::directory_iterator(against, failure)) {
+      if (entry.path().extension() == ".safetensors") goldens.push_back(entry.path().string());
+    }
+  } else if (fs::exists(against, failure)) {
+    goldens.push_back(against);
+  }
+  if (goldens.empty()) return;
+  const std::string& path = *std::min_element(goldens.begin(), goldens.end());
+  std::istringstream lines(golden_metadata(path)["made_with"]);
+  for (std::string line; std::getline(lines, line);) {
+    const std::size_t equals = std::min(line.find('='), line.size());
+    CLI::Option* option = command.get_option_no_throw("--" + line.substr(0, equals));
+    const auto refuse = [&](const std::string& what) {
+      throw Error(ErrorKind::input, "MP-E602", "made_with has '" + line + "': " + what, path,
+                  "the --trace, or --model, --workload, --seed and --rows, that it was made with");
+    };
+    if (option == nullptr || equals == line.size() || !names_inputs(*option)) {
+      refuse("no option of a workload or an indexer");
+    }
+    try {
+      option->add_result(line.substr(equals + 1));
+      option->run_callback();
+    } catch (const CLI::ParseError& error) {
+      refuse(error.what());
+    }
+  }
+}
+
 class CompareRun {
  public:
-  CompareRun(const CompareOptions& options, std::vector<std::string> words)
+  CompareRun(const CompareOptions& options, std::vector<std::string> words, std::string made_with)
       : options_(options),
         words_(std::move(words)),
+        made_with_(std::move(made_with)),
         threads_(thread_count(options.threads)),
         choices_(options.choices()),
         targets_(options.output.targets(input_files(options))) {
@@ -230,7 +284,7 @@ class CompareRun {
       const fs::path file = path / (spec.name + ".safetensors");
       return fs::exists(file, failure) ? file.string() : std::string();
     }
-    return golden_indexer(options_.against) == spec.name ? options_.against : std::string();
+    return golden_metadata(options_.against)["indexer"] == spec.name ? options_.against : std::string();
   }
 
   Outcome run_against(const IndexerSpec& spec) {
@@ -388,14 +442,17 @@ class CompareRun {
     end(ErrorKind::inconclusive, "MP-E612", CaseVerdict::inconclusive, "cannot be judged");
     if (goldens_.empty()) return;
     make_folder(options_.golden);
+    auto facts = backend_facts(*backend_, shape_of(workload_));
+    facts["made_with"] = made_with_;
     for (const auto& [spec, outcome] : goldens_) {
       write_golden((fs::path(options_.golden) / (spec.name + ".safetensors")).string(), workload_, spec, outcome,
-                   backend_facts(*backend_, shape_of(workload_)));
+                   facts);
     }
   }
 
   const CompareOptions& options_;
   std::vector<std::string> words_;
+  std::string made_with_;
   i64 threads_;
   std::vector<Choice> choices_;
   std::vector<Target> targets_;
@@ -423,7 +480,8 @@ Work add_compare(CLI::App& app) {
   options->add(command);
   return [options, &command, &app] {
     if (!options->config.empty()) apply_config(command, options->config);
-    CompareRun(*options, command_words(app, command)).run();
+    if (!is_backend(options->against)) adopt_made_with(command, options->against);
+    CompareRun(*options, command_words(app, command), made_with(command)).run();
   };
 }
 

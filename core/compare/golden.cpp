@@ -94,6 +94,6 @@ Outcome read_golden(const std::string& path, const Workload& workload, const Ind
   return outcome;
 }
 
-std::string golden_indexer(const std::string& path) { return value_of(read_any_golden(path).metadata, "indexer"); }
+std::map<std::string, std::string> golden_metadata(const std::string& path) { return read_any_golden(path).metadata; }
 
 }  // namespace misa

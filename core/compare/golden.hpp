@@ -8,7 +8,8 @@
 
 // Goldens: outcomes on file, to compare with where the device they came from is not. A golden is a recorded selection
 // (docs/traces.md) whose metadata says what it was made from: golden = misa-golden/1, input_hash, indexer, the
-// indexer's parameters, backend, backend_description, arithmetic, tool_version, commit.
+// indexer's parameters, backend, backend_description, arithmetic, tool_version, commit; and made_with, the options that
+// name workload and indexer, where a command wrote it.
 
 namespace misa {
 
@@ -23,7 +24,7 @@ void write_golden(const std::string& path, const Workload& workload, const Index
 /// inputs (MP-E603) or by another indexer or other parameters than `spec` (MP-E604).
 Outcome read_golden(const std::string& path, const Workload& workload, const IndexerSpec& spec);
 
-/// The indexer that a golden's metadata names. Error(input) as above.
-std::string golden_indexer(const std::string& path);
+/// The metadata of the golden at `path`. Error(input) as above.
+std::map<std::string, std::string> golden_metadata(const std::string& path);
 
 }  // namespace misa

@@ -132,6 +132,21 @@ class Goldens(Compare):
         self.fails(3, "MP-E604.*active_heads", "compare", *TINY, *SMALL, "--active-heads", "2", "--indexer", "misa",
                    "--against", goldens)
 
+    def test_a_golden_says_what_it_was_made_with(self):
+        decode = [*DECODE, "--preset", "cancel", "--seed", "7"]
+        goldens = self.goldens(*decode)
+        report = self.compared(0, "--against", goldens)
+        self.assertEqual([case["verdict"] for case in report["cases"]], ["passed"] * 4)
+        self.assertEqual(report["input_hash"], self.compared(0, *decode)["input_hash"])
+        self.assertEqual(len(self.compared(0, "--indexer", "hisa", "--against", goldens / "hisa.safetensors")["cases"]), 1)
+        self.fails(3, "MP-E603", "compare", "--seed", "7", "--against", goldens)  # the command line says what is compared
+        self.assertIn("--seed 7", misa("compare", "--against", goldens, "--inject", "swapped-token", "--indexer",
+                                       "dsa").stderr)
+        data = (goldens / "dsa.safetensors").read_bytes()
+        for name, other in ((b"seed=7", b"seat=7"), (b"seed=7", b"seed=x"), (b"seed=7", b"seed:7"), (b"seed=7", b"color=")):
+            (goldens / "dsa.safetensors").write_bytes(data.replace(name, other))
+            self.fails(3, "MP-E602.*made_with", "compare", "--against", goldens)
+
     def test_an_indexer_without_a_golden_is_nothing_compared(self):
         goldens = self.goldens(*CASES, "--indexer", "hisa")
         self.assertEqual(misa("compare", *CASES, "--indexer", "dsa", "--against", goldens).returncode, 5)
