@@ -1,0 +1,244 @@
+#!/usr/bin/env python3
+"""The public kernels of each stage beside ours, in one run on one GPU.
+
+usage: peers.py [--bin DIR] [-o FILE]
+
+Peers (requirements.txt) are timed if they can be imported: DeepGEMM in SGLang's packaging, FlashInfer's top-k, torch.topk.
+Ours are misa-stages-bench and misa-prof of DIR (build/gpu/bin), run before and after the peers; the peers of one shape take
+turns. Inputs have the same shapes and distributions as ours and are, as ours, reused: prefill keys are warm in L2, decoded
+keys do not fit into it. Where a peer cannot run, its figure of an earlier run on an H200 stands in, and the table says so.
+Status 1: a peer's result is wrong. Needs torch; installs nothing, compiles what DeepGEMM and FlashInfer compile themselves.
+"""
+import argparse
+import concurrent.futures
+import importlib
+import importlib.metadata
+import json
+import pathlib
+import subprocess
+import sys
+import time
+
+import torch
+
+import ours
+from timing import interleaved
+
+DIM, PAGE, K = 128, 64, 2048
+SCORES = [(64, 1024, 8192), (64, 1024, 32768), (64, 1024, 65536), (64, 1024, 131072), (64, 2048, 131072),
+          (64, 4096, 131072), (32, 1024, 131072)]
+DECODES = [(64, 32, 65536, 1), (64, 32, 65536, 2)]
+SELECTS = [(1024, 8192, K), (1024, 32768, K), (1024, 131072, K), (1024, 131072, 8192), (1, 131072, K), (64, 131072, K)]
+PREFILL = (1024, 131072)
+
+# Microseconds on an H200 (driver 580, CUDA 13.0, DeepGEMM 54e2261, torch 2.11), for where a peer cannot run.
+EARLIER = {("deep_gemm", "score", 64, 1024, 8192): 132, ("deep_gemm", "score", 64, 1024, 32768): 506,
+           ("deep_gemm", "score", 64, 1024, 65536): 999, ("deep_gemm", "score", 64, 1024, 131072): 2150,
+           ("deep_gemm", "score", 64, 2048, 131072): 4530, ("deep_gemm", "score", 32, 1024, 131072): 1230,
+           ("deep_gemm + torch", "end to end", *PREFILL): 3770}
+
+
+def imported(name, package):
+    """The module, or None, and its version or why there is none."""
+    try:
+        return importlib.import_module(name), importlib.metadata.version(package)
+    except Exception as problem:  # a wheel for another torch fails in ways of its own
+        return None, f"cannot be imported: {type(problem).__name__}: {str(problem).splitlines()[0][:200]}"
+
+
+def e4m3(*shape):
+    """Normal numbers, as misa-stages-bench draws them."""
+    return (torch.randn(*shape, device="cuda") * 100).clamp_(-448, 448).to(torch.float8_e4m3fn)
+
+
+def formula(q, weights, keys, scales):
+    """What a score is, in double: [rows, keys]."""
+    dots = torch.einsum("mhd,nd->mhn", q.double(), keys.double()).clamp_(min=0)
+    return (dots * weights.double()[:, :, None]).sum(1) * scales.double()
+
+
+def check(what, found, wanted):
+    off = ((found.double() - wanted).abs().max() / wanted.abs().max()).item()
+    if not off < 1e-3:
+        raise SystemExit(f"{what} is not the formula: it is off by {off:.2e} of the largest score")
+
+
+class Prefill:
+    def __init__(self, gemm, heads, rows, keys):
+        self.q, self.keys = e4m3(rows, heads, DIM), e4m3(keys, DIM)
+        self.weights = torch.randn(rows, heads, device="cuda")
+        self.scales = torch.full((keys,), 0.01, device="cuda")
+        self.begin = torch.zeros(rows, dtype=torch.int32, device="cuda")
+        self.end = torch.full((rows,), keys, dtype=torch.int32, device="cuda")
+        self.gemm = gemm
+
+    def score(self):
+        return self.gemm.fp8_mqa_logits(self.q, (self.keys, self.scales), self.weights, self.begin, self.end,
+                                        clean_logits=False)
+
+    def checked(self):
+        wanted = formula(self.q[:4], self.weights[:4], self.keys[:4096], self.scales[:4096])
+        check("deep_gemm.fp8_mqa_logits", self.score()[:4, :4096], wanted)
+        return self
+
+
+class Decode:
+    def __init__(self, gemm, heads, batch, length, next_n):
+        pages = batch * length // PAGE
+        self.keys = e4m3(pages, PAGE * DIM)
+        cache = torch.empty(pages, PAGE * (DIM + 4), dtype=torch.uint8, device="cuda")
+        cache[:, :PAGE * DIM] = self.keys.view(torch.uint8)
+        cache[:, PAGE * DIM:] = torch.full((pages, PAGE), 0.01, device="cuda").view(torch.uint8)
+        self.cache = cache.view(pages, PAGE, 1, DIM + 4)
+        self.table = ((torch.arange(pages, device="cuda") * 7919) % pages).to(torch.int32).view(batch, -1)
+        self.q = e4m3(batch, next_n, heads, DIM)
+        self.weights = torch.randn(batch * next_n, heads, device="cuda")
+        self.gemm, self.length = gemm, length
+        multiprocessors = torch.cuda.get_device_properties(0).multi_processor_count
+        lengths = torch.full((batch,), length, dtype=torch.int32, device="cuda")
+        for lengths in (lengths, lengths[:, None] - next_n + 1 + torch.arange(next_n, dtype=torch.int32, device="cuda")):
+            try:  # one length a sequence, or, in later versions, one a row
+                self.lengths = lengths.contiguous()
+                self.schedule = gemm.get_paged_mqa_logits_metadata(self.lengths, PAGE, multiprocessors)
+                self.score()
+                return
+            except Exception as problem:
+                self.problem = problem
+        raise self.problem
+
+    def score(self):
+        return self.gemm.fp8_paged_mqa_logits(self.q, self.cache, self.weights, self.lengths, self.table, self.schedule,
+                                              self.length, clean_logits=False)
+
+    def checked(self):
+        keys = self.keys[self.table[0, :16].long()].view(-1, DIM)
+        wanted = formula(self.q[0, :1], self.weights[:1], keys, torch.full((len(keys),), 0.01, device="cuda"))
+        check("deep_gemm.fp8_paged_mqa_logits", self.score()[:1, :len(keys)], wanted)
+        return self
+
+
+def selections(scores, k, infer):
+    """Top-k of the peers, checked against each other: functions by name."""
+    works = {"torch": lambda: torch.topk(scores, k, dim=-1, sorted=False)}
+    if infer is not None:
+        works["flashinfer"] = lambda: infer.top_k(scores, k)
+        mine, theirs = (work()[0].sort(dim=-1).values for work in works.values())
+        if not torch.equal(mine, theirs):
+            raise SystemExit("flashinfer.top_k and torch.topk take different scores")
+    return works
+
+
+def peers_once(gemm, infer):
+    """Microseconds by (peer, stage, *shape)."""
+    taken = {}
+
+    def add(stage, shape, works):
+        print(f"{time.monotonic():.1f} s: {stage} {shape}", file=sys.stderr)
+        for name, microseconds in interleaved(works).items():
+            taken[(name, stage, *shape)] = microseconds
+
+    if gemm is not None:
+        for shape in SCORES:
+            add("score", shape, {"deep_gemm": Prefill(gemm, *shape).checked().score})
+        for shape in DECODES:
+            add("decode", shape, {"deep_gemm": Decode(gemm, *shape).checked().score})
+    for rows, columns, k in SELECTS:
+        add("select", (rows, columns, k), selections(torch.randn(rows, columns, device="cuda"), k, infer))
+    if gemm is not None:
+        prefill = Prefill(gemm, 64, *PREFILL)
+        works = {"deep_gemm + torch": lambda: torch.topk(prefill.score(), K, dim=-1, sorted=False)}
+        if infer is not None:
+            works["deep_gemm + flashinfer"] = lambda: infer.top_k(prefill.score(), K)
+        add("end to end", PREFILL, works)
+    return taken
+
+
+def ours_once(folder):
+    names = {("score", *s): "score_prefill/heads:{}/rows:{}/keys:{}".format(*s) for s in SCORES}
+    names |= {("decode", *s): "score_decode/heads:{}/batch:{}/length:{}/next_n:{}".format(*s) for s in DECODES}
+    names |= {("select", *s): "select/rows:{}/columns:{}/k:{}/kind:0".format(*s) for s in SELECTS}
+    times = ours.stages(folder, names.values())
+    taken = {key: times[name] for key, name in names.items()}
+    for indexer, microseconds in ours.end_to_end(folder, "prefill-128k", PREFILL[0]).items():
+        taken[("end to end", *PREFILL, indexer)] = microseconds
+    return taken
+
+
+def compiled(gemm, infer):
+    """Lets every kernel that is compiled on first use be compiled at once, each in a process of its own."""
+    first = ([f"Prefill(gemm, {h}, 1024, 8192).score()" for h in {s[0] for s in SCORES}] +
+             [f"Decode(gemm, {h}, 32, 4096, {n}).score()" for h, _, _, n in DECODES] if gemm is not None else [])
+    if infer is not None:
+        first.append("infer.top_k(torch.randn(64, 8192, device='cuda'), K)")
+
+    def start(work):
+        imports = "import deep_gemm as gemm" if work.startswith(("Prefill", "Decode")) else "import flashinfer as infer"
+        return subprocess.run([sys.executable, "-c", f"{imports}\nfrom peers import *\n{work}\ntorch.cuda.synchronize()"],
+                              cwd=pathlib.Path(__file__).parent, capture_output=True, text=True, check=False)
+
+    with concurrent.futures.ThreadPoolExecutor(len(first) or 1) as pool:
+        for done in pool.map(start, first):
+            if done.returncode:
+                print(done.stderr[-2000:], file=sys.stderr)
+
+
+def rows_of(ours_taken, peers_taken):
+    """Every shape: ours, then each peer with the ratio peer / ours."""
+    rows = []
+    keys = [("score", *s) for s in SCORES] + [("decode", *s) for s in DECODES] + [("select", *s) for s in SELECTS]
+    keys += [("end to end", *PREFILL, indexer) for indexer in ("dsa", "misa")]
+    for key in keys:
+        mine = [taken[key] for taken in ours_taken]
+        stage, shape = key[0], key[1:3] if key[0] == "end to end" else key[1:]
+        found = {}
+        for peer in sorted({name for taken in peers_taken for name, *of in taken if tuple(of) == (stage, *shape)}):
+            found[peer] = [taken[(peer, stage, *shape)] for taken in peers_taken]
+        row = {"stage": stage, "shape": list(key[1:]), "ours_us": sum(mine) / len(mine), "ours_runs_us": mine, "peers": {}}
+        for peer, runs in found.items():
+            us = sum(runs) / len(runs)
+            row["peers"][peer] = {"us": us, "runs_us": runs, "ratio": us / row["ours_us"], "measured": "in this run"}
+        for (peer, *of), us in EARLIER.items():
+            if tuple(of) == (stage, *shape) and peer not in found:
+                row["peers"][peer] = {"us": us, "ratio": us / row["ours_us"], "measured": "earlier, on another H200"}
+        rows.append(row)
+    return rows
+
+
+def table(report):
+    lines = [f"{report['device']}; " + "; ".join(f"{name} {version}" for name, version in report["peers"].items()), ""]
+    lines += ["| stage | shape | ours, us | peer | us | ratio | measured |", "|---|---|---|---|---|---|---|"]
+    for row in report["rows"]:
+        shape = " x ".join(map(str, row["shape"]))
+        for peer, one in row["peers"].items() or {"none": {"us": float("nan"), "ratio": float("nan"), "measured": ""}}.items():
+            lines.append(f"| {row['stage']} | {shape} | {row['ours_us']:.1f} | {peer} | {one['us']:.1f} | "
+                         f"{one['ratio']:.2f}x | {one['measured']} |")
+    return "\n".join(lines)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--bin", type=pathlib.Path, default=ours.ROOT / "build/gpu/bin")
+    parser.add_argument("-o", "--output", type=pathlib.Path)
+    options = parser.parse_args()
+    if not torch.cuda.is_available():
+        raise SystemExit("peers.py: torch sees no GPU")
+    torch.manual_seed(1)
+    start = time.monotonic()
+    gemm, gemm_version = imported("deep_gemm", "sgl-deep-gemm")
+    infer, infer_version = imported("flashinfer", "flashinfer-python")
+    compiled(gemm, infer)
+    print(f"compiled after {time.monotonic() - start:.1f} s", file=sys.stderr)
+    first = ours_once(options.bin)
+    peers_taken = [peers_once(gemm, infer), peers_once(gemm, infer)]
+    rows = rows_of([first, ours_once(options.bin)], peers_taken)
+    report = {"device": torch.cuda.get_device_name(),
+              "peers": {"torch": torch.__version__, "deep_gemm": gemm_version, "flashinfer": infer_version,
+                        "tilelang": "its wheel is a compiler without an indexer kernel; paper.py stands in with Triton"},
+              "rows": rows, "seconds": time.monotonic() - start}
+    print(table(report))
+    if options.output:
+        options.output.write_text(json.dumps(report, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
