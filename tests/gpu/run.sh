@@ -95,7 +95,7 @@ if command -v nvidia-smi >/dev/null && [ -x "$bin/misa-prof" ]; then
     step "$tool-prefill" compute-sanitizer --tool "$tool" --error-exitcode 9 "$bin/misa-prof" compare --backend cuda \
       --model deepseek-v3.2 --workload prefill-8k --rows 20
   done
-  step stages "$bin/misa-stages-bench" --benchmark_min_time=0.05 --benchmark_out="$out/stages.json" \
+  step stages "$bin/misa-stages-bench" --benchmark_min_time=0 --benchmark_out="$out/stages.json" \
     --benchmark_out_format=json
   step profile "$bin/misa-prof" profile --backend cuda --model deepseek-v3.2 --workload prefill-128k --rows 1024 --budget 2 \
     -o - -o "json:$out/profile.json"

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <random>
 
+#include "core/measure/statistics.hpp"
 #include "tests/support/on_backend.hpp"
 
 namespace {
@@ -41,11 +42,13 @@ std::vector<E4m3> random_vectors(i64 count, u64 seed) {
   return values;
 }
 
+/// Normal numbers; from the four millionth on, some of the first again.
 std::vector<float> random_floats(i64 count, u64 seed) {
+  constexpr i64 kDrawn = 1 << 22;
   std::mt19937 engine(static_cast<unsigned>(seed));
   std::normal_distribution<float> normal;
   std::vector<float> values(static_cast<std::size_t>(count));
-  for (float& x : values) x = normal(engine);
+  for (i64 i = 0; i < count; ++i) values[i] = i < kDrawn ? normal(engine) : values[engine() % kDrawn];
   return values;
 }
 
@@ -101,23 +104,28 @@ Inputs decode(On& on, i64 batch, i64 length, i64 heads, i64 next_n) {
       {on.place<i32, 1>(sequence, {rows}), on.place<i32, 1>(begin, {rows}), on.place<i32, 1>(end, {rows})}};
 }
 
-/// Calls `work(i)` and sets the time of one; several in a row where one is short.
+/// Sets the time of one call of `work(i)`: the median of samples of several calls in a row, which take a twentieth of a
+/// second in all. One iteration of the benchmark is enough (--benchmark_min_time=0).
 template <class Work>
 double measure(benchmark::State& state, Backend& backend, const Work& work) {
+  constexpr int kCalls = 4, kLeastSamples = 10, kMostSamples = 200;
   const auto clock = backend.clock();
   for (int i = 0; i < 3; ++i) work(i);
+  std::vector<double> samples;
   double total = 0;
   int turn = 0;
-  constexpr int kCalls = 4;
-  for (auto _ : state) {
+  while (static_cast<int>(samples.size()) < kLeastSamples ||
+         (total < 0.05 && static_cast<int>(samples.size()) < kMostSamples)) {
     clock->reset();
     const int from = clock->mark();
     for (int i = 0; i < kCalls; ++i) work(turn++);
-    const double seconds = clock->seconds(from, clock->mark()) / kCalls;
-    state.SetIterationTime(seconds);
+    const double seconds = clock->seconds(from, clock->mark());
+    samples.push_back(seconds / kCalls);
     total += seconds;
   }
-  return total / static_cast<double>(state.iterations());
+  const double seconds = median(samples);
+  for (auto _ : state) state.SetIterationTime(seconds);
+  return seconds;
 }
 
 void score_prefill(benchmark::State& state) {

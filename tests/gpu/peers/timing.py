@@ -25,7 +25,7 @@ def queued(work):
     return graph.replay
 
 
-def interleaved(works, seconds=0.3, least=6):
+def interleaved(works, seconds=0.15, least=8):
     """Microseconds of one call of each of `works`, a dict of functions: medians over at least `least` rounds."""
     queues = {name: queued(work) for name, work in works.items()}
     samples = {name: [] for name in works}
