@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 """The public kernels of each stage beside ours, in one run on one GPU.
 
-usage: peers.py [--bin DIR] [-o FILE]
+usage: peers.py [--bin DIR] [-o FILE] [--only STAGE,...]      stages: score, decode, select, end-to-end
 
 Peers (requirements.txt) are timed if they can be imported: DeepGEMM in SGLang's packaging, FlashInfer's top-k, torch.topk.
 Ours are misa-stages-bench and misa-prof of DIR (build/gpu/bin), run before and after the peers; the peers of one shape take
 turns. Inputs have the same shapes and distributions as ours and are, as ours, reused: prefill keys are warm in L2, decoded
 keys do not fit into it. Where a peer cannot run, its figure of an earlier run on an H200 stands in, and the table says so.
-Status 1: a peer's result is wrong. Needs torch; installs nothing, compiles what DeepGEMM and FlashInfer compile themselves.
+Status 1: a peer's result is not what the formula gives. Needs torch; installs nothing; DeepGEMM and FlashInfer compile.
 """
 import argparse
 import concurrent.futures
@@ -35,7 +35,8 @@ PREFILL = (1024, 131072)
 EARLIER = {("deep_gemm", "score", 64, 1024, 8192): 132, ("deep_gemm", "score", 64, 1024, 32768): 506,
            ("deep_gemm", "score", 64, 1024, 65536): 999, ("deep_gemm", "score", 64, 1024, 131072): 2150,
            ("deep_gemm", "score", 64, 2048, 131072): 4530, ("deep_gemm", "score", 32, 1024, 131072): 1230,
-           ("deep_gemm + torch", "end to end", *PREFILL): 3770}
+           ("deep_gemm + torch", "end-to-end", *PREFILL): 3770}
+SHAPES = {"score": SCORES, "decode": DECODES, "select": SELECTS, "end-to-end": [PREFILL]}
 
 
 def imported(name, package):
@@ -49,6 +50,10 @@ def imported(name, package):
 def e4m3(*shape):
     """Normal numbers, as misa-stages-bench draws them."""
     return (torch.randn(*shape, device="cuda") * 100).clamp_(-448, 448).to(torch.float8_e4m3fn)
+
+
+def as_torch(tensor):
+    return tensor if isinstance(tensor, torch.Tensor) else torch.from_dlpack(tensor)
 
 
 def formula(q, weights, keys, scales):
@@ -73,8 +78,8 @@ class Prefill:
         self.gemm = gemm
 
     def score(self):
-        return self.gemm.fp8_mqa_logits(self.q, (self.keys, self.scales), self.weights, self.begin, self.end,
-                                        clean_logits=False)
+        return as_torch(self.gemm.fp8_mqa_logits(self.q, (self.keys, self.scales), self.weights, self.begin, self.end,
+                                                 clean_logits=False))
 
     def checked(self):
         wanted = formula(self.q[:4], self.weights[:4], self.keys[:4096], self.scales[:4096])
@@ -94,21 +99,14 @@ class Decode:
         self.q = e4m3(batch, next_n, heads, DIM)
         self.weights = torch.randn(batch * next_n, heads, device="cuda")
         self.gemm, self.length = gemm, length
-        multiprocessors = torch.cuda.get_device_properties(0).multi_processor_count
-        lengths = torch.full((batch,), length, dtype=torch.int32, device="cuda")
-        for lengths in (lengths, lengths[:, None] - next_n + 1 + torch.arange(next_n, dtype=torch.int32, device="cuda")):
-            try:  # one length a sequence, or, in later versions, one a row
-                self.lengths = lengths.contiguous()
-                self.schedule = gemm.get_paged_mqa_logits_metadata(self.lengths, PAGE, multiprocessors)
-                self.score()
-                return
-            except Exception as problem:
-                self.problem = problem
-        raise self.problem
+        ends = torch.arange(length - next_n + 1, length + 1, dtype=torch.int32, device="cuda")
+        self.lengths = ends.repeat(batch, 1)  # of each row
+        self.schedule = gemm.get_paged_mqa_logits_metadata(
+            self.lengths, PAGE, torch.cuda.get_device_properties(0).multi_processor_count)
 
     def score(self):
-        return self.gemm.fp8_paged_mqa_logits(self.q, self.cache, self.weights, self.lengths, self.table, self.schedule,
-                                              self.length, clean_logits=False)
+        return as_torch(self.gemm.fp8_paged_mqa_logits(self.q, self.cache, self.weights, self.lengths, self.table,
+                                                       self.schedule, self.length, clean_logits=False))
 
     def checked(self):
         keys = self.keys[self.table[0, :16].long()].view(-1, DIM)
@@ -128,46 +126,59 @@ def selections(scores, k, infer):
     return works
 
 
-def peers_once(gemm, infer):
-    """Microseconds by (peer, stage, *shape)."""
-    taken = {}
-
-    def add(stage, shape, works):
-        for name, microseconds in interleaved(works).items():
-            taken[(name, stage, *shape)] = microseconds
-
-    if gemm is not None:
-        for shape in SCORES:
-            add("score", shape, {"deep_gemm": Prefill(gemm, *shape).checked().score})
-        for shape in DECODES:
-            add("decode", shape, {"deep_gemm": Decode(gemm, *shape).checked().score})
-    for rows, columns, k in SELECTS:
-        add("select", (rows, columns, k), selections(torch.randn(rows, columns, device="cuda"), k, infer))
-    if gemm is not None:
-        prefill = Prefill(gemm, 64, *PREFILL)
-        works = {"deep_gemm + torch": lambda: torch.topk(prefill.score(), K, dim=-1, sorted=False)}
-        if infer is not None:
-            works["deep_gemm + flashinfer"] = lambda: infer.top_k(prefill.score(), K)
-        add("end to end", PREFILL, works)
-    return taken
-
-
-def ours_once(folder):
-    names = {("score", *s): "score_prefill/heads:{}/rows:{}/keys:{}".format(*s) for s in SCORES}
-    names |= {("decode", *s): "score_decode/heads:{}/batch:{}/length:{}/next_n:{}".format(*s) for s in DECODES}
-    names |= {("select", *s): "select/rows:{}/columns:{}/k:{}/kind:0".format(*s) for s in SELECTS}
-    times = ours.stages(folder, names.values())
-    taken = {key: times[name] for key, name in names.items()}
-    for indexer, microseconds in ours.end_to_end(folder, "prefill-128k", PREFILL[0]).items():
-        taken[("end to end", *PREFILL, indexer)] = microseconds
-    return taken
-
-
-def compiled(gemm, infer):
-    """Lets every kernel that is compiled on first use be compiled at once, each in a process of its own."""
-    first = ([f"Prefill(gemm, {h}, 1024, 8192).score()" for h in {s[0] for s in SCORES}] +
-             [f"Decode(gemm, {h}, 32, 4096, {n}).score()" for h, _, _, n in DECODES] if gemm is not None else [])
+def works(stage, shape, gemm, infer):
+    """What is timed, by the peer's name; each is checked first."""
+    if stage == "select":
+        rows, columns, k = shape
+        return selections(torch.randn(rows, columns, device="cuda"), k, infer)
+    if gemm is None:
+        return {}
+    if stage == "score":
+        return {"deep_gemm": Prefill(gemm, *shape).checked().score}
+    if stage == "decode":
+        return {"deep_gemm": Decode(gemm, *shape).checked().score}
+    prefill = Prefill(gemm, 64, *shape)
+    pairs = {"deep_gemm + torch": lambda: torch.topk(prefill.score(), K, dim=-1, sorted=False)}
     if infer is not None:
+        pairs["deep_gemm + flashinfer"] = lambda: infer.top_k(prefill.score(), K)
+    return pairs
+
+
+def peers_once(stages, gemm, infer, problems):
+    """Microseconds by (peer, stage, *shape). What does not run goes into `problems`."""
+    taken = {}
+    for stage, shape in ((stage, shape) for stage in stages for shape in SHAPES[stage]):
+        for top_k in dict.fromkeys((infer, None)):  # without FlashInfer where it does not run
+            try:
+                for name, microseconds in interleaved(works(stage, shape, gemm, top_k)).items():
+                    taken[(name, stage, *shape)] = microseconds
+                break
+            except Exception as problem:
+                problems[f"{stage} {shape}"] = f"{type(problem).__name__}: {problem}"[:300]
+    return taken
+
+
+def ours_once(stages, folder):
+    """Microseconds by (stage, *shape), and of end-to-end by indexer."""
+    names = {"score": "score_prefill/heads:{}/rows:{}/keys:{}", "decode": "score_decode/heads:{}/batch:{}/length:{}/next_n:{}",
+             "select": "select/rows:{}/columns:{}/k:{}/kind:0"}
+    names = {(stage, *shape): names[stage].format(*shape) for stage in stages if stage in names for shape in SHAPES[stage]}
+    times = ours.stages(folder, names.values()) if names else {}
+    taken = {key: times[name] for key, name in names.items()}
+    if "end-to-end" in stages:
+        for indexer, microseconds in ours.end_to_end(folder, "prefill-128k", PREFILL[0]).items():
+            taken[("end-to-end", *PREFILL, indexer)] = microseconds
+    return taken
+
+
+def compiled(stages, gemm, infer):
+    """Lets every kernel that is compiled on first use be compiled at once, each in a process of its own."""
+    first = []
+    if gemm is not None and {"score", "end-to-end"} & set(stages):
+        first += [f"Prefill(gemm, {heads}, 1024, 8192).score()" for heads in {shape[0] for shape in SCORES}]
+    if gemm is not None and "decode" in stages:
+        first += [f"Decode(gemm, {heads}, 32, 4096, {next_n}).score()" for heads, _, _, next_n in DECODES]
+    if infer is not None and {"select", "end-to-end"} & set(stages):
         first.append("infer.top_k(torch.randn(64, 8192, device='cuda'), K)")
 
     def start(work):
@@ -184,14 +195,12 @@ def compiled(gemm, infer):
 def rows_of(ours_taken, peers_taken):
     """Every shape: ours, then each peer with the ratio peer / ours."""
     rows = []
-    keys = [("score", *s) for s in SCORES] + [("decode", *s) for s in DECODES] + [("select", *s) for s in SELECTS]
-    keys += [("end to end", *PREFILL, indexer) for indexer in ("dsa", "misa")]
-    for key in keys:
+    for key in ours_taken[0]:
         mine = [taken[key] for taken in ours_taken]
-        stage, shape = key[0], key[1:3] if key[0] == "end to end" else key[1:]
+        stage, shape = key[0], PREFILL if key[0] == "end-to-end" else key[1:]
         found = {}
         for peer in sorted({name for taken in peers_taken for name, *of in taken if tuple(of) == (stage, *shape)}):
-            found[peer] = [taken[(peer, stage, *shape)] for taken in peers_taken]
+            found[peer] = [taken[(peer, stage, *shape)] for taken in peers_taken if (peer, stage, *shape) in taken]
         row = {"stage": stage, "shape": list(key[1:]), "ours_us": sum(mine) / len(mine), "ours_runs_us": mine, "peers": {}}
         for peer, runs in found.items():
             us = sum(runs) / len(runs)
@@ -211,6 +220,7 @@ def table(report):
         for peer, one in row["peers"].items() or {"none": {"us": float("nan"), "ratio": float("nan"), "measured": ""}}.items():
             lines.append(f"| {row['stage']} | {shape} | {row['ours_us']:.1f} | {peer} | {one['us']:.1f} | "
                          f"{one['ratio']:.2f}x | {one['measured']} |")
+    lines += [f"{where} did not run: {problem}" for where, problem in report["problems"].items()]
     return "\n".join(lines)
 
 
@@ -218,9 +228,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--bin", type=pathlib.Path, default=ours.ROOT / "build/gpu/bin")
     parser.add_argument("-o", "--output", type=pathlib.Path)
+    parser.add_argument("--only", default=",".join(SHAPES), help="stages, separated by commas")
     options = parser.parse_args()
     if not torch.cuda.is_available():
         raise SystemExit("peers.py: torch sees no GPU")
+    stages = options.only.split(",")
+    if not set(stages) <= set(SHAPES):
+        parser.error(f"the stages are {', '.join(SHAPES)}")
     torch.manual_seed(1)
     start = time.monotonic()
 
@@ -229,19 +243,19 @@ def main():
 
     gemm, gemm_version = imported("deep_gemm", "sgl-deep-gemm")
     infer, infer_version = imported("flashinfer", "flashinfer-python")
-    compiled(gemm, infer)
+    compiled(stages, gemm, infer)
     say("compiled")
-    ours_taken, peers_taken = [ours_once(options.bin)], []
+    ours_taken, peers_taken, problems = [ours_once(stages, options.bin)], [], {}
     say("ours timed")
     for _ in range(2):
-        peers_taken.append(peers_once(gemm, infer))
+        peers_taken.append(peers_once(stages, gemm, infer, problems))
         say("peers timed")
-    ours_taken.append(ours_once(options.bin))
+    ours_taken.append(ours_once(stages, options.bin))
     rows = rows_of(ours_taken, peers_taken)
     report = {"device": torch.cuda.get_device_name(),
               "peers": {"torch": torch.__version__, "deep_gemm": gemm_version, "flashinfer": infer_version,
                         "tilelang": "its wheel is a compiler without an indexer kernel; paper.py stands in with Triton"},
-              "rows": rows, "seconds": time.monotonic() - start}
+              "problems": problems, "rows": rows, "seconds": time.monotonic() - start}
     print(table(report))
     if options.output:
         options.output.write_text(json.dumps(report, indent=1) + "\n")
