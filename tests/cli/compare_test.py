@@ -55,6 +55,17 @@ class Agreement(Compare):
             names = [choice["name"] for choice in case["choices"] if choice["rows"] == 16]
             self.assertEqual(names[-2:], ["tokens", "scores"])
 
+    def test_the_goldens_of_an_h200_are_met_on_inputs_that_are_drawn_again(self):
+        folders = sorted((ROOT / "profiles/goldens/h200").iterdir())
+        self.assertGreaterEqual(len(folders), 10)
+        self.assertEqual({name.name.split("-")[0] for name in folders}, {"decode", "prefill", "shipped"})
+        for folder in folders:
+            self.assertLess(max(path.stat().st_size for path in folder.iterdir()), 1 << 20)
+            report = self.compared(0, "--against", folder)
+            self.assertIn("NVIDIA H200", report["against"]["description"])
+            self.assertEqual([(case["indexer"], case["verdict"]) for case in report["cases"]],
+                             [(name, "passed") for name in ("dsa", "misa", "misa-dagger", "hisa")])
+
     def test_stages_are_compared_as_asked(self):
         report = self.compared(0, *CASES, "--indexer", "misa-dagger", "--stages", "tokens,heads")
         self.assertEqual([choice["name"] for choice in report["cases"][0]["choices"]], ["heads", "tokens"])

@@ -77,9 +77,10 @@ class Prefill:
         self.end = torch.full((rows,), keys, dtype=torch.int32, device="cuda")
         self.gemm = gemm
 
-    def score(self):
+    def score(self, packed=False):
+        """[rows, keys]; `packed`: without gaps between rows, as FlashInfer wants them."""
         return as_torch(self.gemm.fp8_mqa_logits(self.q, (self.keys, self.scales), self.weights, self.begin, self.end,
-                                                 clean_logits=False))
+                                                 clean_logits=False, max_seqlen_k=len(self.keys) if packed else 0))
 
     def checked(self):
         wanted = formula(self.q[:4], self.weights[:4], self.keys[:4096], self.scales[:4096])
@@ -140,7 +141,7 @@ def works(stage, shape, gemm, infer):
     prefill = Prefill(gemm, 64, *shape)
     pairs = {"deep_gemm + torch": lambda: torch.topk(prefill.score(), K, dim=-1, sorted=False)}
     if infer is not None:
-        pairs["deep_gemm + flashinfer"] = lambda: infer.top_k(prefill.score(), K)
+        pairs["deep_gemm + flashinfer"] = lambda: infer.top_k(prefill.score(packed=True), K)
     return pairs
 
 
