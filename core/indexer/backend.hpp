@@ -162,6 +162,8 @@ class Backend : public Allocator {
   virtual std::optional<Roofs> roofs() = 0;
   /// Nothing where no driver tells.
   virtual std::optional<DeviceState> device_state() { return std::nullopt; }
+  /// The workspace that a plan takes when it may: more makes chunks of rows larger.
+  virtual i64 workspace_bytes() const { return i64{256} << 20; }
   /// Bytes of its own memory that can still be allocated; nothing where it uses the host's.
   virtual std::optional<i64> free_bytes() const { return std::nullopt; }
 };

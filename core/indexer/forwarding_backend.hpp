@@ -36,6 +36,7 @@ class ForwardingBackend : public Backend {
   bool prepare_run(bool cold) override { return inner_.prepare_run(cold); }
   std::optional<Roofs> roofs() override { return inner_.roofs(); }
   std::optional<DeviceState> device_state() override { return inner_.device_state(); }
+  i64 workspace_bytes() const override { return inner_.workspace_bytes(); }
   std::optional<i64> free_bytes() const override { return inner_.free_bytes(); }
 
  protected:

@@ -11,7 +11,7 @@
 namespace misa {
 namespace {
 
-constexpr i64 kWorkspaceBytes = 256 << 20;
+constexpr i64 kTileRows = 32;  // chunks of so many rows fill the tiles of every kernel
 
 /// A labelled span of work, from construction to destruction.
 class Span {
@@ -185,7 +185,7 @@ struct Plan::State {
 
   void choose_chunk() {
     const i64 fixed = fixed_bytes(), per_row = row_bytes();
-    i64 most = std::max<i64>(1, kWorkspaceBytes / per_row);
+    i64 most = std::max<i64>(1, backend.workspace_bytes() / per_row);
     if (options.max_bytes > 0) {
       const i64 room = options.max_bytes - problem.bytes - fixed;
       if (room < per_row) {
@@ -200,6 +200,10 @@ struct Plan::State {
     }
     if (options.rows_per_chunk > 0) most = std::min(most, options.rows_per_chunk);
     chunk = std::clamp<i64>(rows, 1, most);
+    if (options.rows_per_chunk == 0 && kTileRows <= chunk && chunk < rows) {
+      const i64 even = ceil_div(rows, ceil_div(rows, chunk));  // no small one at the end
+      chunk = std::min(ceil_div(even, kTileRows), chunk / kTileRows) * kTileRows;
+    }
     workspace = fixed + chunk * per_row;
   }
 

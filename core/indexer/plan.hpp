@@ -29,7 +29,7 @@ struct Follow {
 
 struct PlanOptions {
   i64 max_bytes = 0;       ///< of problem, workspace and outputs together; 0: no limit
-  i64 rows_per_chunk = 0;  ///< 0: as many as fit max_bytes and a 256 MiB workspace
+  i64 rows_per_chunk = 0;  ///< 0: as many as fit max_bytes and the backend's workspace, evenly
   bool fusion = true;      ///< use fused kernels where the backend has them
   i64 first_row = 0;       ///< number of the problem's first row: the random router counts rows
   std::function<void(const ChunkScores&)> after_chunk = {};  ///< may be empty

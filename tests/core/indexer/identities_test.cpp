@@ -509,3 +509,32 @@ TEST_CASE("a plan that cannot fit names what it needs before it allocates") {
   CHECK_THROWS_WITH_AS(Plan(*backend, spec, placement.problem(), hopeless), doctest::Contains("dsa needs at least"),
                        Error);
 }
+
+TEST_CASE("chunks are even and hold whole tiles, and as many rows as were asked for") {
+  struct Narrow final : ForwardingBackend {
+    using ForwardingBackend::ForwardingBackend;
+    i64 workspace_bytes() const override { return bytes; }
+    i64 bytes = 0;
+  };
+  CaseOptions options;
+  options.rows = 100;
+  options.contexts = {200};
+  const Workload workload = draw_workload(options);
+  const auto cpu = make_backend("cpu", 1);
+  Narrow backend(*cpu);
+  const Placement placement(backend, workload);
+  const IndexerSpec spec = make_indexer("dsa", small_settings());
+  const i64 row_bytes = placement.problem().shape.max_window * 4;
+  const auto chunk = [&](i64 rows_that_fit, i64 asked = 0) {
+    backend.bytes = rows_that_fit * row_bytes;
+    return Plan(backend, spec, placement.problem(), {.rows_per_chunk = asked}).rows_per_chunk();
+  };
+  CHECK(chunk(100) == 100);
+  CHECK(chunk(99) == 64);  // two chunks, not 99 rows and 1
+  CHECK(chunk(63) == 32);
+  CHECK(chunk(31) == 31);  // too few for a tile
+  CHECK(chunk(1) == 1);
+  CHECK(chunk(0) == 1);
+  CHECK(chunk(99, 50) == 50);
+  CHECK(chunk(40, 50) == 40);
+}
