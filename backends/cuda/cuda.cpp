@@ -57,7 +57,8 @@ class Cuda final : public Backend {
   }
   Dtype logits_dtype() const override { return Dtype::f32; }
   std::optional<Arithmetic> arithmetic(const Shape& shape) const override {
-    return find_arithmetic(shape.dtype == Dtype::e4m3 && shape.head_dim == 128 ? "fp8-mma" : "f32-dot");
+    if (shape.head_dim != 128 || shape.dtype == Dtype::f32) return find_arithmetic("f32-dot");
+    return find_arithmetic(shape.dtype == Dtype::e4m3 ? "fp8-mma" : "bf16-mma");
   }
 
   std::optional<std::string> why_not(const Shape& shape) const override {

@@ -4,9 +4,9 @@
 
 #include "core/indexer/backend.hpp"
 
-// The kernels' host side: each takes a task whose views are device memory and puts its work on a stream. FP8 of
-// head_dim 128 has kernels of its own, with the arithmetic fp8-mma; plain ones do every dtype, layout and shape, with
-// f32 dots and f64 sums: f32-dot. `processors` are the device's.
+// The kernels' host side: each takes a task whose views are device memory and puts its work on a stream. FP8 and bf16
+// of head_dim 128 have kernels of their own, with the arithmetics fp8-mma and bf16-mma; plain ones do every dtype,
+// layout and shape, with f32 dots and f64 sums: f32-dot. `processors` are the device's.
 
 namespace misa::cuda {
 

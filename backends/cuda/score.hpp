@@ -12,11 +12,15 @@ namespace misa::cuda {
 bool tiles(const ScoreTask& task);
 void score_in_tiles(const ScoreTask& task, int processors, cudaStream_t stream);
 
-/// Tensor cores row by row, over windows or candidates: FP8, head_dim 128, up to 64 heads.
+/// The same in bf16, with any number of heads up to 64.
+bool tiles_bf16(const ScoreTask& task);
+void score_in_bf16_tiles(const ScoreTask& task, int processors, cudaStream_t stream);
+
+/// Tensor cores row by row, over windows or candidates: FP8 or bf16, head_dim 128, up to 64 heads.
 bool single_rows(const ScoreTask& task);
 void score_single_rows(const ScoreTask& task, cudaStream_t stream);
 
-/// Tensor cores row by row over block means: FP8 queries of head_dim 128, up to 64 heads, f32 means.
+/// Tensor cores row by row over block means: FP8 or bf16 queries of head_dim 128, up to 64 heads, f32 means.
 bool scores_means(const ScoreTask& task);
 void score_means(const ScoreTask& task, cudaStream_t stream);
 

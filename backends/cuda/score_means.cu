@@ -1,10 +1,14 @@
-// logits[m, c] = sum over h of weights[m, h] * relu(q[m, h] . kbar): FP8 queries of head_dim 128, f32 block means
+// logits[m, c] = sum over h of weights[m, h] * relu(q[m, h] . kbar): queries of head_dim 128, f32 block means
 //
-// A warpgroup takes one row and a run of its columns. Queries are widened to f16, exactly; means are scaled by powers
-// of two and rounded to f16 on their way into shared memory, 64 at a time. For the blocks of HISA. Bound by L2. The
-// head sum has the order of score_tile.cu.
+// A warpgroup takes one row and a run of its columns, 64 means at a time, in shared memory as the tensor cores want
+// them. For the blocks of HISA. Bound by L2. The head sum has the order of score_tile.cu.
+//   FP8:  queries are widened to f16, exactly; means are scaled by powers of two and rounded to f16
+//   bf16: means are sums of two bf16 numbers, and so two products
+
+#include <cuda_bf16.h>
 
 #include <limits>
+#include <type_traits>
 
 #include "backends/cuda/check.hpp"
 #include "backends/cuda/head_sum.cuh"
@@ -20,21 +24,40 @@ namespace {
 constexpr int kDim = 128, kTileMeans = 64, kTiles = 8, kThreads = 128;
 constexpr int kRun = kTileMeans * kTiles;  // columns of a block
 
-template <int H>
+template <class Q, int H>
 struct Shared {
-  alignas(1024) u8 queries[2][H * 128];  // by 64 dimensions
-  alignas(1024) u8 means[2][kTileMeans * 128];
+  static constexpr int kParts = std::is_same_v<Q, E4m3> ? 1 : 2;  // of a mean
+  alignas(1024) u8 queries[2][H * 128];                           // by 64 dimensions
+  alignas(1024) u8 means[kParts][2][kTileMeans * 128];
   float scales[kTileMeans];
 };
 
 /// Where byte `byte` of row `row` lies in rows of 128 bytes with the 128-byte swizzle.
 __device__ inline int swizzled(int row, int byte) { return row * 128 + (((byte / 16) ^ (row % 8)) * 16 + byte % 16); }
 
-template <int H>
+/// A query's dimensions [8 chunk, 8 chunk + 8) as the tensor cores multiply them.
+__device__ inline uint4 operand_of(const E4m3* query, int chunk) {
+  const uint2 bytes = *(reinterpret_cast<const uint2*>(query) + chunk);
+  return {halves_of(bytes.x & 0xffffu), halves_of(bytes.x >> 16), halves_of(bytes.y & 0xffffu),
+          halves_of(bytes.y >> 16)};
+}
+__device__ inline uint4 operand_of(const Bf16* query, int chunk) {
+  return *(reinterpret_cast<const uint4*>(query) + chunk);
+}
+
+/// Two numbers as bf16, and what rounding took from them.
+__device__ inline void split(float x, float y, __nv_bfloat162& most, __nv_bfloat162& rest) {
+  most = __floats2bfloat162_rn(x, y);
+  const float dx = x - __low2float(most), dy = y - __high2float(most);
+  rest = __floats2bfloat162_rn(isfinite(dx) ? dx : 0.0f, isfinite(dy) ? dy : 0.0f);
+}
+
+template <class Q, int H>
 __global__ void __launch_bounds__(kThreads)
-    score_means_kernel(View<const E4m3, 3> queries, View<const float, 2> weights, View<const float, 2> means,
+    score_means_kernel(View<const Q, 3> queries, View<const float, 2> weights, View<const float, 2> means,
                        Windows windows, View<float, 2> logits) {
-  __shared__ Shared<H> shared;
+  extern __shared__ __align__(1024) u8 memory[];
+  Shared<Q, H>& shared = *reinterpret_cast<Shared<Q, H>*>(memory);
   const i64 m = blockIdx.x;
   const int first = static_cast<int>(blockIdx.y) * kRun, width = static_cast<int>(logits.shape[1]);
   const int thread = static_cast<int>(threadIdx.x), lane = thread % 32, warp = thread / 32, quad = lane % 4;
@@ -45,18 +68,12 @@ __global__ void __launch_bounds__(kThreads)
   }
   if (first >= visible) return;
 
-  for (int i = thread; i < H * 8; i += kThreads) {  // 16 dimensions at a time
-    const int head = i / 8, part = i % 8;
-    const uint4 bytes = head < heads ? *(reinterpret_cast<const uint4*>(&queries(m, head, 0)) + part) : uint4{};
-    const u32 words[4] = {bytes.x, bytes.y, bytes.z, bytes.w};
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const u32 a = words[2 * half], b = words[2 * half + 1];
-      *reinterpret_cast<uint4*>(shared.queries[part / 4] + swizzled(head, part % 4 * 32 + half * 16)) = {
-          halves_of(a & 0xffffu), halves_of(a >> 16), halves_of(b & 0xffffu), halves_of(b >> 16)};
-    }
+  for (int i = thread; i < H * 16; i += kThreads) {
+    const int head = i / 16, chunk = i % 16;
+    *reinterpret_cast<uint4*>(shared.queries[chunk / 8] + swizzled(head, chunk % 8 * 16)) =
+        head < heads ? operand_of(&queries(m, head, 0), chunk) : uint4{};
   }
-  const SpreadHeads<H> spread(weights, m);
+  const SpreadHeads<H, Q> spread(weights, m);
 
   float sums[H / 2];
   for (int base = first; base < min(first + count, visible); base += kTileMeans) {
@@ -64,20 +81,33 @@ __global__ void __launch_bounds__(kThreads)
     for (int row = warp; row < kTileMeans; row += kThreads / 32) {
       float4 four{0, 0, 0, 0};
       if (base + row < visible) four = *reinterpret_cast<const float4*>(&means(begin + base + row, 4 * lane));
-      const ScaledMean mean = scale_mean(four);
-      if (lane == 0) shared.scales[row] = mean.scale;
-      __half2* to = reinterpret_cast<__half2*>(shared.means[lane / 16] + swizzled(row, lane % 16 * 8));
-      to[0] = mean.low;
-      to[1] = mean.high;
+      const int at = swizzled(row, lane % 16 * 8);
+      if constexpr (std::is_same_v<Q, E4m3>) {
+        const ScaledMean mean = scale_mean(four);
+        if (lane == 0) shared.scales[row] = mean.scale;
+        __half2* to = reinterpret_cast<__half2*>(shared.means[0][lane / 16] + at);
+        to[0] = mean.low;
+        to[1] = mean.high;
+      } else {
+        __nv_bfloat162* most = reinterpret_cast<__nv_bfloat162*>(shared.means[0][lane / 16] + at);
+        __nv_bfloat162* rest = reinterpret_cast<__nv_bfloat162*>(shared.means[1][lane / 16] + at);
+        split(four.x, four.y, most[0], rest[0]);
+        split(four.z, four.w, most[1], rest[1]);
+      }
     }
     asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
     __syncthreads();
     wgmma_fence();
 #pragma unroll
-    for (int step = 0; step < kDim / 16; ++step) {
-      const u64 a = wgmma_operand(shared_address(shared.means[step / 4])) + 2 * (step % 4);
-      const u64 b = wgmma_operand(shared_address(shared.queries[step / 4])) + 2 * (step % 4);
-      wgmma_f16<H>(sums, a, b, step > 0);
+    for (int step = 0; step < Shared<Q, H>::kParts * kDim / 16; ++step) {
+      const int part = step / (kDim / 16), panel = step / 4 % 2;
+      const u64 a = wgmma_operand(shared_address(shared.means[part][panel])) + 2 * (step % 4);
+      const u64 b = wgmma_operand(shared_address(shared.queries[panel])) + 2 * (step % 4);
+      if constexpr (std::is_same_v<Q, E4m3>) {
+        wgmma_f16<H>(sums, a, b, step > 0);
+      } else {
+        wgmma_bf16<H>(sums, a, b, step > 0);
+      }
     }
     wgmma_commit();
     wgmma_wait<0>();
@@ -85,34 +115,48 @@ __global__ void __launch_bounds__(kThreads)
     for (int r = 0; r < 2; ++r) {
       const float sum = spread.sum(sums, r);
       const int row = warp * 16 + lane / 4 + 8 * r;
-      if (quad == r && base + row < visible) logits(m, base + row) = shared.scales[row] * sum;
+      const float scale = std::is_same_v<Q, E4m3> ? shared.scales[row] : 1.0f;
+      if (quad == r && base + row < visible) logits(m, base + row) = scale * sum;
     }
   }
 }
 
-template <int H>
+template <class Q, int H>
 void launch(const ScoreTask& task, cudaStream_t stream) {
   const View<float, 2> logits = std::get<View<float, 2>>(task.logits);
   const auto& means = std::get<View<const float, 3>>(task.keys.values);
   const dim3 grid(static_cast<unsigned>(logits.shape[0]), static_cast<unsigned>(ceil_div(logits.shape[1], kRun)));
-  score_means_kernel<H><<<grid, kThreads, 0, stream>>>(
-      std::get<View<const E4m3, 3>>(task.queries.values), task.queries.weights,
+  constexpr int kBytes = static_cast<int>(sizeof(Shared<Q, H>));
+  const auto kernel = score_means_kernel<Q, H>;
+  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes), "score: shared memory");
+  kernel<<<grid, kThreads, kBytes, stream>>>(
+      std::get<View<const Q, 3>>(task.queries.values), task.queries.weights,
       {means.data, {means.shape[1], means.shape[2]}, {means.stride[1], means.stride[2]}}, task.windows, logits);
+}
+
+template <class Q>
+bool takes(const ScoreTask& task) {
+  const auto* queries = std::get_if<View<const Q, 3>>(&task.queries.values);
+  return queries != nullptr && queries->shape[2] == kDim && queries->shape[1] <= 64 && vectors_align(*queries);
+}
+
+template <class Q>
+void score_with(const ScoreTask& task, cudaStream_t stream) {
+  const i64 heads = heads_of(task.queries);
+  (heads <= 8 ? launch<Q, 8> : heads <= 16 ? launch<Q, 16> : heads <= 32 ? launch<Q, 32> : launch<Q, 64>)(task, stream);
 }
 
 }  // namespace
 
 bool scores_means(const ScoreTask& task) {
-  const auto* queries = std::get_if<View<const E4m3, 3>>(&task.queries.values);
   const auto* means = std::get_if<View<const float, 3>>(&task.keys.values);
-  if (queries == nullptr || means == nullptr || task.candidates || task.keys.scales.data != nullptr) return false;
-  if (task.keys.block_table.data != nullptr || queries->shape[2] != kDim || queries->shape[1] > 64) return false;
-  return vectors_align(*queries) && vectors_align(*means);
+  if (means == nullptr || task.candidates || task.keys.scales.data != nullptr) return false;
+  if (task.keys.block_table.data != nullptr || !vectors_align(*means)) return false;
+  return takes<E4m3>(task) || takes<Bf16>(task);
 }
 
 void score_means(const ScoreTask& task, cudaStream_t stream) {
-  const i64 heads = heads_of(task.queries);
-  (heads <= 8 ? launch<8> : heads <= 16 ? launch<16> : heads <= 32 ? launch<32> : launch<64>)(task, stream);
+  takes<E4m3>(task) ? score_with<E4m3>(task, stream) : score_with<Bf16>(task, stream);
   check(cudaGetLastError(), "score block means");
 }
 

@@ -1,8 +1,9 @@
-// logits[m, c] = k_scale * sum over h of weights[m, h] * relu(q[m, h] . k): FP8, head_dim 128, any columns
+// logits[m, c] = k_scale * sum over h of weights[m, h] * relu(q[m, h] . k): FP8 or bf16, head_dim 128, any columns
 //
 // A warpgroup takes one row and a run of its columns, wherever their keys lie: addresses and scales first, then tiles
 // of 64 gathered keys through a ring of asynchronous copies into the tensor cores. For re-ranks, blocks and decode.
 // Bound by L2, or by memory where no other row reads the same keys. The head sum has the order of score_tile.cu.
+// Vectors lie in shared memory in panels of 128 bytes: one of FP8, two of bf16.
 
 #include <cstdint>
 #include <limits>
@@ -20,11 +21,12 @@ namespace {
 constexpr int kDim = 128, kTileKeys = 64, kTiles = 8, kStages = 4, kThreads = 128;
 constexpr int kRun = kTileKeys * kTiles;  // columns of a block
 
-template <int H>
+template <class T, int H>
 struct Shared {
-  alignas(1024) u8 queries[H * kDim];
-  alignas(1024) u8 keys[kStages][kTileKeys * kDim];
-  const E4m3* address[kRun];
+  static constexpr int kPanels = sizeof(T);
+  alignas(1024) u8 queries[kPanels][H * 128];
+  alignas(1024) u8 keys[kStages][kPanels][kTileKeys * 128];
+  const T* address[kRun];
   float scales[kRun];
 };
 
@@ -33,15 +35,16 @@ __device__ inline void copy_16(u32 to, const void* from) {
 }
 
 /// Where 16 bytes of row `row` go in rows of 128 bytes with the 128-byte swizzle.
-__device__ inline int swizzled(int row, int chunk) { return row * kDim + ((chunk ^ (row % 8)) << 4); }
+__device__ inline int swizzled(int row, int chunk) { return row * 128 + ((chunk ^ (row % 8)) << 4); }
 
 /// H: heads, rounded up to a power of two from 8 on; the missing ones have weight 0.
-template <int H>
+template <class T, int H>
 __global__ void __launch_bounds__(kThreads)
-    score_rows_kernel(View<const E4m3, 3> queries, View<const float, 2> weights, Keys<E4m3> keys, Windows windows,
+    score_rows_kernel(View<const T, 3> queries, View<const float, 2> weights, Keys<T> keys, Windows windows,
                       Columns columns, View<float, 2> logits) {
+  constexpr int kPanels = Shared<T, H>::kPanels, kChunks = 8 * kPanels;  // of 16 bytes
   extern __shared__ __align__(1024) u8 memory[];
-  Shared<H>& shared = *reinterpret_cast<Shared<H>*>(memory);
+  Shared<T, H>& shared = *reinterpret_cast<Shared<T, H>*>(memory);
   const i64 m = blockIdx.x, first = static_cast<i64>(blockIdx.y) * kRun;
   const int thread = static_cast<int>(threadIdx.x), lane = thread % 32, quad = lane % 4;
   const int count = static_cast<int>(min(static_cast<i64>(kRun), logits.shape[1] - first));
@@ -59,22 +62,22 @@ __global__ void __launch_bounds__(kThreads)
     for (int i = thread; i < count; i += kThreads) logits(m, first + i) = -std::numeric_limits<float>::infinity();
     return;
   }
-  for (int i = thread; i < H * 8; i += kThreads) {
-    const int head = i / 8, chunk = i % 8;
+  for (int i = thread; i < H * kChunks; i += kThreads) {
+    const int head = i / kChunks, chunk = i % kChunks;
     const uint4 value = head < heads ? *(reinterpret_cast<const uint4*>(&queries(m, head, 0)) + chunk) : uint4{};
-    *reinterpret_cast<uint4*>(shared.queries + swizzled(head, chunk)) = value;
+    *reinterpret_cast<uint4*>(shared.queries[chunk / 8] + swizzled(head, chunk % 8)) = value;
   }
-  const SpreadHeads<H> spread(weights, m);
+  const SpreadHeads<H, T> spread(weights, m);
 
   const int tiles = (count + kTileKeys - 1) / kTileKeys;
   const auto fetch = [&](int tile) {
     if (tile < tiles) {
 #pragma unroll
-      for (int i = 0; i < kTileKeys * 8 / kThreads; ++i) {
-        const int row = thread / 8 + i * (kThreads / 8), chunk = thread % 8;
-        const E4m3* from = shared.address[tile * kTileKeys + row];
+      for (int i = 0; i < kTileKeys * kChunks / kThreads; ++i) {
+        const int row = thread / kChunks + i * (kThreads / kChunks), chunk = thread % kChunks;
+        const T* from = shared.address[tile * kTileKeys + row];
         if (from != nullptr) {
-          copy_16(shared_address(shared.keys[tile % kStages] + swizzled(row, chunk)),
+          copy_16(shared_address(shared.keys[tile % kStages][chunk / 8] + swizzled(row, chunk % 8)),
                   reinterpret_cast<const uint4*>(from) + chunk);
         }
       }
@@ -83,17 +86,19 @@ __global__ void __launch_bounds__(kThreads)
   };
   for (int tile = 0; tile < kStages - 1; ++tile) fetch(tile);
 
-  const u64 b = wgmma_operand(shared_address(shared.queries));
   float sums[H / 2];
   for (int tile = 0; tile < tiles; ++tile) {
     asm volatile("cp.async.wait_group %0;" ::"n"(kStages - 2) : "memory");
     asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
     __syncthreads();
     fetch(tile + kStages - 1);
-    const u64 a = wgmma_operand(shared_address(shared.keys[tile % kStages]));
     wgmma_fence();
 #pragma unroll
-    for (int step = 0; step < kDim / 32; ++step) wgmma<H>(sums, a + 2 * step, b + 2 * step, step > 0);
+    for (int step = 0; step < 4 * kPanels; ++step) {
+      const u64 a = wgmma_operand(shared_address(shared.keys[tile % kStages][step / 4])) + 2 * (step % 4);
+      const u64 b = wgmma_operand(shared_address(shared.queries[step / 4])) + 2 * (step % 4);
+      wgmma_of<T, H>(sums, a, b, step > 0);
+    }
     wgmma_commit();
     wgmma_wait<0>();
 #pragma unroll
@@ -108,31 +113,39 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-template <int H>
+template <class T, int H>
 void launch(const ScoreTask& task, cudaStream_t stream) {
   const View<float, 2> logits = std::get<View<float, 2>>(task.logits);
   const dim3 grid(static_cast<unsigned>(logits.shape[0]), static_cast<unsigned>(ceil_div(logits.shape[1], kRun)));
-  constexpr int kBytes = static_cast<int>(sizeof(Shared<H>));
-  const auto kernel = score_rows_kernel<H>;
+  constexpr int kBytes = static_cast<int>(sizeof(Shared<T, H>));
+  const auto kernel = score_rows_kernel<T, H>;
   check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes), "score: shared memory");
   kernel<<<grid, kThreads, kBytes, stream>>>(
-      std::get<View<const E4m3, 3>>(task.queries.values), task.queries.weights,
-      {std::get<View<const E4m3, 3>>(task.keys.values), task.keys.scales, task.keys.block_table}, task.windows,
+      std::get<View<const T, 3>>(task.queries.values), task.queries.weights,
+      {std::get<View<const T, 3>>(task.keys.values), task.keys.scales, task.keys.block_table}, task.windows,
       columns_of(task.candidates), logits);
 }
 
-}  // namespace
-
-bool single_rows(const ScoreTask& task) {
-  const auto* queries = std::get_if<View<const E4m3, 3>>(&task.queries.values);
-  const auto* keys = std::get_if<View<const E4m3, 3>>(&task.keys.values);
+template <class T>
+bool takes(const ScoreTask& task) {
+  const auto* queries = std::get_if<View<const T, 3>>(&task.queries.values);
+  const auto* keys = std::get_if<View<const T, 3>>(&task.keys.values);
   if (queries == nullptr || keys == nullptr || queries->shape[2] != kDim || queries->shape[1] > 64) return false;
   return vectors_align(*queries) && vectors_align(*keys);
 }
 
-void score_single_rows(const ScoreTask& task, cudaStream_t stream) {
+template <class T>
+void score_rows(const ScoreTask& task, cudaStream_t stream) {
   const i64 heads = heads_of(task.queries);
-  (heads <= 8 ? launch<8> : heads <= 16 ? launch<16> : heads <= 32 ? launch<32> : launch<64>)(task, stream);
+  (heads <= 8 ? launch<T, 8> : heads <= 16 ? launch<T, 16> : heads <= 32 ? launch<T, 32> : launch<T, 64>)(task, stream);
+}
+
+}  // namespace
+
+bool single_rows(const ScoreTask& task) { return takes<E4m3>(task) || takes<Bf16>(task); }
+
+void score_single_rows(const ScoreTask& task, cudaStream_t stream) {
+  takes<E4m3>(task) ? score_rows<E4m3>(task, stream) : score_rows<Bf16>(task, stream);
   check(cudaGetLastError(), "score row by row");
 }
 

@@ -1,6 +1,9 @@
 #pragma once
 
+#include <type_traits>
+
 #include "core/base/types.hpp"
+#include "core/tensor/dtype.hpp"
 
 // Hopper's warpgroup matrix multiply: D[64, N] (+)= A[64, 32] * B[N, 32]^T, e4m3 operands in shared memory, f32 sums in
 // registers. Source: PTX ISA, "Asynchronous Warpgroup Level Matrix Instructions".
@@ -123,5 +126,34 @@ MISA_WGMMA_F16(1, 8, "4", "5", "6")
 MISA_WGMMA_F16(2, 16, "8", "9", "10")
 MISA_WGMMA_F16(4, 32, "16", "17", "18")
 MISA_WGMMA_F16(8, 64, "32", "33", "34")
+
+/// The same in bf16.
+template <int N>
+__device__ void wgmma_bf16(float (&d)[N / 2], u64 a, u64 b, bool add);
+
+#define MISA_WGMMA_BF16(n, columns, a_name, b_name, add_name)                                                         \
+  template <>                                                                                                         \
+  __device__ inline void wgmma_bf16<columns>(float(&d)[columns / 2], u64 a, u64 b, bool add) {                        \
+    asm volatile("{\n.reg .pred add;\nsetp.ne.b32 add, %" add_name ", 0;\nwgmma.mma_async.sync.aligned.m64n" #columns \
+                 "k16.f32.bf16.bf16 {" MISA_NAMES_##n "}, %" a_name ", %" b_name ", add, 1, 1, 0, 0;\n}"              \
+                 : MISA_OPERANDS_##n                                                                                  \
+                 : "l"(a), "l"(b), "r"(static_cast<int>(add)));                                                       \
+  }
+
+MISA_WGMMA_BF16(1, 8, "4", "5", "6")
+MISA_WGMMA_BF16(2, 16, "8", "9", "10")
+MISA_WGMMA_BF16(4, 32, "16", "17", "18")
+MISA_WGMMA_BF16(8, 64, "32", "33", "34")
+MISA_WGMMA_BF16(16, 128, "64", "65", "66")
+
+/// One step of 32 bytes along rows of T.
+template <class T, int N>
+__device__ void wgmma_of(float (&d)[N / 2], u64 a, u64 b, bool add) {
+  if constexpr (std::is_same_v<T, E4m3>) {
+    wgmma<N>(d, a, b, add);
+  } else {
+    wgmma_bf16<N>(d, a, b, add);
+  }
+}
 
 }  // namespace misa::cuda

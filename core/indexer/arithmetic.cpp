@@ -10,7 +10,7 @@ constexpr double kF64 = 0x1p-53, kF32 = 0x1p-24, kBf16 = 0x1p-8, kF16 = 0x1p-10;
 constexpr double kLargestF64 = 0x1.fffffffffffffp1023, kLargestF32 = 0x1.fffffep127;
 constexpr double kTiny64 = 0x1p-1074, kTiny32 = 0x1p-126;  // f32 kernels may flush subnormals to zero
 
-constexpr std::array<Arithmetic, 5> kArithmetics{{
+constexpr std::array<Arithmetic, 6> kArithmetics{{
     {.name = "f64",
      .what = "everything in double; stored block means in f32",
      .dot = kF64,
@@ -50,6 +50,18 @@ constexpr std::array<Arithmetic, 5> kArithmetics{{
      .dot = kF32,
      .group = 32,
      .cut = 0x1p-13,
+     .head_sum = kF32,
+     .pool = kF32,
+     .mean = kF16,
+     .result = kF32,
+     .overflow = kLargestF32,
+     .underflow = kTiny32},
+    {.name = "bf16-mma",
+     .what = "Hopper's bf16 tensor cores: 16 products and the accumulator aligned, 25 fraction bits kept; block means "
+             "in f16",
+     .dot = kF32,
+     .group = 16,
+     .cut = 0x1p-25,
      .head_sum = kF32,
      .pool = kF32,
      .mean = kF16,

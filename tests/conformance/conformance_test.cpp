@@ -29,6 +29,20 @@ CaseOptions draw_case(u64 seed) {
   return options;
 }
 
+/// What kernels for tensor cores take: many rows of a sequence, head_dim 128, up to 64 heads, narrow elements.
+CaseOptions draw_wide_case(u64 seed) {
+  Draw draw(seed * 2654435761u + 5);
+  CaseOptions options = draw_case(seed);
+  options.heads = draw.one_of<i64>({1, 3, 8, 13, 16, 32, 48, 64});
+  options.dim = 128;
+  options.dtype = draw.one_of<Dtype>({Dtype::bf16, Dtype::e4m3});
+  options.rows = draw.whole(16, 40);
+  options.page_size = draw.one_of<i64>({8, 24, 64, 128});
+  options.next_n = draw.whole(8, 16);
+  options.contexts.resize(std::min<std::size_t>(2, options.contexts.size()));
+  return options;
+}
+
 /// |a - b| within what rounding the sum of |terms| to f32 explains; NaN and infinities must agree.
 bool close(double a, double b, double size) {
   if (std::isnan(a) || std::isnan(b)) return std::isnan(a) == std::isnan(b);
@@ -81,8 +95,8 @@ TEST_CASE("scores over windows and candidates are the formula's, within the roun
   const auto oracle = make_backend("oracle", 2);
   for (const std::string& name : present_backends()) {
     const auto backend = make_backend(name, 2);
-    for (u64 seed = 1; seed <= 150; ++seed) {
-      const CaseOptions options = draw_case(seed);
+    for (u64 seed = 1; seed <= 190; ++seed) {
+      const CaseOptions options = seed <= 150 ? draw_case(seed) : draw_wide_case(seed);
       CAPTURE(name);
       CAPTURE(options.describe());
       const Workload workload = draw_workload(options);
@@ -264,44 +278,58 @@ TEST_CASE("every router keeps the oracle's heads, except where two energies are 
   }
 }
 
-TEST_CASE("a dot does not depend on its place in the tile") {
-  // One query against many keys: every score must equal the score of the same pair on its own.
-  for (const Dtype dtype : {Dtype::f32, Dtype::bf16, Dtype::e4m3}) {
-    for (const i64 heads : {1, 8, 32, 64}) {
-      CaseOptions options;
-      options.seed = 77;
-      options.dtype = dtype;
-      options.heads = heads;
-      options.dim = 128;
-      options.rows = 30;
-      options.contexts = {900};
-      CAPTURE(options.describe());
-      const Workload workload = draw_workload(options);
-      const auto backend = make_backend("cpu", 2);
-      const Placement placement(*backend, workload);
-      const Problem& problem = placement.problem();
-      On on(*backend);
-      const Logits all = on.logits(options.rows, 900);
-      backend->score({problem.queries, problem.keys, problem.windows, {}, all});
-      const std::vector<double> together = on.fetch_logits(all);
-      i64 different = 0;
-      for (i64 m = 0; m < options.rows; ++m) {
-        const Queries one{
-            std::visit([&](const auto& values) -> Values { return values.slice(m, 1); }, problem.queries.values),
-            problem.queries.weights.slice(m, 1)};
-        const i64 visible = problem.end[static_cast<std::size_t>(m)];
-        const i64 first = visible / 3;
-        const Windows window{problem.windows.sequence.slice(m, 1), on.place<i32, 1>({static_cast<i32>(first)}, {1}),
-                             problem.windows.end.slice(m, 1)};
-        const Logits alone = on.logits(1, visible - first);
-        backend->score({one, problem.keys, window, {}, alone});
-        const std::vector<double> apart = on.fetch_logits(alone);
-        for (i64 c = first; c < visible; ++c) {
-          if (together[static_cast<std::size_t>(m * 900 + c)] != apart[static_cast<std::size_t>(c - first)])
-            ++different;
+TEST_CASE("the score of a pair does not depend on what else is scored") {
+  // A batch over windows, the same rows one by one, and as candidates.
+  for (const std::string& name : present_backends()) {
+    const auto backend = make_backend(name, 2);
+    for (const Dtype dtype : {Dtype::f32, Dtype::bf16, Dtype::e4m3}) {
+      for (const i64 heads : {1, 8, 13, 32, 64}) {
+        CaseOptions options;
+        options.seed = 77;
+        options.dtype = dtype;
+        options.heads = heads;
+        options.dim = 128;
+        options.rows = 30;
+        options.contexts = {900};
+        CAPTURE(name);
+        CAPTURE(options.describe());
+        const Workload workload = draw_workload(options);
+        const Placement placement(*backend, workload);
+        const Problem& problem = placement.problem();
+        On on(*backend);
+        const Logits all = on.logits(options.rows, 900);
+        backend->score({problem.queries, problem.keys, problem.windows, {}, all});
+        const std::vector<double> together = on.fetch_logits(all);
+        std::vector<i32> every_third(300 * static_cast<std::size_t>(options.rows));
+        for (std::size_t i = 0; i < every_third.size(); ++i) every_third[i] = static_cast<i32>(i % 300 * 3);
+        const Logits third = on.logits(options.rows, 300);
+        backend->score({problem.queries, problem.keys, problem.windows,
+                        Candidates{on.place<i32, 2>(every_third, {options.rows, 300}), problem.windows.begin, 1},
+                        third});
+        const std::vector<double> chosen = on.fetch_logits(third);
+        i64 different = 0;
+        for (i64 m = 0; m < options.rows; ++m) {
+          const Queries one{
+              std::visit([&](const auto& values) -> Values { return values.slice(m, 1); }, problem.queries.values),
+              problem.queries.weights.slice(m, 1)};
+          const i64 visible = problem.end[static_cast<std::size_t>(m)];
+          const i64 first = visible / 3;
+          const Windows window{problem.windows.sequence.slice(m, 1), on.place<i32, 1>({static_cast<i32>(first)}, {1}),
+                               problem.windows.end.slice(m, 1)};
+          const Logits alone = on.logits(1, visible - first);
+          backend->score({one, problem.keys, window, {}, alone});
+          const std::vector<double> apart = on.fetch_logits(alone);
+          for (i64 c = first; c < visible; ++c) {
+            if (together[static_cast<std::size_t>(m * 900 + c)] != apart[static_cast<std::size_t>(c - first)])
+              ++different;
+          }
+          for (i64 i = 0; i < 300; ++i) {
+            if (together[static_cast<std::size_t>(m * 900 + 3 * i)] != chosen[static_cast<std::size_t>(m * 300 + i)])
+              ++different;
+          }
         }
+        CHECK(different == 0);
       }
-      CHECK(different == 0);
     }
   }
 }

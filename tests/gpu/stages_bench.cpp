@@ -78,6 +78,20 @@ Inputs prefill(On& on, i64 rows, i64 keys, i64 heads) {
           whole_windows(on, rows, keys, false)};
 }
 
+Inputs prefill_bf16(On& on, i64 rows, i64 keys, i64 heads) {
+  const auto vectors = [&](i64 count, u64 seed) {
+    std::mt19937_64 engine(seed);
+    const std::vector<float> pattern = random_floats(1 << 16, seed);
+    std::vector<Bf16> values(static_cast<std::size_t>(count));
+    for (Bf16& value : values) value = to_bf16(pattern[engine() & 0xFFFF]);
+    return values;
+  };
+  return {{View<const Bf16, 3>(on.place<Bf16, 3>(vectors(rows * heads * kDim, 1), {rows, heads, kDim})),
+           on.place<float, 2>(random_floats(rows * heads, 2), {rows, heads})},
+          {View<const Bf16, 3>(on.place<Bf16, 3>(vectors(keys * kDim, 3), {1, keys, kDim})), {}, {}},
+          whole_windows(on, rows, keys, false)};
+}
+
 /// `batch` sequences of `length` tokens in pages of FP8 values and their scales, next_n rows each.
 Inputs decode(On& on, i64 batch, i64 length, i64 heads, i64 next_n) {
   const i64 pages = batch * ceil_div(length, kPage), page_bytes = kPage * (kDim + 4);
@@ -128,11 +142,14 @@ double measure(benchmark::State& state, Backend& backend, const Work& work) {
   return seconds;
 }
 
+using MakeInputs = Inputs (*)(On& on, i64 rows, i64 keys, i64 heads);
+
+template <MakeInputs Make = prefill>
 void score_prefill(benchmark::State& state) {
   const i64 heads = state.range(0), rows = state.range(1), keys = state.range(2);
   const auto backend = backend_under_test();
   On on(*backend);
-  const Inputs in = prefill(on, rows, keys, heads);
+  const Inputs in = Make(on, rows, keys, heads);
   const ScoreTask task{in.queries, in.keys, in.windows, {}, on.logits(rows, keys)};
   const double seconds = measure(state, *backend, [&](int) { backend->score(task); });
   const double pairs = static_cast<double>(rows) * static_cast<double>(keys);
@@ -150,11 +167,12 @@ void score_decode(benchmark::State& state) {
   state.counters["tbytes"] = static_cast<double>(batch * length * (kDim + 4)) / seconds * 1e-12;
 }
 
+template <MakeInputs Make = prefill>
 void score_candidates(benchmark::State& state) {
   const i64 rows = state.range(0), keys = state.range(1), runs = state.range(2), length = state.range(3);
   const auto backend = backend_under_test();
   On on(*backend);
-  const Inputs in = prefill(on, rows, keys, 64);
+  const Inputs in = Make(on, rows, keys, 64);
   std::mt19937 engine(5);
   std::vector<i32> chosen;
   for (i64 m = 0; m < rows; ++m) {  // an ascending draw with even steps
@@ -261,7 +279,8 @@ void route(benchmark::State& state) {
 
 }  // namespace
 
-BENCHMARK(score_prefill)
+BENCHMARK(score_prefill<>)
+    ->Name("score_prefill")
     ->ArgNames({"heads", "rows", "keys"})
     ->UseManualTime()
     ->Unit(benchmark::kMicrosecond)
@@ -285,7 +304,24 @@ BENCHMARK(score_decode)
     ->Args({64, 32, 65536, 2})
     ->Args({64, 1, 131072, 1})
     ->Args({8, 32, 65536, 1});
-BENCHMARK(score_candidates)
+BENCHMARK(score_candidates<>)
+    ->Name("score_candidates")
+    ->ArgNames({"rows", "keys", "runs", "length"})
+    ->UseManualTime()
+    ->Unit(benchmark::kMicrosecond)
+    ->Args({1024, 131072, 8192, 1})
+    ->Args({1024, 131072, 64, 128});
+BENCHMARK(score_prefill<prefill_bf16>)
+    ->Name("score_prefill_bf16")
+    ->ArgNames({"heads", "rows", "keys"})
+    ->UseManualTime()
+    ->Unit(benchmark::kMicrosecond)
+    ->Args({64, 1024, 32768})
+    ->Args({64, 1024, 131072})
+    ->Args({32, 1024, 131072})
+    ->Args({8, 1024, 131072});
+BENCHMARK(score_candidates<prefill_bf16>)
+    ->Name("score_candidates_bf16")
     ->ArgNames({"rows", "keys", "runs", "length"})
     ->UseManualTime()
     ->Unit(benchmark::kMicrosecond)
