@@ -16,6 +16,11 @@ void score_in_tiles(const ScoreTask& task, int processors, cudaStream_t stream);
 bool tiles_bf16(const ScoreTask& task);
 void score_in_bf16_tiles(const ScoreTask& task, int processors, cudaStream_t stream);
 
+/// Tensor cores for few rows over windows, which share one read of their sequence's keys: FP8, head_dim 128, up to 64
+/// heads, pages of a multiple of 8 tokens.
+bool shares_pages(const ScoreTask& task);
+void score_shared_pages(const ScoreTask& task, int processors, cudaStream_t stream);
+
 /// Tensor cores row by row, over windows or candidates: FP8 or bf16, head_dim 128, up to 64 heads.
 bool single_rows(const ScoreTask& task);
 void score_single_rows(const ScoreTask& task, cudaStream_t stream);

@@ -13,10 +13,10 @@
 namespace misa::cuda {
 
 /// A box of bytes in a tensor of bytes with `Rank` axes, innermost first, that lands in shared memory in rows of 128
-/// bytes with the 128-byte swizzle. What lies outside of the tensor is read as zeros.
+/// bytes with the 128-byte swizzle, or as it is without. What lies outside of the tensor is read as zeros.
 template <int Rank>
 CUtensorMap tensor_map(const void* data, std::array<i64, Rank> extents, std::array<i64, Rank - 1> strides,
-                       std::array<i64, Rank> box) {
+                       std::array<i64, Rank> box, CUtensorMapSwizzle swizzle = CU_TENSOR_MAP_SWIZZLE_128B) {
   static const auto encode = [] {
     void* function = nullptr;
     cudaDriverEntryPointQueryResult found{};
@@ -34,10 +34,9 @@ CUtensorMap tensor_map(const void* data, std::array<i64, Rank> extents, std::arr
     ones[i] = 1;
     if (i + 1 < Rank) steps[i] = static_cast<cuuint64_t>(strides[i]);
   }
-  const CUresult status =
-      encode(&map, CU_TENSOR_MAP_DATA_TYPE_UINT8, Rank, const_cast<void*>(data), sizes.data(), steps.data(),
-             boxes.data(), ones.data(), CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-             CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  const CUresult status = encode(&map, CU_TENSOR_MAP_DATA_TYPE_UINT8, Rank, const_cast<void*>(data), sizes.data(),
+                                 steps.data(), boxes.data(), ones.data(), CU_TENSOR_MAP_INTERLEAVE_NONE, swizzle,
+                                 CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   check(status == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue, "a tensor map");
   return map;
 }
@@ -65,6 +64,17 @@ __device__ inline void barrier_wait(u32 barrier, u32 parity) {
       : "memory");
 }
 
+/// The map itself, ahead of its first copy.
+__device__ inline void tma_prefetch(const CUtensorMap& map) {
+  asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory");
+}
+__device__ inline void tma_load(u32 to, const CUtensorMap& map, u32 barrier, int c0, int c1) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4}], [%2];" ::"r"(
+          to),
+      "l"(&map), "r"(barrier), "r"(c0), "r"(c1)
+      : "memory");
+}
 __device__ inline void tma_load(u32 to, const CUtensorMap& map, u32 barrier, int c0, int c1, int c2) {
   asm volatile(
       "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5}], [%2];" ::

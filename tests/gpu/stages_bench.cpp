@@ -92,8 +92,9 @@ Inputs prefill_bf16(On& on, i64 rows, i64 keys, i64 heads) {
           whole_windows(on, rows, keys, false)};
 }
 
-/// `batch` sequences of `length` tokens in pages of FP8 values and their scales, next_n rows each.
-Inputs decode(On& on, i64 batch, i64 length, i64 heads, i64 next_n) {
+/// `batch` sequences of `length` tokens in pages of FP8 values and their scales, next_n rows each. Ragged: any sequence
+/// of a group of 32 has another length, from a 32nd of it on.
+Inputs decode(On& on, i64 batch, i64 length, i64 heads, i64 next_n, bool ragged = false) {
   const i64 pages = batch * ceil_div(length, kPage), page_bytes = kPage * (kDim + 4);
   std::vector<E4m3> bytes = random_vectors(pages * page_bytes, 4);
   std::vector<i32> table;
@@ -105,9 +106,10 @@ Inputs decode(On& on, i64 batch, i64 length, i64 heads, i64 next_n) {
   E4m3* data = on.place<E4m3, 1>(bytes, {pages * page_bytes}).data;
   std::vector<i32> sequence, begin, end;
   for (i64 m = 0; m < batch * next_n; ++m) {
+    const i64 tokens = ragged ? length * (m / next_n * 5 % 32 + 1) / 32 : length;
     sequence.push_back(static_cast<i32>(m / next_n));
     begin.push_back(0);
-    end.push_back(static_cast<i32>(length - next_n + 1 + m % next_n));
+    end.push_back(static_cast<i32>(tokens - next_n + 1 + m % next_n));
   }
   const i64 rows = batch * next_n;
   return {
@@ -157,15 +159,23 @@ void score_prefill(benchmark::State& state) {
   state.counters["ps_per_pair"] = seconds / pairs * 1e12;
 }
 
-void score_decode(benchmark::State& state) {
+void score_decode_of(benchmark::State& state, bool ragged) {
   const i64 heads = state.range(0), batch = state.range(1), length = state.range(2), next_n = state.range(3);
+  const i64 rows = batch * next_n, copies = ceil_div(i64{1} << 21, batch * length);  // more than the cache holds
   const auto backend = backend_under_test();
   On on(*backend);
-  const Inputs in = decode(on, batch, length, heads, next_n);
-  const ScoreTask task{in.queries, in.keys, in.windows, {}, on.logits(batch * next_n, length)};
-  const double seconds = measure(state, *backend, [&](int) { backend->score(task); });
-  state.counters["tbytes"] = static_cast<double>(batch * length * (kDim + 4)) / seconds * 1e-12;
+  const Inputs in = decode(on, copies * batch, length, heads, next_n, ragged);
+  const Logits logits = on.logits(rows, length);
+  const double seconds = measure(state, *backend, [&](int turn) {
+    const i64 first = turn % copies * rows;
+    backend->score({slice(in.queries, first, rows), in.keys, slice(in.windows, first, rows), {}, logits});
+  });
+  const i64 tokens = ragged ? batch * length * 33 / 64 : batch * length;
+  state.counters["tbytes"] = static_cast<double>(tokens * (kDim + 4)) / seconds * 1e-12;
 }
+
+void score_decode(benchmark::State& state) { score_decode_of(state, false); }
+void score_decode_ragged(benchmark::State& state) { score_decode_of(state, true); }
 
 template <MakeInputs Make = prefill>
 void score_candidates(benchmark::State& state) {
@@ -302,8 +312,17 @@ BENCHMARK(score_decode)
     ->Unit(benchmark::kMicrosecond)
     ->Args({64, 32, 65536, 1})
     ->Args({64, 32, 65536, 2})
+    ->Args({64, 32, 65536, 4})
     ->Args({64, 1, 131072, 1})
-    ->Args({8, 32, 65536, 1});
+    ->Args({32, 32, 65536, 1})
+    ->Args({32, 32, 65536, 4})
+    ->Args({8, 32, 65536, 1})
+    ->Args({8, 1, 131072, 1});
+BENCHMARK(score_decode_ragged)
+    ->ArgNames({"heads", "batch", "length", "next_n"})
+    ->UseManualTime()
+    ->Unit(benchmark::kMicrosecond)
+    ->Args({64, 32, 65536, 1});
 BENCHMARK(score_candidates<>)
     ->Name("score_candidates")
     ->ArgNames({"rows", "keys", "runs", "length"})
