@@ -89,7 +89,7 @@ class Cuda final : public Backend {
   void pool(const PoolTask& task) override { cuda::pool(task, properties_.multiProcessorCount, stream_); }
   void route(const RouteTask& task) override { cuda::route(task, properties_.multiProcessorCount, stream_); }
   void score(const ScoreTask& task) override { cuda::score(task, properties_.multiProcessorCount, stream_); }
-  void select(const SelectTask& task) override { cuda::select(task, stream_); }
+  void select(const SelectTask& task) override { cuda::select(task, properties_.multiProcessorCount, stream_); }
 
   std::unique_ptr<Clock> clock() override {
     if (!plain_) {

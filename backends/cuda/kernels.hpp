@@ -13,6 +13,6 @@ namespace misa::cuda {
 void pool(const PoolTask& task, int processors, cudaStream_t stream);
 void route(const RouteTask& task, int processors, cudaStream_t stream);
 void score(const ScoreTask& task, int processors, cudaStream_t stream);
-void select(const SelectTask& task, cudaStream_t stream);
+void select(const SelectTask& task, int processors, cudaStream_t stream);
 
 }  // namespace misa::cuda

@@ -57,9 +57,9 @@ inline Columns columns_of(const std::optional<Candidates>& candidates) {
 
 /// Larger is better; equal scores have equal ranks; NaN is 0.
 __device__ inline u32 rank_of(float score) {
-  if (isnan(score)) return 0;
-  const u32 bits = __float_as_uint(score == 0 ? 0.0f : score);
-  return (bits & 0x80000000u) != 0 ? ~bits : bits | 0x80000000u;
+  const u32 bits = __float_as_uint(score + 0.0f);  // -0 becomes 0
+  const u32 sign = static_cast<u32>(static_cast<i32>(bits) >> 31);
+  return isnan(score) ? 0 : bits ^ (sign | 0x80000000u);
 }
 
 /// NaN stays NaN.

@@ -306,6 +306,30 @@ TEST_CASE("no regular pattern of high and low columns misleads a sample") {
   }
 }
 
+TEST_CASE("many rows at once and very wide ones select like any other") {
+  Stress stress;
+  u64 seed = 800;
+  struct Size {
+    i64 rows, columns;
+  };
+  for (const Size& size : {Size{600, 4100}, Size{40, 16400}, Size{1, 131072}, Size{2, 300001}}) {
+    for (const i64 k : {64, 2048, 8192}) {
+      Draw draw(++seed);
+      std::vector<std::vector<float>> rows;
+      for (i64 m = 0; m < size.rows; ++m) {
+        std::vector<float> row = row_of(size.columns, 0);
+        for (float& score : row) {
+          const float normal = draw.normal();
+          score = m % 4 == 0 ? std::max(0.0f, normal - 1) : m % 4 == 1 ? std::round(8 * normal) : normal;
+        }
+        if (m % 4 == 3) std::sort(row.begin(), row.end());
+        rows.push_back(std::move(row));
+      }
+      stress.check(rows, k, "rows of every size", seed);
+    }
+  }
+}
+
 TEST_CASE("drawn rows of every kind, seen in part, as windows, lists and blocks, with and without forced ends") {
   Stress stress;
   for (u64 seed = 1000; seed < 1250; ++seed) {
