@@ -1,9 +1,9 @@
 // logits[m, c] = k_scale * sum over h of weights[m, h] * relu(q[m, h] . k): FP8, head_dim 128, many rows over windows
 //
-// A tile is 128 keys x up to 256 query vectors. Two warpgroups multiply 64 keys each on the tensor cores and reduce
-// over heads while the other multiplies; a third one feeds them: one warp the keys and the queries (TMA),
+// A tile is 128 keys x up to 256 query vectors. Two warpgroups multiply 64 keys each on the tensor cores, half of the
+// columns while they reduce the other half over heads; a third one feeds them: one warp the keys and the queries (TMA),
 // three the key scales. The queries stand in the tile so that a lane holds all heads of the same queries: no shuffle.
-// Bound by the tensor cores.
+// Bound by what products and reductions take of the registers together, and by power.
 //
 // The head sum has one order, which every FP8 kernel here follows: four partial sums, head h in number (h / 2) % 4,
 // each ascending from its first product; then (0 + 1) + (2 + 3).
@@ -25,6 +25,7 @@ namespace {
 constexpr int kDim = 128, kTileKeys = 128, kColumns = 256;
 constexpr int kConsumers = 2, kThreads = 128 * (kConsumers + 1);
 constexpr int kStages = 8, kQueryStages = 2;
+constexpr int kGroup = 4;  ///< tiles of keys that the consumers take in one go
 
 /// How the H heads of Q queries stand in the tile's N columns.
 ///   H > 32: column 8 i + 2 c + e is head 2 i + e of query c
@@ -56,9 +57,11 @@ struct Arguments {
 
 /// What the consumers must know of a tile of keys.
 struct alignas(16) KeyTile {
-  int token;                ///< first; -1: there is no more work
-  bool new_rows;            ///< the next tile of queries
-  bool whole;               ///< every query sees every key
+  static constexpr int kNewRows = 1;  ///< the next tile of queries
+  static constexpr int kLeads = 2;    ///< a group of kGroup tiles for the same queries
+  static constexpr int kWhole = 4;    ///< every query sees every key
+  int token;                          ///< first; -1: there is no more work
+  int flags;
   int first_row, last_row;  ///< of the tile that may see it
 };
 
@@ -116,7 +119,7 @@ __device__ Run find_run(const Arguments& arguments, int row0, int count, int fir
 }
 
 /// Calls `rows(row0, count)` for every tile of queries that this block shall score keys with, and then
-/// `keys(token, run, first_of_rows)` for its tiles of keys; by a whole warp.
+/// `keys(token, run, first_of_rows, leads, count)` for its tiles of keys; by a whole warp.
 template <int H, class OnRows, class OnKeys>
 __device__ void for_each_tile(const Arguments& arguments, const OnRows& on_rows, const OnKeys& on_keys) {
   const int units = arguments.row_tiles * arguments.parts;
@@ -133,7 +136,8 @@ __device__ void for_each_tile(const Arguments& arguments, const OnRows& on_rows,
       const int to = begin + static_cast<int>(static_cast<i64>(tiles) * (part + 1) / arguments.parts);
       for (int tile = from; tile < to; ++tile) {
         if (fresh) on_rows(row0, count);
-        on_keys(tile * kTileKeys, run, fresh, count);
+        const int place = (tile - from) % kGroup;
+        on_keys(tile * kTileKeys, run, fresh, place == 0 && to - tile >= kGroup, count);
         fresh = false;
       }
     }
@@ -164,7 +168,7 @@ __device__ void copy_queries_and_keys(const Arguments& arguments, const CUtensor
         }
         if (++query_stage == kQueryStages) query_stage = 0, query_parity ^= 1;
       },
-      [&](int token, const Run& run, bool, int) {
+      [&](int token, const Run& run, bool, bool, int) {
         const u32 full = shared_address(&shared.full[stage]);
         const int copies = min(kTileKeys, run.high - token + arguments.box - 1) / arguments.box;
         if (lane == 0) {
@@ -221,7 +225,7 @@ __device__ void copy_scales(const Arguments& arguments, Shared& shared, int self
         }
         if (++query_stage == kQueryStages) query_stage = 0, query_parity ^= 1;
       },
-      [&](int token, const Run& run, bool fresh, int count) {
+      [&](int token, const Run& run, bool fresh, bool leads, int count) {
         if (turn == self) {
           float scale[kTileKeys / 32];
 #pragma unroll
@@ -242,7 +246,8 @@ __device__ void copy_scales(const Arguments& arguments, Shared& shared, int self
           for (int i = 0; i < kTileKeys / 32; ++i) shared.scales[stage][32 * i + lane] = scale[i];
           if (lane == 0) {
             const bool everyone = run.first == 0 && run.last == Tile<H>::kQueries && count == Tile<H>::kQueries;
-            shared.tiles[stage] = {token, fresh, everyone && token >= run.all_low && token + kTileKeys <= run.all_high,
+            const bool whole = everyone && token >= run.all_low && token + kTileKeys <= run.all_high;
+            shared.tiles[stage] = {token, fresh * KeyTile::kNewRows + leads * KeyTile::kLeads + whole * KeyTile::kWhole,
                                    run.first, run.last};
           }
           barrier_arrive(shared_address(&shared.full[stage]));
@@ -263,8 +268,8 @@ __device__ void copy_scales(const Arguments& arguments, Shared& shared, int self
   }
 }
 
-/// A lane's part of one tile of keys against a tile of queries. The columns are multiplied in two halves, so that the
-/// tensor cores have one of them to do while the other is reduced.
+/// A lane's part of one tile of keys after the other against a tile of queries. The columns are multiplied in two
+/// halves, and one of them is always being multiplied while the other is reduced, from one tile to the next too.
 template <int H>
 class Scorer {
   using T = Tile<H>;
@@ -283,34 +288,59 @@ class Scorer {
 
   __device__ void run() {
     for (;;) {
-      barrier_wait(shared_address(&shared_.full[stage_]), parity_);
-      const KeyTile tile = shared_.tiles[stage_];
+      const KeyTile tile = wait_for_keys();
       if (tile.token < 0) return;
-      if (tile.new_rows) take_rows();
-      float low[kSplit / 2], high[(T::kWidth - kSplit) / 2];
-      start(low, 0);
-      start(high, kSplit);
-      const float scale[2] = {shared_.scales[stage_][key_], shared_.scales[stage_][key_ + 8]};
-      float partial[kCarry ? 2 * kQueries : 1][4];
-      wgmma_wait<1>();
-      if (tile.whole) {
-        finish<true, 0, kSplit>(low, tile, scale, partial);
+      if ((tile.flags & KeyTile::kNewRows) != 0) take_rows();
+      if ((tile.flags & KeyTile::kLeads) != 0) {
+        score<kGroup>(tile);
       } else {
-        finish<false, 0, kSplit>(low, tile, scale, partial);
-      }
-      wgmma_wait<0>();
-      __syncwarp();
-      if (thread_ % 32 == 0) barrier_arrive(shared_address(&shared_.empty[stage_]));
-      if (++stage_ == kStages) stage_ = 0, parity_ ^= 1;
-      if (tile.whole) {
-        finish<true, kSplit, T::kWidth>(high, tile, scale, partial);
-      } else {
-        finish<false, kSplit, T::kWidth>(high, tile, scale, partial);
+        score<1>(tile);
       }
     }
   }
 
  private:
+  __device__ KeyTile wait_for_keys() const {
+    barrier_wait(shared_address(&shared_.full[stage_]), parity_);
+    return shared_.tiles[stage_];
+  }
+
+  /// `Count` tiles for the same queries, the first of which is there. The compiler lets a product be under way while
+  /// another is read only where it sees all of its way: not round a loop.
+  template <int Count>
+  __device__ void score(KeyTile tile) {
+    float low[kSplit / 2], high[(T::kWidth - kSplit) / 2];
+    start(low, 0);
+#pragma unroll
+    for (int i = 0; i < Count; ++i) {
+      start(high, kSplit);
+      const float scale[2] = {shared_.scales[stage_][key_], shared_.scales[stage_][key_ + 8]};
+      const KeyTile now = tile;
+      float partial[kQueries][2][4];  // of the queries that the halves share
+      wgmma_wait<1>(low);
+      finish<0, kSplit>(low, now, scale, partial);
+      if constexpr (kCarry) {
+#pragma unroll
+        for (auto& query : partial) {
+          keep_here(query[0]);
+          keep_here(query[1]);
+        }
+      }
+      const u32 done = shared_address(&shared_.empty[stage_]);
+      if (++stage_ == kStages) stage_ = 0, parity_ ^= 1;
+      if (i + 1 < Count) {
+        tile = wait_for_keys();
+        start(low, 0);
+        wgmma_wait<1>(high);
+      } else {
+        wgmma_wait<0>(high);
+      }
+      __syncwarp();
+      barrier_arrive_if(thread_ % 32 == 0, done);
+      finish<kSplit, T::kWidth>(high, now, scale, partial);
+    }
+  }
+
   __device__ void take_rows() {
     if (logits_ != nullptr) {  // each warp for itself: they need not be at the same tile
       __syncwarp();
@@ -339,32 +369,66 @@ class Scorer {
     wgmma_commit();
   }
 
-  template <bool Whole>
-  __device__ void store(const KeyTile& tile, int row, int offset, int r, float score) const {
-    const int token = tile.token + key_ + 8 * r;
-    if constexpr (!Whole) {
-      const Rows& rows = shared_.rows[query_stage_];
-      if (row < tile.first_row || row >= tile.last_row || token < rows.begin[row] || token >= rows.end[row]) return;
-    }
-    logits_[offset + token] = score;
-  }
-
-  /// Reduces columns [From, To) over heads; a query is stored where its last column is among them. Without branches
-  /// where every query sees every key.
-  template <bool Whole, int From, int To, int Count, int Carried>
+  /// Reduces columns [From, To) over heads and stores the queries whose last column is among them.
+  template <int From, int To, int Count>
   __device__ void finish(const float (&sums)[Count], const KeyTile& tile, const float (&scale)[2],
-                         float (&carried)[Carried][4]) const {
+                         float (&carried)[kQueries][2][4]) const {
     constexpr int kFirst = From / 8, kLast = To / 8;  // pairs of columns that a lane holds
     constexpr int kEach = T::kPairs ? H / 2 : H;      // pairs of a group
-    const int* offsets = shared_.rows[query_stage_].offset;
+    constexpr int kFirstGroup = kFirst / kEach, kGroups = kLast / kEach - kFirstGroup;  // that end here
+    float scores[kGroups > 0 ? kGroups : 1][kQueries][2];
 #pragma unroll
-    for (int group = kFirst / kEach; group * kEach < kLast; ++group) {
+    for (int group = kFirstGroup; group * kEach < kLast; ++group) {
       const int begin = max(kFirst, group * kEach), end = min(kLast, (group + 1) * kEach);
+#pragma unroll
+      for (int e = 0; e < kQueries; ++e) {
+        float fresh[2][4] = {};
+        float(&partial)[2][4] = kCarry ? carried[e] : fresh;
+#pragma unroll
+        for (int pair = begin; pair < end; ++pair) {
+#pragma unroll
+          for (int odd = 0; odd < (T::kPairs ? 2 : 1); ++odd) {
+            const int head = T::kPairs ? 2 * pair + odd : pair - group * kEach, column = T::kPairs ? odd : e;
+            const float w = weights_[2 * pair + column];
+#pragma unroll
+            for (int r = 0; r < 2; ++r) {
+              const float x = twice_relu(sums[4 * (pair - kFirst) + 2 * r + column]);
+              float& p = partial[r][head / 2 % 4];
+              p = head < 8 && head % 2 == 0 ? __fmul_rn(w, x) : __fmaf_rn(w, x, p);
+            }
+          }
+        }
+        if (end == (group + 1) * kEach) {
+#pragma unroll
+          for (int r = 0; r < 2; ++r) {
+            const float sum =
+                __fadd_rn(__fadd_rn(partial[r][0], partial[r][1]), __fadd_rn(partial[r][2], partial[r][3]));
+            scores[group - kFirstGroup][e][r] = scale[r] * sum;
+          }
+        }
+      }
+    }
+    if constexpr (kGroups > 0) {
+      if ((tile.flags & KeyTile::kWhole) != 0) {
+        store<true>(tile, kFirstGroup, scores);
+      } else {
+        store<false>(tile, kFirstGroup, scores);
+      }
+    }
+  }
+
+  /// Without branches where every query sees every key.
+  template <bool Whole, int Groups>
+  __device__ void store(const KeyTile& tile, int first_group, const float (&scores)[Groups][kQueries][2]) const {
+    const Rows& rows = shared_.rows[query_stage_];
+#pragma unroll
+    for (int i = 0; i < Groups; ++i) {
+      const int row = T::kPairs ? quad_ : 8 * (first_group + i) + 2 * quad_;
       int offset[kQueries];
       if constexpr (T::kPairs) {
-        offset[0] = offsets[quad_];
+        offset[0] = rows.offset[row];
       } else {
-        const int2 two = *reinterpret_cast<const int2*>(&offsets[8 * group + 2 * quad_]);
+        const int2 two = *reinterpret_cast<const int2*>(&rows.offset[row]);
         offset[0] = two.x;
         offset[1] = two.y;
       }
@@ -372,25 +436,15 @@ class Scorer {
       for (int e = 0; e < kQueries; ++e) {
 #pragma unroll
         for (int r = 0; r < 2; ++r) {
-          float fresh[4] = {0, 0, 0, 0};
-          float(&partial)[4] = kCarry ? carried[kCarry ? 2 * e + r : 0] : fresh;
-#pragma unroll
-          for (int pair = begin; pair < end; ++pair) {
-#pragma unroll
-            for (int odd = 0; odd < (T::kPairs ? 2 : 1); ++odd) {
-              const int head = T::kPairs ? 2 * pair + odd : pair - group * kEach, column = T::kPairs ? odd : e;
-              const float x = twice_relu(sums[4 * (pair - kFirst) + 2 * r + column]), w = weights_[2 * pair + column];
-              float& p = partial[head / 2 % 4];
-              p = head < 8 && head % 2 == 0 ? __fmul_rn(w, x) : __fmaf_rn(w, x, p);
-            }
-          }
-          if (end == (group + 1) * kEach) {
-            const float sum = __fadd_rn(__fadd_rn(partial[0], partial[1]), __fadd_rn(partial[2], partial[3]));
-            store<Whole>(tile, T::kPairs ? quad_ : 8 * group + 2 * quad_ + e, offset[e], r, scale[r] * sum);
-          }
+          const int token = tile.token + key_ + 8 * r;
+          if (Whole || sees(tile, rows, row + e, token)) logits_[offset[e] + token] = scores[i][e][r];
         }
       }
     }
+  }
+
+  __device__ static bool sees(const KeyTile& tile, const Rows& rows, int row, int token) {
+    return row >= tile.first_row && row < tile.last_row && token >= rows.begin[row] && token < rows.end[row];
   }
 
   const Arguments& arguments_;
@@ -430,7 +484,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     }
   } else {
     asm volatile("setmaxnreg.inc.sync.aligned.u32 232;");
-    Scorer<H>(arguments, shared, group).run();
+    Scorer<H>(arguments, shared, __shfl_sync(0xffffffffu, group, 0)).run();
   }
 }
 
@@ -451,10 +505,14 @@ void launch(const ScoreTask& task, const View<const E4m3, 3>& queries, const Vie
                       .row_tiles = static_cast<int>(ceil_div(logits.shape[0], T::kQueries)),
                       .parts = 1};
   while (paged && keys.shape[1] % arguments.box != 0) arguments.box /= 2;
-  // Parts of some 32 tiles, and enough of them that the last round of blocks is a small part of all.
-  const i64 tiles = ceil_div(logits.shape[1], kTileKeys);
-  const i64 wanted = std::max(ceil_div(tiles, 32), ceil_div(8 * processors, arguments.row_tiles));
-  arguments.parts = static_cast<int>(std::max<i64>(1, std::min(wanted, ceil_div(tiles, 4))));
+  // As many parts of the keys as leave the last round of blocks full. A unit costs half a tile more than its tiles.
+  const double tiles = static_cast<double>(ceil_div(logits.shape[1], kTileKeys));
+  double least = std::numeric_limits<double>::infinity();
+  for (int parts = 1; parts == 1 || (kGroup * parts <= tiles && parts <= 2 * processors); ++parts) {
+    const double rounds = static_cast<double>(ceil_div(i64{arguments.row_tiles} * parts, processors));
+    const double cost = rounds * (tiles / parts + 0.5);
+    if (cost < least) least = cost, arguments.parts = parts;
+  }
 
   const auto query_map = [&] {
     const i64 vector = queries.stride[1], row = queries.stride[0];

@@ -27,6 +27,20 @@ __device__ void wgmma_wait() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(Pending) : "memory");
 }
 
+/// What d holds is computed before what follows here, and read after what precedes.
+template <int Count>
+__device__ void keep_here(float (&d)[Count]) {
+#pragma unroll
+  for (int i = 0; i < Count; ++i) asm volatile("" : "+f"(d[i])::"memory");
+}
+
+/// The same; d is read after it.
+template <int Pending, int Count>
+__device__ void wgmma_wait(float (&d)[Count]) {
+  wgmma_wait<Pending>();
+  keep_here(d);
+}
+
 /// One step of 32 along the rows. `add`: to what d holds, otherwise d is overwritten.
 template <int N>
 __device__ void wgmma(float (&d)[N / 2], u64 a, u64 b, bool add);
