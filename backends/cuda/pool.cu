@@ -1,16 +1,22 @@
 // means[p] = mean of k_scale * k over the tokens of range p
 //
-// FP8 of 128 dimensions: a block takes some ranges, eight threads a key, every 64th key the same threads; a range that
-// begins where the one before it does goes on from its sums, which do not depend on that. Sums in f32. Bound by memory.
+// FP8 of 128 dimensions: a warp sums 32 keys, counted from the range's begin, whose loads are all in flight at once; a
+// mean adds these sums in order, and then that of the keys that are left. A block takes some ranges and splits its
+// warps among them; ranges that share a begin share the sums of 32 keys as well. Sums in f32, in an order that depends
+// on the range alone. Bound by memory.
 //
 // All else: a block takes a range, a thread a dimension; sums in f64, in token order. Bound by memory latency: one key
 // after the other.
 
 #include <algorithm>
+#include <type_traits>
+#include <utility>
 
 #include "backends/cuda/check.hpp"
 #include "backends/cuda/kernels.hpp"
 #include "backends/cuda/keys.cuh"
+#include "backends/cuda/launch.cuh"
+#include "backends/cuda/tma.cuh"
 
 namespace misa::cuda {
 namespace {
@@ -29,60 +35,140 @@ __global__ void pool_kernel(Keys<K> keys, Windows ranges, View<float, 2> means) 
   means(p, d) = static_cast<float>(sum / static_cast<double>(end > begin ? end - begin : 1));
 }
 
-constexpr int kDim = 128, kThreads = 512, kWarps = kThreads / 32, kParts = 8, kKeys = kThreads / kParts;
+constexpr int kDim = 128, kGroup = 32;                                  // keys that a warp sums at once
+constexpr int kPerLane = kGroup / 32, kEach = kGroup / 4;               // addresses and copies of a lane
+constexpr int kLogWarps = 5, kWarps = 1 << kLogWarps, kMostTeams = 16;  // of a block
+constexpr int kMostRanges = 32;                                         // of a block: one a lane
 
-__global__ void __launch_bounds__(kThreads)
-    pool_vectors_kernel(Keys<E4m3> keys, Windows ranges, View<float, 2> means, int each) {
-  __shared__ float sums[kWarps][kDim];
-  const int part = static_cast<int>(threadIdx.x) % kParts, lane = static_cast<int>(threadIdx.x) / kParts;
-  const i64 first = static_cast<i64>(blockIdx.x) * each, count = means.shape[0];
+/// Until at most `Pending` of this thread's copies are not done.
+template <int Pending>
+__device__ void wait_for_copies() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(Pending) : "memory");
+}
+
+/// Sum of scale * key over `count` tokens, at most kGroup of them, from `token` on; by a whole warp, through its part
+/// `stage` of shared memory: registers for all of the loads would leave none for the sums. Lane l adds 16 dimensions of
+/// every fourth key; then it has dimensions first_dimension(l) + {0, 1, 2, 3} of the sum.
+__device__ float4 sum_group(const Keys<E4m3>& keys, int sequence, int token, int count, uint4 (*stage)[32]) {
+  const int lane = static_cast<int>(threadIdx.x % 32), part = lane % 8, row = lane / 8;
+  float scales[kPerLane] = {};
+  u64 from[kPerLane];
+#pragma unroll
+  for (int j = 0; j < kPerLane; ++j) {
+    const E4m3* key = keys.values.data;
+    if (32 * j + lane < count) key = keys.vector(sequence, token + 32 * j + lane, scales[j]);
+    from[j] = __cvta_generic_to_global(key);
+  }
+#pragma unroll
+  for (int i = 0; i < kEach; ++i) {
+    const u64 key = __shfl_sync(0xffffffffu, from[i / 8], 4 * (i % 8) + row);
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(&stage[i][lane])),
+                 "l"(key + 16 * part), "r"(4 * i + row < count ? 16 : 0)
+                 : "memory");
+    asm volatile("cp.async.commit_group;" ::: "memory");
+  }
   float sum[16] = {};
-  i64 begin = -1, done = 0, sequence = -1;
-  for (i64 p = first; p < min(count, first + each); ++p) {
-    const i64 end = ranges.end[p];
-    if (ranges.begin[p] != begin || ranges.sequence[p] != sequence || end < done) {
-      begin = ranges.begin[p];
-      sequence = ranges.sequence[p];
-      done = begin;
-      for (float& x : sum) x = 0;
-    }
-    // The keys of this thread are those that are congruent to its lane, counted from the range's begin.
-    constexpr int kUnroll = 8;
-    i64 token = done + (lane - static_cast<int>(done - begin) % kKeys + kKeys) % kKeys;
-    while (token < end) {
-      uint4 bytes[kUnroll];
-      float scale[kUnroll];
+  const auto add = [&]<int I>(std::integral_constant<int, I>) {
+    const float scale = __shfl_sync(0xffffffffu, scales[I / 8], 4 * (I % 8) + row);
+    wait_for_copies<kEach - 1 - I>();
+    float value[16];
+    widen(stage[I][lane], value);
 #pragma unroll
-      for (int u = 0; u < kUnroll; ++u) {
-        const i64 at = token + u * kKeys;
-        if (at < end) bytes[u] = *(reinterpret_cast<const uint4*>(keys.vector(sequence, at, scale[u])) + part);
+    for (int d = 0; d < 16; ++d) sum[d] = fmaf(scale, value[d], sum[d]);
+  };
+  [&]<int... I>(std::integer_sequence<int, I...>) { (add(std::integral_constant<int, I>{}), ...); }
+  (std::make_integer_sequence<int, kEach>{});
+  // Lanes that share dimensions: each keeps half of them, twice.
+  float half[8], quarter[4];
+#pragma unroll
+  for (int d = 0; d < 8; ++d) {
+    const bool upper = row / 2 == 1;
+    half[d] = upper ? sum[8 + d] : sum[d];
+    half[d] += __shfl_xor_sync(0xffffffffu, upper ? sum[d] : sum[8 + d], 16);
+  }
+#pragma unroll
+  for (int d = 0; d < 4; ++d) {
+    const bool upper = row % 2 == 1;
+    quarter[d] = upper ? half[4 + d] : half[d];
+    quarter[d] += __shfl_xor_sync(0xffffffffu, upper ? half[d] : half[4 + d], 8);
+  }
+  return {quarter[0], quarter[1], quarter[2], quarter[3]};
+}
+
+__device__ inline int first_dimension(int lane) { return 16 * (lane % 8) + 8 * (lane / 16) + 4 * (lane / 8 % 2); }
+
+__device__ inline float4 operator+(const float4& a, const float4& b) {
+  return {a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w};
+}
+
+/// Ranges of a block that share their begin, and the warps that do them.
+struct Run {
+  int first, last;  ///< lanes [first, last) know the ranges
+  int sequence, begin, groups;
+};
+
+__global__ void __launch_bounds__(32 * kWarps, 1)
+    pool_vectors_kernel(Keys<E4m3> keys, Windows ranges, View<float, 2> means, int each) {
+  extern __shared__ uint4 stages[][kEach][32];
+  __shared__ float4 memory[kWarps + kMostTeams][32];
+  wait_for_stream();
+  const int lane = static_cast<int>(threadIdx.x % 32), warp = static_cast<int>(threadIdx.x / 32);
+  const i64 first = static_cast<i64>(blockIdx.x) * each;
+  const int count = static_cast<int>(min(static_cast<i64>(each), means.shape[0] - first));
+  int sequence = 0, begin = 0, length = 0;
+  if (lane < count) {
+    sequence = ranges.sequence[first + lane];
+    begin = ranges.begin[first + lane];
+    length = max(0, ranges.end[first + lane] - begin);
+  }
+  const int before = __shfl_up_sync(0xffffffffu, begin, 1), sequence_before = __shfl_up_sync(0xffffffffu, sequence, 1);
+  u32 leaders =
+      __ballot_sync(0xffffffffu, lane < count && (lane == 0 || begin != before || sequence != sequence_before));
+  const int log_teams = 32 - __clz(min(__popc(leaders), kMostTeams) - 1), teams = 1 << log_teams;
+  const int size = kWarps >> log_teams, team = warp >> (kLogWarps - log_teams), self = warp & (size - 1);
+  const auto barrier = [&] { asm volatile("bar.sync %0, %1;" ::"r"(team), "r"(32 * size) : "memory"); };
+  float4(*sums)[32] = memory + team * (size + 1);
+
+  for (int turn = 0; leaders != 0; ++turn) {
+    const int lead = __ffs(static_cast<int>(leaders)) - 1;
+    leaders &= leaders - 1;
+    if ((turn & (teams - 1)) != team) continue;
+    const Run run{lead, leaders == 0 ? count : __ffs(static_cast<int>(leaders)) - 1,
+                  __shfl_sync(0xffffffffu, sequence, lead), __shfl_sync(0xffffffffu, begin, lead), 0};
+    const int most = __reduce_max_sync(0xffffffffu, lane >= run.first && lane < run.last ? length / kGroup : 0);
+    float4 sum{0, 0, 0, 0};
+    for (int base = 0;; base += size) {
+      // sums[i]: of the first base + i groups.
+      if (base + self < most) {
+        sums[self + 1][lane] = sum_group(keys, run.sequence, run.begin + (base + self) * kGroup, kGroup, stages[warp]);
       }
-#pragma unroll
-      for (int u = 0; u < kUnroll; ++u) {
-        if (token + u * kKeys >= end) break;
-        float value[16];
-        widen(bytes[u], value);
-#pragma unroll
-        for (int i = 0; i < 16; ++i) sum[i] = fmaf(scale[u], value[i], sum[i]);
+      barrier();
+      if (self == 0) {
+        sums[0][lane] = sum;
+        for (int i = 1; i <= min(size, most - base); ++i) {
+          sum = sum + sums[i][lane];
+          sums[i][lane] = sum;
+        }
       }
-      token += kUnroll * kKeys;
+      barrier();
+      for (int i = run.first + self; i < run.last; i += size) {
+        const int tokens = __shfl_sync(0xffffffffu, length, i), whole = tokens / kGroup;
+        if (whole > base + size || (whole <= base && base > 0)) continue;
+        float4 mean = sums[whole - base][lane];
+        if (tokens % kGroup != 0) {
+          mean = mean + sum_group(keys, run.sequence, run.begin + whole * kGroup, tokens % kGroup, stages[warp]);
+        }
+        const float divisor = static_cast<float>(max(1, tokens));
+        float* to = &means(first + i, first_dimension(lane));
+        const i64 step = means.stride[1];
+        to[0] = mean.x / divisor;
+        to[step] = mean.y / divisor;
+        to[2 * step] = mean.z / divisor;
+        to[3 * step] = mean.w / divisor;
+      }
+      barrier();
+      if (base + size >= most) break;
     }
-    done = max(done, end);
-#pragma unroll
-    for (int i = 0; i < 16; ++i) {
-      float all = sum[i];
-      all += __shfl_xor_sync(0xffffffffu, all, 8);
-      all += __shfl_xor_sync(0xffffffffu, all, 16);
-      if (threadIdx.x % 32 < kParts) sums[threadIdx.x / 32][16 * part + i] = all;
-    }
-    __syncthreads();
-    if (threadIdx.x < kDim) {
-      float all = 0;
-#pragma unroll
-      for (int w = 0; w < kWarps; ++w) all += sums[w][threadIdx.x];
-      means(p, threadIdx.x) = all / static_cast<float>(end > begin ? end - begin : 1);
-    }
-    __syncthreads();
   }
 }
 
@@ -92,10 +178,17 @@ void pool(const PoolTask& task, int processors, cudaStream_t stream) {
   if (task.means.size() == 0) return;
   const auto* vectors = std::get_if<View<const E4m3, 3>>(&task.keys.values);
   if (vectors != nullptr && vectors->shape[2] == kDim && vectors_align(*vectors)) {
-    const i64 each = std::clamp<i64>(task.means.shape[0] / (2 * processors), 1, 32);
-    pool_vectors_kernel<<<static_cast<unsigned>(ceil_div(task.means.shape[0], each)), kThreads, 0, stream>>>(
-        {*vectors, task.keys.scales, task.keys.block_table}, task.ranges, task.means, static_cast<int>(each));
-    return check(cudaGetLastError(), "pool");
+    const i64 each = std::clamp<i64>(ceil_div(task.means.shape[0], processors), 1, kMostRanges);
+    constexpr int kBytes = kWarps * kGroup * kDim;
+    static const bool ready = [] {
+      check(cudaFuncSetAttribute(pool_vectors_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes),
+            "pool: shared memory");
+      return true;
+    }();
+    (void)ready;
+    return launch_early(pool_vectors_kernel, ceil_div(task.means.shape[0], each), 32 * kWarps, kBytes, stream,
+                        Keys<E4m3>{*vectors, task.keys.scales, task.keys.block_table}, task.ranges, task.means,
+                        static_cast<int>(each));
   }
   std::visit(
       [&](const auto& values) {

@@ -1,16 +1,20 @@
 // E[m, h] = |w[m, h]| * mean over block means of relu(q[m, h] . kbar), the best heads, and their queries gathered: FP8
 // queries of 32 or 64 heads, head_dim 128
 //
-// A block takes some tiles of 64 query vectors (one or two rows). Block means lie in shared memory as f16, each scaled
-// by a power of two; a warpgroup holds the queries of a tile in registers, widened to f16, multiplies 64 means at a
-// time and keeps sums alone. Means and their numbers are those of the whole cache, so that a sum does not depend on
-// what else is routed. The row's own last mean is multiplied in f32. Bound by the tensor cores.
+// Read once: the queries, 128 bytes a head; written once: the chosen ones. A block takes some tiles of 64 query vectors
+// (one or two rows) against block means that lie in shared memory as f16, each scaled by a power of two. One warp
+// copies tiles (TMA); three warpgroups take turns to widen one to f16 in registers, to multiply it with 64 means at a
+// time and to keep sums alone; seven warps rank its heads and write out the chosen ones while other tiles are
+// multiplied. Means and their numbers are those of the whole cache, so that a sum does not depend on what else is
+// routed. The row's own last mean is multiplied as two f16 operands that add up to it. Bound by the latency of the
+// warps' steps.
 
 #include <algorithm>
 #include <cstdint>
 
 #include "backends/cuda/check.hpp"
 #include "backends/cuda/keys.cuh"
+#include "backends/cuda/launch.cuh"
 #include "backends/cuda/means.cuh"
 #include "backends/cuda/route.hpp"
 #include "backends/cuda/tma.cuh"
@@ -20,12 +24,14 @@ namespace misa::cuda {
 namespace {
 
 constexpr int kDim = 128, kVectors = 64, kMeans = 64;  // of a tile
-constexpr int kGroups = 4, kThreads = 128 * kGroups;
-constexpr int kPiece = 512;      // means in shared memory at a time
+constexpr int kGroups = 3, kRankers = 7;               // warpgroups that sum, warps that rank; one more copies
+constexpr int kSummers = 128 * kGroups, kThreads = kSummers + 32 * (kRankers + 1);
+constexpr int kStages = 12;
+constexpr int kPiece = 256;      // means in shared memory at a time
 constexpr int kMostTiles = 128;  // of a block
+constexpr int kMostRows = 2;     // of a tile
 
 struct Arguments {
-  View<const E4m3, 3> queries;
   View<const float, 2> weights;
   View<const float, 2> means;  ///< [P, D]
   Windows windows;
@@ -34,228 +40,428 @@ struct Arguments {
   View<double, 2> energies;
   E4m3* routed_values;
   View<float, 2> routed_weights;
-  int rows, tiles, tiles_per_block, piece;
+  int rows, tiles, tiles_per_block;
+};
+
+/// A row's own last mean, f32, as two f16 operands of the tensor cores whose sum it is, divided by `scale`: of each
+/// step of 16 dimensions what lane l % 4 multiplies.
+struct Tail {
+  uint2 planes[2][8][4];
+  float scale;
 };
 
 struct Shared {
+  alignas(1024) u8 queries[kStages][kVectors * kDim];  ///< 128-byte swizzle
+  alignas(16) Tail tails[kStages][kMostRows];
   float sums[kMostTiles][kVectors];
   float scales[kPiece];
-  u32 ranks[kGroups][kVectors];
-  u32 kept[kGroups][kVectors / 32];
-  int low, high;
+  int begin[kMostTiles * kMostRows], end[kMostTiles * kMostRows];
+  u8 chosen[kRankers][kVectors];
+  u64 full[kStages], summed[kStages], empty[kStages];
 };
 
-__device__ inline void group_barrier(int group) { asm volatile("bar.sync %0, 128;" ::"r"(group + 1) : "memory"); }
+/// Where byte `byte` of row `row` lies in rows of 128 bytes with the 128-byte swizzle.
+__device__ inline int swizzled(int row, int byte) { return row * 128 + (((byte / 16) ^ (row % 8)) * 16 + byte % 16); }
 
-/// Means [base, base + count) as f16: two panels of 64 dimensions, rows of 128 bytes with the 128-byte swizzle. The
-/// order of dimensions is the one in which a lane's 32 consecutive bytes of a query are its registers.
-__device__ void load_means(const Arguments& arguments, Shared& shared, u8* panels, int base, int count) {
-  const int lane = static_cast<int>(threadIdx.x % 32);
-  for (int p = static_cast<int>(threadIdx.x / 32); p < arguments.piece; p += kThreads / 32) {
-    float4 four{0, 0, 0, 0};
-    if (p < count) {
-      const float* from = &arguments.means(base + p, 4 * lane);
-      four = {from[0], from[1], from[2], from[3]};
+/// What a block does: its tiles, once for each piece of means that one of its rows sees; at least once.
+template <int H>
+struct Work {
+  static constexpr int kRows = kVectors / H;  // of a tile
+  int first_row, rows, tiles;
+  int low = 0x7fffffff, high = 0;  ///< means that any row sees
+  int first_piece, pieces;
+
+  /// As far as it is known without the windows.
+  __device__ explicit Work(const Arguments& arguments) {
+    const int first = static_cast<int>(blockIdx.x) * arguments.tiles_per_block;
+    tiles = min(arguments.tiles - first, arguments.tiles_per_block);
+    first_row = first * kRows;
+    rows = min(arguments.rows - first_row, tiles * kRows);
+  }
+  __device__ void find_pieces(const Shared& shared) {
+    for (int row = static_cast<int>(threadIdx.x % 32); row < rows; row += 32) {
+      if (shared.begin[row] >= shared.end[row]) continue;
+      low = min(low, shared.begin[row]);
+      high = max(high, shared.end[row]);
     }
-    const ScaledMean mean = scale_mean(four);
-    if (lane == 0) shared.scales[p] = 0.5f * mean.scale;  // see twice_relu
-    const int quad = lane / 8, step = lane % 8;
-    u8* row = panels + (step / 4) * arguments.piece * 128 + p * 128;
-    const int at = (16 * (step % 4) + 2 * quad) * 2;
-    const auto place = [&](int byte) { return row + (((byte / 16) ^ (p % 8)) * 16 + byte % 16); };
-    *reinterpret_cast<__half2*>(place(at)) = mean.low;
-    *reinterpret_cast<__half2*>(place(at + 16)) = mean.high;
+    low = __reduce_min_sync(0xffffffffu, low);
+    high = __reduce_max_sync(0xffffffffu, high);
+    first_piece = low < high ? low / kPiece : 0;
+    pieces = low < high ? (high - 1) / kPiece + 1 - first_piece : 1;
+  }
+};
+
+/// Where a tile is on its way through the ring of stages.
+struct Turn {
+  int stage;
+  u32 parity = 0;
+  __device__ void advance(int by) {
+    stage += by;
+    if (stage >= kStages) stage -= kStages, parity ^= 1;
+  }
+};
+
+/// By a whole warp: four dimensions a lane.
+__device__ inline void split_tail(const float4& four, Tail& tail) {
+  const int lane = static_cast<int>(threadIdx.x % 32), quad = lane / 8, step = lane % 8;
+  const ScaledMean mean = scale_mean(four);
+  const float inverse = 1 / mean.scale;
+  const auto rest = [&](float x, __half high) {
+    return __hisinf(high) != 0 ? 0.0f : fmaf(x, inverse, -__half2float(high));
+  };
+  const __half2 low = __floats2half2_rn(rest(four.x, mean.low.x), rest(four.y, mean.low.y));
+  const __half2 high = __floats2half2_rn(rest(four.z, mean.high.x), rest(four.w, mean.high.y));
+  const auto bits = [](const __half2& two) { return *reinterpret_cast<const u32*>(&two); };
+  tail.planes[0][step][quad] = {bits(mean.low), bits(mean.high)};
+  tail.planes[1][step][quad] = {bits(low), bits(high)};
+  if (lane == 0) tail.scale = 0.5f * mean.scale;  // see twice_relu
+}
+
+/// By a whole warp.
+template <int H>
+__device__ void copy_tiles(const Arguments& arguments, const CUtensorMap& query_map, Shared& shared,
+                           const Work<H>& work) {
+  constexpr int kRows = Work<H>::kRows;
+  const int lane = static_cast<int>(threadIdx.x % 32);
+  const bool tails = arguments.tails.data != nullptr;
+  float4 next[kRows] = {};
+  const auto load_tails = [&](int row) {
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+      if (tails && row + r < work.rows) {
+        next[r] = *reinterpret_cast<const float4*>(&arguments.tails(work.first_row + row + r, 4 * lane));
+      }
+    }
+  };
+  load_tails(0);
+  Turn turn{0};
+  for (int piece = 0; piece < work.pieces; ++piece) {
+    for (int row = 0; row < work.rows; row += kRows) {
+      const u32 full = shared_address(&shared.full[turn.stage]);
+      barrier_wait(shared_address(&shared.empty[turn.stage]), turn.parity ^ 1);
+      if (lane == 0) {
+        barrier_expect(full, kVectors * kDim);
+        tma_load(shared_address(shared.queries[turn.stage]), query_map, full, 0, 0, work.first_row + row);
+      }
+#pragma unroll
+      for (int r = 0; r < kRows; ++r) split_tail(next[r], shared.tails[turn.stage][r]);
+      load_tails(row + kRows < work.rows ? row + kRows : 0);
+      __syncwarp();
+      if (lane == 0) barrier_arrive(full);
+      turn.advance(1);
+    }
   }
 }
 
-/// Adds the sums over the piece of means that begins at `base` to those of a tile.
+/// Means [from, to) of the piece at `base` as f16: two panels of 64 dimensions. The order of dimensions is the one in
+/// which a lane's 32 consecutive bytes of a query are its registers.
+__device__ void load_means(const Arguments& arguments, Shared& shared, u8* panels, int base, int from, int to) {
+  constexpr int kWarps = kSummers / 32, kAtOnce = 6;
+  const int lane = static_cast<int>(threadIdx.x % 32), quad = lane / 8, step = lane % 8;
+  for (int first = from + static_cast<int>(threadIdx.x / 32); first < to; first += kWarps * kAtOnce) {
+    float4 four[kAtOnce];
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+      const int p = min(first + i * kWarps, to - 1);
+      four[i] = *reinterpret_cast<const float4*>(&arguments.means(base + p, 4 * lane));
+    }
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+      const int p = first + i * kWarps;
+      const ScaledMean mean = scale_mean(four[i]);
+      if (p >= to) continue;
+      if (lane == 0) shared.scales[p] = 0.5f * mean.scale;  // see twice_relu
+      u8* panel = panels + step / 4 * kPiece * 128;
+      const int at = (16 * (step % 4) + 2 * quad) * 2;
+      *reinterpret_cast<__half2*>(panel + swizzled(p, at)) = mean.low;
+      *reinterpret_cast<__half2*>(panel + swizzled(p, at + 16)) = mean.high;
+    }
+  }
+}
+
+/// A lane's part of the sums of one tile: vectors l / 4 and l / 4 + 8 of its warp's sixteen, every fourth pair of
+/// means.
 template <int H>
-__device__ void sum_tile(const Arguments& arguments, Shared& shared, const u8* panels, int tile, int base, bool last) {
-  const int thread = static_cast<int>(threadIdx.x % 128), lane = thread % 32, quad = lane % 4;
-  constexpr int heads = H;
-  const int vector = thread / 32 * 16 + lane / 4;  // and vector + 8, of the same query
-  const int row = (tile * kVectors + vector) / heads;
-  const bool inside = row < arguments.rows;
-  const int end = inside ? arguments.windows.end[row] : 0, begin = inside ? arguments.windows.begin[row] : 0;
-  const bool own_tail = arguments.tails.data != nullptr && end > begin;
-  const int low = max(0, begin - base), high = min(arguments.piece, end - (own_tail ? 1 : 0) - base);
+class Summer {
+ public:
+  __device__ Summer(const Arguments& arguments, Shared& shared, const u8* panels, const Work<H>& work)
+      : arguments_(arguments),
+        shared_(shared),
+        panels_(wgmma_operand(shared_address(panels))),
+        work_(work),
+        vector_(static_cast<int>(threadIdx.x % 128 / 32 * 16 + threadIdx.x % 32 / 4)),
+        quad_(static_cast<int>(threadIdx.x % 4)) {}
 
-  u32 query[8][4];
-#pragma unroll
-  for (int r = 0; r < 2; ++r) {
-    const int head = (tile * kVectors + vector + 8 * r) % heads;
-    uint4 bytes[2] = {};
-    if (inside) {
-      const uint4* from = reinterpret_cast<const uint4*>(&arguments.queries(row, head, 32 * quad));
-      bytes[0] = from[0];
-      bytes[1] = from[1];
+  __device__ void add(const Turn& turn, int tile, int base, bool first, bool last) {
+    const int row = tile * Work<H>::kRows + vector_ / H;
+    const int2 own = seen_by(row, base);
+    int2 any = own;  // the tile multiplies what any of its rows sees
+    if constexpr (Work<H>::kRows > 1) {
+      const int2 other = seen_by(row ^ 1, base);
+      any = {min(own.x, other.x), max(own.y, other.y)};
     }
-    const u32 words[8] = {bytes[0].x, bytes[0].y, bytes[0].z, bytes[0].w,
-                          bytes[1].x, bytes[1].y, bytes[1].z, bytes[1].w};
-#pragma unroll
-    for (int step = 0; step < 8; ++step) {
-      query[step][r] = halves_of(words[step] & 0xffffu);
-      query[step][2 + r] = halves_of(words[step] >> 16);
+    const bool own_tail = arguments_.tails.data != nullptr && own.x < own.y;
+    const int low = own.x, high = own.y - (own_tail ? 1 : 0), end = min(kPiece, any.y);
+
+    barrier_wait(shared_address(&shared_.full[turn.stage]), turn.parity);
+    widen_queries(shared_.queries[turn.stage]);
+    float sum[2][2] = {};
+    for (int at = max(0, any.x) / kMeans * kMeans; at < end; at += kMeans) multiply(at, low, high, sum);
+    float mine = total_of({sum[0][0] + sum[0][1], sum[1][0] + sum[1][1]});
+    if (last && own_tail) mine += weight_of_tail(shared_.tails[turn.stage][vector_ / H]);
+    if (quad_ < 2) {
+      float& total = shared_.sums[tile][vector_ + 8 * quad_];
+      total = first ? mine : total + mine;
     }
+    __syncwarp();
+    if (threadIdx.x % 32 == 0) barrier_arrive(shared_address(&shared_.summed[turn.stage]));
   }
 
-  float sum[2] = {0, 0};
-  // Rows of a tile may see different means: the tile multiplies what any of them sees.
-  const int first_row = tile * kVectors / heads, last_row = min(arguments.rows, (tile + 1) * kVectors / heads);
-  int any_low = kPiece, any_high = 0;
-  for (int m = first_row; m < last_row; ++m) {
-    any_low = min(any_low, arguments.windows.begin[m] - base);
-    any_high = max(any_high, arguments.windows.end[m] - base);
-  }
-  any_low = max(0, any_low) / kMeans * kMeans;
-  any_high = min(arguments.piece, any_high);
-  const u64 b = wgmma_operand(shared_address(panels));
-  for (int at = any_low; at < any_high; at += kMeans) {
-    float dots[kMeans / 2];
-    wgmma_fence();
-#pragma unroll
-    for (int step = 0; step < 8; ++step) {
-      const int offset = (step / 4) * arguments.piece * 128 + at * 128 + (step % 4) * 32;
-      wgmma_f16(dots, query[step], b + static_cast<u64>(offset >> 4), step > 0);
-    }
-    wgmma_commit();
-    wgmma_wait<0>();
-    const bool whole = at >= low && at + kMeans <= high;
-#pragma unroll
-    for (int i = 0; i < kMeans / 4; ++i) {
-      const int mean = at + i / 2 * 8 + 2 * quad + i % 2;
-      if (!whole && (mean < low || mean >= high)) continue;
-      const float scale = shared.scales[mean];
-#pragma unroll
-      for (int r = 0; r < 2; ++r) sum[r] = fmaf(scale, twice_relu(dots[i / 2 * 4 + 2 * r + i % 2]), sum[r]);
-    }
+ private:
+  /// The means that a row sees, counted from `base`.
+  __device__ int2 seen_by(int row, int base) const {
+    if (row >= work_.rows || shared_.begin[row] >= shared_.end[row]) return {kPiece, 0};
+    return {shared_.begin[row] - base, shared_.end[row] - base};
   }
 
-  float tail[2] = {0, 0};
-  if (last && own_tail) {
+  __device__ void widen_queries(const u8* queries) {
 #pragma unroll
-    for (int d = 0; d < 32; d += 4) {
-      const float4 four = *reinterpret_cast<const float4*>(&arguments.tails(row, 32 * quad + d));
-      const float mean[4] = {four.x, four.y, four.z, four.w};
+    for (int r = 0; r < 2; ++r) {
 #pragma unroll
-      for (int r = 0; r < 2; ++r) {
+      for (int half = 0; half < 2; ++half) {
+        const uint4 bytes =
+            *reinterpret_cast<const uint4*>(queries + swizzled(vector_ + 8 * r, 32 * quad_ + 16 * half));
+        const u32 words[4] = {bytes.x, bytes.y, bytes.z, bytes.w};
 #pragma unroll
-        for (int j = 0; j < 2; ++j) {
-          const float2 wide = __half22float2(*reinterpret_cast<const __half2*>(&query[d / 4][2 * j + r]));
-          tail[r] = fmaf(wide.x, mean[2 * j], tail[r]);
-          tail[r] = fmaf(wide.y, mean[2 * j + 1], tail[r]);
+        for (int i = 0; i < 4; ++i) {
+          queries_[4 * half + i][r] = halves_of(words[i] & 0xffffu);
+          queries_[4 * half + i][2 + r] = halves_of(words[i] >> 16);
         }
       }
     }
   }
-#pragma unroll
-  for (int r = 0; r < 2; ++r) {
-#pragma unroll
-    for (int step = 1; step < 4; step *= 2) {
-      sum[r] += __shfl_xor_sync(0xffffffffu, sum[r], step);
-      tail[r] += __shfl_xor_sync(0xffffffffu, tail[r], step);
-    }
-    if (quad == 0) {
-      float& total = shared.sums[tile % arguments.tiles_per_block][vector + 8 * r];
-      total += sum[r] + (last && own_tail ? 0.5f * twice_relu(tail[r]) : 0.0f);
-    }
-  }
-}
 
-/// From the sums of a tile to the heads of its rows.
-template <int H>
-__device__ void choose(const Arguments& arguments, Shared& shared, int tile, int group) {
-  constexpr int heads = H;
-  const int thread = static_cast<int>(threadIdx.x % 128);
-  const int active = static_cast<int>(arguments.heads.shape[1]);
-  const int row = (tile * kVectors + thread) / heads, head = thread % heads, first = thread / heads * heads;
-  const bool mine = thread < kVectors && row < arguments.rows;
-  u32* ranks = shared.ranks[group];
-  group_barrier(group);
-  if (mine) {
-    const int blocks = arguments.windows.end[row] - arguments.windows.begin[row];
-    const float energy = fabsf(arguments.weights(row, head)) * shared.sums[tile % arguments.tiles_per_block][thread] /
-                         static_cast<float>(max(1, blocks));
-    if (arguments.energies.data != nullptr) arguments.energies(row, head) = energy;
-    ranks[thread] = rank_of(energy);
+  /// Adds what the means [at, at + 64) of the piece weigh, as far as they lie in [low, high).
+  __device__ void multiply(int at, int low, int high, float (&sum)[2][2]) {
+    float dots[kMeans / 2];
+    // 64-bit additions of what changes in the lower half alone would cost as much as the rest.
+    const auto panel = [&](u32 offset) { return (panels_ >> 32 << 32) | (static_cast<u32>(panels_) + offset); };
+    const u32 first = static_cast<u32>(at) * (128 / 16);
+    wgmma_fence();
+#pragma unroll
+    for (int step = 0; step < 8; ++step) {
+      constexpr u32 kPanel = kPiece * 128 / 16;
+      wgmma_f16(dots, queries_[step], panel(first + step / 4 * kPanel + 2 * (step % 4)), step > 0);
+    }
+    wgmma_commit();
+    float2 scales[kMeans / 8];
+#pragma unroll
+    for (int j = 0; j < kMeans / 8; ++j) {
+      scales[j] = *reinterpret_cast<const float2*>(&shared_.scales[at + 8 * j + 2 * quad_]);
+    }
+    wgmma_wait<0>();
+    const int from = max(0, low - at), to = min(kMeans, high - at);
+    if (from >= to) return;
+    if (to - from == kMeans) return add_up<true>(dots, scales, 0, sum);
+    add_up<false>(dots, scales, ~u64{0} >> (kMeans - (to - from)) << from, sum);
   }
-  group_barrier(group);
-  if (thread < kVectors) {
-    int better = 0;  // higher, then the lower head; NaN last
-    if (mine) {
-      const u32 own = ranks[thread];
-#pragma unroll 16
-      for (int other = 0; other < heads; ++other) {
-        const u32 theirs = ranks[first + other];
-        better += theirs > own || (theirs == own && other < head) ? 1 : 0;
+
+  /// Of 64 means those whose bits are set in `seen`.
+  template <bool Whole>
+  __device__ void add_up(const float (&dots)[kMeans / 2], const float2 (&scales)[kMeans / 8], u64 seen,
+                         float (&sum)[2][2]) const {
+    const u32 mine[2] = {static_cast<u32>(seen) >> (2 * quad_), static_cast<u32>(seen >> 32) >> (2 * quad_)};
+#pragma unroll
+    for (int j = 0; j < kMeans / 8; ++j) {
+#pragma unroll
+      for (int e = 0; e < 2; ++e) {
+        if (!Whole && (mine[j / 4] & (1u << (8 * (j % 4) + e))) == 0) continue;
+        const float scale = e == 0 ? scales[j].x : scales[j].y;
+#pragma unroll
+        for (int r = 0; r < 2; ++r) sum[r][e] = fmaf(scale, twice_relu(dots[4 * j + 2 * r + e]), sum[r][e]);
       }
     }
-    const u32 kept = __ballot_sync(0xffffffffu, mine && better < active);
-    if (thread % 32 == 0) shared.kept[group][thread / 32] = kept;
   }
-  group_barrier(group);
-  // A thread copies 16 bytes of a chosen head.
-  const auto copy = [&](int chosen, int part) {
-    const int tile_row = chosen / active;
-    const int m = tile * kVectors / heads + tile_row;
-    if (m >= arguments.rows) return;
-    int place = chosen % active, found = 0;
-    for (int word = tile_row * heads / 32; word < (tile_row + 1) * heads / 32; ++word) {
-      const u32 kept = shared.kept[group][word];
-      const int here = __popc(kept);
-      if (place < here) {
-        found = word * 32 + static_cast<int>(__fns(kept, 0, place + 1));
-        break;
-      }
-      place -= here;
-    }
-    const int one = found - tile_row * heads;
-    const i64 slot = chosen % active;
-    const uint4 bytes = *(reinterpret_cast<const uint4*>(&arguments.queries(m, one, 0)) + part);
-    *(reinterpret_cast<uint4*>(arguments.routed_values + (m * active + slot) * kDim) + part) = bytes;
-    if (part == 0) {
-      arguments.heads(m, slot) = one;
-      arguments.routed_weights(m, slot) = arguments.weights(m, one);
-    }
-  };
-  for (int i = thread; i < kVectors / heads * active * 8; i += 128) copy(i / 8, i % 8);
-}
+
+  /// Of the vector whose total this lane has. Even columns are the first plane, odd ones the second.
+  __device__ float weight_of_tail(const Tail& tail) const {
+    const int plane = static_cast<int>(threadIdx.x / 4 % 2);
+    float dots[4] = {0, 0, 0, 0};
+#pragma unroll
+    for (int step = 0; step < 8; ++step) mma_f16(dots, queries_[step], tail.planes[plane][step][quad_]);
+    return tail.scale * twice_relu(quad_ % 2 == 0 ? dots[0] + dots[1] : dots[2] + dots[3]);
+  }
+
+  /// Over the four lanes that share the vectors: lanes 0 and 2 have the first one's, 1 and 3 the second one's.
+  __device__ float total_of(const float2& parts) const {
+    const bool second = quad_ % 2 == 1;
+    float total = second ? parts.y : parts.x;
+    total += __shfl_xor_sync(0xffffffffu, second ? parts.x : parts.y, 1);
+    return total + __shfl_xor_sync(0xffffffffu, total, 2);
+  }
+
+  const Arguments& arguments_;
+  Shared& shared_;
+  const u64 panels_;
+  const Work<H>& work_;
+  const int vector_, quad_;
+  u32 queries_[8][4];
+};
 
 template <int H>
-__global__ void __launch_bounds__(kThreads, 1) route_tile_kernel(const __grid_constant__ Arguments arguments) {
-  extern __shared__ __align__(1024) u8 panels[];
-  Shared& shared = *reinterpret_cast<Shared*>(panels + 2 * arguments.piece * 128);
-  constexpr int heads = H;
-  const int group = static_cast<int>(threadIdx.x / 128);
-  const int first = static_cast<int>(blockIdx.x) * arguments.tiles_per_block;
-  const int last = min(arguments.tiles, first + arguments.tiles_per_block);
-  if (threadIdx.x == 0) {
-    shared.low = 0x7fffffff;
-    shared.high = 0;
-  }
-  for (int i = static_cast<int>(threadIdx.x); i < arguments.tiles_per_block * kVectors; i += kThreads) {
-    shared.sums[i / kVectors][i % kVectors] = 0;
-  }
-  __syncthreads();
-  const int rows_end = min(arguments.rows, last * kVectors / heads);
-  for (int m = first * kVectors / heads + static_cast<int>(threadIdx.x); m < rows_end; m += kThreads) {
-    if (arguments.windows.begin[m] >= arguments.windows.end[m]) continue;
-    atomicMin(&shared.low, arguments.windows.begin[m]);
-    atomicMax(&shared.high, arguments.windows.end[m]);
-  }
-  __syncthreads();
-  const int low = shared.low, high = shared.high;
-  for (int base = low / arguments.piece * arguments.piece; base < high; base += arguments.piece) {
-    load_means(arguments, shared, panels, base,
-               min(arguments.piece, static_cast<int>(arguments.means.shape[0]) - base));
+__device__ void sum_tiles(const Arguments& arguments, Shared& shared, u8* panels, const Work<H>& work) {
+  const auto barrier = [] { asm volatile("bar.sync 1, %0;" ::"n"(kSummers) : "memory"); };
+  Summer<H> summer(arguments, shared, panels, work);
+  int tile = static_cast<int>(threadIdx.x / 128);
+  Turn turn{tile};
+  for (int piece = 0; piece < work.pieces; ++piece) {
+    const int base = (work.first_piece + piece) * kPiece;
+    load_means(arguments, shared, panels, base, max(0, work.low - base) / kMeans * kMeans,
+               min(kPiece, work.high - base));
     asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-    __syncthreads();
-    for (int tile = first + group; tile < last; tile += kGroups) {
-      sum_tile<H>(arguments, shared, panels, tile, base, base + arguments.piece >= high);
+    barrier();
+    for (; tile < work.tiles; tile += kGroups) {
+      summer.add(turn, tile, base, piece == 0, piece + 1 == work.pieces);
+      turn.advance(kGroups);
     }
-    __syncthreads();
+    tile -= work.tiles;
+    if (piece + 1 < work.pieces) barrier();
   }
-  for (int tile = first + group; tile < last; tile += kGroups) choose<H>(arguments, shared, tile, group);
+}
+
+/// From the sums of a tile to the heads of its rows; by a whole warp. Lane l has vectors 2 l and 2 l + 1, so that the
+/// order of lanes is that of heads.
+template <int H>
+__device__ void choose(const Arguments& arguments, Shared& shared, const Work<H>& work, int tile, const float2& weights,
+                       const u8* queries, u8* chosen) {
+  constexpr int kRows = Work<H>::kRows, kLanes = 32 / kRows;  // that share a row
+  const int lane = static_cast<int>(threadIdx.x % 32), active = static_cast<int>(arguments.heads.shape[1]);
+  const int row = tile * kRows + lane / kLanes, m = work.first_row + row, head = 2 * (lane % kLanes);
+  const bool inside = row < work.rows;
+  const float blocks = static_cast<float>(inside ? max(1, shared.end[row] - shared.begin[row]) : 1);
+  const float2 sums = *reinterpret_cast<const float2*>(&shared.sums[tile][2 * lane]);
+  const float energies[2] = {fabsf(weights.x) * sums.x / blocks, fabsf(weights.y) * sums.y / blocks};
+  if (inside && arguments.energies.data != nullptr) {
+    arguments.energies(m, head) = energies[0];
+    arguments.energies(m, head + 1) = energies[1];
+  }
+  // The highest of those that are left, ties: the lower head. 0: taken.
+  u32 first = max(1u, rank_of(energies[0])), second = max(1u, rank_of(energies[1]));
+  const u32 lanes = kRows == 1 ? 0xffffffffu : 0xffffu << (lane / kLanes * kLanes);
+  for (int place = 0; place < active; ++place) {
+    const u32 mine = max(first, second);
+    u32 best = 0;
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+      const bool same = kRows == 1 || lane / kLanes == r;
+      const u32 of_row = __reduce_max_sync(0xffffffffu, same ? mine : 0);
+      if (same) best = of_row;
+    }
+    const u32 holders = __ballot_sync(0xffffffffu, mine == best) & lanes;
+    if (__ffs(static_cast<int>(holders)) - 1 != lane) continue;
+    if (first == best) {
+      first = 0;
+    } else {
+      second = 0;
+    }
+  }
+  const u32 below = lanes & ((1u << lane) - 1);
+  const int place =
+      __popc(__ballot_sync(0xffffffffu, first == 0) & below) + __popc(__ballot_sync(0xffffffffu, second == 0) & below);
+  const auto keep = [&](int at, int one, float weight) {
+    chosen[lane / kLanes * active + at] = static_cast<u8>(lane / kLanes * H + one);
+    if (!inside) return;
+    arguments.heads(m, at) = one;
+    arguments.routed_weights(m, at) = weight;
+  };
+  if (first == 0) keep(place, head, weights.x);
+  if (second == 0) keep(place + (first == 0 ? 1 : 0), head + 1, weights.y);
+  __syncwarp();
+  const int first_row = tile * kRows, rows = min(kRows, work.rows - first_row);
+  u8* to =
+      reinterpret_cast<u8*>(arguments.routed_values) + static_cast<i64>(work.first_row + first_row) * active * kDim;
+  for (int i = lane; i < rows * active * (kDim / 16); i += 32) {
+    *reinterpret_cast<uint4*>(to + 16 * i) =
+        *reinterpret_cast<const uint4*>(queries + swizzled(chosen[i / 8], i % 8 * 16));
+  }
+  __syncwarp();
+}
+
+/// Warp `self` of kRankers.
+template <int H>
+__device__ void choose_heads(const Arguments& arguments, Shared& shared, const Work<H>& work, int self) {
+  const int lane = static_cast<int>(threadIdx.x % 32);
+  const auto weights_of = [&](int tile) {
+    const int row = tile * Work<H>::kRows + 2 * lane / H, head = 2 * lane % H;
+    if (row >= work.rows) return float2{0, 0};
+    return float2{arguments.weights(work.first_row + row, head), arguments.weights(work.first_row + row, head + 1)};
+  };
+  int tile = self;
+  Turn turn{self};
+  for (int piece = 0; piece < work.pieces; ++piece) {
+    const bool last = piece + 1 == work.pieces;
+    float2 next = weights_of(tile);
+    for (; tile < work.tiles; tile += kRankers) {
+      const float2 weights = next;
+      if (last) next = weights_of(tile + kRankers);
+      barrier_wait(shared_address(&shared.summed[turn.stage]), turn.parity);
+      if (last) choose<H>(arguments, shared, work, tile, weights, shared.queries[turn.stage], shared.chosen[self]);
+      if (lane == 0) barrier_arrive(shared_address(&shared.empty[turn.stage]));
+      turn.advance(kRankers);
+    }
+    tile -= work.tiles;
+  }
+}
+
+template <int H>
+__global__ void __launch_bounds__(kThreads, 1)
+    route_tile_kernel(const __grid_constant__ Arguments arguments, const __grid_constant__ CUtensorMap query_map) {
+  extern __shared__ __align__(1024) u8 memory[];
+  Shared& shared = *reinterpret_cast<Shared*>(memory);
+  u8* panels = memory + sizeof(Shared);
+  if (threadIdx.x == 0) {
+    for (int i = 0; i < kStages; ++i) {
+      barrier_init(shared_address(&shared.full[i]), 2);
+      barrier_init(shared_address(&shared.summed[i]), 4);
+      barrier_init(shared_address(&shared.empty[i]), 1);
+    }
+    barrier_fence();
+  }
+  wait_for_stream();
+  Work<H> work(arguments);
+  for (int row = static_cast<int>(threadIdx.x); row < work.rows; row += kThreads) {
+    shared.begin[row] = arguments.windows.begin[work.first_row + row];
+    shared.end[row] = arguments.windows.end[work.first_row + row];
+  }
+  __syncthreads();
+  work.find_pieces(shared);
+  const int warp = static_cast<int>(threadIdx.x / 32);
+  if (warp >= kSummers / 32) {
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 72;");
+    if (warp > kSummers / 32) {
+      choose_heads<H>(arguments, shared, work, warp - kSummers / 32 - 1);
+    } else {
+      copy_tiles<H>(arguments, query_map, shared, work);
+    }
+  } else {
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 112;");
+    sum_tiles<H>(arguments, shared, panels, work);
+  }
+}
+
+template <int H>
+void launch(const Arguments& arguments, const View<const E4m3, 3>& queries, cudaStream_t stream) {
+  constexpr int kBytes = sizeof(Shared) + kPiece * 256;
+  const auto kernel = route_tile_kernel<H>;
+  static const bool ready = [&] {
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes), "route: shared memory");
+    return true;
+  }();
+  (void)ready;
+  const CUtensorMap query_map = tensor_map<3>(queries.data, {kDim, H, arguments.rows},
+                                              {queries.stride[1], queries.stride[0]}, {kDim, H, kVectors / H});
+  launch_early(kernel, ceil_div(arguments.tiles, arguments.tiles_per_block), kThreads, kBytes, stream, arguments,
+               query_map);
 }
 
 }  // namespace
@@ -265,6 +471,7 @@ bool routes_in_tiles(const RouteTask& task) {
   const auto* means = std::get_if<View<const float, 3>>(&task.keys.values);
   if (task.router != Router::pooled || !task.given.empty() || queries == nullptr || means == nullptr) return false;
   if (queries->shape[2] != kDim || !vectors_align(*queries) || task.keys.block_table.data != nullptr) return false;
+  if (!vectors_align(*means)) return false;
   if (task.tails.data != nullptr && (reinterpret_cast<std::uintptr_t>(task.tails.data) % 16 != 0 ||
                                      task.tails.stride[0] % 4 != 0 || task.tails.stride[1] != 1)) {
     return false;
@@ -275,26 +482,20 @@ bool routes_in_tiles(const RouteTask& task) {
 void route_in_tiles(const RouteTask& task, int processors, cudaStream_t stream) {
   const auto& queries = std::get<View<const E4m3, 3>>(task.queries.values);
   const auto& means = std::get<View<const float, 3>>(task.keys.values);
-  const int tiles = static_cast<int>(ceil_div(queries.shape[0] * queries.shape[1], kVectors));
-  Arguments arguments{.queries = queries,
-                      .weights = task.queries.weights,
-                      .means = {means.data, {means.shape[1], means.shape[2]}, {means.stride[1], means.stride[2]}},
-                      .windows = task.windows,
-                      .tails = task.tails,
-                      .heads = task.heads,
-                      .energies = task.energies,
-                      .routed_values = const_cast<E4m3*>(std::get<View<const E4m3, 3>>(task.routed_values).data),
-                      .routed_weights = task.routed_weights,
-                      .rows = static_cast<int>(queries.shape[0]),
-                      .tiles = tiles,
-                      .tiles_per_block = static_cast<int>(std::min<i64>(kMostTiles, ceil_div(tiles, processors))),
-                      .piece = static_cast<int>(std::min<i64>(kPiece, ceil_div(means.shape[1], kMeans) * kMeans))};
-  const int bytes = 2 * arguments.piece * 128 + static_cast<int>(sizeof(Shared));
-  const auto kernel = queries.shape[1] == 64 ? route_tile_kernel<64> : route_tile_kernel<32>;
-  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes), "route: shared memory");
-  kernel<<<static_cast<unsigned>(ceil_div(tiles, arguments.tiles_per_block)), kThreads, static_cast<std::size_t>(bytes),
-           stream>>>(arguments);
-  check(cudaGetLastError(), "route in tiles");
+  const i64 rows = queries.shape[0], heads = queries.shape[1], tiles = ceil_div(rows * heads, kVectors);
+  const Arguments arguments{
+      .weights = task.queries.weights,
+      .means = {means.data, {means.shape[1], means.shape[2]}, {means.stride[1], means.stride[2]}},
+      .windows = task.windows,
+      .tails = task.tails,
+      .heads = task.heads,
+      .energies = task.energies,
+      .routed_values = const_cast<E4m3*>(std::get<View<const E4m3, 3>>(task.routed_values).data),
+      .routed_weights = task.routed_weights,
+      .rows = static_cast<int>(rows),
+      .tiles = static_cast<int>(tiles),
+      .tiles_per_block = static_cast<int>(std::min<i64>(kMostTiles, ceil_div(tiles, processors)))};
+  (heads == 64 ? launch<64> : launch<32>)(arguments, queries, stream);
 }
 
 }  // namespace misa::cuda

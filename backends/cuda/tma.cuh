@@ -96,5 +96,11 @@ __device__ inline void tma_load(u32 to, const CUtensorMap& map, u32 barrier, int
       "l"(&map), "r"(barrier), "r"(c0), "r"(c1), "r"(c2), "r"(c3)
       : "memory");
 }
+/// Consecutive bytes, a multiple of 16, from an address that is one.
+__device__ inline void tma_load(u32 to, const void* from, u32 bytes, u32 barrier) {
+  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to),
+               "l"(__cvta_generic_to_global(from)), "r"(bytes), "r"(barrier)
+               : "memory");
+}
 
 }  // namespace misa::cuda
