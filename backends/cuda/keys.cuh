@@ -91,6 +91,16 @@ __device__ inline void widen(const uint4& bytes, float (&values)[16]) {
   }
 }
 
+/// Eight bf16 values as f32.
+__device__ inline void widen(const uint4& bytes, float (&values)[8]) {
+  const u32 words[4] = {bytes.x, bytes.y, bytes.z, bytes.w};
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    values[2 * i] = __uint_as_float(words[i] << 16);
+    values[2 * i + 1] = __uint_as_float(words[i] & 0xffff0000u);
+  }
+}
+
 /// Every vector can be read 16 bytes at a time.
 template <class T>
 bool vectors_align(const View<const T, 3>& values) {

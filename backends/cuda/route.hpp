@@ -8,7 +8,8 @@
 
 namespace misa::cuda {
 
-/// Energies on the tensor cores, ranking and gathering in one kernel: pooled, FP8, head_dim 128, 32 or 64 heads.
+/// Energies on the tensor cores, ranking and gathering in one kernel: pooled, FP8 or bf16, head_dim 128, 32 or 64
+/// heads.
 bool routes_in_tiles(const RouteTask& task);
 void route_in_tiles(const RouteTask& task, int processors, cudaStream_t stream);
 

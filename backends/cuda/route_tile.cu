@@ -1,9 +1,9 @@
-// E[m, h] = |w[m, h]| * mean over block means of relu(q[m, h] . kbar), the best heads, and their queries gathered: FP8
-// queries of 32 or 64 heads, head_dim 128
+// E[m, h] = |w[m, h]| * mean over block means of relu(q[m, h] . kbar), the best heads, and their queries gathered:
+// FP8 or bf16 queries of 32 or 64 heads, head_dim 128
 //
-// Read once: the queries, 128 bytes a head; written once: the chosen ones. A block takes some tiles of 64 query vectors
+// Read once: the queries; written once: the chosen ones. A block takes some tiles of 64 query vectors
 // (one or two rows) against block means that lie in shared memory as f16, each scaled by a power of two. One warp
-// copies tiles (TMA); three warpgroups take turns to widen one to f16 in registers, to multiply it with 64 means at a
+// copies tiles (TMA); three warpgroups take turns to make one f16 in registers, to multiply it with 64 means at a
 // time and to keep sums alone; seven warps rank its heads and write out the chosen ones while other tiles are
 // multiplied. Means and their numbers are those of the whole cache, so that a sum does not depend on what else is
 // routed. The row's own last mean is multiplied as two f16 operands that add up to it. Bound by the latency of the
@@ -26,7 +26,6 @@ namespace {
 constexpr int kDim = 128, kVectors = 64, kMeans = 64;  // of a tile
 constexpr int kGroups = 3, kRankers = 7;               // warpgroups that sum, warps that rank; one more copies
 constexpr int kSummers = 128 * kGroups, kThreads = kSummers + 32 * (kRankers + 1);
-constexpr int kStages = 12;
 constexpr int kPiece = 256;      // means in shared memory at a time
 constexpr int kMostTiles = 128;  // of a block
 constexpr int kMostRows = 2;     // of a tile
@@ -38,7 +37,7 @@ struct Arguments {
   View<const float, 2> tails;
   View<i32, 2> heads;
   View<double, 2> energies;
-  E4m3* routed_values;
+  u8* routed_values;
   View<float, 2> routed_weights;
   int rows, tiles, tiles_per_block;
 };
@@ -50,8 +49,11 @@ struct Tail {
   float scale;
 };
 
+/// Q: the queries' elements.
+template <class Q>
 struct Shared {
-  alignas(1024) u8 queries[kStages][kVectors * kDim];  ///< 128-byte swizzle
+  static constexpr int kPanels = sizeof(Q), kStages = 12 / kPanels;
+  alignas(1024) u8 queries[kStages][kPanels][kVectors * 128];  ///< panels of 128 bytes, 128-byte swizzle
   alignas(16) Tail tails[kStages][kMostRows];
   float sums[kMostTiles][kVectors];
   float scales[kPiece];
@@ -78,7 +80,8 @@ struct Work {
     first_row = first * kRows;
     rows = min(arguments.rows - first_row, tiles * kRows);
   }
-  __device__ void find_pieces(const Shared& shared) {
+  template <class Q>
+  __device__ void find_pieces(const Shared<Q>& shared) {
     for (int row = static_cast<int>(threadIdx.x % 32); row < rows; row += 32) {
       if (shared.begin[row] >= shared.end[row]) continue;
       low = min(low, shared.begin[row]);
@@ -92,7 +95,9 @@ struct Work {
 };
 
 /// Where a tile is on its way through the ring of stages.
+template <class Q>
 struct Turn {
+  static constexpr int kStages = Shared<Q>::kStages;
   int stage;
   u32 parity = 0;
   __device__ void advance(int by) {
@@ -118,8 +123,8 @@ __device__ inline void split_tail(const float4& four, Tail& tail) {
 }
 
 /// By a whole warp.
-template <int H>
-__device__ void copy_tiles(const Arguments& arguments, const CUtensorMap& query_map, Shared& shared,
+template <class Q, int H>
+__device__ void copy_tiles(const Arguments& arguments, const CUtensorMap& query_map, Shared<Q>& shared,
                            const Work<H>& work) {
   constexpr int kRows = Work<H>::kRows;
   const int lane = static_cast<int>(threadIdx.x % 32);
@@ -134,14 +139,17 @@ __device__ void copy_tiles(const Arguments& arguments, const CUtensorMap& query_
     }
   };
   load_tails(0);
-  Turn turn{0};
+  Turn<Q> turn{0};
   for (int piece = 0; piece < work.pieces; ++piece) {
     for (int row = 0; row < work.rows; row += kRows) {
       const u32 full = shared_address(&shared.full[turn.stage]);
       barrier_wait(shared_address(&shared.empty[turn.stage]), turn.parity ^ 1);
       if (lane == 0) {
-        barrier_expect(full, kVectors * kDim);
-        tma_load(shared_address(shared.queries[turn.stage]), query_map, full, 0, 0, work.first_row + row);
+        barrier_expect(full, kVectors * kDim * sizeof(Q));
+        for (int panel = 0; panel < Shared<Q>::kPanels; ++panel) {
+          tma_load(shared_address(shared.queries[turn.stage][panel]), query_map, full, 128 * panel, 0,
+                   work.first_row + row);
+        }
       }
 #pragma unroll
       for (int r = 0; r < kRows; ++r) split_tail(next[r], shared.tails[turn.stage][r]);
@@ -154,8 +162,9 @@ __device__ void copy_tiles(const Arguments& arguments, const CUtensorMap& query_
 }
 
 /// Means [from, to) of the piece at `base` as f16: two panels of 64 dimensions. The order of dimensions is the one in
-/// which a lane's 32 consecutive bytes of a query are its registers.
-__device__ void load_means(const Arguments& arguments, Shared& shared, u8* panels, int base, int from, int to) {
+/// which a lane's 32 consecutive dimensions of a query are its registers.
+template <class Q>
+__device__ void load_means(const Arguments& arguments, Shared<Q>& shared, u8* panels, int base, int from, int to) {
   constexpr int kWarps = kSummers / 32, kAtOnce = 6;
   const int lane = static_cast<int>(threadIdx.x % 32), quad = lane / 8, step = lane % 8;
   for (int first = from + static_cast<int>(threadIdx.x / 32); first < to; first += kWarps * kAtOnce) {
@@ -181,10 +190,10 @@ __device__ void load_means(const Arguments& arguments, Shared& shared, u8* panel
 
 /// A lane's part of the sums of one tile: vectors l / 4 and l / 4 + 8 of its warp's sixteen, every fourth pair of
 /// means.
-template <int H>
+template <class Q, int H>
 class Summer {
  public:
-  __device__ Summer(const Arguments& arguments, Shared& shared, const u8* panels, const Work<H>& work)
+  __device__ Summer(const Arguments& arguments, Shared<Q>& shared, const u8* panels, const Work<H>& work)
       : arguments_(arguments),
         shared_(shared),
         panels_(wgmma_operand(shared_address(panels))),
@@ -192,7 +201,7 @@ class Summer {
         vector_(static_cast<int>(threadIdx.x % 128 / 32 * 16 + threadIdx.x % 32 / 4)),
         quad_(static_cast<int>(threadIdx.x % 4)) {}
 
-  __device__ void add(const Turn& turn, int tile, int base, bool first, bool last) {
+  __device__ void add(const Turn<Q>& turn, int tile, int base, bool first, bool last) {
     const int row = tile * Work<H>::kRows + vector_ / H;
     const int2 own = seen_by(row, base);
     int2 any = own;  // the tile multiplies what any of its rows sees
@@ -204,11 +213,13 @@ class Summer {
     const int low = own.x, high = own.y - (own_tail ? 1 : 0), end = min(kPiece, any.y);
 
     barrier_wait(shared_address(&shared_.full[turn.stage]), turn.parity);
-    widen_queries(shared_.queries[turn.stage]);
+#pragma unroll
+    for (int r = 0; r < 2; ++r) take_query(shared_.queries[turn.stage], r);
     float sum[2][2] = {};
     for (int at = max(0, any.x) / kMeans * kMeans; at < end; at += kMeans) multiply(at, low, high, sum);
     float mine = total_of({sum[0][0] + sum[0][1], sum[1][0] + sum[1][1]});
     if (last && own_tail) mine += weight_of_tail(shared_.tails[turn.stage][vector_ / H]);
+    mine *= quad_ % 2 == 0 ? scale_[0] : scale_[1];
     if (quad_ < 2) {
       float& total = shared_.sums[tile][vector_ + 8 * quad_];
       total = first ? mine : total + mine;
@@ -224,20 +235,44 @@ class Summer {
     return {shared_.begin[row] - base, shared_.end[row] - base};
   }
 
-  __device__ void widen_queries(const u8* queries) {
+  /// 16 bytes of vector l / 4 + 8 r, from dimension 32 (l % 4) on.
+  __device__ uint4 part_of(const u8 (&queries)[Shared<Q>::kPanels][kVectors * 128], int r, int part) const {
+    const int byte = 32 * static_cast<int>(sizeof(Q)) * quad_ + 16 * part;
+    return *reinterpret_cast<const uint4*>(queries[byte / 128] + swizzled(vector_ + 8 * r, byte % 128));
+  }
+
+  /// FP8 becomes f16, exactly.
+  __device__ void take_query(const u8 (&queries)[1][kVectors * 128], int r) {
 #pragma unroll
-    for (int r = 0; r < 2; ++r) {
+    for (int part = 0; part < 2; ++part) {
+      const uint4 bytes = part_of(queries, r, part);
+      const u32 words[4] = {bytes.x, bytes.y, bytes.z, bytes.w};
 #pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const uint4 bytes =
-            *reinterpret_cast<const uint4*>(queries + swizzled(vector_ + 8 * r, 32 * quad_ + 16 * half));
-        const u32 words[4] = {bytes.x, bytes.y, bytes.z, bytes.w};
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          queries_[4 * half + i][r] = halves_of(words[i] & 0xffffu);
-          queries_[4 * half + i][2 + r] = halves_of(words[i] >> 16);
-        }
+      for (int i = 0; i < 4; ++i) {
+        queries_[4 * part + i][r] = halves_of(words[i] & 0xffffu);
+        queries_[4 * part + i][2 + r] = halves_of(words[i] >> 16);
       }
+    }
+    scale_[r] = 1;
+  }
+  /// bf16 is scaled first; what lies below 2^-14 of the largest loses bits.
+  __device__ void take_query(const u8 (&queries)[2][kVectors * 128], int r) {
+    float values[4][8], largest = 0;
+#pragma unroll
+    for (int part = 0; part < 4; ++part) {
+      widen(part_of(queries, r, part), values[part]);
+#pragma unroll
+      for (const float x : values[part]) largest = fmaxf(largest, fabsf(x));
+    }
+    largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, 1));
+    largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, 2));
+    const auto [scale, inverse] = scale_for(__float_as_uint(largest));
+    scale_[r] = scale;
+#pragma unroll
+    for (int i = 0; i < 16; ++i) {
+      const float* two = &values[i / 4][i % 4 * 2];
+      const __half2 halves = __floats2half2_rn(two[0] * inverse, two[1] * inverse);
+      queries_[i / 2][i % 2 * 2 + r] = *reinterpret_cast<const u32*>(&halves);
     }
   }
 
@@ -301,19 +336,20 @@ class Summer {
   }
 
   const Arguments& arguments_;
-  Shared& shared_;
+  Shared<Q>& shared_;
   const u64 panels_;
   const Work<H>& work_;
   const int vector_, quad_;
   u32 queries_[8][4];
+  float scale_[2];  ///< what the queries were divided by
 };
 
-template <int H>
-__device__ void sum_tiles(const Arguments& arguments, Shared& shared, u8* panels, const Work<H>& work) {
+template <class Q, int H>
+__device__ void sum_tiles(const Arguments& arguments, Shared<Q>& shared, u8* panels, const Work<H>& work) {
   const auto barrier = [] { asm volatile("bar.sync 1, %0;" ::"n"(kSummers) : "memory"); };
-  Summer<H> summer(arguments, shared, panels, work);
+  Summer<Q, H> summer(arguments, shared, panels, work);
   int tile = static_cast<int>(threadIdx.x / 128);
-  Turn turn{tile};
+  Turn<Q> turn{tile};
   for (int piece = 0; piece < work.pieces; ++piece) {
     const int base = (work.first_piece + piece) * kPiece;
     load_means(arguments, shared, panels, base, max(0, work.low - base) / kMeans * kMeans,
@@ -331,9 +367,9 @@ __device__ void sum_tiles(const Arguments& arguments, Shared& shared, u8* panels
 
 /// From the sums of a tile to the heads of its rows; by a whole warp. Lane l has vectors 2 l and 2 l + 1, so that the
 /// order of lanes is that of heads.
-template <int H>
-__device__ void choose(const Arguments& arguments, Shared& shared, const Work<H>& work, int tile, const float2& weights,
-                       const u8* queries, u8* chosen) {
+template <class Q, int H>
+__device__ void choose(const Arguments& arguments, Shared<Q>& shared, const Work<H>& work, int tile,
+                       const float2& weights, const u8 (&queries)[Shared<Q>::kPanels][kVectors * 128], u8* chosen) {
   constexpr int kRows = Work<H>::kRows, kLanes = 32 / kRows;  // that share a row
   const int lane = static_cast<int>(threadIdx.x % 32), active = static_cast<int>(arguments.heads.shape[1]);
   const int row = tile * kRows + lane / kLanes, m = work.first_row + row, head = 2 * (lane % kLanes);
@@ -378,18 +414,19 @@ __device__ void choose(const Arguments& arguments, Shared& shared, const Work<H>
   if (second == 0) keep(place + (first == 0 ? 1 : 0), head + 1, weights.y);
   __syncwarp();
   const int first_row = tile * kRows, rows = min(kRows, work.rows - first_row);
-  u8* to =
-      reinterpret_cast<u8*>(arguments.routed_values) + static_cast<i64>(work.first_row + first_row) * active * kDim;
-  for (int i = lane; i < rows * active * (kDim / 16); i += 32) {
+  constexpr int kBytes = kDim * sizeof(Q), kParts = kBytes / 16;
+  u8* to = arguments.routed_values + static_cast<i64>(work.first_row + first_row) * active * kBytes;
+  for (int i = lane; i < rows * active * kParts; i += 32) {
+    const int part = i % kParts;
     *reinterpret_cast<uint4*>(to + 16 * i) =
-        *reinterpret_cast<const uint4*>(queries + swizzled(chosen[i / 8], i % 8 * 16));
+        *reinterpret_cast<const uint4*>(queries[part / 8] + swizzled(chosen[i / kParts], part % 8 * 16));
   }
   __syncwarp();
 }
 
 /// Warp `self` of kRankers.
-template <int H>
-__device__ void choose_heads(const Arguments& arguments, Shared& shared, const Work<H>& work, int self) {
+template <class Q, int H>
+__device__ void choose_heads(const Arguments& arguments, Shared<Q>& shared, const Work<H>& work, int self) {
   const int lane = static_cast<int>(threadIdx.x % 32);
   const auto weights_of = [&](int tile) {
     const int row = tile * Work<H>::kRows + 2 * lane / H, head = 2 * lane % H;
@@ -397,7 +434,7 @@ __device__ void choose_heads(const Arguments& arguments, Shared& shared, const W
     return float2{arguments.weights(work.first_row + row, head), arguments.weights(work.first_row + row, head + 1)};
   };
   int tile = self;
-  Turn turn{self};
+  Turn<Q> turn{self};
   for (int piece = 0; piece < work.pieces; ++piece) {
     const bool last = piece + 1 == work.pieces;
     float2 next = weights_of(tile);
@@ -405,7 +442,7 @@ __device__ void choose_heads(const Arguments& arguments, Shared& shared, const W
       const float2 weights = next;
       if (last) next = weights_of(tile + kRankers);
       barrier_wait(shared_address(&shared.summed[turn.stage]), turn.parity);
-      if (last) choose<H>(arguments, shared, work, tile, weights, shared.queries[turn.stage], shared.chosen[self]);
+      if (last) choose<Q, H>(arguments, shared, work, tile, weights, shared.queries[turn.stage], shared.chosen[self]);
       if (lane == 0) barrier_arrive(shared_address(&shared.empty[turn.stage]));
       turn.advance(kRankers);
     }
@@ -413,14 +450,14 @@ __device__ void choose_heads(const Arguments& arguments, Shared& shared, const W
   }
 }
 
-template <int H>
+template <class Q, int H>
 __global__ void __launch_bounds__(kThreads, 1)
     route_tile_kernel(const __grid_constant__ Arguments arguments, const __grid_constant__ CUtensorMap query_map) {
   extern __shared__ __align__(1024) u8 memory[];
-  Shared& shared = *reinterpret_cast<Shared*>(memory);
-  u8* panels = memory + sizeof(Shared);
+  Shared<Q>& shared = *reinterpret_cast<Shared<Q>*>(memory);
+  u8* panels = memory + sizeof(Shared<Q>);
   if (threadIdx.x == 0) {
-    for (int i = 0; i < kStages; ++i) {
+    for (int i = 0; i < Shared<Q>::kStages; ++i) {
       barrier_init(shared_address(&shared.full[i]), 2);
       barrier_init(shared_address(&shared.summed[i]), 4);
       barrier_init(shared_address(&shared.empty[i]), 1);
@@ -439,50 +476,46 @@ __global__ void __launch_bounds__(kThreads, 1)
   if (warp >= kSummers / 32) {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 72;");
     if (warp > kSummers / 32) {
-      choose_heads<H>(arguments, shared, work, warp - kSummers / 32 - 1);
+      choose_heads<Q, H>(arguments, shared, work, warp - kSummers / 32 - 1);
     } else {
-      copy_tiles<H>(arguments, query_map, shared, work);
+      copy_tiles<Q, H>(arguments, query_map, shared, work);
     }
   } else {
     asm volatile("setmaxnreg.inc.sync.aligned.u32 112;");
-    sum_tiles<H>(arguments, shared, panels, work);
+    sum_tiles<Q, H>(arguments, shared, panels, work);
   }
 }
 
-template <int H>
-void launch(const Arguments& arguments, const View<const E4m3, 3>& queries, cudaStream_t stream) {
-  constexpr int kBytes = sizeof(Shared) + kPiece * 256;
-  const auto kernel = route_tile_kernel<H>;
+template <class Q, int H>
+void launch(const Arguments& arguments, const View<const Q, 3>& queries, cudaStream_t stream) {
+  constexpr int kBytes = sizeof(Shared<Q>) + kPiece * 256;
+  constexpr i64 kSize = sizeof(Q);
+  const auto kernel = route_tile_kernel<Q, H>;
   static const bool ready = [&] {
     check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes), "route: shared memory");
     return true;
   }();
   (void)ready;
-  const CUtensorMap query_map = tensor_map<3>(queries.data, {kDim, H, arguments.rows},
-                                              {queries.stride[1], queries.stride[0]}, {kDim, H, kVectors / H});
+  const CUtensorMap query_map =
+      tensor_map<3>(queries.data, {kDim * kSize, H, arguments.rows},
+                    {queries.stride[1] * kSize, queries.stride[0] * kSize}, {128, H, kVectors / H});
   launch_early(kernel, ceil_div(arguments.tiles, arguments.tiles_per_block), kThreads, kBytes, stream, arguments,
                query_map);
 }
 
-}  // namespace
-
-bool routes_in_tiles(const RouteTask& task) {
-  const auto* queries = std::get_if<View<const E4m3, 3>>(&task.queries.values);
-  const auto* means = std::get_if<View<const float, 3>>(&task.keys.values);
-  if (task.router != Router::pooled || !task.given.empty() || queries == nullptr || means == nullptr) return false;
-  if (queries->shape[2] != kDim || !vectors_align(*queries) || task.keys.block_table.data != nullptr) return false;
-  if (!vectors_align(*means)) return false;
-  if (task.tails.data != nullptr && (reinterpret_cast<std::uintptr_t>(task.tails.data) % 16 != 0 ||
-                                     task.tails.stride[0] % 4 != 0 || task.tails.stride[1] != 1)) {
-    return false;
-  }
-  return (queries->shape[1] == 32 || queries->shape[1] == 64) && task.keys.scales.data == nullptr;
+template <class Q>
+bool takes(const RouteTask& task) {
+  const auto* queries = std::get_if<View<const Q, 3>>(&task.queries.values);
+  if (queries == nullptr || queries->shape[2] != kDim || !vectors_align(*queries)) return false;
+  return queries->shape[1] == 32 || queries->shape[1] == 64;
 }
 
-void route_in_tiles(const RouteTask& task, int processors, cudaStream_t stream) {
-  const auto& queries = std::get<View<const E4m3, 3>>(task.queries.values);
+template <class Q>
+void route_queries(const RouteTask& task, int processors, cudaStream_t stream) {
+  const auto& queries = std::get<View<const Q, 3>>(task.queries.values);
   const auto& means = std::get<View<const float, 3>>(task.keys.values);
   const i64 rows = queries.shape[0], heads = queries.shape[1], tiles = ceil_div(rows * heads, kVectors);
+  const Q* routed = std::get<View<const Q, 3>>(task.routed_values).data;
   const Arguments arguments{
       .weights = task.queries.weights,
       .means = {means.data, {means.shape[1], means.shape[2]}, {means.stride[1], means.stride[2]}},
@@ -490,12 +523,29 @@ void route_in_tiles(const RouteTask& task, int processors, cudaStream_t stream) 
       .tails = task.tails,
       .heads = task.heads,
       .energies = task.energies,
-      .routed_values = const_cast<E4m3*>(std::get<View<const E4m3, 3>>(task.routed_values).data),
+      .routed_values = reinterpret_cast<u8*>(const_cast<Q*>(routed)),
       .routed_weights = task.routed_weights,
       .rows = static_cast<int>(rows),
       .tiles = static_cast<int>(tiles),
       .tiles_per_block = static_cast<int>(std::min<i64>(kMostTiles, ceil_div(tiles, processors)))};
-  (heads == 64 ? launch<64> : launch<32>)(arguments, queries, stream);
+  (heads == 64 ? launch<Q, 64> : launch<Q, 32>)(arguments, queries, stream);
+}
+
+}  // namespace
+
+bool routes_in_tiles(const RouteTask& task) {
+  const auto* means = std::get_if<View<const float, 3>>(&task.keys.values);
+  if (task.router != Router::pooled || !task.given.empty() || means == nullptr || !vectors_align(*means)) return false;
+  if (task.keys.block_table.data != nullptr || task.keys.scales.data != nullptr) return false;
+  if (task.tails.data != nullptr && (reinterpret_cast<std::uintptr_t>(task.tails.data) % 16 != 0 ||
+                                     task.tails.stride[0] % 4 != 0 || task.tails.stride[1] != 1)) {
+    return false;
+  }
+  return takes<E4m3>(task) || takes<Bf16>(task);
+}
+
+void route_in_tiles(const RouteTask& task, int processors, cudaStream_t stream) {
+  takes<E4m3>(task) ? route_queries<E4m3>(task, processors, stream) : route_queries<Bf16>(task, processors, stream);
 }
 
 }  // namespace misa::cuda
