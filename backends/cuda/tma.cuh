@@ -53,7 +53,7 @@ __device__ inline void barrier_fence() { asm volatile("fence.mbarrier_init.relea
 __device__ inline void barrier_arrive(u32 barrier) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
 }
-/// Without a branch: the compiler follows what multiplies only as far as the next one.
+/// Predicated, without a branch.
 __device__ inline void barrier_arrive_if(bool here, u32 barrier) {
   asm volatile(
       "{\n.reg .pred here;\nsetp.ne.b32 here, %1, 0;\n@here mbarrier.arrive.shared::cta.b64 _, [%0];\n}" ::"r"(barrier),
