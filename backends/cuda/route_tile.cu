@@ -62,9 +62,6 @@ struct Shared {
   u64 full[kStages], summed[kStages], empty[kStages];
 };
 
-/// Where byte `byte` of row `row` lies in rows of 128 bytes with the 128-byte swizzle.
-__device__ inline int swizzled(int row, int byte) { return row * 128 + (((byte / 16) ^ (row % 8)) * 16 + byte % 16); }
-
 /// What a block does: its tiles, once for each piece of means that one of its rows sees; at least once.
 template <int H>
 struct Work {

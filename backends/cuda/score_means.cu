@@ -32,9 +32,6 @@ struct Shared {
   float scales[kTileMeans];
 };
 
-/// Where byte `byte` of row `row` lies in rows of 128 bytes with the 128-byte swizzle.
-__device__ inline int swizzled(int row, int byte) { return row * 128 + (((byte / 16) ^ (row % 8)) * 16 + byte % 16); }
-
 /// A query's dimensions [8 chunk, 8 chunk + 8) as the tensor cores multiply them.
 __device__ inline uint4 operand_of(const E4m3* query, int chunk) {
   const uint2 bytes = *(reinterpret_cast<const uint2*>(query) + chunk);

@@ -1,7 +1,7 @@
 // logits[m, c] = k_scale * sum over h of weights[m, h] * relu(q[m, h] . k): FP8 or bf16, head_dim 128, any columns
 //
 // A warpgroup takes one row and a run of its columns, wherever their keys lie: addresses and scales first, then tiles
-// of 64 gathered keys through a ring of asynchronous copies into the tensor cores. For re-ranks, blocks and decode.
+// of 64 gathered keys through a ring of asynchronous copies into the tensor cores. For re-ranks and blocks.
 // Bound by L2, or by memory where no other row reads the same keys. The head sum has the order of score_tile.cu.
 // Vectors lie in shared memory in panels of 128 bytes: one of FP8, two of bf16.
 
@@ -34,9 +34,6 @@ __device__ inline void copy_16(u32 to, const void* from) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
 }
 
-/// Where 16 bytes of row `row` go in rows of 128 bytes with the 128-byte swizzle.
-__device__ inline int swizzled(int row, int chunk) { return row * 128 + ((chunk ^ (row % 8)) << 4); }
-
 /// H: heads, rounded up to a power of two from 8 on; the missing ones have weight 0.
 template <class T, int H>
 __global__ void __launch_bounds__(kThreads)
@@ -65,7 +62,7 @@ __global__ void __launch_bounds__(kThreads)
   for (int i = thread; i < H * kChunks; i += kThreads) {
     const int head = i / kChunks, chunk = i % kChunks;
     const uint4 value = head < heads ? *(reinterpret_cast<const uint4*>(&queries(m, head, 0)) + chunk) : uint4{};
-    *reinterpret_cast<uint4*>(shared.queries[chunk / 8] + swizzled(head, chunk % 8)) = value;
+    *reinterpret_cast<uint4*>(shared.queries[chunk / 8] + swizzled(head, chunk % 8 * 16)) = value;
   }
   const SpreadHeads<H, T> spread(weights, m);
 
@@ -77,7 +74,7 @@ __global__ void __launch_bounds__(kThreads)
         const int row = thread / kChunks + i * (kThreads / kChunks), chunk = thread % kChunks;
         const T* from = shared.address[tile * kTileKeys + row];
         if (from != nullptr) {
-          copy_16(shared_address(shared.keys[tile % kStages][chunk / 8] + swizzled(row, chunk % 8)),
+          copy_16(shared_address(shared.keys[tile % kStages][chunk / 8] + swizzled(row, chunk % 8 * 16)),
                   reinterpret_cast<const uint4*>(from) + chunk);
         }
       }

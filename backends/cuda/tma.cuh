@@ -71,6 +71,9 @@ __device__ inline void barrier_wait(u32 barrier, u32 parity) {
       : "memory");
 }
 
+/// Where byte `byte` of row `row` lies in rows of 128 bytes with the 128-byte swizzle.
+__device__ inline int swizzled(int row, int byte) { return row * 128 + (((byte / 16) ^ (row % 8)) * 16 + byte % 16); }
+
 /// The map itself, ahead of its first copy.
 __device__ inline void tma_prefetch(const CUtensorMap& map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory");
@@ -95,12 +98,6 @@ __device__ inline void tma_load(u32 to, const CUtensorMap& map, u32 barrier, int
       "[%2];" ::"r"(to),
       "l"(&map), "r"(barrier), "r"(c0), "r"(c1), "r"(c2), "r"(c3)
       : "memory");
-}
-/// Consecutive bytes, a multiple of 16, from an address that is one.
-__device__ inline void tma_load(u32 to, const void* from, u32 bytes, u32 barrier) {
-  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to),
-               "l"(__cvta_generic_to_global(from)), "r"(bytes), "r"(barrier)
-               : "memory");
 }
 
 }  // namespace misa::cuda
