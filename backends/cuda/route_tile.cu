@@ -151,8 +151,7 @@ __device__ void copy_tiles(const Arguments& arguments, const CUtensorMap& query_
 #pragma unroll
       for (int r = 0; r < kRows; ++r) split_tail(next[r], shared.tails[turn.stage][r]);
       load_tails(row + kRows < work.rows ? row + kRows : 0);
-      __syncwarp();
-      if (lane == 0) barrier_arrive(full);
+      barrier_arrive(full);
       turn.advance(1);
     }
   }
@@ -221,8 +220,7 @@ class Summer {
       float& total = shared_.sums[tile][vector_ + 8 * quad_];
       total = first ? mine : total + mine;
     }
-    __syncwarp();
-    if (threadIdx.x % 32 == 0) barrier_arrive(shared_address(&shared_.summed[turn.stage]));
+    barrier_arrive(shared_address(&shared_.summed[turn.stage]));
   }
 
  private:
@@ -440,7 +438,7 @@ __device__ void choose_heads(const Arguments& arguments, Shared<Q>& shared, cons
       if (last) next = weights_of(tile + kRankers);
       barrier_wait(shared_address(&shared.summed[turn.stage]), turn.parity);
       if (last) choose<Q, H>(arguments, shared, work, tile, weights, shared.queries[turn.stage], shared.chosen[self]);
-      if (lane == 0) barrier_arrive(shared_address(&shared.empty[turn.stage]));
+      barrier_arrive(shared_address(&shared.empty[turn.stage]));
       turn.advance(kRankers);
     }
     tile -= work.tiles;
@@ -455,9 +453,9 @@ __global__ void __launch_bounds__(kThreads, 1)
   u8* panels = memory + sizeof(Shared<Q>);
   if (threadIdx.x == 0) {
     for (int i = 0; i < Shared<Q>::kStages; ++i) {
-      barrier_init(shared_address(&shared.full[i]), 2);
-      barrier_init(shared_address(&shared.summed[i]), 4);
-      barrier_init(shared_address(&shared.empty[i]), 1);
+      barrier_init(shared_address(&shared.full[i]), 33);
+      barrier_init(shared_address(&shared.summed[i]), 128);
+      barrier_init(shared_address(&shared.empty[i]), 32);
     }
     barrier_fence();
   }
