@@ -15,11 +15,11 @@ namespace {
 std::optional<std::string> always(int /*device*/) { return std::nullopt; }
 
 constexpr std::array<BackendInfo, 3> kBackends{{
-    {"cpu", "OpenMP and oneDNN", false, [](int /*device*/) { return cpu_why_not(); },
+    {"cpu", "OpenMP and oneDNN", false, kWorkspaceBytes, [](int /*device*/) { return cpu_why_not(); },
      [](const BackendOptions& options) { return make_cpu(options.threads); }},
-    {"oracle", "the formulas in double precision; the reference, slow", false, always,
+    {"oracle", "the formulas in double precision; the reference, slow", false, kWorkspaceBytes, always,
      [](const BackendOptions& options) { return make_oracle(options.threads); }},
-    {"cuda", "Hopper kernels (sm_90a)", true, cuda_why_not,
+    {"cuda", "Hopper kernels (sm_90a)", true, kCudaWorkspaceBytes, cuda_why_not,
      [](const BackendOptions& options) { return make_cuda(options.device); }},
 }};
 

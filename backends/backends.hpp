@@ -17,7 +17,8 @@ struct BackendOptions {
 
 struct BackendInfo {
   std::string_view name, what;
-  bool devices = false;  ///< it runs on one of several
+  bool devices = false;     ///< it runs on one of several
+  i64 workspace_bytes = 0;  ///< Backend::workspace_bytes, known where it is absent too
   std::optional<std::string> (*why_absent)(int device);
   std::unique_ptr<Backend> (*make)(const BackendOptions& options);
 };

@@ -164,8 +164,9 @@ class Nsight {
     rows_ = workload.rows();
     const IndexerSettings settings = options_.indexer.settings(workload, options_.workload.seed);
     const std::vector<IndexerSpec> specs = options_.indexer.specs(settings);
-    const auto like = planning_backend();
-    DryBackend backend(*like);
+    i64 workspace = kWorkspaceBytes;
+    const auto like = planning_backend(workspace);
+    DryBackend backend(*like, workspace);
     const i64 each = memory_per_indexer(options_.workload, backend, workload, specs);
     const Placement placement(backend, workload);
     for (const IndexerSpec& spec : specs) {
@@ -177,12 +178,14 @@ class Nsight {
     }
   }
 
-  /// The backend itself, or where it is absent one that plans as it does: f32 logits, nothing fused.
-  std::unique_ptr<Backend> planning_backend() {
+  /// The backend itself, or where it is absent one that plans as it does in `workspace` bytes: f32 logits, nothing
+  /// fused.
+  std::unique_ptr<Backend> planning_backend(i64& workspace) {
     const int threads = static_cast<int>(thread_count(options_.threads));
     const int device = device_number(options_.device, {options_.backend});
     for (const BackendInfo& info : backends()) {
       if (info.name != options_.backend) continue;
+      workspace = info.workspace_bytes;
       if (const auto reason = info.why_absent(device)) {
         absent_ = *reason;
         return make_backend("cpu", threads);

@@ -20,7 +20,6 @@ namespace {
 using cuda::check;
 
 constexpr i64 kMaxHeads = 128, kMaxDim = 256;
-constexpr i64 kWorkspace = i64{4} << 30;  // 8192 rows of 128K scores: the device is filled
 constexpr i64 kSlack = 64 << 20;          // for graphs, kernels that load late, and the pool's rounding
 constexpr i64 kBusyNanoseconds = 60'000;  // of a device that a run is queued behind
 constexpr int kForgetful = 4;             // times the L2 cache that are read to make it forget
@@ -120,7 +119,7 @@ class Cuda final : public Backend {
     return roofs_;
   }
   std::optional<DeviceState> device_state() override { return cuda::device_state(device_); }
-  i64 workspace_bytes() const override { return kWorkspace; }
+  i64 workspace_bytes() const override { return kCudaWorkspaceBytes; }
   std::optional<i64> free_bytes() const override {
     std::size_t free = 0, total = 0;
     check(cudaMemGetInfo(&free, &total), "the device's memory");

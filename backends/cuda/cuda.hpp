@@ -8,6 +8,9 @@
 
 namespace misa {
 
+/// What plans take for a chunk of rows: 8192 of 128K scores fill the device.
+constexpr i64 kCudaWorkspaceBytes = i64{4} << 30;
+
 /// Why there is no cuda backend in this binary or on this device.
 std::optional<std::string> cuda_why_not(int device);
 

@@ -120,6 +120,9 @@ struct Shape {
   bool paged = false;
 };
 
+/// What a plan takes for a chunk of rows where the backend asks for nothing else.
+constexpr i64 kWorkspaceBytes = i64{256} << 20;
+
 /// The seam: a handful of primitives. Calls may return before the work is done; Clock::seconds, download and the
 /// destructor wait. Primitives do not allocate.
 class Backend : public Allocator {
@@ -163,7 +166,7 @@ class Backend : public Allocator {
   /// Nothing where no driver tells.
   virtual std::optional<DeviceState> device_state() { return std::nullopt; }
   /// The workspace that a plan takes when it may: more makes chunks of rows larger.
-  virtual i64 workspace_bytes() const { return i64{256} << 20; }
+  virtual i64 workspace_bytes() const { return kWorkspaceBytes; }
   /// Bytes of its own memory that can still be allocated; nothing where it uses the host's.
   virtual std::optional<i64> free_bytes() const { return std::nullopt; }
 };

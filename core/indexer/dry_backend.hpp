@@ -4,11 +4,13 @@
 
 namespace misa {
 
-/// Plans as `inner` does and computes nothing: shows an Observer the spans of a run. Memory is the host's and never
-/// touched, so a plan for a device needs none of it.
+/// Plans as `inner` does, but for `workspace` bytes, and computes nothing: shows an Observer the spans of a run. Memory
+/// is the host's and never touched, so a plan for a device needs none of it.
 class DryBackend final : public ForwardingBackend {
  public:
-  using ForwardingBackend::ForwardingBackend;
+  DryBackend(Backend& inner, i64 workspace) : ForwardingBackend(inner), workspace_(workspace) {}
+
+  i64 workspace_bytes() const override { return workspace_; }
 
   std::byte* allocate(i64 bytes) override { return host_allocator().allocate(bytes); }
   void release(std::byte* data, i64 bytes) noexcept override { host_allocator().release(data, bytes); }
@@ -19,6 +21,9 @@ class DryBackend final : public ForwardingBackend {
   void score(const ScoreTask& /*task*/) override {}
   void select(const SelectTask& /*task*/) override {}
   void score_select(const ScoreTask& /*score_task*/, const SelectTask& /*select_task*/) override {}
+
+ private:
+  i64 workspace_;
 };
 
 }  // namespace misa
