@@ -89,15 +89,18 @@ __device__ void wgmma(float (&d)[N / 2], u64 a, u64 b, bool add);
 #define MISA_OPERANDS_19 MISA_OPERANDS_18, MISA_REGISTERS(18)
 #define MISA_OPERANDS_20 MISA_OPERANDS_19, MISA_REGISTERS(19)
 
-#define MISA_WGMMA(n, columns, a_name, b_name, add_name)                                                              \
-  template <>                                                                                                         \
-  __device__ inline void wgmma<columns>(float(&d)[columns / 2], u64 a, u64 b, bool add) {                             \
-    asm volatile("{\n.reg .pred add;\nsetp.ne.b32 add, %" add_name ", 0;\nwgmma.mma_async.sync.aligned.m64n" #columns \
-                 "k32.f32.e4m3.e4m3 {" MISA_NAMES_##n "}, %" a_name ", %" b_name ", add, 1, 1;\n}"                    \
-                 : MISA_OPERANDS_##n                                                                                  \
-                 : "l"(a), "l"(b), "r"(static_cast<int>(add)));                                                       \
+// `kind`: dimensions of a step, types of the sums and the operands; `order`: of 16-bit operands in shared memory.
+#define MISA_WGMMA_OF(function, kind, order, n, columns, a_name, b_name, add_name)           \
+  template <>                                                                                \
+  __device__ inline void function<columns>(float(&d)[columns / 2], u64 a, u64 b, bool add) { \
+    asm volatile("{\n.reg .pred add;\nsetp.ne.b32 add, %" add_name                           \
+                 ", 0;\nwgmma.mma_async.sync.aligned.m64n" #columns kind " {" MISA_NAMES_##n \
+                 "}, %" a_name ", %" b_name ", add, 1, 1" order ";\n}"                       \
+                 : MISA_OPERANDS_##n                                                         \
+                 : "l"(a), "l"(b), "r"(static_cast<int>(add)));                              \
   }
 
+#define MISA_WGMMA(...) MISA_WGMMA_OF(wgmma, "k32.f32.e4m3.e4m3", "", __VA_ARGS__)
 MISA_WGMMA(1, 8, "4", "5", "6")
 MISA_WGMMA(2, 16, "8", "9", "10")
 MISA_WGMMA(4, 32, "16", "17", "18")
@@ -127,15 +130,7 @@ __device__ inline void wgmma_f16(float (&d)[32], const u32 (&a)[4], u64 b, bool 
 template <int N>
 __device__ void wgmma_f16(float (&d)[N / 2], u64 a, u64 b, bool add);
 
-#define MISA_WGMMA_F16(n, columns, a_name, b_name, add_name)                                                          \
-  template <>                                                                                                         \
-  __device__ inline void wgmma_f16<columns>(float(&d)[columns / 2], u64 a, u64 b, bool add) {                         \
-    asm volatile("{\n.reg .pred add;\nsetp.ne.b32 add, %" add_name ", 0;\nwgmma.mma_async.sync.aligned.m64n" #columns \
-                 "k16.f32.f16.f16 {" MISA_NAMES_##n "}, %" a_name ", %" b_name ", add, 1, 1, 0, 0;\n}"                \
-                 : MISA_OPERANDS_##n                                                                                  \
-                 : "l"(a), "l"(b), "r"(static_cast<int>(add)));                                                       \
-  }
-
+#define MISA_WGMMA_F16(...) MISA_WGMMA_OF(wgmma_f16, "k16.f32.f16.f16", ", 0, 0", __VA_ARGS__)
 MISA_WGMMA_F16(1, 8, "4", "5", "6")
 MISA_WGMMA_F16(2, 16, "8", "9", "10")
 MISA_WGMMA_F16(4, 32, "16", "17", "18")
@@ -145,15 +140,7 @@ MISA_WGMMA_F16(8, 64, "32", "33", "34")
 template <int N>
 __device__ void wgmma_bf16(float (&d)[N / 2], u64 a, u64 b, bool add);
 
-#define MISA_WGMMA_BF16(n, columns, a_name, b_name, add_name)                                                         \
-  template <>                                                                                                         \
-  __device__ inline void wgmma_bf16<columns>(float(&d)[columns / 2], u64 a, u64 b, bool add) {                        \
-    asm volatile("{\n.reg .pred add;\nsetp.ne.b32 add, %" add_name ", 0;\nwgmma.mma_async.sync.aligned.m64n" #columns \
-                 "k16.f32.bf16.bf16 {" MISA_NAMES_##n "}, %" a_name ", %" b_name ", add, 1, 1, 0, 0;\n}"              \
-                 : MISA_OPERANDS_##n                                                                                  \
-                 : "l"(a), "l"(b), "r"(static_cast<int>(add)));                                                       \
-  }
-
+#define MISA_WGMMA_BF16(...) MISA_WGMMA_OF(wgmma_bf16, "k16.f32.bf16.bf16", ", 0, 0", __VA_ARGS__)
 MISA_WGMMA_BF16(1, 8, "4", "5", "6")
 MISA_WGMMA_BF16(2, 16, "8", "9", "10")
 MISA_WGMMA_BF16(4, 32, "16", "17", "18")
