@@ -144,7 +144,8 @@ class Cuda final : public Backend {
 }  // namespace
 
 std::optional<std::string> cuda_why_not(int device) {
-  int count = 0;
+  int count = 0, driver = 0;
+  if (cudaDriverGetVersion(&driver) == cudaSuccess && driver == 0) return "no usable device: there is no CUDA driver";
   if (const cudaError_t status = cudaGetDeviceCount(&count); status != cudaSuccess || count == 0) {
     return std::string("no usable device: ") + (status == cudaSuccess ? "none found" : cudaGetErrorString(status));
   }
