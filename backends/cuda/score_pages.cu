@@ -1,10 +1,11 @@
 // logits[m, c] = k_scale * sum over h of weights[m, h] * relu(q[m, h] . k): FP8, head_dim 128, few rows over windows
 //
-// Decode: up to four rows that follow one another in one sequence form a run and share one read of its keys. The tiles
-// of 64 keys of all runs stand in one line, which the blocks cut into equal parts; each block finds its part from the
-// windows alone. Two warps bring keys and scales, box by box of a page, through a deep ring (TMA); two warpgroups take
-// turns at the tiles: keys x the heads of a run on the tensor cores, then the head sum of score_tile.cu. Two more warps
-// write what no row sees. Bound by memory, 132 bytes a key; from four rows of 64 heads on by the tensor cores.
+// Decode: rows that follow one another in one sequence form a run, of up to two or four, and share one read of its
+// keys. The tiles of 64 keys of all runs stand in one line, which the blocks cut into equal parts; each block finds its
+// part from the windows alone. Two warps bring keys and scales, box by box of a page, through a deep ring (TMA);
+// warpgroups take turns at the tiles, three where runs are of up to two rows, else two with more registers: keys x the
+// heads of a run on the tensor cores, then the head sum of score_tile.cu. Two more warps write what no row sees.
+// Bound by memory, 132 bytes a key; from four rows of 64 heads on by the tensor cores.
 
 #include <algorithm>
 #include <cstdint>
@@ -13,6 +14,7 @@
 #include "backends/cuda/check.hpp"
 #include "backends/cuda/head_sum.cuh"
 #include "backends/cuda/keys.cuh"
+#include "backends/cuda/launch.cuh"
 #include "backends/cuda/score.hpp"
 #include "backends/cuda/tma.cuh"
 #include "backends/cuda/wgmma.cuh"
@@ -20,9 +22,17 @@
 namespace misa::cuda {
 namespace {
 
-constexpr int kDim = 128, kTileKeys = 64, kRunRows = 4, kMaxRows = 512;
-constexpr int kConsumers = 2, kProducers = 2, kThreads = 128 * (kConsumers + 1);
-constexpr int kStages = 16, kQueryStages = 2;
+constexpr int kDim = 128, kTileKeys = 64, kMaxRows = 512, kProducers = 2;
+/// Warpgroups that score where runs are of up to RunRows rows.
+template <int RunRows>
+constexpr int kConsumers = RunRows > 2 ? 2 : 3;
+template <int RunRows>
+constexpr int kThreads = 128 * (kConsumers<RunRows> + 1);
+/// Of the ring. Each belongs to one copying warp and to one warpgroup: one that is ahead of the others would take the
+/// phase before last for its own.
+template <int RunRows>
+constexpr int kStages = RunRows > 2 ? 16 : 18;
+constexpr int kQueryStages = 2;
 constexpr int kScaleStep = 32;        // copies go to multiples of 128 bytes
 constexpr int kHiddenColumns = 4096;  // that are written at once where no row sees them
 
@@ -47,16 +57,18 @@ struct Line {
   int high[kMaxRows];   ///< behind the last token that the run sees
 };
 
-template <int H>
+template <int H, int RunRows>
 struct Shared {
-  alignas(1024) u8 queries[kQueryStages][kRunRows * H * kDim];
-  alignas(1024) u8 keys[kStages][kTileKeys * kDim];
-  alignas(128) float scales[kStages][kTileKeys / 8 * kScaleStep];
+  static_assert(kStages<RunRows> % kConsumers<RunRows> == 0 && kStages<RunRows> % kProducers == 0);
+  alignas(1024) u8 queries[kQueryStages][RunRows * H * kDim];
+  alignas(1024) u8 keys[kStages<RunRows>][kTileKeys * kDim];
+  alignas(128) float scales[kStages<RunRows>][kTileKeys / 8 * kScaleStep];
   Line line;
-  u64 full[kStages], empty[kStages], queries_full[kQueryStages], queries_empty[kQueryStages];
+  u64 full[kStages<RunRows>], empty[kStages<RunRows>], queries_full[kQueryStages], queries_empty[kQueryStages];
 };
 
 /// By one warp.
+template <int RunRows>
 __device__ void lay_out(Line& line, int rows) {
   const int lane = static_cast<int>(threadIdx.x % 32);
   int tiles_before = 0, opened = 0;  // the first row of the sequence that row `base` continues
@@ -66,8 +78,8 @@ __device__ void lay_out(Line& line, int rows) {
     const unsigned openings = __ballot_sync(0xffffffffu, fresh) & (0xffffffffu >> (31 - lane));
     if (openings != 0) opened = base + 31 - __clz(static_cast<int>(openings));
     int count = 0, low = 0x7fffffff, high = 0;
-    if (row < rows && (row - opened) % kRunRows == 0) {
-      for (; count < kRunRows && row + count < rows && line.sequence[row + count] == line.sequence[row]; ++count) {
+    if (row < rows && (row - opened) % RunRows == 0) {
+      for (; count < RunRows && row + count < rows && line.sequence[row + count] == line.sequence[row]; ++count) {
         const int begin = line.begin[row + count], end = line.end[row + count];
         if (begin < end) {
           low = min(low, begin);
@@ -123,17 +135,18 @@ __device__ inline int first_tile(const Line& line, int rows) {
 }
 
 /// Where tile `ordinal` of the block passes through the ring.
+template <int RunRows>
 struct Place {
   u32 stage, parity;
   __device__ explicit Place(int ordinal)
-      : stage(static_cast<u32>(ordinal) % kStages), parity(static_cast<u32>(ordinal) / kStages % 2) {}
+      : stage(static_cast<u32>(ordinal) % kStages<RunRows>), parity(static_cast<u32>(ordinal) / kStages<RunRows> % 2) {}
 };
 
 /// Queries, keys and scales; `self` of the kProducers warps that take turns at the tiles: one alone is slower than the
 /// memory.
-template <int H>
+template <int H, int RunRows>
 __device__ void copy(const Arguments& arguments, const CUtensorMap& query_map, const CUtensorMap& key_map,
-                     const CUtensorMap& scale_map, Shared<H>& shared, int self) {
+                     const CUtensorMap& scale_map, Shared<H, RunRows>& shared, int self) {
   const Line& line = shared.line;
   const int lane = static_cast<int>(threadIdx.x % 32), origin = first_tile(line, arguments.rows);
   const int box = arguments.box, boxes = kTileKeys / box;  // of a tile
@@ -162,7 +175,7 @@ __device__ void copy(const Arguments& arguments, const CUtensorMap& query_map, c
       const int2 next = find(token + 32 * box);
       for (int first_lane = 0; first_lane < 32 && tile < part.last; first_lane += boxes, ++tile) {
         if (static_cast<u32>(tile - origin) % kProducers != static_cast<u32>(self)) continue;
-        const Place place(tile - origin);
+        const Place<RunRows> place(tile - origin);
         const u32 full = shared_address(&shared.full[place.stage]);
         barrier_wait(shared_address(&shared.empty[place.stage]), place.parity ^ 1);
         const bool mine = lane >= first_lane && lane < first_lane + boxes && token < high;
@@ -201,10 +214,10 @@ __device__ void hide(const Arguments& arguments, const Line& line, int self, int
 }
 
 /// One of the warpgroups that take turns at the tiles.
-template <int H>
+template <int H, int RunRows>
 class Scorer {
  public:
-  __device__ Scorer(const Arguments& arguments, Shared<H>& shared, int self)
+  __device__ Scorer(const Arguments& arguments, Shared<H, RunRows>& shared, int self)
       : arguments_(arguments),
         shared_(shared),
         origin_(first_tile(shared.line, arguments.rows)),
@@ -213,16 +226,15 @@ class Scorer {
 
   __device__ void run() {
     for_each_part(shared_.line, arguments_.rows, [&](const Part& part) {
-      switch (part.count) {
-        case 1: return score<1>(part);
-        case 2: return score<2>(part);
-        case 3: return score<3>(part);
-        default: return score<4>(part);
-      }
+      if (part.count == 1) return score<1>(part);
+      if (part.count == 2) return score<2>(part);
+      if constexpr (RunRows > 2) part.count == 3 ? score<3>(part) : score<4>(part);
     });
   }
 
  private:
+  static constexpr int kTurns = kConsumers<RunRows>;
+
   /// Where this lane stores: its row of two, and the tokens that it sees.
   struct Target {
     float* logits;  ///< of token 0
@@ -250,8 +262,9 @@ class Scorer {
     const u64 b = wgmma_operand(shared_address(shared_.queries[query_stage]));
     const int shift = shared_.line.shift[part.row];
     barrier_wait(shared_address(&shared_.queries_full[query_stage]), static_cast<u32>(part.number / kQueryStages % 2));
-    for (int tile = part.first + (part.first - origin_ + self_) % kConsumers; tile < part.last; tile += kConsumers) {
-      const Place place(tile - origin_);
+    const int ahead = (part.first - origin_) % kTurns;  // tile t of the block is that of group t % kTurns
+    for (int tile = part.first + (self_ + kTurns - ahead) % kTurns; tile < part.last; tile += kTurns) {
+      const Place<RunRows> place(tile - origin_);
       barrier_wait(shared_address(&shared_.full[place.stage]), place.parity);
       const u64 a = wgmma_operand(shared_address(shared_.keys[place.stage]));
       float low[kLow * H / 2], high[kHigh > 0 ? kHigh * H / 2 : 1];
@@ -299,41 +312,42 @@ class Scorer {
   }
 
   const Arguments& arguments_;
-  Shared<H>& shared_;
+  Shared<H, RunRows>& shared_;
   const int origin_, self_, thread_;
 };
 
 /// H: heads, rounded up to a power of two from 8 on; the missing ones have weight 0.
-template <int H>
-__global__ void __launch_bounds__(kThreads, 1)
+template <int H, int RunRows>
+__global__ void __launch_bounds__(kThreads<RunRows>, 1)
     score_pages_kernel(const __grid_constant__ Arguments arguments, const __grid_constant__ CUtensorMap query_map,
                        const __grid_constant__ CUtensorMap key_map, const __grid_constant__ CUtensorMap scale_map) {
   extern __shared__ __align__(1024) u8 memory[];
-  Shared<H>& shared = *reinterpret_cast<Shared<H>*>(memory);
+  auto& shared = *reinterpret_cast<Shared<H, RunRows>*>(memory);
   const int thread = static_cast<int>(threadIdx.x), group = thread / 128, warp = thread / 32 % 4;
   if (thread == 0) {
     tma_prefetch(query_map);
     tma_prefetch(key_map);
     if (arguments.scaled) tma_prefetch(scale_map);
-    for (int i = 0; i < kStages; ++i) {
+    for (int i = 0; i < kStages<RunRows>; ++i) {
       barrier_init(shared_address(&shared.full[i]), 1);
       barrier_init(shared_address(&shared.empty[i]), 4);
     }
     for (int i = 0; i < kQueryStages; ++i) {
       barrier_init(shared_address(&shared.queries_full[i]), 1);
-      barrier_init(shared_address(&shared.queries_empty[i]), kConsumers * 4);
+      barrier_init(shared_address(&shared.queries_empty[i]), 4 * kConsumers<RunRows>);
     }
     barrier_fence();
   }
-  for (int row = thread; row < arguments.rows; row += kThreads) {
+  wait_for_stream();
+  for (int row = thread; row < arguments.rows; row += kThreads<RunRows>) {
     shared.line.sequence[row] = arguments.windows.sequence[row];
     shared.line.begin[row] = arguments.windows.begin[row];
     shared.line.end[row] = arguments.windows.end[row];
   }
   __syncthreads();
-  if (thread < 32) lay_out(shared.line, arguments.rows);
+  if (thread < 32) lay_out<RunRows>(shared.line, arguments.rows);
   __syncthreads();
-  if (group == kConsumers) {
+  if (group == kConsumers<RunRows>) {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 56;");
     if (warp < kProducers) {
       copy(arguments, query_map, key_map, scale_map, shared, warp);
@@ -341,13 +355,13 @@ __global__ void __launch_bounds__(kThreads, 1)
       hide(arguments, shared.line, thread % 128 - 32 * kProducers, 128 - 32 * kProducers);
     }
   } else {
-    asm volatile("setmaxnreg.inc.sync.aligned.u32 224;");
-    Scorer<H>(arguments, shared, group).run();
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(RunRows > 2 ? 224 : 152));
+    Scorer<H, RunRows>(arguments, shared, group).run();
   }
 }
 
-template <int H>
-void launch(const ScoreTask& task, int processors, cudaStream_t stream) {
+template <int H, int RunRows>
+void launch_runs(const ScoreTask& task, int processors, cudaStream_t stream) {
   const auto& queries = std::get<View<const E4m3, 3>>(task.queries.values);
   const auto& keys = std::get<View<const E4m3, 3>>(task.keys.values);
   const View<const float, 2>& scales = task.keys.scales;
@@ -372,8 +386,8 @@ void launch(const ScoreTask& task, int processors, cudaStream_t stream) {
     scale_map = tensor_map<2>(scales.data, {scales.shape[1] * 4, scales.shape[0]}, {step}, {arguments.box * 4, 1},
                               CU_TENSOR_MAP_SWIZZLE_NONE);
   }
-  constexpr int kBytes = static_cast<int>(sizeof(Shared<H>));
-  const auto kernel = score_pages_kernel<H>;
+  constexpr int kBytes = static_cast<int>(sizeof(Shared<H, RunRows>));
+  const auto kernel = score_pages_kernel<H, RunRows>;
   check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes), "score: shared memory");
   for (i64 first = 0; first < logits.shape[0]; first += kMaxRows) {
     const i64 rows = std::min<i64>(kMaxRows, logits.shape[0] - first);
@@ -384,8 +398,17 @@ void launch(const ScoreTask& task, int processors, cudaStream_t stream) {
     const View<const E4m3, 3> part = queries.slice(first, rows);
     const CUtensorMap query_map =
         tensor_map<3>(part.data, {kDim, part.shape[1], rows}, {part.stride[1], part.stride[0]}, {kDim, H, 1});
-    kernel<<<static_cast<unsigned>(processors), kThreads, kBytes, stream>>>(arguments, query_map, key_map, scale_map);
+    launch_early(kernel, processors, kThreads<RunRows>, kBytes, stream, arguments, query_map, key_map, scale_map);
   }
+}
+
+/// Runs of more than two rows need more than two rows a sequence.
+template <int H>
+void launch(const ScoreTask& task, int processors, cudaStream_t stream) {
+  const View<const i32, 2>& table = task.keys.block_table;
+  const i64 sequences = table.data != nullptr ? table.shape[0] : 1;
+  const bool short_runs = rows_of(task.queries) <= 2 * sequences;
+  (short_runs ? launch_runs<H, 2> : launch_runs<H, 4>)(task, processors, stream);
 }
 
 }  // namespace
