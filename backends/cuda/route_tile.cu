@@ -3,11 +3,11 @@
 //
 // Read once: the queries; written once: the chosen ones. A block takes some tiles of 64 query vectors
 // (one or two rows) against block means that lie in shared memory as f16, each scaled by a power of two. One warp
-// copies tiles (TMA); three warpgroups take turns to make one f16 in registers, to multiply it with 64 means at a
-// time and to keep sums alone; seven warps rank its heads and write out the chosen ones while other tiles are
-// multiplied. Means and their numbers are those of the whole cache, so that a sum does not depend on what else is
-// routed. The row's own last mean is multiplied as two f16 operands that add up to it. Bound by the latency of the
-// warps' steps.
+// copies tiles (TMA), another the rows' own last means; three warpgroups take turns to make a tile f16 in registers, to
+// multiply it with 64 means at a time and to keep sums alone; six warps rank its heads and write out the chosen ones
+// while other tiles are multiplied. Means and their numbers are those of the whole cache, so that a sum does not depend
+// on what else is routed. The row's own last mean is multiplied as two f16 operands that add up to it. Bound by the
+// latency of the warps' steps: without products, sums, ranking or gathering it takes 0.9 of its time each.
 
 #include <algorithm>
 #include <cstdint>
@@ -23,9 +23,9 @@
 namespace misa::cuda {
 namespace {
 
-constexpr int kDim = 128, kVectors = 64, kMeans = 64;  // of a tile
-constexpr int kGroups = 3, kRankers = 7;               // warpgroups that sum, warps that rank; one more copies
-constexpr int kSummers = 128 * kGroups, kThreads = kSummers + 32 * (kRankers + 1);
+constexpr int kDim = 128, kVectors = 64, kMeans = 64;   // of a tile
+constexpr int kGroups = 3, kRankers = 6, kCopiers = 2;  // warpgroups that sum, warps that rank, and that copy
+constexpr int kSummers = 128 * kGroups, kThreads = kSummers + 32 * (kRankers + kCopiers);
 constexpr int kPiece = 256;      // means in shared memory at a time
 constexpr int kMostTiles = 128;  // of a block
 constexpr int kMostRows = 2;     // of a tile
@@ -53,6 +53,9 @@ struct Tail {
 template <class Q>
 struct Shared {
   static constexpr int kPanels = sizeof(Q), kStages = 12 / kPanels;
+  // A stage belongs to one group and one ranker: one that is ahead of the others would take the phase before last for
+  // its own.
+  static_assert(kStages % kGroups == 0 && kStages % kRankers == 0);
   alignas(1024) u8 queries[kStages][kPanels][kVectors * 128];  ///< panels of 128 bytes, 128-byte swizzle
   alignas(16) Tail tails[kStages][kMostRows];
   float sums[kMostTiles][kVectors];
@@ -119,60 +122,93 @@ __device__ inline void split_tail(const float4& four, Tail& tail) {
   if (lane == 0) tail.scale = 0.5f * mean.scale;  // see twice_relu
 }
 
-/// By a whole warp.
+/// Tiles whose queries are copied before the windows are known.
 template <class Q, int H>
-__device__ void copy_tiles(const Arguments& arguments, const CUtensorMap& query_map, Shared<Q>& shared,
-                           const Work<H>& work) {
+__device__ int first_queries(const Work<H>& work) {
+  return min(Shared<Q>::kStages, work.tiles);
+}
+
+/// Queries of a tile; by one lane.
+template <class Q, int H>
+__device__ void copy_queries(const CUtensorMap& query_map, Shared<Q>& shared, const Work<H>& work, int stage,
+                             int tile) {
+  const u32 full = shared_address(&shared.full[stage]);
+  barrier_expect(full, kVectors * kDim * sizeof(Q));
+#pragma unroll
+  for (int panel = 0; panel < Shared<Q>::kPanels; ++panel) {
+    tma_load(shared_address(shared.queries[stage][panel]), query_map, full, 128 * panel, 0,
+             work.first_row + tile * Work<H>::kRows);
+  }
+}
+
+/// Of all tiles but those that first_queries took; by one lane.
+template <class Q, int H>
+__device__ void copy_more_queries(const CUtensorMap& query_map, Shared<Q>& shared, const Work<H>& work) {
+  int tile = first_queries<Q>(work);
+  Turn<Q> turn{0};
+  turn.advance(tile);
+  for (int piece = 0; piece < work.pieces; ++piece) {
+    for (; tile < work.tiles; ++tile) {
+      barrier_wait(shared_address(&shared.empty[turn.stage]), turn.parity ^ 1);
+      copy_queries(query_map, shared, work, turn.stage, tile);
+      turn.advance(1);
+    }
+    tile = 0;
+  }
+}
+
+/// By a whole warp, two tiles ahead.
+template <class Q, int H>
+__device__ void copy_tails(const Arguments& arguments, Shared<Q>& shared, const Work<H>& work) {
   constexpr int kRows = Work<H>::kRows;
   const int lane = static_cast<int>(threadIdx.x % 32);
-  const bool tails = arguments.tails.data != nullptr;
-  float4 next[kRows] = {};
-  const auto load_tails = [&](int row) {
+  struct Rows {
+    float4 tails[kRows];
+  };
+  const auto load = [&](int row) {
+    Rows rows{};
+    if (row >= work.tiles * kRows) row -= work.tiles * kRows;  // of the next piece
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
-      if (tails && row + r < work.rows) {
-        next[r] = *reinterpret_cast<const float4*>(&arguments.tails(work.first_row + row + r, 4 * lane));
+      if (arguments.tails.data != nullptr && row + r < work.rows) {
+        rows.tails[r] = *reinterpret_cast<const float4*>(&arguments.tails(work.first_row + row + r, 4 * lane));
       }
     }
+    return rows;
   };
-  load_tails(0);
+  Rows now = load(0), next = load(kRows);
   Turn<Q> turn{0};
   for (int piece = 0; piece < work.pieces; ++piece) {
     for (int row = 0; row < work.rows; row += kRows) {
-      const u32 full = shared_address(&shared.full[turn.stage]);
+      const Rows later = load(row + 2 * kRows);
       barrier_wait(shared_address(&shared.empty[turn.stage]), turn.parity ^ 1);
-      if (lane == 0) {
-        barrier_expect(full, kVectors * kDim * sizeof(Q));
-        for (int panel = 0; panel < Shared<Q>::kPanels; ++panel) {
-          tma_load(shared_address(shared.queries[turn.stage][panel]), query_map, full, 128 * panel, 0,
-                   work.first_row + row);
-        }
-      }
 #pragma unroll
-      for (int r = 0; r < kRows; ++r) split_tail(next[r], shared.tails[turn.stage][r]);
-      load_tails(row + kRows < work.rows ? row + kRows : 0);
-      barrier_arrive(full);
+      for (int r = 0; r < kRows; ++r) split_tail(now.tails[r], shared.tails[turn.stage][r]);
+      barrier_arrive(shared_address(&shared.full[turn.stage]));
       turn.advance(1);
+      now = next;
+      next = later;
     }
   }
 }
 
-/// Means [from, to) of the piece at `base` as f16: two panels of 64 dimensions. The order of dimensions is the one in
-/// which a lane's 32 consecutive dimensions of a query are its registers.
-template <class Q>
-__device__ void load_means(const Arguments& arguments, Shared<Q>& shared, u8* panels, int base, int from, int to) {
-  constexpr int kWarps = kSummers / 32, kAtOnce = 6;
+/// Means [from, to) of the piece at `base` as f16: two panels of 64 dimensions; by warp `self` of Warps. The order of
+/// dimensions is the one in which a lane's 32 consecutive dimensions of a query are its registers.
+template <int Warps, class Q>
+__device__ void load_means(const Arguments& arguments, Shared<Q>& shared, u8* panels, int base, int from, int to,
+                           int self) {
+  constexpr int kAtOnce = 7;
   const int lane = static_cast<int>(threadIdx.x % 32), quad = lane / 8, step = lane % 8;
-  for (int first = from + static_cast<int>(threadIdx.x / 32); first < to; first += kWarps * kAtOnce) {
+  for (int first = from + self; first < to; first += Warps * kAtOnce) {
     float4 four[kAtOnce];
 #pragma unroll
     for (int i = 0; i < kAtOnce; ++i) {
-      const int p = min(first + i * kWarps, to - 1);
+      const int p = min(first + i * Warps, to - 1);
       four[i] = *reinterpret_cast<const float4*>(&arguments.means(base + p, 4 * lane));
     }
 #pragma unroll
     for (int i = 0; i < kAtOnce; ++i) {
-      const int p = first + i * kWarps;
+      const int p = first + i * Warps;
       const ScaledMean mean = scale_mean(four[i]);
       if (p >= to) continue;
       if (lane == 0) shared.scales[p] = 0.5f * mean.scale;  // see twice_relu
@@ -182,6 +218,7 @@ __device__ void load_means(const Arguments& arguments, Shared<Q>& shared, u8* pa
       *reinterpret_cast<__half2*>(panel + swizzled(p, at + 16)) = mean.high;
     }
   }
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 
 /// A lane's part of the sums of one tile: vectors l / 4 and l / 4 + 8 of its warp's sixteen, every fourth pair of
@@ -195,7 +232,13 @@ class Summer {
         panels_(wgmma_operand(shared_address(panels))),
         work_(work),
         vector_(static_cast<int>(threadIdx.x % 128 / 32 * 16 + threadIdx.x % 32 / 4)),
-        quad_(static_cast<int>(threadIdx.x % 4)) {}
+        quad_(static_cast<int>(threadIdx.x % 4)) {
+#pragma unroll
+    for (int part = 0; part < kParts; ++part) {
+      const int byte = 16 * (kParts * quad_ + part);
+      parts_[part] = byte / 128 * kVectors * 128 + swizzled(vector_, byte % 128);
+    }
+  }
 
   __device__ void add(const Turn<Q>& turn, int tile, int base, bool first, bool last) {
     const int row = tile * Work<H>::kRows + vector_ / H;
@@ -206,13 +249,14 @@ class Summer {
       any = {min(own.x, other.x), max(own.y, other.y)};
     }
     const bool own_tail = arguments_.tails.data != nullptr && own.x < own.y;
-    const int low = own.x, high = own.y - (own_tail ? 1 : 0), end = min(kPiece, any.y);
+    const int2 seen{own.x, own.y - (own_tail ? 1 : 0)};
+    const int end = min(kPiece, any.y);
 
     barrier_wait(shared_address(&shared_.full[turn.stage]), turn.parity);
 #pragma unroll
     for (int r = 0; r < 2; ++r) take_query(shared_.queries[turn.stage], r);
     float sum[2][2] = {};
-    for (int at = max(0, any.x) / kMeans * kMeans; at < end; at += kMeans) multiply(at, low, high, sum);
+    for (int at = max(0, any.x) / kMeans * kMeans; at < end; at += kMeans) multiply(at, seen, sum);
     float mine = total_of({sum[0][0] + sum[0][1], sum[1][0] + sum[1][1]});
     if (last && own_tail) mine += weight_of_tail(shared_.tails[turn.stage][vector_ / H]);
     mine *= quad_ % 2 == 0 ? scale_[0] : scale_[1];
@@ -224,6 +268,8 @@ class Summer {
   }
 
  private:
+  static constexpr int kParts = 2 * sizeof(Q);  // of a lane's 32 dimensions, 16 bytes each
+
   /// The means that a row sees, counted from `base`.
   __device__ int2 seen_by(int row, int base) const {
     if (row >= work_.rows || shared_.begin[row] >= shared_.end[row]) return {kPiece, 0};
@@ -232,8 +278,7 @@ class Summer {
 
   /// 16 bytes of vector l / 4 + 8 r, from dimension 32 (l % 4) on.
   __device__ uint4 part_of(const u8 (&queries)[Shared<Q>::kPanels][kVectors * 128], int r, int part) const {
-    const int byte = 32 * static_cast<int>(sizeof(Q)) * quad_ + 16 * part;
-    return *reinterpret_cast<const uint4*>(queries[byte / 128] + swizzled(vector_ + 8 * r, byte % 128));
+    return *reinterpret_cast<const uint4*>(&queries[0][0] + parts_[part] + 8 * 128 * r);
   }
 
   /// FP8 becomes f16, exactly.
@@ -271,8 +316,8 @@ class Summer {
     }
   }
 
-  /// Adds what the means [at, at + 64) of the piece weigh, as far as they lie in [low, high).
-  __device__ void multiply(int at, int low, int high, float (&sum)[2][2]) {
+  /// Adds what the means [at, at + 64) of the piece weigh, as far as they are in `seen`.
+  __device__ void multiply(int at, const int2& seen, float (&sum)[2][2]) {
     float dots[kMeans / 2];
     // 64-bit additions of what changes in the lower half alone would cost as much as the rest.
     const auto panel = [&](u32 offset) { return (panels_ >> 32 << 32) | (static_cast<u32>(panels_) + offset); };
@@ -284,31 +329,22 @@ class Summer {
       wgmma_f16(dots, queries_[step], panel(first + step / 4 * kPanel + 2 * (step % 4)), step > 0);
     }
     wgmma_commit();
-    float2 scales[kMeans / 8];
+    const int from = max(0, seen.x - at), count = min(kMeans, seen.y - at) - from;
+    const u64 bits = count > 0 ? ~u64{0} >> (kMeans - count) << from : 0;
+    const u32 mine[2] = {static_cast<u32>(bits) >> (2 * quad_), static_cast<u32>(bits >> 32) >> (2 * quad_)};
+    wgmma_wait<0>(dots);
 #pragma unroll
     for (int j = 0; j < kMeans / 8; ++j) {
-      scales[j] = *reinterpret_cast<const float2*>(&shared_.scales[at + 8 * j + 2 * quad_]);
-    }
-    wgmma_wait<0>();
-    const int from = max(0, low - at), to = min(kMeans, high - at);
-    if (from >= to) return;
-    if (to - from == kMeans) return add_up<true>(dots, scales, 0, sum);
-    add_up<false>(dots, scales, ~u64{0} >> (kMeans - (to - from)) << from, sum);
-  }
-
-  /// Of 64 means those whose bits are set in `seen`.
-  template <bool Whole>
-  __device__ void add_up(const float (&dots)[kMeans / 2], const float2 (&scales)[kMeans / 8], u64 seen,
-                         float (&sum)[2][2]) const {
-    const u32 mine[2] = {static_cast<u32>(seen) >> (2 * quad_), static_cast<u32>(seen >> 32) >> (2 * quad_)};
-#pragma unroll
-    for (int j = 0; j < kMeans / 8; ++j) {
+      const float2 scales = *reinterpret_cast<const float2*>(&shared_.scales[at + 8 * j + 2 * quad_]);
 #pragma unroll
       for (int e = 0; e < 2; ++e) {
-        if (!Whole && (mine[j / 4] & (1u << (8 * (j % 4) + e))) == 0) continue;
-        const float scale = e == 0 ? scales[j].x : scales[j].y;
+        const float scale = e == 0 ? scales.x : scales.y;
+        const bool here = (mine[j / 4] & (1u << (8 * (j % 4) + e))) != 0;
 #pragma unroll
-        for (int r = 0; r < 2; ++r) sum[r][e] = fmaf(scale, twice_relu(dots[4 * j + 2 * r + e]), sum[r][e]);
+        for (int r = 0; r < 2; ++r) {
+          const float more = fmaf(scale, twice_relu(dots[4 * j + 2 * r + e]), sum[r][e]);
+          sum[r][e] = here ? more : sum[r][e];
+        }
       }
     }
   }
@@ -316,10 +352,11 @@ class Summer {
   /// Of the vector whose total this lane has. Even columns are the first plane, odd ones the second.
   __device__ float weight_of_tail(const Tail& tail) const {
     const int plane = static_cast<int>(threadIdx.x / 4 % 2);
-    float dots[4] = {0, 0, 0, 0};
+    float dots[2][4] = {};  // of even and odd steps: one chain would take twice as long
 #pragma unroll
-    for (int step = 0; step < 8; ++step) mma_f16(dots, queries_[step], tail.planes[plane][step][quad_]);
-    return tail.scale * twice_relu(quad_ % 2 == 0 ? dots[0] + dots[1] : dots[2] + dots[3]);
+    for (int step = 0; step < 8; ++step) mma_f16(dots[step % 2], queries_[step], tail.planes[plane][step][quad_]);
+    const int at = quad_ % 2 == 0 ? 0 : 2;
+    return tail.scale * twice_relu((dots[0][at] + dots[1][at]) + (dots[0][at + 1] + dots[1][at + 1]));
   }
 
   /// Over the four lanes that share the vectors: lanes 0 and 2 have the first one's, 1 and 3 the second one's.
@@ -335,6 +372,7 @@ class Summer {
   const u64 panels_;
   const Work<H>& work_;
   const int vector_, quad_;
+  int parts_[kParts];  ///< where they lie in a tile
   u32 queries_[8][4];
   float scale_[2];  ///< what the queries were divided by
 };
@@ -346,17 +384,58 @@ __device__ void sum_tiles(const Arguments& arguments, Shared<Q>& shared, u8* pan
   int tile = static_cast<int>(threadIdx.x / 128);
   Turn<Q> turn{tile};
   for (int piece = 0; piece < work.pieces; ++piece) {
-    const int base = (work.first_piece + piece) * kPiece;
-    load_means(arguments, shared, panels, base, max(0, work.low - base) / kMeans * kMeans,
-               min(kPiece, work.high - base));
-    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-    barrier();
+    const int number = work.first_piece + piece, base = number * kPiece;
+    if (number > 0) {  // the first one is there
+      if (piece > 0) barrier();
+      load_means<kSummers / 32>(arguments, shared, panels, base, max(0, work.low - base) / kMeans * kMeans,
+                                min(kPiece, work.high - base), static_cast<int>(threadIdx.x / 32));
+      barrier();
+    }
     for (; tile < work.tiles; tile += kGroups) {
       summer.add(turn, tile, base, piece == 0, piece + 1 == work.pieces);
       turn.advance(kGroups);
     }
     tile -= work.tiles;
-    if (piece + 1 < work.pieces) barrier();
+  }
+}
+
+/// The `active` highest of the ranks of a row, which kRows rows of a warp's lanes hold by twos, become 0. One in each
+/// round, ties: the lower head; fast where no two are equal.
+template <int kRows>
+__device__ void take_highest(int active, u32& first, u32& second) {
+  constexpr int kLanes = 32 / kRows;
+  const int lane = static_cast<int>(threadIdx.x % 32);
+  const u32 lanes = kRows == 1 ? 0xffffffffu : 0xffffu << (lane / kLanes * kLanes);
+  const auto highest = [&] {
+    u32 best = 0;
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+      const bool same = kRows == 1 || lane / kLanes == r;
+      const u32 of_row = __reduce_max_sync(0xffffffffu, same ? max(first, second) : 0);
+      if (same) best = of_row;
+    }
+    return best;
+  };
+  const u32 ranks[2] = {first, second};
+  for (int place = 0; place < active; ++place) {
+    const u32 best = highest();
+    first = first == best ? 0 : first;
+    second = second == best ? 0 : second;
+  }
+  const int taken =
+      __popc(__ballot_sync(0xffffffffu, first == 0) & lanes) + __popc(__ballot_sync(0xffffffffu, second == 0) & lanes);
+  if (__all_sync(0xffffffffu, taken == active)) return;
+  first = ranks[0];
+  second = ranks[1];
+  for (int place = 0; place < active; ++place) {
+    const u32 best = highest();
+    const u32 holders = __ballot_sync(0xffffffffu, max(first, second) == best) & lanes;
+    if (__ffs(static_cast<int>(holders)) - 1 != lane) continue;
+    if (first == best) {
+      first = 0;
+    } else {
+      second = 0;
+    }
   }
 }
 
@@ -376,26 +455,9 @@ __device__ void choose(const Arguments& arguments, Shared<Q>& shared, const Work
     arguments.energies(m, head) = energies[0];
     arguments.energies(m, head + 1) = energies[1];
   }
-  // The highest of those that are left, ties: the lower head. 0: taken.
   u32 first = max(1u, rank_of(energies[0])), second = max(1u, rank_of(energies[1]));
+  take_highest<kRows>(active, first, second);
   const u32 lanes = kRows == 1 ? 0xffffffffu : 0xffffu << (lane / kLanes * kLanes);
-  for (int place = 0; place < active; ++place) {
-    const u32 mine = max(first, second);
-    u32 best = 0;
-#pragma unroll
-    for (int r = 0; r < kRows; ++r) {
-      const bool same = kRows == 1 || lane / kLanes == r;
-      const u32 of_row = __reduce_max_sync(0xffffffffu, same ? mine : 0);
-      if (same) best = of_row;
-    }
-    const u32 holders = __ballot_sync(0xffffffffu, mine == best) & lanes;
-    if (__ffs(static_cast<int>(holders)) - 1 != lane) continue;
-    if (first == best) {
-      first = 0;
-    } else {
-      second = 0;
-    }
-  }
   const u32 below = lanes & ((1u << lane) - 1);
   const int place =
       __popc(__ballot_sync(0xffffffffu, first == 0) & below) + __popc(__ballot_sync(0xffffffffu, second == 0) & below);
@@ -461,19 +523,29 @@ __global__ void __launch_bounds__(kThreads, 1)
   }
   wait_for_stream();
   Work<H> work(arguments);
-  for (int row = static_cast<int>(threadIdx.x); row < work.rows; row += kThreads) {
-    shared.begin[row] = arguments.windows.begin[work.first_row + row];
-    shared.end[row] = arguments.windows.end[work.first_row + row];
+  const int thread = static_cast<int>(threadIdx.x), warp = thread / 32;
+  if (thread == 0) {  // it has initialised the barriers
+    for (int tile = 0; tile < first_queries<Q>(work); ++tile) copy_queries(query_map, shared, work, tile, tile);
   }
+  static_assert(kMostTiles * kMostRows <= kThreads);
+  if (thread < work.rows) {
+    shared.begin[thread] = arguments.windows.begin[work.first_row + thread];
+    shared.end[thread] = arguments.windows.end[work.first_row + thread];
+  }
+  // The first piece is nearly always wanted; the windows need not be known for it.
+  load_means<kThreads / 32>(arguments, shared, panels, 0, 0,
+                            static_cast<int>(min(static_cast<i64>(kPiece), arguments.means.shape[0])), warp);
   __syncthreads();
   work.find_pieces(shared);
-  const int warp = static_cast<int>(threadIdx.x / 32);
   if (warp >= kSummers / 32) {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 72;");
-    if (warp > kSummers / 32) {
-      choose_heads<Q, H>(arguments, shared, work, warp - kSummers / 32 - 1);
-    } else {
-      copy_tiles<Q, H>(arguments, query_map, shared, work);
+    const int self = warp - kSummers / 32 - kCopiers;
+    if (self >= 0) {
+      choose_heads<Q, H>(arguments, shared, work, self);
+    } else if (self == -1) {
+      copy_tails<Q, H>(arguments, shared, work);
+    } else if (thread % 32 == 0) {
+      copy_more_queries<Q, H>(query_map, shared, work);
     }
   } else {
     asm volatile("setmaxnreg.inc.sync.aligned.u32 112;");

@@ -140,8 +140,8 @@ class Copier {
         }
       }
     }
+    barrier_wait(shared_address(&shared_.empty[stage_]), parity_);
     if (lane_ == 0) {
-      barrier_wait(shared_address(&shared_.empty[stage_]), parity_);
       shared_.tiles[stage_].token = -1;
       barrier_arrive(shared_address(&shared_.full[stage_]));
     }
@@ -151,8 +151,8 @@ class Copier {
   __device__ void copy_keys(const Run& run, const KeyTile& tile) {
     const u32 full = shared_address(&shared_.full[stage_]);
     const int copies = min(kTileKeys, run.high - tile.token + arguments_.box - 1) / arguments_.box;
+    barrier_wait(shared_address(&shared_.empty[stage_]), parity_);
     if (lane_ == 0) {
-      barrier_wait(shared_address(&shared_.empty[stage_]), parity_);
       shared_.tiles[stage_] = tile;
       barrier_expect(full, static_cast<u32>(copies * arguments_.box * kDim * 2));
     }
@@ -182,7 +182,6 @@ class Copier {
       shared_.rows.end[lane_] = arguments_.windows.end[row];
       shared_.rows.offset[lane_] = static_cast<int>(lane_ * arguments_.logits.stride[0]) - begin;
     }
-    __syncwarp();
     if (lane_ == 0) {
       barrier_expect(full, kQueryBytes);
 #pragma unroll
@@ -197,6 +196,7 @@ class Copier {
         }
       }
     }
+    barrier_arrive(full);
     query_parity_ ^= 1;
   }
 
@@ -343,7 +343,7 @@ __global__ void __launch_bounds__(kThreads, 1)
       barrier_init(shared_address(&shared.full[i]), 1);
       barrier_init(shared_address(&shared.empty[i]), kConsumers * 4);
     }
-    barrier_init(shared_address(&shared.queries_full), 1);
+    barrier_init(shared_address(&shared.queries_full), 33);
     barrier_init(shared_address(&shared.queries_empty), kConsumers * 4);
     barrier_fence();
   }
