@@ -1,7 +1,8 @@
-// E[m, h] by the router's formula, the best heads, and their queries gathered.
+// E[m, h] by the router's formula, the best heads, and their queries gathered; the linear head of all others.
 //
 // The two routers that look at many keys (pooled, oracle) run the tile GEMM over rows that share a sequence, 192 / H at
-// a time; energies add up in f64 in token order, so they do not depend on the tiles. Bound: compute.
+// a time; energies add up in f64 in token order, so they do not depend on the tiles. Routers that sample keys run it
+// over one row's samples; what follows from the products is core/indexer/linear_head.hpp. Bound: compute.
 
 #include <algorithm>
 #include <cmath>
@@ -9,6 +10,7 @@
 
 #include "backends/cpu/tasks.hpp"
 #include "backends/cpu/tile.hpp"
+#include "core/indexer/linear_head.hpp"
 #include "core/indexer/routing.hpp"
 
 namespace misa::cpu {
@@ -89,11 +91,29 @@ void simple_energies(const RouteTask& task, i64 m, Tile& tile, double* energy) {
   }
 }
 
+/// q[m, h] . k of the row's sampled keys: f32 dots. [H, n]
+std::vector<double> tile_products(const RouteTask& task, i64 m, Tile& tile) {
+  const i64 heads = heads_of(task.queries), dim = head_dim_of(task.queries);
+  const i64 begin = task.windows.begin[m], count = std::max<i64>(0, task.windows.end[m] - begin);
+  std::vector<double> found(static_cast<std::size_t>(heads * count));
+  load_queries(task.queries, m, 0, tile);
+  for (i64 first = 0; first < count; first += kTileColumns) {
+    const i64 columns = std::min(kTileColumns, count - first);
+    load_keys(task.keys, task.windows.sequence[m], begin + first, columns, dim, tile);
+    multiply(heads, dim, tile);
+    for (i64 h = 0; h < heads; ++h) {
+      const float* products = tile.products + h * kTileColumns;
+      std::copy_n(products, columns, found.begin() + h * count + first);
+    }
+  }
+  return found;
+}
+
 }  // namespace
 
 void route(const RouteTask& task, int threads) {
   const i64 rows = rows_of(task.queries), heads = heads_of(task.queries);
-  if (!task.given.empty()) {
+  if (!task.given.empty() && !task.linear) {
     for (i64 m = 0; m < rows; ++m) gather_heads(task, m);
     return;
   }
@@ -115,6 +135,10 @@ void route(const RouteTask& task, int threads) {
 #pragma omp for schedule(dynamic)
     for (std::size_t s = 0; s < starts.size() - 1; ++s) {
       const i64 first = starts[s], count = starts[s + 1] - first;
+      if (samples_keys(task.router)) {
+        route_by_samples(task, first, tile_products(task, first, tile));
+        continue;
+      }
       if (over_keys) {
         mean_energies(task, first, count, tile, energy.data());
       } else {

@@ -7,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include "core/indexer/linear_head.hpp"
 #include "core/indexer/routing.hpp"
 #include "core/indexer/wall_clock.hpp"
 
@@ -117,6 +118,8 @@ std::vector<double> head_energies(const RouteTask& task, i64 m) {
       }
       for (double& value : energy) value /= static_cast<double>(std::max<i64>(1, end - begin));
       break;
+    case Router::linear_residual:
+    case Router::covariance: break;  // core/indexer/linear_head.hpp
   }
   return energy;
 }
@@ -156,6 +159,10 @@ class Oracle final : public Backend {
   void route(const RouteTask& task) override {
 #pragma omp parallel for schedule(dynamic) num_threads(threads_)
     for (i64 m = 0; m < rows_of(task.queries); ++m) {
+      if (samples_keys(task.router)) {
+        route_by_samples(task, m, sampled_products(task, m));
+        continue;
+      }
       if (task.given.empty()) choose_heads(task, m, head_energies(task, m));
       gather_heads(task, m);
     }

@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "core/base/error.hpp"
+#include "core/indexer/linear_head.hpp"
 
 namespace misa {
 namespace {
@@ -16,18 +17,13 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 const HostTensor& ids_of(const Outcome& outcome, Choice choice) {
   switch (choice) {
     case Choice::heads: return outcome.heads;
+    case Choice::linear: return outcome.linear;
     case Choice::blocks: return outcome.blocks;
     case Choice::candidates: return outcome.candidates;
     case Choice::tokens: return outcome.tokens;
     case Choice::scores: break;
   }
   return outcome.scores;
-}
-
-std::span<const i32> row_of(const HostTensor& ids, i64 m) {
-  if (ids.empty()) return {};
-  const std::size_t width = static_cast<std::size_t>(ids.shape[1]);
-  return ids.span<const i32>().subspan(static_cast<std::size_t>(m) * width, width);
 }
 
 std::span<const i32> without_pads(std::span<const i32> row) {
@@ -53,6 +49,14 @@ struct Offer {
     return at >= 0 && std::binary_search(from.begin(), from.end(), static_cast<i32>(at / run));
   }
 };
+
+/// The largest error of rounding a number of magnitude `size` to f32 and then to what a linear query is stored in.
+double linear_rounding(double size, Dtype dtype, double scale) {
+  const double single = 0x1p-24 * size + 0x1p-149;
+  if (dtype == Dtype::bf16) return single + 0x1p-9 * size * (1 + 0x1p-20) + 0x1p-133;
+  if (dtype == Dtype::e4m3) return single + std::max(0x1p-4 * size * (1 + 0x1p-20), 0x1p-10 * scale);
+  return single;
+}
 
 class Comparison {
  public:
@@ -88,7 +92,8 @@ class Comparison {
 
   bool made(Choice choice) const {
     switch (choice) {
-      case Choice::heads: return spec_.heads.has_value();
+      case Choice::heads: return spec_.heads && spec_.heads->kept(arbiter_.problem().shape.heads) > 0;
+      case Choice::linear: return spec_.heads && spec_.heads->linear_head(arbiter_.problem().shape.heads);
       case Choice::blocks: return spec_.blocks.has_value();
       case Choice::candidates: return spec_.rerank.has_value();
       case Choice::tokens:
@@ -102,7 +107,9 @@ class Comparison {
       const HostTensor& ids = ids_of(one, choice);
       if (ids.empty()) continue;
       const bool by_k = choice == Choice::tokens || choice == Choice::scores;
-      if (ids.shape[0] == rows_ && (!by_k || ids.shape[1] == spec_.top_k)) continue;
+      const bool fits = choice == Choice::linear ? ids.shape[1] == arbiter_.problem().shape.head_dim + 1
+                                                 : !by_k || ids.shape[1] == spec_.top_k;
+      if (ids.shape[0] == rows_ && fits) continue;
       throw Error(ErrorKind::input, "MP-E601",
                   fmt::format("the {} of {} are [{}, {}], and {} rows choose {} tokens here", choice_name(choice),
                               one.name, ids.shape[0], ids.shape[1], rows_, spec_.top_k),
@@ -118,7 +125,7 @@ class Comparison {
     switch (choice) {
       case Choice::heads:
         found.limit = found.count = problem.shape.heads;
-        found.wanted = std::min(spec_.heads->active, found.count);
+        found.wanted = spec_.heads->kept(found.count);
         return found;
       case Choice::blocks: {
         const BlockLayout& layout = arbiter_.blocks(spec_.blocks->block_size, spec_.block_window);
@@ -128,7 +135,7 @@ class Comparison {
       }
       case Choice::tokens:
         if (spec_.rerank) {
-          found.from = without_pads(row_of(side.candidates, m));
+          found.from = without_pads(row_of<i32>(side.candidates, m));
           found.limited = !side.candidates.empty();
           if (found.limited) found.count = static_cast<i64>(found.from.size());
           break;
@@ -146,7 +153,7 @@ class Comparison {
     const std::size_t at = static_cast<std::size_t>(m);
     const BlockLayout& layout = arbiter_.blocks(spec_.blocks->block_size, spec_.block_window);
     found.limited = true;
-    found.from = without_pads(row_of(side.blocks, m));
+    found.from = without_pads(row_of<i32>(side.blocks, m));
     found.run = spec_.blocks->block_size;
     found.shift = layout.origin[at] - arbiter_.problem().begin[at];
     found.count = 0;
@@ -172,7 +179,7 @@ class Comparison {
 
   /// Adds what is wrong with a row as a selection; true when something is.
   bool violates(const Outcome& side, Choice choice, i64 m, const Offer& offered, ChoiceAgreement& into) const {
-    const std::span<const i32> ids = row_of(ids_of(side, choice), m);
+    const std::span<const i32> ids = row_of<i32>(ids_of(side, choice), m);
     bool found = false;
     const auto add = [&](i64 column, i64 id, Fault fault) {
       found = true;
@@ -220,7 +227,10 @@ class Comparison {
   Verdict judged(RowState& state, int s, Choice choice, i64 m, ChoiceAgreement& into) {
     const Outcome& side = *sides_[static_cast<std::size_t>(s)];
     if (side.exact) return Verdict::exact;
-    const Judgement judgement = judge(exact_row(state, s, m)[choice], without_pads(row_of(ids_of(side, choice), m)));
+    const Field& field = exact_row(state, s, m)[choice];
+    const Judgement judgement = choice == Choice::linear
+                                    ? judge_linear(field, row_of<float>(side.linear, m), arbiter_.problem().shape.dtype)
+                                    : judge(field, without_pads(row_of<i32>(ids_of(side, choice), m)));
     into.mass_lost = std::max(into.mass_lost, judgement.mass_lost);
     if (judgement.verdict < Verdict::within_bound) return judgement.verdict;
     if (!side.arithmetic) return Verdict::unknown;
@@ -247,8 +257,9 @@ class Comparison {
         continue;
       }
       if (ids_of(*sides_[0], choice).empty() || ids_of(*sides_[1], choice).empty()) continue;
-      const Verdict verdict = choice == Choice::scores ? compare_scores(state, m, into, number)
-                                                       : compare_choice(state, choice, m, asked, into);
+      const Verdict verdict = choice == Choice::scores   ? compare_scores(state, m, into, number)
+                              : choice == Choice::linear ? compare_linear(state, m, asked, into)
+                                                         : compare_choice(state, choice, m, asked, into);
       if (!asked) continue;
       ++into.rows;
       ++into.verdicts[static_cast<std::size_t>(verdict)];
@@ -271,9 +282,21 @@ class Comparison {
     if (violated) return Verdict::violation;
     if (earlier) return Verdict::unjudged;
 
-    const auto a = without_pads(row_of(ids_of(*sides_[0], choice), m));
-    const auto b = without_pads(row_of(ids_of(*sides_[1], choice), m));
+    const auto a = without_pads(row_of<i32>(ids_of(*sides_[0], choice), m));
+    const auto b = without_pads(row_of<i32>(ids_of(*sides_[1], choice), m));
     if (std::equal(a.begin(), a.end(), b.begin(), b.end())) return Verdict::exact;
+    return judged_both(state, choice, m, asked, into);
+  }
+
+  /// The linear queries of a row, number by number.
+  Verdict compare_linear(RowState& state, i64 m, bool asked, ChoiceAgreement& into) {
+    if (state.broken[0] || state.broken[1]) return Verdict::unjudged;
+    if (same_linear(m)) return Verdict::exact;
+    return judged_both(state, Choice::linear, m, asked, into);
+  }
+
+  /// A choice that is not the same on both sides.
+  Verdict judged_both(RowState& state, Choice choice, i64 m, bool asked, ChoiceAgreement& into) {
     const bool differed = state.differs;
     state.differs = true;
     if (!asked) return Verdict::follows;
@@ -285,12 +308,13 @@ class Comparison {
 
   Verdict compare_scores(RowState& state, i64 m, ChoiceAgreement& into, bool& number) {
     const i64 k = spec_.top_k;
-    const bool same_heads = spec_.rerank || !spec_.heads || heads_agree(m);
+    const bool same_heads = spec_.rerank || !spec_.heads || (heads_agree(m) && same_linear(m));
     if (state.broken[0] || state.broken[1]) return Verdict::unjudged;
     const std::size_t at = static_cast<std::size_t>(m);
     const Problem& problem = arbiter_.problem();
-    const auto a = without_pads(row_of(sides_[0]->tokens, m)), b = without_pads(row_of(sides_[1]->tokens, m));
-    const std::span<const i32> heads = spec_.rerank ? std::span<const i32>() : row_of(sides_[0]->heads, m);
+    const auto a = without_pads(row_of<i32>(sides_[0]->tokens, m)), b = without_pads(row_of<i32>(sides_[1]->tokens, m));
+    const std::span<const i32> heads = spec_.rerank ? std::span<const i32>() : row_of<i32>(sides_[0]->heads, m);
+    const auto linear = spec_.rerank ? std::span<const float>() : row_of<float>(sides_[0]->linear, m);
 
     Verdict worst = same_heads ? Verdict::exact : Verdict::follows;
     const auto check = [&](i64 token, double mine, double other, double bound, bool known, const std::string& who) {
@@ -334,7 +358,7 @@ class Comparison {
         const double key = arbiter_.bounds().key_norm(problem.sequence[at], problem.begin[at] + a[i]);
         double bound = 0;
         for (const Outcome* side : sides_) {
-          if (side->arithmetic) bound += arbiter_.bounds().score(*side->arithmetic, m, heads, key);
+          if (side->arithmetic) bound += arbiter_.bounds().score(*side->arithmetic, m, heads, linear, key);
         }
         check(a[i], score_at(sides_[0]->scores, m * k + static_cast<i64>(i)),
               score_at(sides_[1]->scores, m * k + static_cast<i64>(j)), bound, known, sides_[0]->name);
@@ -359,8 +383,15 @@ class Comparison {
   }
 
   bool heads_agree(i64 m) const {
-    const auto a = row_of(sides_[0]->heads, m), b = row_of(sides_[1]->heads, m);
+    const auto a = row_of<i32>(sides_[0]->heads, m), b = row_of<i32>(sides_[1]->heads, m);
     return std::equal(a.begin(), a.end(), b.begin(), b.end());
+  }
+
+  /// NaN equals itself.
+  bool same_linear(i64 m) const {
+    const auto a = row_of<float>(sides_[0]->linear, m), b = row_of<float>(sides_[1]->linear, m);
+    return std::equal(a.begin(), a.end(), b.begin(), b.end(),
+                      [](float x, float y) { return x == y || (std::isnan(x) && std::isnan(y)); });
   }
 
   Arbiter& arbiter_;
@@ -472,6 +503,43 @@ Judgement judge(const Field& field, std::span<const i32> chosen) {
       if (rank[j] > rank[out] || (rank[j] == rank[out] && field.ids[j] < field.ids[out])) ++miss.rank;
     }
     judgement.misses.push_back(miss);
+  }
+  return judgement;
+}
+
+Judgement judge_linear(const Field& field, std::span<const float> linear, Dtype dtype) {
+  Judgement judgement;
+  const std::vector<float> exact = round_linear_query(field.scores, dtype);
+  if (std::equal(exact.begin(), exact.end(), linear.begin(), linear.end())) return judgement;
+  judgement.verdict = Verdict::within_bound;
+  const auto miss = [&](i64 id, double right, double found, double bound) {
+    judgement.verdict = Verdict::miss;
+    judgement.misses.push_back({{}, 0, id, id, right, found, 0, right - found, 0, bound});
+  };
+  double least = 0, most = 0;
+  bool bounded = true;
+  for (std::size_t d = 0; d < field.scores.size(); ++d) {
+    least = std::max(least, std::abs(field.scores[d]) - field.bounds[d]);
+    most = std::max(most, std::abs(field.scores[d]) + field.bounds[d]);
+    bounded = bounded && std::isfinite(field.bounds[d]);
+  }
+  if (!bounded) return judgement;
+  const float scale = linear.back();
+  if (dtype != Dtype::e4m3) {
+    if (scale != 1) miss(static_cast<i64>(field.scores.size()), exact.back(), scale, 0);
+  } else {
+    // In f32 the largest may round to either side.
+    const float low = linear_scale(static_cast<float>(least * (1 - 0x1p-22)));
+    const float high = linear_scale(static_cast<float>(most * (1 + 0x1p-22)));
+    if (!(low <= scale && scale <= high && linear_scale(448 * scale) == scale)) {
+      miss(static_cast<i64>(field.scores.size()), exact.back(), scale, high - low);
+    }
+  }
+  for (std::size_t d = 0; d < field.scores.size(); ++d) {
+    const double largest = std::abs(field.scores[d]) + field.bounds[d];
+    const double bound = field.bounds[d] + linear_rounding(largest, dtype, scale);
+    const double found = static_cast<double>(linear[d]) * scale;
+    if (!(std::abs(found - field.scores[d]) <= bound)) miss(static_cast<i64>(d), field.scores[d], found, bound);
   }
   return judgement;
 }

@@ -126,4 +126,8 @@ struct Judgement {
 };
 Judgement judge(const Field& field, std::span<const i32> chosen);
 
+/// How a linear query [D + 1] as a backend scored it relates to the exact numbers of `field`: exact, within_bound, or a
+/// miss for every number that neither its bound nor rounding it to `dtype` explains, D for the weight.
+Judgement judge_linear(const Field& field, std::span<const float> linear, Dtype dtype);
+
 }  // namespace misa

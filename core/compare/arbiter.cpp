@@ -13,16 +13,17 @@ std::vector<i32> numbered(std::size_t count) {
   return ids;
 }
 
-/// Row m of a recorded choice, as wide as a plan wants it; what is cut off are pads.
-Buffer place_row(Backend& backend, const HostTensor& choice, i64 m, i64 width, View<const i32, 2>& view) {
-  if (choice.empty() || width == 0) return {};
-  std::vector<i32> row(static_cast<std::size_t>(width), -1);
-  const i64 given = choice.shape[1];
-  const auto from = choice.span<const i32>().subspan(static_cast<std::size_t>(m * given));
+/// Row m of what a side recorded, as wide as a plan wants it; what is cut off are pads.
+template <class T>
+Buffer place_row(Backend& backend, const HostTensor& recorded, i64 m, i64 width, View<const T, 2>& view) {
+  if (recorded.empty() || width == 0) return {};
+  std::vector<T> row(static_cast<std::size_t>(width), T{-1});
+  const i64 given = recorded.shape[1];
+  const auto from = recorded.span<const T>().subspan(static_cast<std::size_t>(m * given));
   std::copy_n(from.begin(), std::min(width, given), row.begin());
-  Buffer buffer(backend, width * static_cast<i64>(sizeof(i32)));
+  Buffer buffer(backend, width * static_cast<i64>(sizeof(T)));
   backend.upload(buffer.data(), reinterpret_cast<const std::byte*>(row.data()), buffer.bytes());
-  view = View<const i32, 2>(buffer.as<const i32>(), {1, width});
+  view = View<const T, 2>(buffer.as<const T>(), {1, width});
   return buffer;
 }
 
@@ -33,6 +34,7 @@ i64 width_of(const View<const i32, 2>& view) { return view.empty() ? 0 : view.sh
 const Field& ExactRow::operator[](Choice choice) const {
   switch (choice) {
     case Choice::heads: return heads;
+    case Choice::linear: return linear;
     case Choice::blocks: return blocks;
     case Choice::candidates: return candidates;
     case Choice::tokens:
@@ -55,16 +57,14 @@ ExactRow Arbiter::row(const IndexerSpec& spec, const Outcome& side, i64 m,
   const Problem row = slice(problem(), m, 1);
   const std::size_t at = static_cast<std::size_t>(m);
   const i32 sequence = problem().sequence[at], begin = problem().begin[at];
-  const std::span<const i32> own_heads =
-      side.heads.empty() ? std::span<const i32>()
-                         : side.heads.span<const i32>().subspan(at * static_cast<std::size_t>(side.heads.shape[1]),
-                                                                static_cast<std::size_t>(side.heads.shape[1]));
+  const std::span<const i32> own_heads = row_of<i32>(side.heads, m);
+  const std::span<const float> own_linear = row_of<float>(side.linear, m);
   const Arithmetic formulas = *exact_.arithmetic(problem().shape);
   const auto both = [&](auto&& bound) { return arithmetic ? bound(*arithmetic) + bound(formulas) : 0.0; };
 
   ExactRow found;
   const auto take_tokens = [&](const Logits& logits, const std::optional<Candidates>& columns,
-                               std::span<const i32> heads) {
+                               std::span<const i32> heads, std::span<const float> linear) {
     Field field;
     const std::vector<double> scores = fetch_row(exact_, logits, 0);
     const std::vector<i32> tokens = column_tokens(exact_, row, 0, 0, static_cast<i64>(scores.size()), columns);
@@ -73,7 +73,7 @@ ExactRow Arbiter::row(const IndexerSpec& spec, const Outcome& side, i64 m,
       field.ids.push_back(tokens[c]);
       field.scores.push_back(scores[c]);
       field.bounds.push_back(both([&](const Arithmetic& a) {
-        return bounds_.score(a, m, heads, bounds_.key_norm(sequence, begin + tokens[c]));
+        return bounds_.score(a, m, heads, linear, bounds_.key_norm(sequence, begin + tokens[c]));
       }));
     }
     return field;
@@ -83,9 +83,10 @@ ExactRow Arbiter::row(const IndexerSpec& spec, const Outcome& side, i64 m,
   options.fusion = false;
   options.first_row = m;
   options.after_chunk = [&](const ChunkScores& chunk) {
-    if (!chunk.energies.empty()) {
-      found.heads.ids = numbered(static_cast<std::size_t>(chunk.energies.shape[1]));
-      found.heads.scores.assign(&chunk.energies(0, 0), &chunk.energies(0, 0) + chunk.energies.shape[1]);
+    if (chunk.route) {
+      const View<double, 2>& energies = chunk.route->energies;
+      found.heads.ids = numbered(static_cast<std::size_t>(energies.shape[1]));
+      found.heads.scores.assign(&energies(0, 0), &energies(0, 0) + energies.shape[1]);
       found.heads.bounds.assign(found.heads.ids.size(), 0.0);
       if (arithmetic) {
         const BlockLayout* layout =
@@ -95,6 +96,9 @@ ExactRow Arbiter::row(const IndexerSpec& spec, const Outcome& side, i64 m,
           for (std::size_t h = 0; h < bounds.size(); ++h) found.heads.bounds[h] += bounds[h];
         }
       }
+    }
+    if (chunk.route && samples_keys(spec.heads->router)) {
+      judge_by_samples(*chunk.route, *spec.heads, m, own_heads, arithmetic, found);
     }
     if (chunk.blocks) {
       const BlockLayout& layout = blocks(spec.blocks->block_size, spec.block_window);
@@ -114,10 +118,10 @@ ExactRow Arbiter::row(const IndexerSpec& spec, const Outcome& side, i64 m,
         found.blocks.bounds[static_cast<std::size_t>(forced)] = 0;
       }
     }
-    Field first_pass = take_tokens(*chunk.tokens, chunk.within, own_heads);
+    Field first_pass = take_tokens(*chunk.tokens, chunk.within, own_heads, own_linear);
     if (chunk.candidates) {
       found.candidates = std::move(first_pass);
-      found.tokens = take_tokens(*chunk.candidates, chunk.listed, {});
+      found.tokens = take_tokens(*chunk.candidates, chunk.listed, {}, {});
     } else {
       found.tokens = std::move(first_pass);
     }
@@ -127,8 +131,52 @@ ExactRow Arbiter::row(const IndexerSpec& spec, const Outcome& side, i64 m,
   const Buffer heads = place_row(exact_, side.heads, m, width_of(plan.heads()), follow.heads);
   const Buffer chosen = place_row(exact_, side.blocks, m, width_of(plan.blocks()), follow.blocks);
   const Buffer candidates = place_row(exact_, side.candidates, m, width_of(plan.candidates()), follow.candidates);
+  const Buffer linear = place_row(exact_, side.linear, m, static_cast<i64>(own_linear.size()), follow.linear);
   plan.run(nullptr, follow);
   return found;
+}
+
+/// What follows from sampled products alone: what heads were ranked by, if `kept` are those a side kept, and the linear
+/// query of all others.
+void Arbiter::judge_by_samples(const RouteTask& task, const HeadRouting& routing, i64 m, std::span<const i32> kept,
+                               const std::optional<Arithmetic>& arithmetic, ExactRow& found) {
+  const std::span<const float> weights(&task.queries.weights(0, 0), static_cast<std::size_t>(heads_of(task.queries)));
+  const SampledRow row(sampled_products(task, 0), weights, task.linear);
+  const auto [layout, inserted] = samples_.try_emplace(routing.samples);
+  if (inserted) layout->second = layout_samples(problem(), routing.samples);
+  const BlockLayout& samples = layout->second;
+  const auto bounded = [&](std::size_t count, auto&& bounds_of) {
+    std::vector<double> bounds(count, 0.0);
+    if (!arithmetic) return bounds;
+    for (const Arithmetic& a : {*arithmetic, *exact_.arithmetic(problem().shape)}) {
+      const std::vector<double> more = bounds_of(a);
+      for (std::size_t i = 0; i < count; ++i) bounds[i] += more[i];
+    }
+    return bounds;
+  };
+
+  const std::size_t heads = weights.size();
+  if (routing.router == Router::covariance) {
+    const Elimination left = row.eliminate(static_cast<i64>(kept.size()), kept);
+    found.heads.scores = left.margins;
+    found.heads.bounds =
+        bounded(heads, [&](const Arithmetic& a) { return bounds_.costs(a, m, samples, row, kept, left.deviation); });
+    // A margin is over any of the heads dropped: over the one that is known least.
+    double most = 0;
+    for (std::size_t h = 0; h < heads; ++h) {
+      if (left.margins[h] == 0) most = std::max(most, found.heads.bounds[h]);
+    }
+    for (std::size_t h = 0; h < heads; ++h) {
+      if (!std::binary_search(kept.begin(), kept.end(), static_cast<i32>(h))) found.heads.bounds[h] = most;
+    }
+  } else {
+    found.heads.bounds = bounded(heads, [&](const Arithmetic& a) { return bounds_.residuals(a, m, samples, row); });
+  }
+  if (!task.linear) return;
+  found.linear.scores = row.linear_query(task.queries, 0, kept);
+  found.linear.ids = numbered(found.linear.scores.size());
+  found.linear.bounds = bounded(found.linear.ids.size(),
+                                [&](const Arithmetic& a) { return bounds_.linear_query(a, m, samples, row, kept); });
 }
 
 }  // namespace misa

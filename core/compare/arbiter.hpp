@@ -11,14 +11,15 @@
 
 namespace misa {
 
-/// Points of a run at which something is chosen, in their order, and the scores that the last choice was made by.
-enum class Choice : u8 { heads, blocks, candidates, tokens, scores };
+/// Points of a run at which something is chosen, in their order: `linear` is the query of a linear head, and `scores`
+/// those that the last choice was made by.
+enum class Choice : u8 { heads, linear, blocks, candidates, tokens, scores };
 
-constexpr std::array<Choice, 5> kChoices{Choice::heads, Choice::blocks, Choice::candidates, Choice::tokens,
-                                         Choice::scores};
+constexpr std::array<Choice, 6> kChoices{Choice::heads,      Choice::linear, Choice::blocks,
+                                         Choice::candidates, Choice::tokens, Choice::scores};
 
 constexpr std::string_view choice_name(Choice choice) {
-  constexpr std::array<std::string_view, 5> kNames{"heads", "blocks", "candidates", "tokens", "scores"};
+  constexpr std::array<std::string_view, 6> kNames{"heads", "linear", "blocks", "candidates", "tokens", "scores"};
   return kNames[static_cast<std::size_t>(choice)];
 }
 
@@ -31,6 +32,7 @@ struct Field {
 /// The fields of all choices of a row, each made on what the judged side had chosen before it.
 struct ExactRow {
   Field heads, blocks, candidates, tokens;
+  Field linear;  ///< of each dimension, the exact number before it is rounded, and its bound before it is
   const Field& operator[](Choice choice) const;
 };
 
@@ -52,11 +54,15 @@ class Arbiter {
   const BlockLayout& blocks(i64 block_size, BlockWindow window);
 
  private:
+  void judge_by_samples(const RouteTask& task, const HeadRouting& routing, i64 m, std::span<const i32> kept,
+                        const std::optional<Arithmetic>& arithmetic, ExactRow& found);
+
   Backend& exact_;
   const Workload& workload_;
   Placement placement_;
   Bounds bounds_;
   std::map<std::pair<i64, BlockWindow>, BlockLayout> layouts_;
+  std::map<i64, BlockLayout> samples_;
 };
 
 }  // namespace misa

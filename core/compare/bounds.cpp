@@ -85,14 +85,22 @@ double Bounds::of(const Arithmetic& a, double coefficient, double weight_times_q
   return coefficient * size + a.underflow * operations * std::max({1.0, weights, key});
 }
 
-double Bounds::score(const Arithmetic& a, i64 m, std::span<const i32> heads, double key) const {
-  const i64 all = problem_.shape.heads, terms = heads.empty() ? all : static_cast<i64>(heads.size());
+double Bounds::score(const Arithmetic& a, i64 m, std::span<const i32> heads, std::span<const float> linear,
+                     double key) const {
+  const bool all = heads.empty() && linear.empty();
+  i64 terms = all ? problem_.shape.heads : static_cast<i64>(heads.size());
   double weighted = 0, weights = 0;
   for (i64 i = 0; i < terms; ++i) {
-    const i64 h = heads.empty() ? i : heads[static_cast<std::size_t>(i)];
+    const i64 h = all ? i : heads[static_cast<std::size_t>(i)];
     const double weight = std::abs(static_cast<double>(problem_.queries.weights(m, h)));
-    weighted += weight * query_norms_[static_cast<std::size_t>(m * all + h)];
+    weighted += weight * query_norm(m, h);
     weights += weight;
+  }
+  if (!linear.empty()) {
+    const double weight = 2.0 * std::abs(static_cast<double>(linear.back()));
+    weighted += weight * norm(linear, problem_.shape.head_dim);
+    weights += weight;
+    terms += 2;
   }
   return of(a, score_coefficient(a, problem_.shape.head_dim, terms), weighted, weights, key);
 }
@@ -102,7 +110,7 @@ double Bounds::block_score(const Arithmetic& a, i64 m, i64 begin, i64 end) const
   double weighted = 0, weights = 0;
   for (i64 h = 0; h < all; ++h) {
     const double weight = std::abs(static_cast<double>(problem_.queries.weights(m, h)));
-    weighted += weight * query_norms_[static_cast<std::size_t>(m * all + h)];
+    weighted += weight * query_norm(m, h);
     weights += weight;
   }
   const double mean = pooled(a, score_coefficient(a, problem_.shape.head_dim, all), end - begin);
@@ -123,6 +131,8 @@ std::vector<double> Bounds::energies(const Arithmetic& a, i64 m, Router router, 
     case Router::gate:
     case Router::qnorm:
     case Router::random: return found;  // compared as they are stored
+    case Router::linear_residual:
+    case Router::covariance: return found;  // residuals(), costs()
     case Router::selfk:
       coefficient = score_coefficient(a, dim, 1);
       key = key_norm(problem_.sequence[row], end - 1);
@@ -146,8 +156,176 @@ std::vector<double> Bounds::energies(const Arithmetic& a, i64 m, Router router, 
   }
   for (i64 h = 0; h < all; ++h) {
     const double weight = std::abs(static_cast<double>(problem_.queries.weights(m, h)));
-    found[static_cast<std::size_t>(h)] =
-        of(a, coefficient, weight * query_norms_[static_cast<std::size_t>(m * all + h)], weight, key);
+    found[static_cast<std::size_t>(h)] = of(a, coefficient, weight * query_norm(m, h), weight, key);
+  }
+  return found;
+}
+
+Bounds::Sampled Bounds::sampled(const Arithmetic& arithmetic, i64 m, const BlockLayout& samples,
+                                const SampledRow& row) const {
+  Arithmetic a = arithmetic;
+  a.cut = a.sampled_cut;
+  const i64 dim = problem_.shape.head_dim, first = samples.first[static_cast<std::size_t>(m)];
+  const auto stored = [&](double coefficient) { return (1 + pooled(a, coefficient, 1)) * (1 + a.mean) - 1; };
+  Sampled found;
+  found.product = stored(score_coefficient(a, dim, 1));
+  found.sums = gamma(static_cast<i64>(row.totals.size()) + 8, a.head_sum);
+
+  double weighted = 0, weights = 0, squares = 0;
+  for (i64 h = 0; h < row.heads; ++h) {
+    const double weight = std::abs(row.weights[static_cast<std::size_t>(h)]);
+    if (!std::isfinite(weight)) continue;
+    weighted += weight * query_norm(m, h);
+    weights += weight;
+  }
+  std::vector<double> of_total;
+  for (std::size_t i = 0; i < row.totals.size(); ++i) {
+    const double key =
+        key_norm(problem_.sequence[static_cast<std::size_t>(m)], samples.begin[static_cast<std::size_t>(first) + i]);
+    of_total.push_back(of(a, stored(score_coefficient(a, dim, row.heads)), weighted, weights, key));
+    if (!std::isfinite(key)) continue;
+    squares += key * key;
+    found.largest_key = std::max(found.largest_key, key);
+  }
+  found.key = std::sqrt(squares / static_cast<double>(std::max<i64>(1, row.count)));
+
+  std::vector<bool> counts(row.totals.size(), false);
+  for (const i32 i : row.counted) counts[static_cast<std::size_t>(i)] = true;
+  double least_in = std::numeric_limits<double>::infinity(), most_out = -least_in;
+  for (std::size_t i = 0; i < counts.size(); ++i) {
+    if (counts[i]) {
+      least_in = std::min(least_in, row.totals[i] - of_total[i]);
+    } else {
+      most_out = std::max(most_out, row.totals[i] + of_total[i]);
+    }
+  }
+  for (std::size_t i = 0; i < counts.size(); ++i) {
+    found.unsure.push_back(counts[i] ? !(row.totals[i] - of_total[i] > most_out)
+                                     : !(row.totals[i] + of_total[i] < least_in));
+  }
+  return found;
+}
+
+Bounds::LineBound Bounds::line(const Arithmetic& a, i64 m, const Sampled& sampled, const SampledRow& row, i64 h) const {
+  const double infinity = std::numeric_limits<double>::infinity(), query = query_norm(m, h);
+  if (row.count == 0) return {};
+  const double count = static_cast<double>(row.count), largest = query * sampled.largest_key;
+  if (!(largest * (1 + sampled.product) < a.overflow) || !(largest * largest * count < a.overflow)) {
+    return {1, infinity, infinity};
+  }
+  const Line& line = row.lines[static_cast<std::size_t>(h)];
+  const std::size_t all = row.totals.size(), from = static_cast<std::size_t>(h) * all;
+  const auto product = [&](std::size_t i) { return row.all[from + i]; };
+  double mean_x = 0, mean_y = 0;
+  for (const i32 i : row.counted) {
+    mean_x += product(static_cast<std::size_t>(i)) / count;
+    mean_y += std::max(0.0, product(static_cast<std::size_t>(i))) / count;
+  }
+  // Sums over the samples that count, and over those of which that is not sure.
+  double x_squares = 0, both = 0, x_sum = 0, left_sum = 0, x_in = 0, x_out = 0, left_in = 0, left_out = 0;
+  std::vector<bool> counts(all, false);
+  for (const i32 i : row.counted) counts[static_cast<std::size_t>(i)] = true;
+  for (std::size_t i = 0; i < all; ++i) {
+    const double x = product(i) - mean_x, left = std::max(0.0, product(i)) - mean_y - line.slope * x;
+    if (counts[i]) x_squares += x * x;
+    if (!sampled.unsure[i]) continue;
+    both += std::abs(x * left);
+    x_sum += std::abs(x);
+    left_sum += std::abs(left);
+    (counts[i] ? x_in : x_out) += x * x;
+    (counts[i] ? left_in : left_out) += left * left;
+  }
+  const double least_squares = x_squares - x_in - x_sum * x_sum / count, moved = both + left_sum * x_sum / count;
+  const bool steady = least_squares > count * a.underflow;
+  const double products = query * sampled.key, squares = line.residual * line.residual;
+
+  LineBound found;
+  found.slope = 1;
+  if (steady) {
+    found.slope = moved / least_squares + 2 * sampled.sums +
+                  3 * products * (sampled.product + 2 * sampled.sums) / std::sqrt(least_squares / count);
+    found.slope = std::min(1.0, found.slope);
+  }
+  const double rounding = products * (2 * sampled.product + 8 * sampled.sums) + 4 * std::sqrt(a.underflow);
+  const double gained = moved == 0 ? 0.0 : steady ? moved * moved / least_squares : squares * count;
+  const double high = std::sqrt(squares + left_out / count);
+  const double low = std::sqrt(std::max(0.0, squares - (left_in + left_sum * left_sum / count + gained) / count));
+  found.residual = std::max(high - line.residual, line.residual - low) + rounding;
+  found.contribution = rounding + left_sum / count;
+  if (row.linear) found.contribution += found.slope * std::sqrt((x_squares + x_out) / count);
+  return found;
+}
+
+std::vector<double> Bounds::residuals(const Arithmetic& a, i64 m, const BlockLayout& samples,
+                                      const SampledRow& row) const {
+  const Sampled known = sampled(a, m, samples, row);
+  std::vector<double> found;
+  for (i64 h = 0; h < row.heads; ++h) {
+    const double weight = std::abs(row.weights[static_cast<std::size_t>(h)]);
+    found.push_back(weight * line(a, m, known, row, h).residual + a.underflow);
+  }
+  return found;
+}
+
+std::vector<double> Bounds::costs(const Arithmetic& a, i64 m, const BlockLayout& samples, const SampledRow& row,
+                                  std::span<const i32> kept, double deviation) const {
+  const Sampled known = sampled(a, m, samples, row);
+  const std::size_t all = row.totals.size();
+  const double count = static_cast<double>(std::max<i64>(1, row.count));
+  const std::vector<double> y = row.contributions();
+  std::vector<double> own, error, sum(all, 0.0);
+  std::vector<std::vector<double>> unsure;  // |y| of the samples that may count
+  double dropped_error = 0;
+  for (i64 h = 0; h < row.heads; ++h) {
+    const std::size_t at = static_cast<std::size_t>(h);
+    double squares = 0;
+    for (i64 i = 0; i < row.count; ++i) {
+      const double one = y[static_cast<std::size_t>(h * row.count + i)];
+      squares += one * one;
+    }
+    own.push_back(std::sqrt(squares / count));
+    const double weight = std::isfinite(row.weights[at]) ? std::abs(row.weights[at]) : 0.0;
+    error.push_back(weight * line(a, m, known, row, h).contribution);
+    std::vector<double>& sizes = unsure.emplace_back(all, 0.0);
+    const bool drops = !std::binary_search(kept.begin(), kept.end(), static_cast<i32>(h));
+    for (std::size_t i = 0; i < all; ++i) {
+      // Its distance from a mean is at most its size and the mean's; both are at most the largest product.
+      if (known.unsure[i]) sizes[i] = 2 * weight * query_norm(m, h) * known.largest_key;
+      if (drops) sum[i] += sizes[i];
+    }
+    if (drops) dropped_error += error.back() + gamma(row.heads + 2, a.head_sum) * own.back();
+  }
+  std::vector<double> found;
+  for (std::size_t h = 0; h < own.size(); ++h) {
+    const double most = own[h] + error[h], dropped = deviation + dropped_error;
+    double members = 0;
+    for (std::size_t i = 0; i < all; ++i) members += unsure[h][i] * (unsure[h][i] + 2 * sum[i]);
+    found.push_back(2 * (most * dropped_error + deviation * error[h]) + error[h] * (own[h] + most) +
+                    known.sums * most * (2 * dropped + most) + members / count + a.underflow);
+  }
+  return found;
+}
+
+std::vector<double> Bounds::linear_query(const Arithmetic& a, i64 m, const BlockLayout& samples, const SampledRow& row,
+                                         std::span<const i32> kept) const {
+  const Sampled known = sampled(a, m, samples, row);
+  const double adding = gamma(row.heads + 6, a.head_sum) + std::pow(1 + a.operand, 3) - 1;
+  std::vector<double> found(static_cast<std::size_t>(problem_.shape.head_dim), a.underflow);
+  for (i64 h = 0; h < row.heads; ++h) {
+    const double weight = std::abs(row.weights[static_cast<std::size_t>(h)]);
+    if (!std::isfinite(weight) || std::binary_search(kept.begin(), kept.end(), static_cast<i32>(h))) continue;
+    const double factor = weight * (line(a, m, known, row, h).slope + adding);
+    std::visit(
+        [&](const auto& values) {
+          for (i64 d = 0; d < values.shape[2]; ++d) {
+            const double size = std::abs(static_cast<double>(to_float(values(m, h, d))));
+            if (size > 0 && factor > 0) found[static_cast<std::size_t>(d)] += size * factor + a.underflow;
+          }
+        },
+        problem_.queries.values);
+  }
+  for (double& bound : found) {
+    if (!(bound < a.overflow)) bound = std::numeric_limits<double>::infinity();
   }
   return found;
 }

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "core/indexer/blocks.hpp"
+#include "core/indexer/linear_head.hpp"
 #include "core/indexer/problem.hpp"
 #include "core/indexer/spec.hpp"
 
@@ -25,18 +26,45 @@ class Bounds {
   /// |k_scale * k|_2 of a token, counted as its row's window counts.
   double key_norm(i64 sequence, i64 token) const;
 
-  /// Of a score of row m by `heads` (empty: all) against a key of norm `key`.
-  double score(const Arithmetic& arithmetic, i64 m, std::span<const i32> heads, double key) const;
+  /// Of a score of row m by `heads` against a key of norm `key`, and by a linear query and its weight [D + 1] if there
+  /// is one. Neither: by all heads.
+  double score(const Arithmetic& arithmetic, i64 m, std::span<const i32> heads, std::span<const float> linear,
+               double key) const;
 
   /// Of the score of a block mean over tokens [begin, end).
   double block_score(const Arithmetic& arithmetic, i64 m, i64 begin, i64 end) const;
 
-  /// Of what `router` ranks each head of row m by. [H]. `blocks` and `block_size` are of the pooled router.
+  /// Of what `router` ranks each head of row m by. [H]. `blocks` and `block_size` are of the pooled router; for those
+  /// that sample keys: residuals, costs.
   std::vector<double> energies(const Arithmetic& arithmetic, i64 m, Router router, const BlockLayout* blocks,
                                i64 block_size) const;
 
+  /// Of what follows from the sampled products of row m, `row` the exact ones, `samples` their layout
+  /// (docs/misa-lr.md): what linear-residual ranks heads by [H], what covariance drops them by when it keeps `kept`
+  /// [H], and a linear query of the heads not kept, before it is rounded [D].
+  std::vector<double> residuals(const Arithmetic& arithmetic, i64 m, const BlockLayout& samples,
+                                const SampledRow& row) const;
+  std::vector<double> costs(const Arithmetic& arithmetic, i64 m, const BlockLayout& samples, const SampledRow& row,
+                            std::span<const i32> kept, double deviation) const;
+  std::vector<double> linear_query(const Arithmetic& arithmetic, i64 m, const BlockLayout& samples,
+                                   const SampledRow& row, std::span<const i32> kept) const;
+
  private:
   double mean_key_norm(i64 m, i64 begin, i64 end) const;
+  /// How far sampled products, and what lines make of them, may be from the exact ones.
+  struct Sampled {
+    double product = 0;               ///< of a product, relative to |q|_2 |k|_2
+    double sums = 0;                  ///< of a sum over samples, relative to its terms
+    double key = 0, largest_key = 0;  ///< norms of the keys: root of the mean square, and the largest
+    std::vector<bool> unsure;         ///< [n0] may or may not be among the samples that count
+  };
+  struct LineBound {
+    double slope = 0, residual = 0;  ///< of the line's
+    double contribution = 0;         ///< root of the mean square, of relu(x) - slope * x less its mean
+  };
+  Sampled sampled(const Arithmetic& arithmetic, i64 m, const BlockLayout& samples, const SampledRow& row) const;
+  LineBound line(const Arithmetic& arithmetic, i64 m, const Sampled& sampled, const SampledRow& row, i64 h) const;
+  double query_norm(i64 m, i64 h) const { return query_norms_[static_cast<std::size_t>(m * problem_.shape.heads + h)]; }
   double of(const Arithmetic& arithmetic, double coefficient, double weight_times_query, double weights,
             double key) const;
 

@@ -1,5 +1,6 @@
 #include "core/compare/outcome.hpp"
 
+#include <algorithm>
 #include <limits>
 
 namespace misa {
@@ -21,6 +22,18 @@ void store(HostTensor& tensor, std::size_t at, double value) {
   } else {
     tensor.span<float>()[at] = static_cast<float>(value);
   }
+}
+
+/// The linear query of a row of a routed batch, the last but one of its heads, and its weight.
+void fetch_linear(Backend& backend, const RouteTask& task, i64 row, std::span<float> into) {
+  const i64 head = task.routed_weights.shape[1] - 2;
+  std::visit(
+      [&](const auto& values) {
+        const auto query = fetch_values(backend, &values(row, head, 0), values.shape[2]);
+        std::transform(query.begin(), query.end(), into.begin(), [](auto value) { return to_float(value); });
+      },
+      task.routed_values);
+  into.back() = fetch_values(backend, &task.routed_weights(row, head), 1).front();
 }
 
 }  // namespace
@@ -75,7 +88,15 @@ Outcome run_outcome(Backend& backend, const IndexerSpec& spec, const Problem& pr
   bool seen_all = true;
   const Plan* running = nullptr;
   outcome.scores = HostTensor(backend.logits_dtype(), {problem.shape.rows, k});
+  const bool linear = spec.heads && spec.heads->linear_head(problem.shape.heads);
+  const i64 width = problem.shape.head_dim + 1;
+  if (linear) outcome.linear = HostTensor(Dtype::f32, {problem.shape.rows, width});
   options.after_chunk = [&](const ChunkScores& chunk) {
+    for (i64 i = 0; i < chunk.rows && linear; ++i) {
+      fetch_linear(backend, *chunk.route, i,
+                   outcome.linear.span<float>().subspan(static_cast<std::size_t>((chunk.first + i) * width),
+                                                        static_cast<std::size_t>(width)));
+    }
     const auto& logits = chunk.candidates ? chunk.candidates : chunk.tokens;
     const auto& columns = chunk.candidates ? chunk.listed : chunk.within;
     if (!logits) {

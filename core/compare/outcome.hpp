@@ -15,9 +15,10 @@ struct Outcome {
   bool exact = false;                    ///< its arithmetic is the reference: its choices need no proof
 
   HostTensor tokens;      ///< [M, k] i32, relative to the row's begin, ascending, -1 pads last
-  HostTensor heads;       ///< [M, h] i32, ascending
+  HostTensor heads;       ///< [M, h] i32, ascending; those kept as they are
   HostTensor blocks;      ///< [M, m] i32, relative to the row's first block, ascending, -1 pads last
   HostTensor candidates;  ///< [M, k'] i32, as tokens
+  HostTensor linear;      ///< [M, D + 1] f32: the numbers of a linear head's query as it was scored, and its weight
   HostTensor scores;      ///< [M, k] f32 or f64: the score of each token, 0 at pads
 };
 
@@ -25,6 +26,14 @@ struct Outcome {
 /// What is followed in place of the plan's own choices is taken down as chosen.
 Outcome run_outcome(Backend& backend, const IndexerSpec& spec, const Problem& problem, PlanOptions options = {},
                     const Follow& follow = {});
+
+/// Row m of [M, n] values, empty of an empty tensor.
+template <class T>
+std::span<const T> row_of(const HostTensor& values, i64 m) {
+  if (values.empty()) return {};
+  const std::size_t width = static_cast<std::size_t>(values.shape[1]);
+  return values.span<const T>().subspan(static_cast<std::size_t>(m) * width, width);
+}
 
 /// Entry `at` of f32 or f64 scores.
 double score_at(const HostTensor& scores, i64 at);

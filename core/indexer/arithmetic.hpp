@@ -12,16 +12,17 @@ namespace misa {
 /// for a score is core/compare/bounds.hpp; docs/agreement.md derives it.
 struct Arithmetic {
   std::string_view name, what;
-  double operand = 0;    ///< rounding a dequantised key or a query before it is multiplied
-  double dot = 0;        ///< one addition or multiplication of a dot product, in any order
-  i64 group = 0;         ///< products that are aligned to the largest of them and cut off, 0: none are
-  double cut = 0;        ///< then: what each loses, relative to the largest
-  double head_sum = 0;   ///< one operation of the sum over heads, key scale included
-  double pool = 0;       ///< one operation of a block mean
-  double mean = 0;       ///< rounding a stored block mean before heads are ranked by it or it is scored
-  double result = 0;     ///< rounding a score, or a stored block mean
-  double overflow = 0;   ///< largest finite intermediate
-  double underflow = 0;  ///< largest absolute error of an operation whose result is subnormal
+  double operand = 0;      ///< rounding a dequantised key or a query before it is multiplied
+  double dot = 0;          ///< one addition or multiplication of a dot product, in any order
+  i64 group = 0;           ///< products that are aligned to the largest of them and cut off, 0: none are
+  double cut = 0;          ///< then: what each loses, relative to the largest
+  double sampled_cut = 0;  ///< ... and in products with sampled keys, by which heads are ranked
+  double head_sum = 0;     ///< one operation of the sum over heads, key scale included
+  double pool = 0;         ///< one operation of a block mean
+  double mean = 0;         ///< rounding a stored block mean before heads are ranked by it or it is scored
+  double result = 0;       ///< rounding a score, or a stored block mean
+  double overflow = 0;     ///< largest finite intermediate
+  double underflow = 0;    ///< largest absolute error of an operation whose result is subnormal
 };
 
 /// Every arithmetic whose bounds are known: f64, f32-dot, f32, bf16, fp8-mma, bf16-mma.

@@ -25,22 +25,27 @@ struct PoolTask {
 /// Ranks heads by `router` (formulas: Router) over keys[windows], keeps the best, ties: lower head first, and
 /// gathers a compact query batch: a routed query is a query with fewer heads. NaN ranks lowest.
 /// With `given`, gathers those heads, ranks nothing and writes neither `heads` nor `energies`.
+/// With `linear`, the batch has two heads more: q_lin of the heads that are not kept (core/indexer/linear_head.hpp),
+/// with its weight, and -q_lin with minus its weight. With `given_linear`, those two are made of it instead.
 struct RouteTask {
   Router router;
   Queries queries;             ///< M rows, H heads
-  KeyCache keys;               ///< pooled keys or tokens, as the router wants; unused by qnorm, gate, random
+  KeyCache keys;               ///< pooled keys, sampled ones or tokens, as the router wants; or none
   Windows windows;             ///< [M] into `keys`
   View<const float, 2> tails;  ///< [M, D] stands in for the last key of each window; empty: none does
   View<const float, 2> norms;  ///< [M, H] of qnorm
+  bool linear = false;         ///< with a linear head
   u64 seed = 0;                ///< of random
   i64 first_row = 0;           ///< of this batch in the whole workload: random must not depend on chunks
 
   View<const i32, 2> given;  ///< [M, h]; empty: the best heads are gathered
+  /// [M, D + 1] numbers that the queries' dtype holds, then the weight; empty: the linear query is made of the lines.
+  View<const float, 2> given_linear = {};
 
-  View<i32, 2> heads;             ///< out [M, h], ascending
+  View<i32, 2> heads;             ///< out [M, h], ascending; h may be 0 beside a linear head
   View<double, 2> energies;       ///< out [M, H] what heads were ranked by; empty: not wanted
-  Values routed_values;           ///< out [M, h, D], dtype of the queries (written through its const views)
-  View<float, 2> routed_weights;  ///< out [M, h]
+  Values routed_values;           ///< out [M, h (+ 2), D], dtype of the queries (written through its const views)
+  View<float, 2> routed_weights;  ///< out [M, h (+ 2)]
 };
 
 /// Scores tokens against query rows.

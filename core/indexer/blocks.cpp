@@ -1,6 +1,7 @@
 #include "core/indexer/blocks.hpp"
 
 #include <algorithm>
+#include <array>
 #include <map>
 #include <utility>
 
@@ -63,6 +64,50 @@ BlockLayout layout_blocks(const Problem& problem, i64 block_size, BlockWindow wi
     if (!layout.tail_begin.empty()) {
       layout.tail_begin[m] = static_cast<i32>(region.begin + (reached - 1) * block_size);
     }
+  }
+  return layout;
+}
+
+BlockLayout layout_samples(const Problem& problem, i64 samples) {
+  const std::size_t rows = problem.begin.size();
+  const auto visible = [&](std::size_t m) { return std::max<i64>(0, problem.end[m] - problem.begin[m]); };
+  const auto stride_of = [&](std::size_t m) {
+    i64 stride = 1;
+    while (ceil_div(visible(m), stride) > 2 * samples) stride *= 2;
+    return stride;
+  };
+
+  // The longest window of each (sequence, begin, stride), in this order, so that a layout does not depend on that of
+  // rows.
+  std::map<std::array<i64, 3>, Region> regions;
+  const auto key_of = [&](std::size_t m) {
+    return std::array<i64, 3>{problem.sequence[m], problem.begin[m], stride_of(m)};
+  };
+  for (std::size_t m = 0; m < rows; ++m) {
+    if (visible(m) == 0) continue;
+    Region& region = regions[key_of(m)];
+    region.end = std::max<i64>(region.end, problem.end[m]);
+  }
+  BlockLayout layout;
+  for (auto& [key, region] : regions) {
+    region.begin = key[1] + sample_offset(key[2]);
+    region.first_block = layout.pooled();
+    for (i64 token = region.begin; token < region.end; token += key[2]) {
+      layout.sequence.push_back(static_cast<i32>(key[0]));
+      layout.begin.push_back(static_cast<i32>(token));
+      layout.end.push_back(static_cast<i32>(token + 1));
+    }
+  }
+
+  layout.first.assign(rows, 0);
+  layout.last.assign(rows, 0);
+  layout.origin.assign(problem.begin.begin(), problem.begin.end());
+  for (std::size_t m = 0; m < rows; ++m) {
+    if (visible(m) == 0) continue;
+    const auto key = key_of(m);
+    const Region& region = regions.at(key);
+    layout.first[m] = static_cast<i32>(region.first_block);
+    layout.last[m] = static_cast<i32>(region.first_block + ceil_div(problem.end[m] - region.begin, key[2]));
   }
   return layout;
 }

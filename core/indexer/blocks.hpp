@@ -2,6 +2,7 @@
 
 #include <vector>
 
+#include "core/base/mix.hpp"
 #include "core/indexer/problem.hpp"
 
 namespace misa {
@@ -23,5 +24,21 @@ struct BlockLayout {
 };
 
 BlockLayout layout_blocks(const Problem& problem, i64 block_size, BlockWindow window);
+
+/// Tokens that stand for all of a window, each a pooled key of its own: of n = end - begin visible tokens
+///
+///   begin + offset + i * stride,   i = 0, 1, ... as far as the window goes
+///   stride   the least power of two with ceil(n / stride) <= 2 * samples: `samples` to 2 * `samples` tokens, all of
+///   fewer offset   sample_offset(stride)
+///
+/// A function of the window and `samples` alone, so that it depends on no other row, chunk or layout of keys; rows of
+/// one begin and stride share pooled keys, and a shorter one sees a prefix. `origin` is the window's begin; no tails.
+/// (ours)
+BlockLayout layout_samples(const Problem& problem, i64 samples);
+
+/// Where in [0, stride) samples begin: any would do, and the same of all windows would meet what repeats with a stride.
+constexpr i64 sample_offset(i64 stride) {
+  return static_cast<i64>(mix64(kGolden * static_cast<u64>(stride)) & static_cast<u64>(stride - 1));
+}
 
 }  // namespace misa

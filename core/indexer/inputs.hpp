@@ -83,6 +83,10 @@ inline Windows slice(const Windows& windows, i64 first, i64 count) {
 
 constexpr i64 rows_of(const Queries& queries) { return queries.weights.shape[0]; }
 constexpr i64 heads_of(const Queries& queries) { return queries.weights.shape[1]; }
+inline Dtype dtype_of(const Values& values) {
+  constexpr Dtype kDtypes[]{Dtype::f32, Dtype::bf16, Dtype::e4m3};
+  return kDtypes[values.index()];
+}
 inline i64 head_dim_of(const Queries& queries) {
   return std::visit([](const auto& view) { return view.shape[2]; }, queries.values);
 }

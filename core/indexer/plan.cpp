@@ -70,7 +70,7 @@ struct LogitsBuffer {
   }
 };
 
-/// Pooled keys of one block size: where the blocks lie, and their means, once for all rows.
+/// Pooled or sampled keys: where the blocks lie, and their means, once for all rows.
 struct Pooling {
   BlockLayout layout;
   IndexVector range_sequence, range_begin, range_end;
@@ -78,13 +78,13 @@ struct Pooling {
   Matrix<float> means;  ///< [P, D]
   i64 longest = 0;      ///< most blocks that a row sees
 
-  Pooling(const Problem& problem, i64 block_size, BlockWindow window)
-      : layout(layout_blocks(problem, block_size, window)) {
+  explicit Pooling(BlockLayout blocks) : layout(std::move(blocks)) {
     for (std::size_t m = 0; m < layout.first.size(); ++m) {
       longest = std::max<i64>(longest, layout.last[m] - layout.first[m]);
     }
   }
 
+  bool own_tails() const { return !layout.tail_begin.empty(); }
   i64 bytes(i64 head_dim) const {
     const i64 indices = 3 * layout.pooled() + 5 * static_cast<i64>(layout.first.size());
     return indices * 4 + layout.pooled() * head_dim * 4;
@@ -149,10 +149,16 @@ struct Plan::State {
                   {}, "another --router, or a trace that records q_norm");
     }
     if (spec.heads) {
+      spec.heads->linear = spec.heads->linear_head(heads);
       spec.heads->active = std::min(spec.heads->active, heads);
-      head_blocks.emplace(problem, spec.heads->block_size, spec.block_window);
+      const HeadRouting& routing = *spec.heads;
+      if (routing.router == Router::pooled) {
+        head_blocks.emplace(layout_blocks(problem, routing.block_size, spec.block_window));
+      } else if (samples_keys(routing.router)) {
+        head_blocks.emplace(layout_samples(problem, routing.samples));
+      }
     }
-    if (spec.blocks) token_blocks.emplace(problem, spec.blocks->block_size, spec.block_window);
+    if (spec.blocks) token_blocks.emplace(layout_blocks(problem, spec.blocks->block_size, spec.block_window));
     if (spec.rerank) spec.rerank->candidates = std::min(spec.rerank->candidates, problem.shape.max_window);
     if (spec.blocks) spec.blocks->blocks = std::min(spec.blocks->blocks, token_blocks->longest);
 
@@ -160,13 +166,13 @@ struct Plan::State {
     allocate();
   }
 
-  bool pools_heads() const { return spec.heads && spec.heads->router == Router::pooled; }
+  bool pools_heads() const { return head_blocks.has_value(); }
   i64 score_columns() const {
     return spec.blocks ? spec.blocks->blocks * spec.blocks->block_size : problem.shape.max_window;
   }
   i64 fixed_bytes() const {
     i64 bytes = rows * spec.top_k * 4;
-    if (spec.heads) bytes += rows * spec.heads->active * 4;
+    if (spec.heads) bytes += rows * spec.heads->kept(heads) * 4;
     if (spec.blocks) bytes += rows * spec.blocks->blocks * 4 + token_blocks->bytes(head_dim);
     if (pools_heads()) bytes += head_blocks->bytes(head_dim);
     if (spec.rerank) bytes += rows * spec.rerank->candidates * 4;
@@ -175,7 +181,7 @@ struct Plan::State {
   i64 row_bytes() const {
     const i64 score = dtype_size(backend.logits_dtype());
     i64 bytes = score_columns() * score;
-    if (pools_heads()) bytes += head_dim * 4;
+    if (pools_heads() && head_blocks->own_tails()) bytes += head_dim * 4;
     if (spec.heads) bytes += spec.heads->active * (head_dim * dtype_size(problem.shape.dtype) + 4);
     if (spec.blocks) bytes += token_blocks->longest * score;
     if (spec.heads && options.after_chunk) bytes += heads * 8;
@@ -210,12 +216,12 @@ struct Plan::State {
   void allocate() {
     if (pools_heads()) {
       head_blocks->allocate(backend, head_dim);
-      tails.allocate(backend, chunk, head_dim);
+      if (head_blocks->own_tails()) tails.allocate(backend, chunk, head_dim);
     }
     if (spec.heads) {
       routed_values = Buffer(backend, chunk * spec.heads->active * head_dim * dtype_size(problem.shape.dtype));
       routed_weights.allocate(backend, chunk, spec.heads->active);
-      selected_heads.allocate(backend, rows, spec.heads->active);
+      selected_heads.allocate(backend, rows, spec.heads->kept(heads));
       if (options.after_chunk) energies.allocate(backend, chunk, heads);
     }
     if (spec.blocks) {
@@ -242,16 +248,18 @@ struct Plan::State {
   }
 
   Queries route_heads(i64 first, i64 count, const Queries& queries, const Windows& windows, const Follow& follow,
-                      Observer* observer) {
+                      ChunkScores& seen, Observer* observer) {
     RouteTask task{.router = spec.heads->router,
                    .queries = queries,
                    .keys = problem.keys,
                    .windows = windows,
                    .tails = {},
                    .norms = problem.norms.empty() ? problem.norms : problem.norms.slice(first, count),
+                   .linear = spec.heads->linear,
                    .seed = spec.seed,
                    .first_row = options.first_row + first,
                    .given = {},
+
                    .heads = selected_heads.view.slice(first, count),
                    .energies = energies.view.empty() ? energies.view : energies.view.slice(0, count),
                    .routed_values = routed_view(count),
@@ -259,7 +267,7 @@ struct Plan::State {
     if (pools_heads()) {
       task.keys = head_blocks->keys();
       task.windows = slice(head_blocks->windows(), first, count);
-      if (!head_blocks->layout.tail_begin.empty()) {
+      if (head_blocks->own_tails()) {
         task.tails = tails.view.slice(0, count);
         const Span span(observer, Stage::pool);
         backend.pool({problem.keys,
@@ -269,10 +277,12 @@ struct Plan::State {
     }
     const Span span(observer, Stage::route);
     backend.route(task);
-    if (!follow.heads.empty()) {
-      task.given = follow.heads.slice(first, count);
+    if (!follow.heads.empty() || !follow.linear.empty()) {
+      if (!follow.heads.empty()) task.given = follow.heads.slice(first, count);
+      if (!follow.linear.empty()) task.given_linear = follow.linear.slice(first, count);
       backend.route(task);
     }
+    seen.route = task;
     return {task.routed_values, task.routed_weights};
   }
 
@@ -295,7 +305,6 @@ struct Plan::State {
     seen.rows = count;
     choose(first, count, follow, seen, observer);
     if (!options.after_chunk) return;
-    if (spec.heads) seen.energies = energies.view.slice(0, count);
     options.after_chunk(seen);
   }
 
@@ -304,7 +313,7 @@ struct Plan::State {
     const Windows windows = slice(problem.windows, first, count);
     const View<i32, 2> tokens = selected_tokens.view.slice(first, count);
 
-    const Queries scoring = spec.heads ? route_heads(first, count, queries, windows, follow, observer) : queries;
+    const Queries scoring = spec.heads ? route_heads(first, count, queries, windows, follow, seen, observer) : queries;
     std::optional<Candidates>& within = seen.within;
     i64 columns = 0;
     if (spec.blocks) {

@@ -13,7 +13,7 @@ namespace misa {
 /// What the choices of one chunk of rows were made from. Backend memory, valid until the callback returns.
 struct ChunkScores {
   i64 first = 0, rows = 0;           ///< rows [first, first + rows) of the problem
-  View<const double, 2> energies;    ///< [rows, H]; empty: heads are not routed
+  std::optional<RouteTask> route;    ///< how heads were routed, its outputs written; nothing: they were not
   std::optional<Logits> blocks;      ///< [rows, columns] of the block means; column 0 is the row's first block
   std::optional<Logits> tokens;      ///< [rows, columns] of the first pass; nothing where a fused kernel kept them
   std::optional<Candidates> within;  ///< the tokens of those columns; nothing: the row's window
@@ -25,6 +25,7 @@ struct ChunkScores {
 /// the plan's; empty: its own. So one stage can be judged on what another run had chosen before it.
 struct Follow {
   View<const i32, 2> heads, blocks, candidates;
+  View<const float, 2> linear = {};  ///< [M, D + 1] a linear head's query and weight (RouteTask::given_linear)
 };
 
 struct PlanOptions {
@@ -38,7 +39,7 @@ struct PlanOptions {
 /// The algorithm: decide cheaply what to score, score it, keep the best, perhaps score the best again.
 ///
 ///   pool    block-mean keys
-///   route   heads: rank by energy over the block means, gather a compact query batch
+///   route   heads: rank by energy over the block means or sampled tokens, gather a compact query batch
 ///           blocks: score the block means with all heads, keep the best, first and last forced
 ///   score   routed or all heads x the window or the chosen blocks
 ///   select  the k (or, before a re-rank, k') best tokens
@@ -64,7 +65,7 @@ class Plan {
 
   /// Backend memory, valid after run(): [M, k] tokens relative to the window's begin, ascending, -1 pads last.
   View<const i32, 2> tokens() const;
-  /// [M, h] routed heads, ascending; empty without head routing.
+  /// [M, h] routed heads, ascending; empty without head routing. Those of a linear head are not counted.
   View<const i32, 2> heads() const;
   /// [M, m] chosen blocks relative to the row's first, ascending, -1 pads last; empty without block pruning.
   View<const i32, 2> blocks() const;

@@ -18,23 +18,38 @@ constexpr double random_head_rank(u64 seed, i64 row, i64 head) {
   return static_cast<double>(bits >> 11) * 0x1p-53;
 }
 
-/// Writes the heads of highest energy to task.heads(m, :), ascending. Ties: lower head first; NaN last.
-inline void choose_heads(const RouteTask& task, i64 m, std::span<const double> energy) {
-  if (!task.energies.empty()) std::copy(energy.begin(), energy.end(), &task.energies(m, 0));
+/// The `count` ids of highest rank, ascending. Ties: lower id first; NaN last.
+inline std::vector<i32> best_ranked(std::span<const double> energy, i64 count) {
   std::vector<i32> order(energy.size());
   std::iota(order.begin(), order.end(), 0);
   std::stable_sort(order.begin(), order.end(), [&](i32 a, i32 b) {
     const double x = energy[static_cast<std::size_t>(a)], y = energy[static_cast<std::size_t>(b)];
     return std::isnan(y) ? !std::isnan(x) : x > y;
   });
-  order.resize(static_cast<std::size_t>(task.heads.shape[1]));
+  order.resize(static_cast<std::size_t>(count));
   std::sort(order.begin(), order.end());
-  for (i64 i = 0; i < task.heads.shape[1]; ++i) task.heads(m, i) = order[static_cast<std::size_t>(i)];
+  return order;
 }
 
-/// Copies row m of the chosen heads, or of the given ones, into the routed batch (host memory).
+/// Writes the heads that row m keeps, and what they were ranked by where that is wanted.
+inline void keep_heads(const RouteTask& task, i64 m, std::span<const i32> heads, std::span<const double> energy) {
+  if (!task.energies.empty()) std::copy(energy.begin(), energy.end(), &task.energies(m, 0));
+  for (i64 i = 0; i < task.heads.shape[1]; ++i) task.heads(m, i) = heads[static_cast<std::size_t>(i)];
+}
+
+/// Keeps the heads of highest energy.
+inline void choose_heads(const RouteTask& task, i64 m, std::span<const double> energy) {
+  keep_heads(task, m, best_ranked(energy, task.heads.shape[1]), energy);
+}
+
+/// The heads of each row's batch: given or chosen. [M, h]
+inline View<const i32, 2> routed_heads(const RouteTask& task) {
+  return task.given.empty() ? View<const i32, 2>(task.heads) : task.given;
+}
+
+/// Copies row m of the routed heads into the batch (host memory).
 inline void gather_heads(const RouteTask& task, i64 m) {
-  const View<const i32, 2> chosen = task.given.empty() ? View<const i32, 2>(task.heads) : task.given;
+  const View<const i32, 2> chosen = routed_heads(task);
   std::visit(
       [&](const auto& from) {
         using Element = std::remove_const_t<std::remove_reference_t<decltype(*from.data)>>;
@@ -48,6 +63,23 @@ inline void gather_heads(const RouteTask& task, i64 m) {
         }
       },
       task.queries.values);
+}
+
+/// Writes a linear query [D + 1], its weight last, as the last two heads of row m's batch: q with its weight and -q
+/// with minus its weight, whose relu add up to weight * (q . k) (host memory).
+inline void gather_linear(const RouteTask& task, i64 m, std::span<const float> linear) {
+  std::visit(
+      [&](const auto& to) {
+        using Element = std::remove_const_t<std::remove_reference_t<decltype(*to.data)>>;
+        for (i64 i = to.shape[1] - 2; i < to.shape[1]; ++i) {
+          const float sign = i == to.shape[1] - 2 ? 1.0f : -1.0f;
+          Element* target = const_cast<Element*>(&to(m, i, 0));
+          for (i64 d = 0; d < to.shape[2]; ++d)
+            target[d] = from_float<Element>(sign * linear[static_cast<std::size_t>(d)]);
+          task.routed_weights(m, i) = sign * linear.back();
+        }
+      },
+      task.routed_values);
 }
 
 }  // namespace misa

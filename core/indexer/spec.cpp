@@ -9,20 +9,25 @@
 namespace misa {
 namespace {
 
-constexpr std::array<RouterInfo, 6> kRouters{{
+constexpr std::array<RouterInfo, 8> kRouters{{
     {Router::pooled, "pooled", "mean energy over block-mean keys", "MISA, arXiv:2605.07363, prefill path"},
     {Router::qnorm, "qnorm", "L2 norm of the unquantised query", "released vLLM patch, misa_use_qnorm"},
     {Router::selfk, "selfk", "signed score of the row's own token", "released vLLM patch, single-stage decode"},
     {Router::gate, "gate", "absolute weight alone", "ours, ablation"},
     {Router::oracle, "oracle", "mean energy over every visible token", "ours, ablation"},
     {Router::random, "random", "seeded random heads", "ours, ablation"},
+    {Router::linear_residual, "linear-residual", "what a line through sampled products leaves of ReLU", "ours"},
+    {Router::covariance, "covariance", "in turns, the least variance of what is dropped, over sampled tokens", "ours"},
 }};
 
-constexpr std::array<IndexerInfo, 4> kIndexers{{
-    {"dsa", "all heads score all tokens", "DeepSeek-V3.2-Exp inference/model.py, Indexer", false, false, false},
-    {"misa", "the h routed heads score all tokens", "arXiv:2605.07363", true, false, false},
-    {"misa-dagger", "misa picks k' candidates, all heads rank them again", "arXiv:2605.07363", true, false, true},
-    {"hisa", "all heads score the tokens of the m best blocks", "arXiv:2603.28458", false, true, false},
+constexpr std::array<IndexerInfo, 6> kIndexers{{
+    {"dsa", "all heads score all tokens", "DeepSeek-V3.2-Exp inference/model.py, Indexer", false, false, false, false},
+    {"misa", "the h routed heads score all tokens", "arXiv:2605.07363", true, false, false, false},
+    {"misa-dagger", "misa picks k' candidates, all heads rank them again", "arXiv:2605.07363", true, false, true,
+     false},
+    {"hisa", "all heads score the tokens of the m best blocks", "arXiv:2603.28458", false, true, false, false},
+    {"misa-lr", "h - 2 heads as they are, one linear head for all others", "ours", true, false, false, true},
+    {"misa-lr-dagger", "misa-lr picks k' candidates, all heads rank them again", "ours", true, false, true, true},
 }};
 
 constexpr std::array<std::string_view, 2> kBlockWindows{"visible", "upstream"};
@@ -37,6 +42,21 @@ void require_positive(i64 value, const char* option) {
   if (value >= 1) return;
   throw Error(ErrorKind::usage, "MP-E011", std::string(option) + " is " + std::to_string(value), {},
               "a value of at least 1");
+}
+
+void require_linear(const HeadRouting& heads, const std::string& name) {
+  if (heads.active < 2) {
+    throw Error(
+        ErrorKind::usage, "MP-E045",
+        "active-heads is " + std::to_string(heads.active) + ", and the linear head of " + name + " counts as two", {},
+        "a value of at least 2");
+  }
+  if (!samples_keys(heads.router)) {
+    throw Error(
+        ErrorKind::usage, "MP-E046",
+        "router " + std::string(router_name(heads.router)) + " samples no keys, and " + name + " needs their lines", {},
+        "--router linear-residual or covariance");
+  }
 }
 
 }  // namespace
@@ -72,6 +92,7 @@ IndexerSpec make_indexer(std::string_view name, const IndexerSettings& settings)
   require_positive(settings.active_heads, "active-heads");
   require_positive(settings.candidates, "candidates");
   require_positive(settings.blocks, "blocks");
+  require_positive(settings.samples, "samples");
   if (settings.block_size) require_positive(*settings.block_size, "block-size");
 
   IndexerSpec spec{.name = std::string(name),
@@ -82,7 +103,12 @@ IndexerSpec make_indexer(std::string_view name, const IndexerSettings& settings)
                    .blocks = {},
                    .rerank = {}};
   if (info->routes_heads) {
-    spec.heads = HeadRouting{.router = settings.router, .active = settings.active_heads};
+    spec.heads =
+        HeadRouting{.router = settings.router.value_or(info->linear ? Router::linear_residual : Router::pooled),
+                    .active = settings.active_heads,
+                    .samples = settings.samples,
+                    .linear = info->linear};
+    if (info->linear) require_linear(*spec.heads, spec.name);
     if (settings.block_size) spec.heads->block_size = *settings.block_size;
   }
   if (info->prunes_blocks) {

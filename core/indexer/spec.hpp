@@ -18,7 +18,12 @@ enum class Router : u8 {
   gate,    ///< |w[t,j]|                                                     ours, ablation
   oracle,  ///< mean over visible tokens of |w[t,j] * relu(q . k) * k_scale| ours, ablation: the true energy
   random,  ///< a hash of (seed, row, head)                                  ours, ablation
+  linear_residual,  ///< |w[t,j]| * deviation of relu(x) from a line in x = q . k, over sampled tokens       ours
+  covariance,       ///< in turns: what leaves the dropped heads' sum the least variance, over sampled tokens  ours
 };
+
+/// Routers that look at RouteTask::samples tokens of a window: they alone can rank heads beside a linear head.
+constexpr bool samples_keys(Router router) { return router == Router::linear_residual || router == Router::covariance; }
 
 struct RouterInfo {
   Router router;
@@ -38,11 +43,19 @@ enum class BlockWindow : u8 {
 std::string_view block_window_name(BlockWindow window);
 std::optional<BlockWindow> find_block_window(std::string_view name);
 
-/// Keep `active` heads of each row, ranked by `router` over blocks of `block_size` tokens.
+/// Score with `active` heads of each row, ranked by `router` over blocks of `block_size` tokens or over `samples`
+/// tokens. With `linear`, the last two of them are a linear head that stands for all heads that are not kept.
 struct HeadRouting {
   Router router = Router::pooled;
   i64 active = 8;
   i64 block_size = 1024;
+  i64 samples = 128;
+  bool linear = false;
+
+  /// Of `heads` heads: none is left to a linear head when all are active.
+  constexpr bool linear_head(i64 heads) const { return linear && active < heads; }
+  /// How many are kept as they are.
+  constexpr i64 kept(i64 heads) const { return linear_head(heads) ? active - 2 : active < heads ? active : heads; }
 };
 
 /// Keep `blocks` blocks of `block_size` tokens of each row, the first and the last always among them.
@@ -69,10 +82,10 @@ struct IndexerSpec {
 
 struct IndexerInfo {
   std::string_view name, what, source;
-  bool routes_heads, prunes_blocks, reranks;
+  bool routes_heads, prunes_blocks, reranks, linear;
 };
 
-/// dsa, misa, misa-dagger, hisa.
+/// dsa, misa, misa-dagger, hisa, misa-lr, misa-lr-dagger.
 std::span<const IndexerInfo> indexers();
 
 /// What a user may change about an indexer; unset values keep the indexer's own.
@@ -82,7 +95,8 @@ struct IndexerSettings {
   std::optional<i64> block_size;  ///< misa 1024 (the release's), hisa 128 (its paper's)
   i64 candidates = 8192;
   i64 blocks = 64;
-  Router router = Router::pooled;
+  i64 samples = 128;
+  std::optional<Router> router;  ///< misa pooled, misa-lr linear-residual
   BlockWindow block_window = BlockWindow::visible;
   u64 seed = 1;
 };

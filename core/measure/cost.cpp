@@ -11,6 +11,9 @@ namespace misa {
 namespace {
 
 constexpr i64 kFloat = 4, kIndex = 4;  // bytes
+// Of a sampled product: mean, difference, square added up; beside a linear head both of x and of its product with
+// relu(x), and the residual.
+constexpr i64 kDeviationFlops = 4, kLineFlops = 12;
 
 i64 visible(const Problem& problem, std::size_t m) { return std::max<i64>(0, problem.end[m] - problem.begin[m]); }
 
@@ -55,7 +58,7 @@ i64 shared_tokens(const Problem& problem, const RowCounts& counts) {
   return sum;
 }
 
-/// Block means that scoring or routing reads.
+/// Block means, or sampled keys, that scoring or routing reads.
 struct Means {
   i64 pooled_tokens = 0;  ///< under them
   i64 count = 0;          ///< P + T
@@ -63,9 +66,9 @@ struct Means {
   BlockLayout layout;
 };
 
-Means block_means(const Problem& problem, i64 block_size, BlockWindow window) {
+Means means_of(const Problem& problem, BlockLayout layout_of_rows) {
   Means means;
-  means.layout = layout_blocks(problem, block_size, window);
+  means.layout = std::move(layout_of_rows);
   const BlockLayout& layout = means.layout;
   means.pooled_tokens = distinct_tokens(layout.sequence, layout.begin, layout.end);
   means.count = layout.pooled();
@@ -119,10 +122,11 @@ std::vector<StageCost> stage_costs(const IndexerSpec& spec, const Problem& probl
 
   if (spec.heads) {
     // The ranked heads are gathered: queries, weights and head ids are written. q and w are read once for both.
-    route.bytes += routed_query_bytes + routed_weight_bytes + rows * active * kIndex;
+    const i64 kept = spec.heads->kept(heads);
+    route.bytes += routed_query_bytes + routed_weight_bytes + rows * kept * kIndex;
     switch (spec.heads->router) {
       case Router::pooled: {
-        const Means means = block_means(problem, spec.heads->block_size, spec.block_window);
+        const Means means = means_of(problem, layout_blocks(problem, spec.heads->block_size, spec.block_window));
         count_pool(means);
         route.pairs += means.blocks.sum;
         route.flops += means.blocks.sum * heads * head_flops;
@@ -145,13 +149,29 @@ std::vector<StageCost> stage_costs(const IndexerSpec& spec, const Problem& probl
         break;
       case Router::qnorm: route.bytes += routed_query_bytes + routed_weight_bytes + rows * heads * kFloat; break;
       case Router::random: route.bytes += routed_query_bytes + routed_weight_bytes; break;
+      case Router::linear_residual:
+      case Router::covariance: {
+        const Means samples = means_of(problem, layout_samples(problem, spec.heads->samples));
+        count_pool(samples);
+        const bool linear = spec.heads->linear_head(heads);
+        route.pairs += samples.blocks.sum;
+        route.flops += samples.blocks.sum * heads * (2 * dim + 1);
+        if (linear) route.flops += samples.blocks.sum * heads * 2 + rows * (heads - kept) * 2 * dim;
+        for (const i64 sampled : samples.blocks.of_row) {
+          const i64 counted = linear ? (sampled + 1) / 2 : sampled;
+          const i64 pairs_of_heads = spec.heads->router == Router::covariance ? heads * (heads + 1) / 2 : 0;
+          route.flops += counted * (heads * (linear ? kLineFlops : kDeviationFlops) + pairs_of_heads * 2);
+        }
+        route.bytes += query_bytes + weight_bytes + samples.count * mean_bytes;
+        break;
+      }
     }
   }
 
   RowCounts scored;
   i64 key_reads = tokens;
   if (spec.blocks) {
-    const Means means = block_means(problem, spec.blocks->block_size, spec.block_window);
+    const Means means = means_of(problem, layout_blocks(problem, spec.blocks->block_size, spec.block_window));
     count_pool(means);
     const i64 logits = means.blocks.sum * kFloat;
     route.pairs += means.blocks.sum;

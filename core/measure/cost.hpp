@@ -24,10 +24,10 @@ i64 visible_pairs(const Problem& problem);
 
 /// The stages of `spec` on `problem`, in the algorithm's order; only those it has. Source: ours.
 ///
-/// M rows, H heads, h active heads, D head_dim, q and e bytes per query and key value (dtype), s = 4 where keys have a
-/// scale, else 0; K = e * D + s bytes of a key. n[m] visible tokens and b[m] visible blocks of row m; N visible tokens
-/// (a token that several rows see counts once); P block means that rows share; T rows whose last block is a mean of
-/// its own (block window `visible`). All counts are exact.
+/// M rows, H heads, h active heads (route: those kept as they are), D head_dim, q and e bytes per query and key value
+/// (dtype), s = 4 where keys have a scale, else 0; K = e * D + s bytes of a key. n[m] visible tokens and b[m] visible
+/// blocks of row m; N visible tokens (a token that several rows see counts once); P block means that rows share; T rows
+/// whose last block is a mean of its own (block window `visible`). All counts are exact.
 ///
 ///   stage    when            flops                               bytes, each thing once
 ///   pool     router pooled   V * D * (1, or 2 with scales)       read V * K, write (P + T) * D * 4
@@ -37,6 +37,10 @@ i64 visible_pairs(const Problem& problem);
 ///            selfk           M * H * (2 D + 3)                   read q, w and min(M, N) * K; write gathered
 ///            gate            M * H                               read w and h rows of q; write gathered
 ///            qnorm, random   0                                   as gate (qnorm + M * H * 4); write gathered
+///            linear-residual L * H * (2 D + 1) + L * H * 4       read q, w and P * D * 4; write gathered
+///            covariance        + L * H * (H + 1)                 as linear-residual
+///            linear head     (L * H * (2 D + 3) + L' * H * 12    ... with L' for L in covariance), write gathered and
+///                              + M * (H - h) * 2 D                 M * 2 * (D * q + 4)
 ///            blocks          R * H * (2 D + 3)                   read q, w and (P + T) * D * 4, logits R * 4 twice,
 ///                                                                write M * m * 4
 ///   score                    S * h * (2 D + 3)                   read q', w' and U * K; write S * 4 of logits
@@ -45,6 +49,8 @@ i64 visible_pairs(const Problem& problem);
 ///                                                                write M * k * 4
 ///
 ///   R  sum of b[m];  N' = sum of n[m] = visible_pairs
+///   L  samples, sum over rows of those they see; L' of ceil(half of a row's). Sampled keys are pooled as blocks are,
+///      2 D + 1 per head: dot product and ReLU; 4: mean and variance; 3 and 12: weight and sum, line and residual
 ///   S  tokens scored: sum of n[m], or with m blocks chosen of b[m] > m: n[m] - (b[m] - m) * B, for the first and the
 ///      last block, which alone may be partial, are always chosen (m = 1: the first)
 ///   C  sum of min(k', tokens scored)

@@ -3,6 +3,7 @@
 #include <bit>
 #include <optional>
 #include <string_view>
+#include <type_traits>
 
 #include "core/base/types.hpp"
 
@@ -122,6 +123,18 @@ constexpr F16 to_f16(float value) {
   }
   const u32 rounded = magnitude + 0xFFFu + ((magnitude >> 13) & 1u);
   return {static_cast<u16>(sign | ((rounded >> 13) - ((127u - 15u) << 10)))};
+}
+
+/// `value` as an element of a tensor.
+template <class T>
+constexpr T from_float(float value) {
+  if constexpr (std::is_same_v<T, Bf16>) {
+    return to_bf16(value);
+  } else if constexpr (std::is_same_v<T, E4m3>) {
+    return to_e4m3(value);
+  } else {
+    return value;
+  }
 }
 
 }  // namespace misa

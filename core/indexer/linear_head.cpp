@@ -1,0 +1,203 @@
+#include "core/indexer/linear_head.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+
+#include "core/indexer/routing.hpp"
+
+namespace misa {
+namespace {
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+double relu(double x) { return x > 0 ? x : 0; }
+
+std::size_t size(i64 count) { return static_cast<std::size_t>(count); }
+
+double mean(std::span<const double> values) {
+  return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
+}
+
+double product(std::span<const double> a, std::span<const double> b) {
+  return std::inner_product(a.begin(), a.end(), b.begin(), 0.0);
+}
+
+/// relu(x) - slope * x, less its mean.
+std::vector<double> left_by(double slope, std::span<const double> x) {
+  std::vector<double> left;
+  for (const double one : x) left.push_back(relu(one) - slope * one);
+  const double middle = left.empty() ? 0.0 : mean(left);
+  for (double& one : left) one -= middle;
+  return left;
+}
+
+Line fit_line(std::span<const double> x, bool linear) {
+  if (x.empty()) return {};
+  Line line;
+  if (linear) {
+    const double middle = mean(x);
+    std::vector<double> about_mean;
+    for (const double one : x) about_mean.push_back(one - middle);
+    const double squares = product(about_mean, about_mean);
+    line.slope = squares > 0  ? std::clamp(product(left_by(0, x), about_mean) / squares, 0.0, 1.0)
+                 : middle > 0 ? 1.0
+                              : 0.0;
+  }
+  const std::vector<double> left = left_by(line.slope, x);
+  line.residual = std::sqrt(product(left, left) / static_cast<double>(x.size()));
+  return line;
+}
+
+}  // namespace
+
+std::vector<double> sampled_products(const RouteTask& task, i64 m) {
+  const i64 heads = heads_of(task.queries), dim = head_dim_of(task.queries);
+  const i64 begin = task.windows.begin[m], count = std::max<i64>(0, task.windows.end[m] - begin);
+  const auto& keys = std::get<View<const float, 3>>(task.keys.values);
+  std::vector<double> products(size(heads * count), 0.0);
+  std::visit(
+      [&](const auto& queries) {
+        for (i64 h = 0; h < heads; ++h) {
+          for (i64 i = 0; i < count; ++i) {
+            double& dot = products[size(h * count + i)];
+            for (i64 d = 0; d < dim; ++d)
+              dot += static_cast<double>(to_float(queries(m, h, d))) * keys(0, begin + i, d);
+          }
+        }
+      },
+      task.queries.values);
+  return products;
+}
+
+SampledRow::SampledRow(std::vector<double> products, std::span<const float> head_weights, bool with_linear)
+    : heads(static_cast<i64>(head_weights.size())),
+      weights(head_weights.begin(), head_weights.end()),
+      all(std::move(products)),
+      linear(with_linear) {
+  for (double& one : all) one = std::isfinite(one) ? one : 0.0;
+  const i64 samples = static_cast<i64>(all.size()) / heads;
+  totals.assign(size(samples), 0.0);
+  for (i64 h = 0; h < heads; ++h) {
+    if (!std::isfinite(weights[size(h)])) continue;
+    for (i64 i = 0; i < samples; ++i) totals[size(i)] += weights[size(h)] * relu(all[size(h * samples + i)]);
+  }
+  counted = best_ranked(totals, linear ? (samples + 1) / 2 : samples);
+  count = static_cast<i64>(counted.size());
+  for (i64 h = 0; h < heads; ++h) {
+    for (const i32 i : counted) x.push_back(all[size(h * samples + i)]);
+    lines.push_back(fit_line({x.data() + h * count, size(count)}, linear));
+  }
+}
+
+std::vector<double> SampledRow::contributions() const {
+  std::vector<double> found;
+  for (i64 h = 0; h < heads; ++h) {
+    const double weight = std::isfinite(weights[size(h)]) ? weights[size(h)] : 0.0;
+    for (const double left : left_by(lines[size(h)].slope, {x.data() + h * count, size(count)})) {
+      found.push_back(weight * left);
+    }
+  }
+  return found;
+}
+
+std::vector<double> SampledRow::residual_energies() const {
+  std::vector<double> energies;
+  for (std::size_t h = 0; h < lines.size(); ++h) energies.push_back(std::abs(weights[h]) * lines[h].residual);
+  return energies;
+}
+
+Elimination SampledRow::eliminate(i64 kept, std::span<const i32> only) const {
+  const std::vector<double> y = contributions();
+  std::vector<double> covariance(size(heads * heads)), costs;
+  for (i64 h = 0; h < heads; ++h) {
+    const std::span<const double> own(y.data() + h * count, size(count));
+    for (i64 i = 0; i <= h; ++i) {
+      const double one =
+          product(own, {y.data() + i * count, size(count)}) / static_cast<double>(std::max<i64>(1, count));
+      covariance[size(h * heads + i)] = covariance[size(i * heads + h)] = one;
+    }
+    costs.push_back(std::isfinite(weights[size(h)]) ? covariance[size(h * heads + h)] : -kInfinity);
+  }
+  Elimination found{
+      .kept = {}, .margins = std::vector<double>(size(heads), kept < heads ? kInfinity : 0.0), .deviation = 0};
+  std::vector<bool> dropped(size(heads), false);
+  double variance = 0;
+  for (i64 left = heads; left > kept; --left) {
+    i64 least = -1;
+    for (i64 h = 0; h < heads; ++h) {
+      if (dropped[size(h)] || std::binary_search(only.begin(), only.end(), static_cast<i32>(h))) continue;
+      if (least < 0 || costs[size(h)] <= costs[size(least)]) least = h;
+    }
+    dropped[size(least)] = true;
+    if (std::isfinite(costs[size(least)])) variance += costs[size(least)];
+    found.deviation = std::max(found.deviation, std::sqrt(std::max(0.0, variance)));
+    for (i64 h = 0; h < heads; ++h) {
+      if (dropped[size(h)]) continue;
+      const double margin = costs[size(h)] == costs[size(least)] ? 0.0 : costs[size(h)] - costs[size(least)];
+      found.margins[size(h)] = std::min(found.margins[size(h)], margin);
+      costs[size(h)] += 2 * covariance[size(least * heads + h)];
+    }
+  }
+  for (i64 h = 0; h < heads; ++h) {
+    if (dropped[size(h)]) {
+      found.margins[size(h)] = 0;
+    } else {
+      found.kept.push_back(static_cast<i32>(h));
+    }
+  }
+  return found;
+}
+
+std::vector<double> SampledRow::linear_query(const Queries& queries, i64 m, std::span<const i32> kept) const {
+  return std::visit(
+      [&](const auto& values) {
+        std::vector<double> sum(size(values.shape[2]), 0.0);
+        for (i64 h = 0; h < heads; ++h) {
+          const double factor = weights[size(h)] * lines[size(h)].slope;
+          if (factor == 0 || !std::isfinite(factor)) continue;
+          if (std::binary_search(kept.begin(), kept.end(), static_cast<i32>(h))) continue;
+          for (std::size_t d = 0; d < sum.size(); ++d) sum[d] += factor * to_float(values(m, h, d));
+        }
+        return sum;
+      },
+      queries.values);
+}
+
+std::vector<float> round_linear_query(std::span<const double> query, Dtype dtype) {
+  std::vector<float> rounded;
+  for (const double value : query) rounded.push_back(static_cast<float>(value));
+  float scale = 1;
+  if (dtype == Dtype::bf16) {
+    for (float& value : rounded) value = to_float(to_bf16(value));
+  } else if (dtype == Dtype::e4m3) {
+    float largest = 0;
+    for (const float value : rounded) largest = std::max(largest, std::abs(value));
+    scale = linear_scale(largest);
+    for (float& value : rounded) value = to_float(to_e4m3(value / scale));
+  }
+  rounded.push_back(scale);
+  return rounded;
+}
+
+void route_by_samples(const RouteTask& task, i64 m, std::vector<double> products) {
+  const std::span<const float> weights(&task.queries.weights(m, 0), size(heads_of(task.queries)));
+  const SampledRow row(std::move(products), weights, task.linear);
+  if (task.given.empty() && task.router == Router::covariance) {
+    const Elimination left = row.eliminate(task.heads.shape[1]);
+    keep_heads(task, m, left.kept, left.margins);
+  } else if (task.given.empty()) {
+    choose_heads(task, m, row.residual_energies());
+  }
+  gather_heads(task, m);
+  if (!task.linear) return;
+  if (!task.given_linear.empty()) {
+    return gather_linear(task, m, {&task.given_linear(m, 0), size(task.given_linear.shape[1])});
+  }
+  const View<const i32, 2> kept = routed_heads(task);
+  const std::vector<double> query = row.linear_query(task.queries, m, {kept[m].data, size(kept.shape[1])});
+  gather_linear(task, m, round_linear_query(query, dtype_of(task.queries.values)));
+}
+
+}  // namespace misa
