@@ -11,7 +11,7 @@
 namespace misa {
 namespace {
 
-constexpr std::array<MistakeInfo, 8> kMistakes{{
+constexpr std::array<MistakeInfo, 9> kMistakes{{
     {Mistake::swapped_token, "swapped-token", "the best token of a row is left out for its worst", "", false,
      Choice::tokens, Verdict::miss, std::nullopt},
     {Mistake::duplicate_token, "duplicate-token", "a token is selected twice", "", false, Choice::tokens,
@@ -22,6 +22,8 @@ constexpr std::array<MistakeInfo, 8> kMistakes{{
      false, Choice::candidates, Verdict::miss, std::nullopt},
     {Mistake::wrong_head, "wrong-head", "the strongest head is routed away for the weakest", "misa", false,
      Choice::heads, Verdict::miss, std::nullopt},
+    {Mistake::stale_linear, "stale-linear", "a linear head is another row's", "misa-lr", false, Choice::linear,
+     Verdict::miss, std::nullopt},
     {Mistake::off_by_one_page, "off-by-one-page", "a block table is read one entry further on", "", true,
      Choice::tokens, Verdict::miss, std::nullopt},
     {Mistake::stale_scale, "stale-scale", "a token's scale is another token's", "", false, Choice::scores,
@@ -61,14 +63,15 @@ bool swap_best_for_worst(const Field& field, std::span<i32> row) {
   return true;
 }
 
-/// Ids on a backend, as a plan follows them.
+/// A choice on a backend, as a plan follows it.
+template <class T>
 struct Placed {
   Buffer buffer;
-  View<const i32, 2> view;
+  View<const T, 2> view;
 
-  Placed(Backend& backend, const HostTensor& ids) : buffer(backend, ids.bytes()) {
-    backend.upload(buffer.data(), ids.storage.data(), ids.bytes());
-    view = View<const i32, 2>(buffer.as<const i32>(), {ids.shape[0], ids.shape[1]});
+  Placed(Backend& backend, const HostTensor& choice) : buffer(backend, choice.bytes()) {
+    backend.upload(buffer.data(), choice.storage.data(), choice.bytes());
+    view = View<const T, 2>(buffer.as<const T>(), {choice.shape[0], choice.shape[1]});
   }
 };
 
@@ -131,10 +134,18 @@ std::optional<Outcome> run_with_mistake(Mistake mistake, Backend& backend, const
     case Mistake::dropped_candidate:
       if (outcome.candidates.empty()) return std::nullopt;
       if (!swap_best_for_worst(field().candidates, row_of(outcome.candidates, m))) return std::nullopt;
-      return run({.heads = {}, .blocks = {}, .candidates = Placed(backend, outcome.candidates).view});
+      return run({.heads = {}, .blocks = {}, .candidates = Placed<i32>(backend, outcome.candidates).view});
     case Mistake::wrong_head:
       if (outcome.heads.empty() || !swap_best_for_worst(field().heads, row_of(outcome.heads, m))) return std::nullopt;
-      return run({.heads = Placed(backend, outcome.heads).view, .blocks = {}, .candidates = {}});
+      return run({.heads = Placed<i32>(backend, outcome.heads).view, .blocks = {}, .candidates = {}});
+    case Mistake::stale_linear: {
+      if (outcome.linear.empty() || workload.rows() < 2) return std::nullopt;
+      const std::span<const float> other = misa::row_of<float>(outcome.linear, m == 0 ? 1 : m - 1);
+      const std::span<const float> own = misa::row_of<float>(outcome.linear, m);
+      if (std::equal(own.begin(), own.end(), other.begin())) return std::nullopt;
+      std::copy(other.begin(), other.end(), outcome.linear.span<float>().begin() + m * outcome.linear.shape[1]);
+      return run({.heads = {}, .blocks = {}, .candidates = {}, .linear = Placed<float>(backend, outcome.linear).view});
+    }
     case Mistake::off_by_one_page: {
       if (!workload.paged()) return std::nullopt;
       const i64 used = ceil_div(workload.ke[static_cast<std::size_t>(m)], workload.page_size());

@@ -15,6 +15,7 @@ enum class Mistake : u8 {
   truncated_row,      ///< a token too few
   dropped_candidate,  ///< the best candidate lost before the re-rank
   wrong_head,         ///< the strongest head routed away for the weakest
+  stale_linear,       ///< a linear head is another row's
   off_by_one_page,    ///< a sequence's block table read one entry further on
   stale_scale,        ///< a token's scale is another's
   nan_score,          ///< a score is NaN

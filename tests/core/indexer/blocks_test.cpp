@@ -62,3 +62,49 @@ TEST_CASE("a row that sees nothing has no blocks") {
     CHECK(layout.sequence == std::vector<i32>{1, 1});
   }
 }
+
+TEST_CASE("samples are spread evenly over a window, all tokens of a short one, and rows that can share them do") {
+  for (const i64 samples : {1, 3, 20, 128}) {
+    for (i32 n = 0; n <= 700; ++n) {
+      CAPTURE(samples);
+      CAPTURE(n);
+      // A row of n tokens after another of the same begin, and one of another sequence's.
+      const Problem problem = problem_of({0, 0, 1}, {5, 5, 5}, {5 + n / 2, 5 + n, 5 + n}, 2000, false);
+      const BlockLayout layout = layout_samples(problem, samples);
+      CHECK(layout.tail_begin.empty());
+      for (std::size_t m = 0; m < 3; ++m) {
+        const i64 visible = problem.end[m] - problem.begin[m], count = layout.last[m] - layout.first[m];
+        CHECK(count <= 2 * samples);
+        CHECK(count >= std::min(visible, visible <= 2 * samples ? visible : samples));
+        i64 stride = 1;
+        for (i64 i = 0; i < count; ++i) {
+          const std::size_t p = static_cast<std::size_t>(layout.first[m] + i);
+          CHECK(layout.sequence[p] == problem.sequence[m]);
+          CHECK(layout.begin[p] >= problem.begin[m]);
+          CHECK(layout.begin[p] < problem.end[m]);
+          CHECK(layout.end[p] == layout.begin[p] + 1);
+          if (i == 1) stride = layout.begin[p] - layout.begin[p - 1];
+          if (i > 1) CHECK(layout.begin[p] - layout.begin[p - 1] == stride);
+        }
+        if (count > 1) {
+          CHECK(layout.begin[static_cast<std::size_t>(layout.first[m])] == problem.begin[m] + sample_offset(stride));
+          CHECK(layout.begin[static_cast<std::size_t>(layout.last[m] - 1)] + stride >= problem.end[m]);
+        }
+        // The same alone, whatever other rows see, and in pages.
+        Problem alone = problem_of({problem.sequence[m]}, {5}, {problem.end[m]}, 2000, m == 1);
+        const BlockLayout single = layout_samples(alone, samples);
+        REQUIRE(single.pooled() == count);
+        CHECK(std::equal(single.begin.begin(), single.begin.end(), layout.begin.begin() + layout.first[m]));
+      }
+    }
+  }
+}
+
+TEST_CASE("a shorter row's samples are the first of a longer one's with the same stride") {
+  const Problem problem = problem_of({0, 0}, {0, 0}, {601, 800}, 1000, false);
+  const BlockLayout layout = layout_samples(problem, 100);  // every fourth of both
+  CHECK(layout.first[0] == layout.first[1]);
+  CHECK(layout.pooled() == layout.last[1]);
+  CHECK(layout.last[0] == ceil_div(601 - sample_offset(4), 4));
+  CHECK(layout.last[1] == ceil_div(800 - sample_offset(4), 4));
+}

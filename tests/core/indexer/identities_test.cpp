@@ -18,6 +18,7 @@ IndexerSettings small_settings() {
   settings.candidates = 40;
   settings.blocks = 4;
   settings.block_size = 16;
+  settings.samples = 20;
   return settings;
 }
 
@@ -85,11 +86,16 @@ Workload unpaged(const Workload& paged) {
 }
 
 const std::vector<std::string> kBackends{"cpu", "oracle"};
-const std::vector<std::string> kIndexers{"dsa", "misa", "misa-dagger", "hisa"};
+const std::vector<std::string> kIndexers{"dsa", "misa", "misa-dagger", "hisa", "misa-lr", "misa-lr-dagger"};
+
+/// Whether `indexer` ranks heads by `router`: beside a linear head only by one that samples keys.
+bool takes(const std::string& indexer, Router router) {
+  return !indexer.starts_with("misa-lr") || samples_keys(router);
+}
 
 }  // namespace
 
-TEST_CASE("misa with every head is dsa") {
+TEST_CASE("misa and misa-lr with every head are dsa") {
   for (u64 seed = 1; seed <= 60; ++seed) {
     const CaseOptions options = draw_case(seed);
     CAPTURE(options.describe());
@@ -98,8 +104,11 @@ TEST_CASE("misa with every head is dsa") {
     settings.active_heads = options.heads;
     for (const std::string& backend : kBackends) {
       CAPTURE(backend);
-      CHECK(choose(backend, workload, make_indexer("misa", settings)).tokens ==
-            choose(backend, workload, make_indexer("dsa", settings)).tokens);
+      const std::vector<i32> all = choose(backend, workload, make_indexer("dsa", settings)).tokens;
+      CHECK(choose(backend, workload, make_indexer("misa", settings)).tokens == all);
+      settings.active_heads = std::max<i64>(2, options.heads);
+      CHECK(choose(backend, workload, make_indexer("misa-lr", settings)).tokens == all);
+      settings.active_heads = options.heads;
     }
   }
 }
@@ -201,7 +210,9 @@ TEST_CASE("chunks of rows select what all rows at once select") {
     CAPTURE(options.describe());
     const Workload workload = draw_workload(options);
     for (const std::string& indexer : kIndexers) {
-      for (const Router router : {Router::pooled, Router::random, Router::qnorm}) {
+      for (const Router router :
+           {Router::pooled, Router::random, Router::qnorm, Router::linear_residual, Router::covariance}) {
+        if (!takes(indexer, router)) continue;
         CAPTURE(indexer);
         IndexerSettings settings = small_settings();
         settings.router = router;
@@ -248,6 +259,7 @@ TEST_CASE("rows on their own choose what they choose among others, once their nu
     const Placement placement(*cpu, workload);
     for (const std::string& indexer : kIndexers) {
       for (const RouterInfo& info : routers()) {
+        if (!takes(indexer, info.router)) continue;
         for (const BlockWindow window : {BlockWindow::visible, BlockWindow::upstream}) {
           CAPTURE(indexer);
           CAPTURE(info.name);
@@ -393,7 +405,9 @@ TEST_CASE("one thread and two threads agree bit for bit") {
     CHECK(std::memcmp(logits[0].data(), logits[2].data(), logits[0].size() * 4) == 0);
     for (const std::string& indexer : kIndexers) {
       CAPTURE(indexer);
-      const IndexerSpec spec = make_indexer(indexer, small_settings());
+      IndexerSettings settings = small_settings();
+      if (indexer == "misa-lr-dagger") settings.router = Router::covariance;
+      const IndexerSpec spec = make_indexer(indexer, settings);
       CHECK(choose("cpu", workload, spec, {}, 1) == choose("cpu", workload, spec, {}, 2));
     }
   }

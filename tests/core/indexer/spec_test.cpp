@@ -12,6 +12,7 @@ TEST_CASE("every indexer and router in the tables can be found by its name") {
     CHECK(spec.heads.has_value() == info.routes_heads);
     CHECK(spec.blocks.has_value() == info.prunes_blocks);
     CHECK(spec.rerank.has_value() == info.reranks);
+    CHECK((spec.heads && spec.heads->linear) == info.linear);
   }
   for (const RouterInfo& info : routers()) {
     CHECK(find_router(info.name) == info.router);
@@ -44,4 +45,39 @@ TEST_CASE("counts below one are refused") {
   IndexerSettings settings;
   settings.active_heads = 0;
   CHECK_THROWS_AS(make_indexer("misa", settings), Error);
+  settings = {};
+  settings.samples = 0;
+  CHECK_THROWS_AS(make_indexer("misa-lr", settings), Error);
+}
+
+TEST_CASE("a linear head counts as two heads, and wants a router that samples keys") {
+  IndexerSettings settings;
+  CHECK(make_indexer("misa", settings).heads->router == Router::pooled);
+  CHECK(make_indexer("misa-lr", settings).heads->router == Router::linear_residual);
+  settings.active_heads = 2;
+  CHECK(make_indexer("misa-lr", settings).heads->kept(64) == 0);
+  settings.active_heads = 8;
+  const HeadRouting routing = *make_indexer("misa-lr-dagger", settings).heads;
+  CHECK(routing.kept(64) == 6);
+  CHECK(routing.linear_head(9));
+  CHECK(routing.kept(9) == 6);
+  CHECK_FALSE(routing.linear_head(8));
+  CHECK(routing.kept(8) == 8);
+  CHECK(routing.kept(3) == 3);
+
+  const auto refused = [&](const char* id) {
+    try {
+      make_indexer("misa-lr", settings);
+      return false;
+    } catch (const Error& error) {
+      return error.kind() == ErrorKind::usage && error.id() == id;
+    }
+  };
+  settings.active_heads = 1;
+  CHECK(refused("MP-E045"));
+  settings.active_heads = 8;
+  settings.router = Router::gate;
+  CHECK(refused("MP-E046"));
+  settings.router = Router::covariance;
+  CHECK(make_indexer("misa-lr", settings).heads->router == Router::covariance);
 }
