@@ -47,6 +47,7 @@ bool same_bits(const HostTensor& a, const HostTensor& b) {
 /// What differs first; empty: nothing.
 std::string_view first_difference(const Outcome& a, const Outcome& b) {
   if (!same_bits(a.heads, b.heads)) return "heads";
+  if (!same_bits(a.linear, b.linear)) return "linear";
   if (!same_bits(a.blocks, b.blocks)) return "blocks";
   if (!same_bits(a.candidates, b.candidates)) return "candidates";
   if (!same_bits(a.tokens, b.tokens)) return "tokens";

@@ -30,7 +30,9 @@ void CompareOptions::add(CLI::App& command) {
   add_text("--against", against, "A backend, or a golden: a file or a folder that --write-golden wrote", "NAME",
            kCompareGroup)
       ->capture_default_str();
-  command.add_option("--stages", stages, "Comma-separated: heads, blocks, candidates, tokens, scores (default: all)")
+  command
+      .add_option("--stages", stages,
+                  "Comma-separated: heads, linear, blocks, candidates, tokens, scores (default: all)")
       ->type_name("LIST")
       ->expected(1)
       ->allow_extra_args(false)

@@ -87,6 +87,7 @@ ReportParameters describe_parameters(const IndexerSpec& spec) {
   if (spec.heads) {
     parameters.active_heads = spec.heads->active;
     if (spec.heads->router == Router::pooled) parameters.head_block_size = spec.heads->block_size;
+    if (samples_keys(spec.heads->router)) parameters.sampled_keys = spec.heads->samples;
   }
   if (spec.blocks) {
     parameters.blocks = spec.blocks->blocks;

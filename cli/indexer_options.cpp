@@ -24,19 +24,26 @@ std::vector<std::string> split_at_commas(const std::vector<std::string>& lists) 
 }
 
 void IndexerOptions::add(CLI::App& command) {
-  command.add_option("--indexer", names, "Comma-separated: dsa, misa, misa-dagger, hisa")
+  command.add_option("--indexer", names, "Comma-separated: dsa, misa, misa-dagger, hisa, misa-lr, misa-lr-dagger")
       ->default_str(fmt::format("{}", fmt::join(names, ",")))
       ->type_name("LIST")
       ->expected(1)
       ->allow_extra_args(false)
       ->take_all()
       ->group(kIndexerGroup);
-  add_name(command, "--router", router, "How misa ranks heads: pooled, qnorm, selfk, gate, oracle, random",
-           kIndexerGroup);
+  command
+      .add_option("--router", router,
+                  "How heads are ranked: pooled, qnorm, selfk, gate, oracle, random, linear-residual, covariance "
+                  "(default: misa pooled, misa-lr linear-residual)")
+      ->type_name("NAME")
+      ->group(kIndexerGroup);
   add_count(command, "--top-k", top_k, "Tokens each row keeps (default: the workload's, else 2048)", kIndexerGroup);
-  add_count(command, "--active-heads", active_heads, "Heads that misa keeps", kIndexerGroup);
+  add_count(command, "--active-heads", active_heads, "Heads that misa scores with; a linear head is two",
+            kIndexerGroup);
+  add_count(command, "--sampled-keys", sampled_keys, "Keys of a row, at least, that misa-lr fits lines to",
+            kIndexerGroup);
   add_count(command, "--block-size", block_size, "Tokens per block (default: misa 1024, hisa 128)", kIndexerGroup);
-  add_count(command, "--candidates", candidates, "Tokens that misa-dagger ranks again", kIndexerGroup);
+  add_count(command, "--candidates", candidates, "Tokens that a dagger ranks again", kIndexerGroup);
   add_count(command, "--blocks", blocks, "Blocks that hisa keeps", kIndexerGroup);
   add_name(command, "--block-window", block_window, "visible, or upstream as the released patch", kIndexerGroup);
 }
@@ -51,19 +58,19 @@ IndexerSettings IndexerOptions::settings(const Workload& workload, u64 seed) con
   }
   settings.active_heads = active_heads;
   settings.block_size = block_size;
+  settings.samples = sampled_keys;
   settings.candidates = candidates;
   settings.blocks = blocks;
   settings.seed = seed;
 
   std::vector<std::string_view> known;
   for (const RouterInfo& info : routers()) known.push_back(info.name);
-  const auto found = find_router(router);
-  if (!found) {
+  if (!router.empty()) settings.router = find_router(router);
+  if (!router.empty() && !settings.router) {
     const std::string near = nearest(router, known);
     throw Error(ErrorKind::usage, "MP-E026", "there is no router called '" + router + "'", {},
                 near.empty() ? fmt::format("one of {}", fmt::join(known, ", ")) : near);
   }
-  settings.router = *found;
   const auto window = find_block_window(block_window);
   if (!window) {
     throw Error(ErrorKind::usage, "MP-E027", "--block-window is '" + block_window + "'", {}, "visible or upstream");

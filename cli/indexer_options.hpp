@@ -15,9 +15,9 @@ namespace misa::cli {
 /// The options that say which indexers run, and how.
 struct IndexerOptions {
   std::vector<std::string> names{"dsa", "misa", "misa-dagger", "hisa"};
-  std::string router = "pooled", block_window = "visible";
+  std::string router, block_window = "visible";  ///< no router: each indexer's own
   std::optional<i64> top_k, block_size;
-  i64 active_heads = 8, candidates = 8192, blocks = 64;
+  i64 active_heads = 8, sampled_keys = 128, candidates = 8192, blocks = 64;
 
   void add(CLI::App& command);
   /// What the options mean for `workload`. Error(usage) for names that do not exist.

@@ -62,7 +62,7 @@ class Selftest {
   }
 
   std::vector<Trial> run() {
-    for (const std::string_view indexer : {"dsa", "misa", "misa-dagger", "hisa"}) {
+    for (const std::string_view indexer : {"dsa", "misa", "misa-dagger", "hisa", "misa-lr", "misa-lr-dagger"}) {
       for (const Workload* workload : {&contiguous_, &paged_}) {
         trial(fmt::format("no mistake, {}{}", indexer, workload == &paged_ ? ", paged" : ""), "a correct result",
               "passed", indexer, *workload, [](Backend& backend, const IndexerSpec& spec, Arbiter& arbiter) {

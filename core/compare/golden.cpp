@@ -41,6 +41,7 @@ std::map<std::string, std::string> golden_facts(const IndexerSpec& spec, const W
     facts["router"] = router_name(spec.heads->router);
     facts["active_heads"] = std::to_string(spec.heads->active);
     if (spec.heads->router == Router::pooled) facts["head_block_size"] = std::to_string(spec.heads->block_size);
+    if (samples_keys(spec.heads->router)) facts["sampled_keys"] = std::to_string(spec.heads->samples);
     if (spec.heads->router == Router::random) facts["router_seed"] = std::to_string(spec.seed);
   }
   if (spec.blocks) {
@@ -60,6 +61,7 @@ void write_golden(const std::string& path, const Workload& workload, const Index
   selection.tokens = outcome.tokens.copy();
   selection.heads = outcome.heads.copy();
   selection.blocks = outcome.blocks.copy();
+  selection.linear = outcome.linear.copy();
   selection.candidates = outcome.candidates.copy();
   selection.scores = outcome.scores.copy();
   write_selection(path, workload, selection, metadata, as_it_is);
@@ -89,6 +91,7 @@ Outcome read_golden(const std::string& path, const Workload& workload, const Ind
   outcome.tokens = std::move(selection.tokens);
   outcome.heads = std::move(selection.heads);
   outcome.blocks = std::move(selection.blocks);
+  outcome.linear = std::move(selection.linear);
   outcome.candidates = std::move(selection.candidates);
   outcome.scores = std::move(selection.scores);
   return outcome;

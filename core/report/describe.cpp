@@ -188,6 +188,7 @@ std::vector<std::string> describe_parameters(const ReportCase& one) {
     parts.push_back(std::move(heads));
   }
   if (parameters.head_block_size) parts.push_back(fmt::format("means of {} tokens", *parameters.head_block_size));
+  if (parameters.sampled_keys) parts.push_back(fmt::format("{} keys sampled", *parameters.sampled_keys));
   if (parameters.blocks) {
     parts.push_back(fmt::format("{} blocks of {} tokens", *parameters.blocks, parameters.block_size.value_or(0)));
   }

@@ -125,6 +125,7 @@ Json parameters_json(const ReportParameters& parameters) {
   json["top_k"] = parameters.top_k;
   put(json, "active_heads", parameters.active_heads);
   put(json, "head_block_size", parameters.head_block_size);
+  put(json, "sampled_keys", parameters.sampled_keys);
   put(json, "blocks", parameters.blocks);
   put(json, "block_size", parameters.block_size);
   put(json, "candidates", parameters.candidates);

@@ -10,7 +10,7 @@ namespace misa {
 namespace {
 
 /// Append only: readers may count on the place of a column.
-constexpr std::array<std::string_view, 44> kColumns{"workload",
+constexpr std::array<std::string_view, 45> kColumns{"workload",
                                                     "phase",
                                                     "indexer",
                                                     "router",
@@ -53,7 +53,8 @@ constexpr std::array<std::string_view, 44> kColumns{"workload",
                                                     "cache",
                                                     "launch",
                                                     "sm_clock_min_hz",
-                                                    "sm_clock_max_hz"};
+                                                    "sm_clock_max_hz",
+                                                    "sampled_keys"};
 
 /// RFC 4180: quotes where a field holds a quote, a comma, a line break or an edge of space.
 std::string field_of(std::string_view text) {
@@ -156,6 +157,7 @@ void add_stage_row(Rows& rows, const Report& report, const ReportCase& one, cons
   rows.add(stage.bound);
   rows.skip(8);
   add_measurement_columns(rows, report.measurement);
+  rows.add(one.parameters.sampled_keys);
   rows.end_row();
 }
 
@@ -187,6 +189,7 @@ void add_end_to_end_row(Rows& rows, const Report& report, const ReportCase& one)
     rows.skip(6);
   }
   add_measurement_columns(rows, report.measurement);
+  rows.add(one.parameters.sampled_keys);
   rows.end_row();
 }
 

@@ -58,6 +58,7 @@ constexpr std::array kRules{
     TensorRule{"out.topk", 2, {"I32", "", ""}},
     TensorRule{"out.heads", 2, {"I32", "", ""}},
     TensorRule{"out.blocks", 2, {"I32", "", ""}},
+    TensorRule{"out.linear", 2, {"F32", "", ""}},
     TensorRule{"out.candidates", 2, {"I32", "", ""}},
     TensorRule{"out.scores", 2, {"F32", "F64", ""}},
 };
@@ -968,6 +969,14 @@ void check_selection(const RecordedSelection& selection, const std::string& wher
              at(where, "out.scores"));
     }
   }
+  if (!selection.linear.shape.empty()) {
+    expect_dtype(selection.linear, {Dtype::f32}, "out.linear", where);
+    const std::vector<i64>& shape = selection.linear.shape;
+    if (shape.size() != 2 || shape[0] != rows || shape[1] < 2) {
+      reject("MP-E208", fmt::format("the shape is {}, must be [Q, D + 1] = [{}, ...]", shape_text(shape), rows),
+             at(where, "out.linear"));
+    }
+  }
   const std::optional<i64> heads = metadata_number(selection.metadata, "index_n_heads", where);
   if (!selection.heads.shape.empty() && !heads) {
     reject("MP-E213", "index_n_heads is missing: out.heads cannot be checked", where + ", metadata");
@@ -997,6 +1006,7 @@ void write_selection(const std::string& path, const Workload& workload, const Re
   RecordedSelection whole;
   whole.tokens = selection.tokens.copy();
   whole.heads = selection.heads.copy();
+  whole.linear = selection.linear.copy();
   whole.blocks = selection.blocks.copy();
   whole.candidates = selection.candidates.copy();
   whole.scores = selection.scores.copy();
@@ -1015,6 +1025,7 @@ void write_selection(const std::string& path, const Workload& workload, const Re
   tensors.emplace_back("ke", std::span<const i32>(whole.ke), std::vector<i64>{rows});
   if (!whole.tokens.shape.empty()) tensors.emplace_back("out.topk", whole.tokens);
   if (!whole.heads.shape.empty()) tensors.emplace_back("out.heads", whole.heads);
+  if (!whole.linear.shape.empty()) tensors.emplace_back("out.linear", whole.linear);
   if (!whole.blocks.shape.empty()) tensors.emplace_back("out.blocks", whole.blocks);
   if (!whole.candidates.shape.empty()) tensors.emplace_back("out.candidates", whole.candidates);
   if (!whole.scores.shape.empty()) tensors.emplace_back("out.scores", whole.scores);
@@ -1027,13 +1038,15 @@ RecordedSelection read_selection(const std::string& path, i64 max_bytes) {
   check_format(header, FileKind::selection);
   check_tensors(header);
   TensorReader reader(file, header, max_bytes);
-  reader.check_budget({"ks", "ke", "out.topk", "out.heads", "out.blocks", "out.candidates", "out.scores"});
+  reader.check_budget(
+      {"ks", "ke", "out.topk", "out.heads", "out.linear", "out.blocks", "out.candidates", "out.scores"});
   for (const char* name : {"ks", "ke"}) {
     if (!reader.has(name)) missing(name, path, "a selection needs the windows it was made for [Q]");
   }
   RecordedSelection selection;
   selection.tokens = reader.tensor("out.topk");
   selection.heads = reader.tensor("out.heads");
+  selection.linear = reader.tensor("out.linear");
   selection.blocks = reader.tensor("out.blocks");
   selection.candidates = reader.tensor("out.candidates");
   selection.scores = reader.tensor("out.scores");

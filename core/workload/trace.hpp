@@ -25,6 +25,7 @@ void check_workload(const Workload& workload, const std::string& where);
 struct RecordedSelection {
   HostTensor tokens;      ///< [M, k] i32, relative to the row's ks, ascending, -1 pads last
   HostTensor heads;       ///< [M, h] i32, distinct, -1 pads last
+  HostTensor linear;      ///< [M, D + 1] f32: the query of a linear head as it was scored, and its weight
   HostTensor blocks;      ///< [M, m] i32, relative to the row's first block, ascending, -1 pads last
   HostTensor candidates;  ///< [M, k'] i32 of a re-rank, as tokens
   HostTensor scores;      ///< [M, k] f32 or f64 of the tokens; any value

@@ -108,9 +108,9 @@ class Formats(Cli):
 
     def test_list_and_inspect_have_json_too(self):
         listed = strict_json(self.succeeds("list", "--format", "json"))
-        self.assertEqual([entry["name"] for entry in listed["indexers"]], ["dsa", "misa", "misa-dagger", "hisa"])
+        self.assertEqual([entry["name"] for entry in listed["indexers"]], ["dsa", "misa", "misa-dagger", "hisa", "misa-lr", "misa-lr-dagger"])
         self.assertEqual([entry["name"] for entry in listed["routers"]],
-                         ["pooled", "qnorm", "selfk", "gate", "oracle", "random"])
+                         ["pooled", "qnorm", "selfk", "gate", "oracle", "random", "linear-residual", "covariance"])
         self.assertEqual([entry["name"] for entry in listed["backends"]], ["cpu", "oracle", "cuda"])
         for section in ("models", "workloads"):
             for entry in listed[section]:
@@ -261,6 +261,18 @@ class Outputs(Cli):
             a, b = tensors(self.folder / "a.safetensors"), tensors(self.folder / "b.safetensors")
             self.assertEqual(a, b)
 
+    def test_each_indexer_has_a_router_of_its_own_unless_one_is_asked_for(self):
+        def routed(*options):
+            report = strict_json(self.succeeds("profile", *FAST, "--indexer", "misa,misa-lr,misa-lr-dagger", *options,
+                                               "--format", "json"))
+            return [(case["router"], case["parameters"]["active_heads"], case["parameters"]["head_block_size"],
+                     case["parameters"]["sampled_keys"]) for case in report["cases"]]
+
+        self.assertEqual(routed("--active-heads", "3"),
+                         [("pooled", 3, 1024, None), ("linear-residual", 3, None, 128), ("linear-residual", 3, None, 128)])
+        self.assertEqual(routed("--active-heads", "2", "--router", "covariance", "--sampled-keys", "16"),
+                         [("covariance", 2, None, 16)] * 3)
+
     def test_rows_of_a_trace_can_be_thinned(self):
         report = strict_json(self.succeeds("profile", "--rows", "8", "--samples", "1", "--warm-up", "0", "--indexer",
                                            "dsa,misa", "--format", "json"))
@@ -311,6 +323,10 @@ class Errors(Cli):
                           ["--indexer", "dsa,dsa"], ["--block-window", "left"], ["--color", "blue"], ["extra"],
                           ["--candidates", "5", "--top-k", "10"], ["-o", "a.json", "-o", "a.json"], ["-o", "json:"]):
             self.fails(2, "MP-E[03]", "profile", "--model", "tiny", "--workload", "ci", *arguments)
+        self.fails(2, "MP-E045.*active-heads is 1", "profile", *FAST, "--indexer", "misa-lr", "--active-heads", "1")
+        self.fails(2, "MP-E046.*gate.*try: --router linear-residual", "profile", *FAST, "--indexer", "misa,misa-lr",
+                   "--router", "gate")
+        self.fails(2, "MP-E001", "profile", *FAST, "--indexer", "misa-lr", "--sampled-keys", "0")
         self.fails(2, "MP-E044.*try: --backend cuda", "profile", *FAST, "--device", "0")
         self.fails(2, "MP-E044", "profile", *FAST, "--backend", "oracle", "--device", "1")
         self.fails(2, "MP-E001.*-1", "profile", *FAST, "--backend", "cuda", "--device", "-1")

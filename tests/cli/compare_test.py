@@ -13,7 +13,7 @@ import sys
 import time
 import xml.etree.ElementTree
 
-from program import PROGRAM, ROOT, Cli, has_cuda, main, misa, strict_json
+from program import PROGRAM, ROOT, Cli, has_cuda, main, misa, strict_json, tensors
 
 TINY = ["--model", "tiny", "--workload", "ci"]
 SMALL = ["--candidates", "512", "--top-k", "128"]
@@ -142,6 +142,23 @@ class Goldens(Compare):
         self.fails(3, "MP-E603", "compare", *CASES, "--seed", "2", "--against", goldens)
         self.fails(3, "MP-E604.*active_heads", "compare", *TINY, *SMALL, "--active-heads", "2", "--indexer", "misa",
                    "--against", goldens)
+
+    def test_a_golden_holds_linear_queries_and_they_are_judged(self):
+        linear = [*CASES, "--indexer", "misa-lr,misa-lr-dagger", "--sampled-keys", "16"]
+        goldens = self.goldens(*linear)
+        report = self.compared(0, *linear, "--against", goldens)
+        for case in report["cases"]:
+            choices = {choice["name"]: choice for choice in case["choices"]}
+            self.assertEqual(choices["linear"]["verdicts"]["exact"], choices["linear"]["rows"])
+        self.fails(3, "MP-E604.*sampled_keys", "compare", *CASES, "--indexer", "misa-lr", "--against", goldens)
+        path = goldens / "misa-lr.safetensors"
+        data = path.read_bytes()
+        linear_bytes = tensors(path)["out.linear"][2]
+        path.write_bytes(data.replace(linear_bytes, bytes(len(linear_bytes))))
+        report = self.compared(1, *linear, "--against", goldens)
+        choices = {choice["name"]: choice for choice in report["cases"][0]["choices"]}
+        self.assertEqual(choices["linear"]["verdicts"]["miss"], choices["linear"]["rows"])
+        self.assertEqual(choices["heads"]["verdicts"]["exact"], choices["heads"]["rows"])
 
     def test_a_golden_says_what_it_was_made_with(self):
         decode = [*DECODE, "--preset", "cancel", "--seed", "7"]

@@ -141,6 +141,36 @@ TEST_CASE("routers that need no block means pool nothing") {
   }
 }
 
+TEST_CASE("routers that sample keys pool them once, and a linear head adds up the queries of all others") {
+  const Problem problem = problem_of(two_sequences(5, 3));
+  IndexerSpec spec = spec_of(2);
+  spec.heads = HeadRouting{.router = Router::linear_residual, .active = 2, .samples = 100};
+  std::vector<StageCost> costs = stage_costs(spec, problem);
+  CHECK(names(costs) == std::vector<std::string>{"pool", "route", "score", "select"});
+  CHECK(stage(costs, Stage::pool).bytes == 2 * 8 * kDim * 4);
+  // Every token is a sample: 21 in all, 8 once.
+  CHECK(stage(costs, Stage::route).pairs == 21);
+  CHECK(stage(costs, Stage::route).flops == 21 * kHeads * (2 * kDim + 1 + 4));
+  const i64 read = 8 * kHeads * (kDim * 4 + 4) + 8 * kDim * 4;
+  CHECK(stage(costs, Stage::route).bytes == read + 8 * 2 * (kDim * 4 + 4 + 4));
+  const StageCost score = stage(costs, Stage::score);
+
+  spec.heads->router = Router::covariance;
+  costs = stage_costs(spec, problem);
+  CHECK(stage(costs, Stage::route).flops == 21 * (kHeads * (2 * kDim + 1 + 4) + kHeads * (kHeads + 1)));
+
+  // Half of each row's samples count, rounded up: 1 + 1 + 2 + 2 + 3 and 1 + 1 + 2.
+  spec.heads->router = Router::linear_residual;
+  spec.heads->linear = true;
+  costs = stage_costs(spec, problem);
+  CHECK(stage(costs, Stage::route).flops == 21 * kHeads * (2 * kDim + 3) + 13 * kHeads * 12 + 8 * kHeads * 2 * kDim);
+  CHECK(stage(costs, Stage::route).bytes == read + 8 * 2 * (kDim * 4 + 4));
+  CHECK(stage(costs, Stage::score).flops == score.flops);
+  spec.heads->active = kHeads;
+  costs = stage_costs(spec, problem);
+  CHECK(stage(costs, Stage::route).flops == 21 * kHeads * (2 * kDim + 1 + 4));
+}
+
 TEST_CASE("a re-rank scores at most the candidates again, with all heads") {
   const Problem problem = problem_of(two_sequences(5, 3));
   IndexerSpec spec = spec_of(2);

@@ -126,6 +126,7 @@ inline Report sample_report() {
   hisa.parameters = {.top_k = 2048,
                      .active_heads = {},
                      .head_block_size = {},
+                     .sampled_keys = {},
                      .blocks = 32,
                      .block_size = 128,
                      .candidates = {},

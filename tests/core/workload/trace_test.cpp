@@ -702,6 +702,20 @@ TEST_CASE("a selection that is not one is refused, each with its own id") {
        [](RawFile& f) {
          f.integers("out.topk", {1, 3}, {0, 3, 7});
        }},
+      {"linear queries as I32", "MP-E206",
+       [](RawFile& f) {
+         f.integers("out.linear", {2, 3}, {0, 0, 0, 0, 0, 0});
+       }},
+      {"linear queries of other rows", "MP-E208",
+       [](RawFile& f) {
+         f.integers("out.linear", {1, 3}, {0, 0, 0});
+         f.tensors["out.linear"].dtype = "F32";
+       }},
+      {"linear queries without a weight", "MP-E208",
+       [](RawFile& f) {
+         f.integers("out.linear", {2, 1}, {0, 0});
+         f.tensors["out.linear"].dtype = "F32";
+       }},
       {"windows of other rows", "MP-E208", [](RawFile& f) { f.integers("ke", {1}, {8}); }},
       {"no columns", "MP-E212",
        [](RawFile& f) {
