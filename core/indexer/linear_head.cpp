@@ -26,8 +26,8 @@ double product(std::span<const double> a, std::span<const double> b) {
 
 /// relu(x) - slope * x, less its mean.
 std::vector<double> left_by(double slope, std::span<const double> x) {
-  std::vector<double> left;
-  for (const double one : x) left.push_back(relu(one) - slope * one);
+  std::vector<double> left(x.size());
+  for (std::size_t i = 0; i < x.size(); ++i) left[i] = relu(x[i]) - slope * x[i];
   const double middle = left.empty() ? 0.0 : mean(left);
   for (double& one : left) one -= middle;
   return left;
@@ -38,8 +38,8 @@ Line fit_line(std::span<const double> x, bool linear) {
   Line line;
   if (linear) {
     const double middle = mean(x);
-    std::vector<double> about_mean;
-    for (const double one : x) about_mean.push_back(one - middle);
+    std::vector<double> about_mean(x.begin(), x.end());
+    for (double& one : about_mean) one -= middle;
     const double squares = product(about_mean, about_mean);
     line.slope = squares > 0  ? std::clamp(product(left_by(0, x), about_mean) / squares, 0.0, 1.0)
                  : middle > 0 ? 1.0
@@ -85,6 +85,7 @@ SampledRow::SampledRow(std::vector<double> products, std::span<const float> head
   }
   counted = best_ranked(totals, linear ? (samples + 1) / 2 : samples);
   count = static_cast<i64>(counted.size());
+  x.reserve(size(heads * count));
   for (i64 h = 0; h < heads; ++h) {
     for (const i32 i : counted) x.push_back(all[size(h * samples + i)]);
     lines.push_back(fit_line({x.data() + h * count, size(count)}, linear));
@@ -93,6 +94,7 @@ SampledRow::SampledRow(std::vector<double> products, std::span<const float> head
 
 std::vector<double> SampledRow::contributions() const {
   std::vector<double> found;
+  found.reserve(x.size());
   for (i64 h = 0; h < heads; ++h) {
     const double weight = std::isfinite(weights[size(h)]) ? weights[size(h)] : 0.0;
     for (const double left : left_by(lines[size(h)].slope, {x.data() + h * count, size(count)})) {
