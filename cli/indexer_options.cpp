@@ -34,7 +34,7 @@ void IndexerOptions::add(CLI::App& command) {
   command
       .add_option("--router", router,
                   "How heads are ranked: pooled, qnorm, selfk, gate, oracle, random, linear-residual, covariance "
-                  "(default: misa pooled, misa-lr linear-residual)")
+                  "(default: misa pooled, misa-lr covariance)")
       ->type_name("NAME")
       ->group(kIndexerGroup);
   add_count(command, "--top-k", top_k, "Tokens each row keeps (default: the workload's, else 2048)", kIndexerGroup);

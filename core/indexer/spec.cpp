@@ -55,7 +55,7 @@ void require_linear(const HeadRouting& heads, const std::string& name) {
     throw Error(
         ErrorKind::usage, "MP-E046",
         "router " + std::string(router_name(heads.router)) + " samples no keys, and " + name + " needs their lines", {},
-        "--router linear-residual or covariance");
+        "--router covariance or linear-residual");
   }
 }
 
@@ -104,7 +104,7 @@ IndexerSpec make_indexer(std::string_view name, const IndexerSettings& settings)
                    .rerank = {}};
   if (info->routes_heads) {
     spec.heads =
-        HeadRouting{.router = settings.router.value_or(info->linear ? Router::linear_residual : Router::pooled),
+        HeadRouting{.router = settings.router.value_or(info->linear ? Router::covariance : Router::pooled),
                     .active = settings.active_heads,
                     .samples = settings.samples,
                     .linear = info->linear};

@@ -96,7 +96,7 @@ struct IndexerSettings {
   i64 candidates = 8192;
   i64 blocks = 64;
   i64 samples = 128;
-  std::optional<Router> router;  ///< misa pooled, misa-lr linear-residual
+  std::optional<Router> router;  ///< unset: misa pooled, misa-lr covariance
   BlockWindow block_window = BlockWindow::visible;
   u64 seed = 1;
 };

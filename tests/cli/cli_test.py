@@ -269,9 +269,9 @@ class Outputs(Cli):
                      case["parameters"]["sampled_keys"]) for case in report["cases"]]
 
         self.assertEqual(routed("--active-heads", "3"),
-                         [("pooled", 3, 1024, None), ("linear-residual", 3, None, 128), ("linear-residual", 3, None, 128)])
-        self.assertEqual(routed("--active-heads", "2", "--router", "covariance", "--sampled-keys", "16"),
-                         [("covariance", 2, None, 16)] * 3)
+                         [("pooled", 3, 1024, None), ("covariance", 3, None, 128), ("covariance", 3, None, 128)])
+        self.assertEqual(routed("--active-heads", "2", "--router", "linear-residual", "--sampled-keys", "16"),
+                         [("linear-residual", 2, None, 16)] * 3)
 
     def test_rows_of_a_trace_can_be_thinned(self):
         report = strict_json(self.succeeds("profile", "--rows", "8", "--samples", "1", "--warm-up", "0", "--indexer",
@@ -324,7 +324,7 @@ class Errors(Cli):
                           ["--candidates", "5", "--top-k", "10"], ["-o", "a.json", "-o", "a.json"], ["-o", "json:"]):
             self.fails(2, "MP-E[03]", "profile", "--model", "tiny", "--workload", "ci", *arguments)
         self.fails(2, "MP-E045.*active-heads is 1", "profile", *FAST, "--indexer", "misa-lr", "--active-heads", "1")
-        self.fails(2, "MP-E046.*gate.*try: --router linear-residual", "profile", *FAST, "--indexer", "misa,misa-lr",
+        self.fails(2, "MP-E046.*gate.*try: --router covariance", "profile", *FAST, "--indexer", "misa,misa-lr",
                    "--router", "gate")
         self.fails(2, "MP-E001", "profile", *FAST, "--indexer", "misa-lr", "--sampled-keys", "0")
         self.fails(2, "MP-E044.*try: --backend cuda", "profile", *FAST, "--device", "0")

@@ -406,7 +406,7 @@ TEST_CASE("one thread and two threads agree bit for bit") {
     for (const std::string& indexer : kIndexers) {
       CAPTURE(indexer);
       IndexerSettings settings = small_settings();
-      if (indexer == "misa-lr-dagger") settings.router = Router::covariance;
+      if (indexer == "misa-lr-dagger") settings.router = Router::linear_residual;
       const IndexerSpec spec = make_indexer(indexer, settings);
       CHECK(choose("cpu", workload, spec, {}, 1) == choose("cpu", workload, spec, {}, 2));
     }

@@ -53,7 +53,7 @@ TEST_CASE("counts below one are refused") {
 TEST_CASE("a linear head counts as two heads, and wants a router that samples keys") {
   IndexerSettings settings;
   CHECK(make_indexer("misa", settings).heads->router == Router::pooled);
-  CHECK(make_indexer("misa-lr", settings).heads->router == Router::linear_residual);
+  CHECK(make_indexer("misa-lr", settings).heads->router == Router::covariance);
   settings.active_heads = 2;
   CHECK(make_indexer("misa-lr", settings).heads->kept(64) == 0);
   settings.active_heads = 8;
@@ -78,6 +78,6 @@ TEST_CASE("a linear head counts as two heads, and wants a router that samples ke
   settings.active_heads = 8;
   settings.router = Router::gate;
   CHECK(refused("MP-E046"));
-  settings.router = Router::covariance;
-  CHECK(make_indexer("misa-lr", settings).heads->router == Router::covariance);
+  settings.router = Router::linear_residual;
+  CHECK(make_indexer("misa-lr", settings).heads->router == Router::linear_residual);
 }
