@@ -11,6 +11,7 @@
 #include "core/compare/guarded_backend.hpp"
 #include "core/compare/poison.hpp"
 #include "core/compare/shrink.hpp"
+#include "core/indexer/forwarding_backend.hpp"
 #include "core/workload/input_hash.hpp"
 #include "core/workload/take.hpp"
 #include "core/workload/trace.hpp"
@@ -334,6 +335,52 @@ TEST_CASE("a linear query is judged number by number, on the heads that its own 
       }
     }
   }
+}
+
+TEST_CASE("sampled keys in f16 are explained by the arithmetics that allow them, and other rows' queries are not") {
+  /// The cpu with pooled and sampled keys rounded to f16, as Hopper's tensor cores take them.
+  class Rounded final : public ForwardingBackend {
+   public:
+    using ForwardingBackend::ForwardingBackend;
+    std::optional<Arithmetic> arithmetic(const Shape& shape) const override {
+      return find_arithmetic(shape.dtype == Dtype::e4m3 ? "fp8-mma" : "bf16-mma");
+    }
+    void pool(const PoolTask& task) override {
+      inner_.pool(task);
+      for (i64 p = 0; p < task.means.shape[0]; ++p) {
+        for (i64 d = 0; d < task.means.shape[1]; ++d) task.means(p, d) = to_float(to_f16(task.means(p, d)));
+      }
+    }
+  };
+  i64 differing = 0, seen = 0;
+  for (u64 seed = 1; seed <= 60; ++seed) {
+    CaseOptions options = small_case(seed);
+    options.dtype = seed % 3 == 0 ? Dtype::f32 : Dtype::e4m3;
+    options.heads = seed % 5 == 0 ? 32 : 8;
+    CAPTURE(options.describe());
+    const auto oracle = make_backend("oracle", 2), cpu = make_backend("cpu", 2);
+    Rounded rounded(*cpu);
+    Workload workload = draw_workload(options);
+    Draw draw(seed);  // scales that are no powers of two: keys that f16 does not hold
+    for (float& scale : workload.k_scale.span<float>()) scale *= 1 + 0.1f * std::abs(draw.normal());
+    IndexerSettings settings = small_settings();
+    settings.samples = 60;
+    settings.router = seed % 4 < 2 ? Router::covariance : Router::linear_residual;
+    CAPTURE(router_name(*settings.router));
+    const IndexerSpec spec = make_indexer("misa-lr", settings);
+    Arbiter arbiter(*oracle, workload);
+    Outcome exact = run_outcome(*oracle, spec, arbiter.problem());
+    exact.exact = true;
+    const Placement placement(rounded, workload);
+    const Agreement agreement = compare_outcomes(arbiter, spec, run_outcome(rounded, spec, placement.problem()), exact);
+    CHECK(conclude(agreement, 0).conclusion == Conclusion::passed);
+    differing += agreement.choices.at(1).rows - agreement.choices.at(1).count(Verdict::exact);
+    const auto wrong = run_with_mistake(Mistake::stale_linear, rounded, spec, arbiter);
+    REQUIRE(wrong);
+    if (conclude(compare_outcomes(arbiter, spec, *wrong, exact), 0).conclusion == Conclusion::failed) ++seen;
+  }
+  CHECK(differing > 20);
+  CHECK(seen > 55);
 }
 
 TEST_CASE("the bound of a linear query is far below the step of its codes") {
