@@ -130,9 +130,9 @@ std::vector<double> Bounds::energies(const Arithmetic& a, i64 m, Router router, 
   switch (router) {
     case Router::gate:
     case Router::qnorm:
-    case Router::random: return found;  // compared as they are stored
-    case Router::linear_residual:
-    case Router::covariance: return found;  // residuals(), costs()
+    case Router::random:                    // compared as they are stored
+    case Router::linear_residual:           // residuals()
+    case Router::covariance: return found;  // costs()
     case Router::selfk:
       coefficient = score_coefficient(a, dim, 1);
       key = key_norm(problem_.sequence[row], end - 1);

@@ -28,12 +28,12 @@ BlockLayout layout_blocks(const Problem& problem, i64 block_size, BlockWindow wi
 /// Tokens that stand for all of a window, each a pooled key of its own: of n = end - begin visible tokens
 ///
 ///   begin + offset + i * stride,   i = 0, 1, ... as far as the window goes
-///   stride   the least power of two with ceil(n / stride) <= 2 * samples: `samples` to 2 * `samples` tokens, all of
-///   fewer offset   sample_offset(stride)
+///   stride   the least power of two with ceil(n / stride) <= 2 * samples
+///   offset   sample_offset(stride)
 ///
-/// A function of the window and `samples` alone, so that it depends on no other row, chunk or layout of keys; rows of
-/// one begin and stride share pooled keys, and a shorter one sees a prefix. `origin` is the window's begin; no tails.
-/// (ours)
+/// So `samples` to 2 * `samples` tokens, or all of fewer: a function of the window and `samples` alone that depends on
+/// no other row, chunk or layout of keys. Rows of one begin and stride share pooled keys, and a shorter one sees a
+/// prefix. `origin` is the window's begin; there are no tails. (ours)
 BlockLayout layout_samples(const Problem& problem, i64 samples);
 
 /// Where in [0, stride) samples begin: any would do, and the same of all windows would meet what repeats with a stride.

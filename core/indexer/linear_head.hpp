@@ -34,8 +34,7 @@ struct Elimination {
 
 /// The sampled products of a row's heads. Those that are not finite count as 0.
 struct SampledRow {
-  /// `products` [H, n0], `weights` [H]. Beside a linear head, n = ceil(n0 / 2) samples count: those of the highest
-  /// score
+  /// `products` [H, n0], `weights` [H]. Beside a linear head n = ceil(n0 / 2) samples count, those of the highest
   ///
   ///   T[i] = sum over h of w_h relu(x[h, i]),  terms whose w_h is not finite left out; ties: lower sample first
   ///

@@ -16,8 +16,8 @@ constexpr std::array<RouterInfo, 8> kRouters{{
     {Router::gate, "gate", "absolute weight alone", "ours, ablation"},
     {Router::oracle, "oracle", "mean energy over every visible token", "ours, ablation"},
     {Router::random, "random", "seeded random heads", "ours, ablation"},
-    {Router::linear_residual, "linear-residual", "what a line through sampled products leaves of ReLU", "ours"},
-    {Router::covariance, "covariance", "in turns, the least variance of what is dropped, over sampled tokens", "ours"},
+    {Router::linear_residual, "linear-residual", "what a line leaves of ReLU over sampled tokens", "ours"},
+    {Router::covariance, "covariance", "in turns, so that what is dropped varies least over sampled tokens", "ours"},
 }};
 
 constexpr std::array<IndexerInfo, 6> kIndexers{{
@@ -103,11 +103,10 @@ IndexerSpec make_indexer(std::string_view name, const IndexerSettings& settings)
                    .blocks = {},
                    .rerank = {}};
   if (info->routes_heads) {
-    spec.heads =
-        HeadRouting{.router = settings.router.value_or(info->linear ? Router::covariance : Router::pooled),
-                    .active = settings.active_heads,
-                    .samples = settings.samples,
-                    .linear = info->linear};
+    spec.heads = HeadRouting{.router = settings.router.value_or(info->linear ? Router::covariance : Router::pooled),
+                             .active = settings.active_heads,
+                             .samples = settings.samples,
+                             .linear = info->linear};
     if (info->linear) require_linear(*spec.heads, spec.name);
     if (settings.block_size) spec.heads->block_size = *settings.block_size;
   }

@@ -18,11 +18,11 @@ enum class Router : u8 {
   gate,    ///< |w[t,j]|                                                     ours, ablation
   oracle,  ///< mean over visible tokens of |w[t,j] * relu(q . k) * k_scale| ours, ablation: the true energy
   random,  ///< a hash of (seed, row, head)                                  ours, ablation
-  linear_residual,  ///< |w[t,j]| * deviation of relu(x) from a line in x = q . k, over sampled tokens       ours
-  covariance,       ///< in turns: what leaves the dropped heads' sum the least variance, over sampled tokens  ours
+  linear_residual,  ///< |w[t,j]| * deviation of what a line leaves of relu(x), over sampled tokens; ours
+  covariance,       ///< heads are dropped in turns, so that their sum varies least over sampled tokens; ours
 };
 
-/// Routers that look at RouteTask::samples tokens of a window: they alone can rank heads beside a linear head.
+/// Routers that look at sampled tokens (layout_samples): they alone can rank heads beside a linear head.
 constexpr bool samples_keys(Router router) { return router == Router::linear_residual || router == Router::covariance; }
 
 struct RouterInfo {
