@@ -13,7 +13,10 @@ namespace misa::cuda {
 bool routes_in_tiles(const RouteTask& task);
 void route_in_tiles(const RouteTask& task, int processors, cudaStream_t stream);
 
-/// Every router, dtype and shape; given heads.
+/// Routers over sampled keys, with or without a linear head; given heads beside one.
+void route_by_sampled_keys(const RouteTask& task, int processors, cudaStream_t stream);
+
+/// Every other router, every dtype and shape; given heads.
 void route_plainly(const RouteTask& task, cudaStream_t stream);
 
 }  // namespace misa::cuda

@@ -35,6 +35,7 @@ struct RouteTask {
   View<const float, 2> tails;  ///< [M, D] stands in for the last key of each window; empty: none does
   View<const float, 2> norms;  ///< [M, H] of qnorm
   bool linear = false;         ///< with a linear head
+  i64 samples = 0;             ///< most sampled keys that a row sees, of routers that want them
   u64 seed = 0;                ///< of random
   i64 first_row = 0;           ///< of this batch in the whole workload: random must not depend on chunks
 

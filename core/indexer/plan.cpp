@@ -256,10 +256,10 @@ struct Plan::State {
                    .tails = {},
                    .norms = problem.norms.empty() ? problem.norms : problem.norms.slice(first, count),
                    .linear = spec.heads->linear,
+                   .samples = pools_heads() ? head_blocks->longest : 0,
                    .seed = spec.seed,
                    .first_row = options.first_row + first,
                    .given = {},
-
                    .heads = selected_heads.view.slice(first, count),
                    .energies = energies.view.empty() ? energies.view : energies.view.slice(0, count),
                    .routed_values = routed_view(count),

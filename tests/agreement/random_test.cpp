@@ -132,7 +132,15 @@ TEST_CASE("a backend agrees with the oracle on every drawn case") {
     }
     if (agreement.missed() + agreement.violated() == 0 && agreement.count(Verdict::unknown) == 0) continue;
     const DrawnCase small = shrunk(drawn, *tested, *oracle);
-    FAIL_CHECK("seed " << seed << " fails: " << drawn.describe() << "\nsmallest: " << small.describe()
+    std::string missed;
+    for (const ChoiceAgreement& choice : agreement_of(small, *tested, *oracle).choices) {
+      for (const Miss& miss : choice.misses) {
+        missed += "\n" + std::string(choice_name(choice.choice)) + " of row " + std::to_string(miss.row) + ": " +
+                  std::to_string(miss.missed) + " missed, " + std::to_string(miss.taken) + " taken, they differ by " +
+                  std::to_string(miss.missed_score - miss.taken_score) + ", the bound is " + std::to_string(miss.bound);
+      }
+    }
+    FAIL_CHECK("seed " << seed << " fails: " << drawn.describe() << "\nsmallest: " << small.describe() << missed
                        << "\nMISA_RANDOM_SEED=" << seed << " MISA_RANDOM_CASES=1 runs it again");
     break;
   }

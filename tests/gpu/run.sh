@@ -89,6 +89,9 @@ if command -v nvidia-smi >/dev/null && [ -x "$bin/misa-prof" ]; then
   step drawn env MISA_RANDOM_BACKEND=cuda MISA_RANDOM_CASES="${MISA_RANDOM_CASES:-2000}" "$bin/test_agreement"
   step presets presets
   step goldens goldens
+  for router in linear-residual covariance; do
+    step "$router" "$bin/misa-prof" compare --backend cuda --indexer misa-lr,misa-lr-dagger --router "$router" --rows 64 -o -
+  done
   for tool in memcheck racecheck initcheck synccheck; do
     step "$tool-drawn" env MISA_RANDOM_BACKEND=cuda MISA_RANDOM_CASES="${MISA_SANITIZED_CASES:-12}" \
       compute-sanitizer --tool "$tool" --error-exitcode 9 "$bin/test_agreement" -tc='*drawn*'
@@ -98,7 +101,7 @@ if command -v nvidia-smi >/dev/null && [ -x "$bin/misa-prof" ]; then
   step stages "$bin/misa-stages-bench" --benchmark_min_time=0 --benchmark_out="$out/stages.json" \
     --benchmark_out_format=json
   step profile "$bin/misa-prof" profile --backend cuda --model deepseek-v3.2 --workload prefill-128k --rows 1024 --budget 2 \
-    -o - -o "json:$out/profile.json"
+    --indexer dsa,misa,misa-dagger,hisa,misa-lr,misa-lr-dagger -o - -o "json:$out/profile.json"
   if "$python" -c 'import torch, triton' 2>"$out/steps/torch.txt"; then
     step peers "$python" tests/gpu/peers/peers.py --bin "$bin" -o "$out/peers.json"
     step paper "$python" tests/gpu/peers/paper.py --bin "$bin" -o "$out/paper.json"

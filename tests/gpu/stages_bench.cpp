@@ -223,27 +223,29 @@ void select(benchmark::State& state) {
 }
 
 void pool(benchmark::State& state) {
-  const i64 keys = state.range(0), block = state.range(1);
-  constexpr i64 kCopies = 8;
+  const i64 sequences = state.range(0), keys = state.range(1), block = state.range(2);
+  constexpr i64 kSequences = 8;  // more than the cache holds
   const auto backend = backend_under_test();
   On on(*backend);
-  const Inputs in = decode(on, kCopies, keys, 1, 1);
-  const i64 blocks = ceil_div(keys, block);
+  const Inputs in = decode(on, kSequences, keys, 1, 1);
+  const i64 blocks = sequences * ceil_div(keys, block);
   std::vector<PoolTask> tasks;
-  for (i64 copy = 0; copy < kCopies; ++copy) {
+  for (i64 first = 0; first < kSequences; first += sequences) {
     std::vector<i32> sequence, begin, end;
     for (i64 b = 0; b < blocks; ++b) {
-      sequence.push_back(static_cast<i32>(copy));
-      begin.push_back(static_cast<i32>(b * block));
-      end.push_back(static_cast<i32>(std::min(keys, (b + 1) * block)));
+      const i64 from = b % ceil_div(keys, block) * block;
+      sequence.push_back(static_cast<i32>(first + b / ceil_div(keys, block)));
+      begin.push_back(static_cast<i32>(from));
+      end.push_back(static_cast<i32>(std::min(keys, from + block)));
     }
     tasks.push_back(
         {in.keys,
          {on.place<i32, 1>(sequence, {blocks}), on.place<i32, 1>(begin, {blocks}), on.place<i32, 1>(end, {blocks})},
          on.make<float, 2>({blocks, kDim})});
   }
-  const double seconds = measure(state, *backend, [&](int turn) { backend->pool(tasks[turn % kCopies]); });
-  state.counters["tbytes"] = static_cast<double>(keys * (kDim + 4)) / seconds * 1e-12;
+  const double seconds =
+      measure(state, *backend, [&](int turn) { backend->pool(tasks[static_cast<std::size_t>(turn) % tasks.size()]); });
+  state.counters["tbytes"] = static_cast<double>(sequences * keys * (kDim + 4)) / seconds * 1e-12;
 }
 
 /// Means of each row's own last block: ranges that share a begin, ends one token apart.
@@ -281,6 +283,30 @@ void route(benchmark::State& state) {
                        .norms = {},
                        .given = {},
                        .heads = on.make<i32, 2>({rows, active}),
+                       .energies = {},
+                       .routed_values = View<const E4m3, 3>(on.make<E4m3, 3>({rows, active, kDim})),
+                       .routed_weights = on.make<float, 2>({rows, active})};
+  measure(state, *backend, [&](int) { backend->route(task); });
+}
+
+/// Heads by sampled keys, with a linear head; 1: by covariances.
+void route_samples(benchmark::State& state) {
+  const i64 heads = state.range(0), rows = state.range(1), samples = state.range(2), active = 8;
+  const auto backend = backend_under_test();
+  On on(*backend);
+  const Queries queries = random_queries(on, rows, heads);
+  const KeyCache keys{
+      View<const float, 3>(on.place<float, 3>(random_floats(samples * kDim, 7), {1, samples, kDim})), {}, {}};
+  const RouteTask task{.router = state.range(3) == 1 ? Router::covariance : Router::linear_residual,
+                       .queries = queries,
+                       .keys = keys,
+                       .windows = whole_windows(on, rows, samples, false),
+                       .tails = {},
+                       .norms = {},
+                       .linear = true,
+                       .samples = samples,
+                       .given = {},
+                       .heads = on.make<i32, 2>({rows, active - 2}),
                        .energies = {},
                        .routed_values = View<const E4m3, 3>(on.make<E4m3, 3>({rows, active, kDim})),
                        .routed_weights = on.make<float, 2>({rows, active})};
@@ -364,11 +390,13 @@ BENCHMARK(select)
     ->Args({64, 131072, 2048, 0})
     ->Args({16, 1048576, 2048, 0});
 BENCHMARK(pool)
-    ->ArgNames({"keys", "block"})
+    ->ArgNames({"sequences", "keys", "block"})
     ->UseManualTime()
     ->Unit(benchmark::kMicrosecond)
-    ->Args({131072, 1024})
-    ->Args({131072, 128});
+    ->Args({1, 131072, 1024})
+    ->Args({1, 131072, 128})
+    ->Args({8, 131072, 1024})
+    ->Args({8, 131072, 128});
 BENCHMARK(pool_tails)->ArgNames({"rows", "block"})->UseManualTime()->Unit(benchmark::kMicrosecond)->Args({4096, 1024});
 BENCHMARK(route)
     ->ArgNames({"heads", "rows", "blocks"})
@@ -378,3 +406,12 @@ BENCHMARK(route)
     ->Args({64, 1024, 32})
     ->Args({32, 4096, 128})
     ->Args({64, 32, 64});
+BENCHMARK(route_samples)
+    ->ArgNames({"heads", "rows", "samples", "covariance"})
+    ->UseManualTime()
+    ->Unit(benchmark::kMicrosecond)
+    ->Args({64, 1024, 256, 0})
+    ->Args({64, 1024, 256, 1})
+    ->Args({64, 1024, 128, 1})
+    ->Args({32, 1024, 256, 0})
+    ->Args({32, 1024, 256, 1});
