@@ -4,8 +4,8 @@
 // A block takes one row after the other, two blocks a processor: products of its heads with the sampled keys in shared
 // memory (FP8 and bf16 of 128 dimensions: f16 tensor cores, keys scaled by powers of two; else f32), the half of the
 // samples that count, lines of heads by warps, covariances (of numbers as two f16 that add up to them, or in f64),
-// heads, the linear query, the batch. All else in f32. Bound by the latency of the steps; with `covariance` a third of
-// it is one warp that drops heads.
+// heads, the linear query, the batch. All else in f32. Bound by the latency of the steps; with `covariance` two fifths
+// of it are the covariances and one warp that drops heads.
 
 #include <algorithm>
 #include <cmath>
