@@ -143,6 +143,9 @@ int main(int argc, char** argv) {
   } catch (const std::exception& error) {
     print_error(Error(ErrorKind::internal, "MP-E700", error.what(), {}, "reporting it: this is a bug of ours"));
   }
+  if (interrupted() && status == 0) {
+    to_standard_error("misa-prof: interrupted: results hold what was done until then; run it again for all of it\n");
+  }
   reraise_interrupt();
   return status;
 }

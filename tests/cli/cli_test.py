@@ -393,8 +393,9 @@ class Signals(Cli):
 
     def test_an_interrupted_run_writes_what_it_has_and_dies_of_the_signal(self):
         for number in (signal.SIGINT, signal.SIGTERM):
-            status, output, _, path = self.interrupt(number)
+            status, output, errors, path = self.interrupt(number)
             self.assertEqual((status, output), (-number, ""))
+            self.assertIn("interrupted: results hold what was done until then", errors)
             report = strict_json(path.read_text())
             self.assertFalse(report["complete"])
             self.assertEqual(len(report["cases"]), 4)
