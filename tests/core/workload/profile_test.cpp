@@ -129,14 +129,18 @@ TEST_CASE("syntax errors name the line and column") {
   CHECK(refusal([] { parse_model(std::string((1 << 20) + 1, '#'), "m.toml"); }).id == "MP-E302");
 }
 
-TEST_CASE("characters outside ASCII belong into comments and one-line strings") {
+TEST_CASE("characters outside ASCII may stand in comments and strings and nowhere else") {
   CHECK(parse_config("a = \"\xc3\x84\" # \xc3\x84 '\nb = '\xc3\x84'\n", "c").size() == 2);
   CHECK(parse_config("a = \"x\\\"\xc3\x84\"\n", "c")[0].values[0] == "x\"\xc3\x84");
   CHECK(parse_config("a = \"\"\nb = \"\"\"\n\"\"\"\n", "c").size() == 2);
+  CHECK(parse_config("a = \"\"\"\\\n \xc3\x84\"\"\"\n", "c")[0].values[0] == "\xc3\x84");
   const Refusal key = refusal([] { parse_config("a = 1\n \xc3\x84 = 1\n", "c.toml"); });
   CHECK(key.id == "MP-E302");
   CHECK(key.where == "c.toml:2:2");
-  CHECK(refusal([] { parse_config("a = \"\"\"\n\xc3\x84\"\"\"\n", "c.toml"); }).where == "c.toml:2:1");
+  for (const char* text : {"a = 1\xc3\x84", "a = 7{'6*\xc9\xbe", "a\xc3\x84 = 1", "[\xc3\x84]", "a = [1 \xd0\x96]"}) {
+    CAPTURE(text);
+    CHECK(refusal([&] { parse_config(text, "c.toml"); }).id == "MP-E302");
+  }
 }
 
 TEST_CASE("unknown keys are refused with line, column and the nearest name") {
