@@ -5,4 +5,4 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 scripts/build.sh dev >/dev/null
-exec ctest --preset dev --no-tests=error "$@"
+exec ctest --preset dev --parallel "$(nproc)" --no-tests=error "$@"
