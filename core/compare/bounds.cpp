@@ -268,13 +268,13 @@ std::vector<double> Bounds::residuals(const Arithmetic& a, i64 m, const BlockLay
 }
 
 std::vector<double> Bounds::costs(const Arithmetic& a, i64 m, const BlockLayout& samples, const SampledRow& row,
-                                  std::span<const i32> kept, double deviation) const {
+                                  std::span<const i32> kept, std::span<const i32> unsure, double deviation) const {
   const Sampled known = sampled(a, m, samples, row);
   const std::size_t all = row.totals.size();
   const double count = static_cast<double>(std::max<i64>(1, row.count));
   const std::vector<double> y = row.contributions();
   std::vector<double> own, error, sum(all, 0.0);
-  std::vector<std::vector<double>> unsure;  // |y| of the samples that may count
+  std::vector<std::vector<double>> may_count;  // |y| of the samples that may or may not count
   double dropped_error = 0;
   for (i64 h = 0; h < row.heads; ++h) {
     const std::size_t at = static_cast<std::size_t>(h);
@@ -286,7 +286,7 @@ std::vector<double> Bounds::costs(const Arithmetic& a, i64 m, const BlockLayout&
     own.push_back(std::sqrt(squares / count));
     const double weight = std::isfinite(row.weights[at]) ? std::abs(row.weights[at]) : 0.0;
     error.push_back(weight * line(a, m, known, row, h).contribution);
-    std::vector<double>& sizes = unsure.emplace_back(all, 0.0);
+    std::vector<double>& sizes = may_count.emplace_back(all, 0.0);
     const bool drops = !std::binary_search(kept.begin(), kept.end(), static_cast<i32>(h));
     for (std::size_t i = 0; i < all; ++i) {
       // Its distance from a mean is at most its size and the mean's; both are at most the largest product.
@@ -299,8 +299,20 @@ std::vector<double> Bounds::costs(const Arithmetic& a, i64 m, const BlockLayout&
   for (std::size_t h = 0; h < own.size(); ++h) {
     const double most = own[h] + error[h], dropped = deviation + dropped_error;
     double members = 0;
-    for (std::size_t i = 0; i < all; ++i) members += unsure[h][i] * (unsure[h][i] + 2 * sum[i]);
-    found.push_back(2 * (most * dropped_error + deviation * error[h]) + error[h] * (own[h] + most) +
+    for (std::size_t i = 0; i < all; ++i) members += may_count[h][i] * (may_count[h][i] + 2 * sum[i]);
+    // Heads that contend on one side alone are dropped at another turn there.
+    double other_turns = 0;
+    for (const i32 u : unsure) {
+      const std::size_t other = static_cast<std::size_t>(u);
+      if (other == h) continue;
+      double both = 0;
+      for (i64 i = 0; i < row.count; ++i) {
+        both += y[h * static_cast<std::size_t>(row.count) + static_cast<std::size_t>(i)] *
+                y[other * static_cast<std::size_t>(row.count) + static_cast<std::size_t>(i)];
+      }
+      other_turns += std::abs(both) / count + error[h] * own[other] + most * error[other];
+    }
+    found.push_back(2 * (most * dropped_error + deviation * error[h] + other_turns) + error[h] * (own[h] + most) +
                     known.sums * most * (2 * dropped + most) + members / count + a.underflow);
   }
   return found;

@@ -41,11 +41,12 @@ class Bounds {
 
   /// Of what follows from the sampled products of row m, `row` the exact ones, `samples` their layout
   /// (docs/misa-lr.md): what linear-residual ranks heads by [H], what covariance drops them by when it keeps `kept`
-  /// [H], and a linear query of the heads not kept, before it is rounded [D].
+  /// [H], where it is not sure that the heads `unsure` contend or do not, and a linear query of the heads not kept,
+  /// before it is rounded [D].
   std::vector<double> residuals(const Arithmetic& arithmetic, i64 m, const BlockLayout& samples,
                                 const SampledRow& row) const;
   std::vector<double> costs(const Arithmetic& arithmetic, i64 m, const BlockLayout& samples, const SampledRow& row,
-                            std::span<const i32> kept, double deviation) const;
+                            std::span<const i32> kept, std::span<const i32> unsure, double deviation) const;
   std::vector<double> linear_query(const Arithmetic& arithmetic, i64 m, const BlockLayout& samples,
                                    const SampledRow& row, std::span<const i32> kept) const;
 

@@ -110,45 +110,52 @@ std::vector<double> SampledRow::residual_energies() const {
   return energies;
 }
 
+std::vector<i32> SampledRow::contenders(i64 kept, std::span<const i32> only) const {
+  std::vector<double> energies = residual_energies();
+  for (std::size_t h = 0; h < energies.size(); ++h) {
+    if (!std::isfinite(weights[h])) energies[h] = -kInfinity;
+  }
+  for (const i32 h : only) energies[size(h)] = kInfinity;
+  return best_ranked(energies, contender_count(heads, kept));
+}
+
 Elimination SampledRow::eliminate(i64 kept, std::span<const i32> only) const {
   const std::vector<double> y = contributions();
-  std::vector<double> covariance(size(heads * heads)), costs;
-  for (i64 h = 0; h < heads; ++h) {
-    const std::span<const double> own(y.data() + h * count, size(count));
-    for (i64 i = 0; i <= h; ++i) {
-      const double one =
-          product(own, {y.data() + i * count, size(count)}) / static_cast<double>(std::max<i64>(1, count));
-      covariance[size(h * heads + i)] = covariance[size(i * heads + h)] = one;
-    }
-    costs.push_back(std::isfinite(weights[size(h)]) ? covariance[size(h * heads + h)] : -kInfinity);
+  const auto covariance = [&](std::span<const double> a, std::span<const double> b) {
+    return product(a, b) / static_cast<double>(std::max<i64>(1, count));
+  };
+  const auto of_head = [&](i32 h) { return std::span<const double>(y.data() + h * count, size(count)); };
+  std::vector<i32> left = contenders(kept, only);
+  std::vector<double> dropped(size(count), 0.0);  // the sum of what is
+  for (i32 h = 0; h < heads; ++h) {
+    if (std::binary_search(left.begin(), left.end(), h)) continue;
+    for (std::size_t i = 0; i < dropped.size(); ++i) dropped[i] += of_head(h)[i];
   }
-  Elimination found{
-      .kept = {}, .margins = std::vector<double>(size(heads), kept < heads ? kInfinity : 0.0), .deviation = 0};
-  std::vector<bool> dropped(size(heads), false);
-  double variance = 0;
-  for (i64 left = heads; left > kept; --left) {
-    i64 least = -1;
-    for (i64 h = 0; h < heads; ++h) {
-      if (dropped[size(h)] || std::binary_search(only.begin(), only.end(), static_cast<i32>(h))) continue;
+  std::vector<double> costs(size(heads), -kInfinity);
+  for (const i32 h : left) {
+    if (!std::isfinite(weights[size(h)])) continue;
+    costs[size(h)] = covariance(of_head(h), of_head(h)) + 2 * covariance(of_head(h), dropped);
+  }
+  double variance = covariance(dropped, dropped);
+  Elimination found{.kept = {}, .margins = std::vector<double>(size(heads), 0.0), .deviation = std::sqrt(variance)};
+  for (const i32 h : left) found.margins[size(h)] = kept < heads ? kInfinity : 0.0;
+  while (static_cast<i64>(left.size()) > kept) {
+    i32 least = -1;
+    for (const i32 h : left) {
+      if (std::binary_search(only.begin(), only.end(), h)) continue;
       if (least < 0 || costs[size(h)] <= costs[size(least)]) least = h;
     }
-    dropped[size(least)] = true;
+    std::erase(left, least);
     if (std::isfinite(costs[size(least)])) variance += costs[size(least)];
     found.deviation = std::max(found.deviation, std::sqrt(std::max(0.0, variance)));
-    for (i64 h = 0; h < heads; ++h) {
-      if (dropped[size(h)]) continue;
+    found.margins[size(least)] = 0;
+    for (const i32 h : left) {
       const double margin = costs[size(h)] == costs[size(least)] ? 0.0 : costs[size(h)] - costs[size(least)];
       found.margins[size(h)] = std::min(found.margins[size(h)], margin);
-      costs[size(h)] += 2 * covariance[size(least * heads + h)];
+      costs[size(h)] += 2 * covariance(of_head(least), of_head(h));
     }
   }
-  for (i64 h = 0; h < heads; ++h) {
-    if (dropped[size(h)]) {
-      found.margins[size(h)] = 0;
-    } else {
-      found.kept.push_back(static_cast<i32>(h));
-    }
-  }
+  found.kept = std::move(left);
   return found;
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <bit>
 #include <span>
 #include <vector>
@@ -32,6 +33,10 @@ struct Elimination {
   double deviation = 0;         ///< of the sum of what is dropped, the most of all turns
 };
 
+/// How many of H heads the router covariance weighs against each other to keep `kept` of them. More change no recall
+/// that was measured, and cost a turn and a row of covariances each (docs/decisions/0014-linear-head.md).
+constexpr i64 contender_count(i64 heads, i64 kept) { return std::min(heads, 2 * kept + 4); }
+
 /// The sampled products of a row's heads. Those that are not finite count as 0.
 struct SampledRow {
   /// `products` [H, n0], `weights` [H]. Beside a linear head n = ceil(n0 / 2) samples count, those of the highest
@@ -56,8 +61,12 @@ struct SampledRow {
   /// Router linear-residual ranks heads by |w_h| * residual_h. [H]
   std::vector<double> residual_energies() const;
 
-  /// Router covariance drops heads in turns until `kept` are left: each time the one that leaves the sum of what is
-  /// dropped the least variance, that of least
+  /// The contender_count(H, kept) heads of largest residual_energies(), ascending; ties: the lower head; last of all
+  /// w_h not finite. `only` are among them.
+  std::vector<i32> contenders(i64 kept, std::span<const i32> only = {}) const;
+
+  /// Router covariance drops all heads but the contenders, then those in turns until `kept` are left: each time the one
+  /// that leaves the sum of what is dropped the least variance, that of least
   ///
   ///   cost_h = var(y_h) + 2 sum over dropped i of cov(y_h, y_i);  ties: the higher head; first of all w_h not finite
   ///

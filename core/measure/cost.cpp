@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "core/indexer/blocks.hpp"
+#include "core/indexer/linear_head.hpp"
 
 namespace misa {
 namespace {
@@ -159,8 +160,11 @@ std::vector<StageCost> stage_costs(const IndexerSpec& spec, const Problem& probl
         if (linear) route.flops += samples.blocks.sum * heads * 2 + rows * (heads - kept) * 2 * dim;
         for (const i64 sampled : samples.blocks.of_row) {
           const i64 counted = linear ? (sampled + 1) / 2 : sampled;
-          const i64 pairs_of_heads = spec.heads->router == Router::covariance ? heads * (heads + 1) / 2 : 0;
-          route.flops += counted * (heads * (linear ? kLineFlops : kDeviationFlops) + pairs_of_heads * 2);
+          route.flops += counted * heads * (linear ? kLineFlops : kDeviationFlops);
+          if (spec.heads->router != Router::covariance) continue;
+          // Covariances of contenders, and with the sum of all others.
+          const i64 contenders = contender_count(heads, kept), others = heads - contenders;
+          route.flops += counted * (contenders * (contenders + 1) + (others > 0 ? others + 2 * contenders : 0));
         }
         route.bytes += query_bytes + weight_bytes + samples.count * mean_bytes;
         break;

@@ -143,14 +143,22 @@ TEST_CASE("a row keeps the heads and sums the lines that the formulas say, read 
     }
     std::vector<i32> kept;
     const i64 wanted = linear ? std::min(active, heads - 1) - 2 : std::min(active, heads);
+    std::vector<i32> order(static_cast<std::size_t>(heads));
+    std::iota(order.begin(), order.end(), 0);
+    std::stable_sort(order.begin(), order.end(), [&](i32 a, i32 b) {
+      return deviations[static_cast<std::size_t>(a)] > deviations[static_cast<std::size_t>(b)];
+    });
+    const i64 first = router == Router::covariance ? std::min(heads, 2 * wanted + 4) : wanted;
+    kept.assign(order.begin(), order.begin() + first);
+    std::sort(kept.begin(), kept.end());
     if (router == Router::covariance) {
-      for (i32 h = 0; h < heads; ++h) kept.push_back(h);
       std::vector<double> dropped(by_total.size(), 0.0);
       const auto with = [&](i32 h) {
         std::vector<double> sum = dropped;
         for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += left[static_cast<std::size_t>(h)][i];
         return sum;
       };
+      for (auto h = order.begin() + first; h != order.end(); ++h) dropped = with(*h);
       while (static_cast<i64>(kept.size()) > wanted) {
         std::size_t least = 0;
         for (std::size_t i = 1; i < kept.size(); ++i) {
@@ -159,14 +167,6 @@ TEST_CASE("a row keeps the heads and sums the lines that the formulas say, read 
         dropped = with(kept[least]);
         kept.erase(kept.begin() + static_cast<std::ptrdiff_t>(least));
       }
-    } else {
-      std::vector<i32> order(static_cast<std::size_t>(heads));
-      std::iota(order.begin(), order.end(), 0);
-      std::stable_sort(order.begin(), order.end(), [&](i32 a, i32 b) {
-        return deviations[static_cast<std::size_t>(a)] > deviations[static_cast<std::size_t>(b)];
-      });
-      kept.assign(order.begin(), order.begin() + wanted);
-      std::sort(kept.begin(), kept.end());
     }
 
     IndexerSpec spec = make_indexer("misa", settings_of(std::min(active, linear ? heads - 1 : heads), samples, router));

@@ -158,6 +158,10 @@ TEST_CASE("routers that sample keys pool them once, and a linear head adds up th
   spec.heads->router = Router::covariance;
   costs = stage_costs(spec, problem);
   CHECK(stage(costs, Stage::route).flops == 21 * (kHeads * (2 * kDim + 1 + 4) + kHeads * (kHeads + 1)));
+  Problem many = problem;  // 8 of 20 heads contend
+  many.shape.heads = 20;
+  const i64 more = stage(stage_costs(spec, many), Stage::route).flops - 21 * 20 * (2 * kDim + 1 + 4);
+  CHECK(more == 21 * (8 * 9 + 12 + 2 * 8));
 
   // Half of each row's samples count, rounded up: 1 + 1 + 2 + 2 + 3 and 1 + 1 + 2.
   spec.heads->router = Router::linear_residual;
