@@ -17,7 +17,8 @@ struct IndexerOptions {
   std::vector<std::string> names{"dsa", "misa", "misa-dagger", "hisa"};
   std::string router, block_window = "visible";  ///< no router: each indexer's own
   std::optional<i64> top_k, block_size;
-  i64 active_heads = 8, sampled_keys = 128, candidates = 8192, blocks = 64;
+  i64 active_heads = IndexerSettings{}.active_heads, sampled_keys = IndexerSettings{}.samples;
+  i64 candidates = IndexerSettings{}.candidates, blocks = IndexerSettings{}.blocks;
 
   void add(CLI::App& command);
   /// What the options mean for `workload`. Error(usage) for names that do not exist.

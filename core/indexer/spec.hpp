@@ -49,7 +49,7 @@ struct HeadRouting {
   Router router = Router::pooled;
   i64 active = 8;
   i64 block_size = 1024;
-  i64 samples = 128;
+  i64 samples = 64;
   bool linear = false;
 
   /// Of `heads` heads: none is left to a linear head when all are active.
@@ -95,7 +95,7 @@ struct IndexerSettings {
   std::optional<i64> block_size;  ///< misa 1024 (the release's), hisa 128 (its paper's)
   i64 candidates = 8192;
   i64 blocks = 64;
-  i64 samples = 128;
+  i64 samples = 64;
   std::optional<Router> router;  ///< unset: misa pooled, misa-lr covariance
   BlockWindow block_window = BlockWindow::visible;
   u64 seed = 1;

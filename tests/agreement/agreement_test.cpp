@@ -62,6 +62,7 @@ IndexerSettings small_settings() {
   settings.candidates = 60;
   settings.blocks = 4;
   settings.block_size = 16;
+  settings.samples = 128;
   return settings;
 }
 

@@ -269,7 +269,7 @@ class Outputs(Cli):
                      case["parameters"]["sampled_keys"]) for case in report["cases"]]
 
         self.assertEqual(routed("--active-heads", "3"),
-                         [("pooled", 3, 1024, None), ("covariance", 3, None, 128), ("covariance", 3, None, 128)])
+                         [("pooled", 3, 1024, None), ("covariance", 3, None, 64), ("covariance", 3, None, 64)])
         self.assertEqual(routed("--active-heads", "2", "--router", "linear-residual", "--sampled-keys", "16"),
                          [("linear-residual", 2, None, 16)] * 3)
 

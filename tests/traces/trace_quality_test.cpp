@@ -130,6 +130,7 @@ TEST_CASE("on recorded workloads misa-lr recalls more than misa at the same cost
     for (const Router router : {Router::linear_residual, Router::covariance}) {
       CAPTURE(router_name(router));
       settings.router = router;
+      settings.samples = router == Router::covariance ? IndexerSettings{}.samples : 128;
       const Quality linear = quality_of("misa-lr", settings), dagger = quality_of("misa-lr-dagger", settings);
       MESSAGE(trace.path << ", " << router_name(router) << ": recall " << linear.recall.mean << ", dagger "
                          << dagger.recall.mean << ", attention lost " << 1 - *linear.attention_mass);
