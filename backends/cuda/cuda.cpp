@@ -55,10 +55,7 @@ class Cuda final : public Backend {
            ", driver for CUDA " + version(driver);
   }
   Dtype logits_dtype() const override { return Dtype::f32; }
-  std::optional<Arithmetic> arithmetic(const Shape& shape) const override {
-    if (shape.head_dim != 128 || shape.dtype == Dtype::f32) return find_arithmetic("f32-dot");
-    return find_arithmetic(shape.dtype == Dtype::e4m3 ? "fp8-mma" : "bf16-mma");
-  }
+  std::optional<Arithmetic> arithmetic(const Shape& shape) const override { return cuda_arithmetic(shape); }
 
   std::optional<std::string> why_not(const Shape& shape) const override {
     if (shape.heads > kMaxHeads) return std::to_string(shape.heads) + " heads, above " + std::to_string(kMaxHeads);

@@ -11,6 +11,12 @@ namespace misa {
 /// What plans take for a chunk of rows: 8192 of 128K scores fill the device.
 constexpr i64 kCudaWorkspaceBytes = i64{4} << 30;
 
+/// How its kernels round.
+inline std::optional<Arithmetic> cuda_arithmetic(const Shape& shape) {
+  if (shape.head_dim != 128 || shape.dtype == Dtype::f32) return find_arithmetic("f32-dot");
+  return find_arithmetic(shape.dtype == Dtype::e4m3 ? "fp8-mma" : "bf16-mma");
+}
+
 /// Why there is no cuda backend in this binary or on this device.
 std::optional<std::string> cuda_why_not(int device);
 

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "backends/cuda/ptx.cuh"
 #include "core/indexer/inputs.hpp"
 
 // What kernels read: the tasks' views without their variants.
@@ -62,22 +63,8 @@ __device__ inline u32 rank_of(float score) {
   return isnan(score) ? 0 : bits ^ (sign | 0x80000000u);
 }
 
-/// NaN stays NaN.
-__device__ inline float relu(float x) {
-  float y;
-  asm("max.NaN.f32 %0, %1, 0f00000000;" : "=f"(y) : "f"(x));
-  return y;
-}
-
 /// 2 relu(x) of a finite x, exactly, on the pipe of additions: a maximum has half its rate.
 __device__ inline float twice_relu(float x) { return x + fabsf(x); }
-
-/// Two e4m3 values as f16, exactly; the lower byte in the lower half.
-__device__ inline u32 halves_of(u32 two) {
-  u32 halves;
-  asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(halves) : "h"(static_cast<u16>(two)));
-  return halves;
-}
 
 /// Sixteen e4m3 values as f32.
 __device__ inline void widen(const uint4& bytes, float (&values)[16]) {

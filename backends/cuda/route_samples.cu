@@ -16,8 +16,8 @@
 #include "backends/cuda/keys.cuh"
 #include "backends/cuda/launch.cuh"
 #include "backends/cuda/means.cuh"
+#include "backends/cuda/ptx.cuh"
 #include "backends/cuda/route.hpp"
-#include "backends/cuda/wgmma.cuh"
 #include "core/base/error.hpp"
 #include "core/indexer/linear_head.hpp"
 

@@ -2,6 +2,7 @@
 
 #include <type_traits>
 
+#include "backends/cuda/ptx.cuh"
 #include "core/base/types.hpp"
 #include "core/tensor/dtype.hpp"
 
@@ -155,15 +156,6 @@ __device__ void wgmma_of(float (&d)[N / 2], u64 a, u64 b, bool add) {
   } else {
     wgmma_bf16<N>(d, a, b, add);
   }
-}
-
-/// D[16, 8] += A[16, 16] * B[8, 16]^T in f16, by a warp. A as that of wgmma_f16 in
-/// registers; lane l holds of B column l / 4, by twos: 2 (l % 4)
-/// + {0, 1}, and the same 8 further; of D row l / 4, columns 2 (l % 4) + {0, 1}, and row + 8.
-__device__ inline void mma_f16(float (&d)[4], const u32 (&a)[4], const uint2& b) {
-  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-               : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b.x), "r"(b.y));
 }
 
 }  // namespace misa::cuda

@@ -1,0 +1,32 @@
+#pragma once
+
+#include "core/base/types.hpp"
+
+// Instructions for which CUDA C++ has no name. Source: PTX ISA. tests/simt has them for the host.
+
+namespace misa::cuda {
+
+/// NaN stays NaN.
+__device__ inline float relu(float x) {
+  float y;
+  asm("max.NaN.f32 %0, %1, 0f00000000;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+/// Two e4m3 values as f16, exactly; the lower byte in the lower half.
+__device__ inline u32 halves_of(u32 two) {
+  u32 halves;
+  asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(halves) : "h"(static_cast<u16>(two)));
+  return halves;
+}
+
+/// D[16, 8] += A[16, 16] * B[8, 16]^T in f16, by a warp. Lane l holds of A, by twos: row l / 4, columns 2 (l % 4) +
+/// {0, 1}; row + 8, the same columns; and both again 8 columns further. Of B, by twos: row l / 4, columns 2 (l % 4) +
+/// {0, 1}, and the same 8 further. Of D: row l / 4, columns 2 (l % 4) + {0, 1}, and row + 8.
+__device__ inline void mma_f16(float (&d)[4], const u32 (&a)[4], const uint2& b) {
+  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+               : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b.x), "r"(b.y));
+}
+
+}  // namespace misa::cuda
