@@ -1,0 +1,187 @@
+// The cuda backend's router over sampled keys, run on the host, against the oracle: judged as compare judges it, bit by
+// bit the same in whatever order threads run.
+
+#include <doctest/doctest.h>
+
+#include "backends/cuda/cuda.hpp"
+#include "backends/cuda/route.hpp"
+#include "backends/oracle/oracle.hpp"
+#include "core/compare/agreement.hpp"
+#include "core/compare/guarded_backend.hpp"
+#include "tests/simt/simt.hpp"
+#include "tests/support/cases.hpp"
+
+using namespace misa;
+using namespace misa::testing;
+
+namespace {
+
+/// The oracle, but heads are routed by the kernel.
+class KernelOnHost final : public ForwardingBackend {
+ public:
+  KernelOnHost(Backend& oracle, int processors) : ForwardingBackend(oracle), processors_(processors) {}
+  std::string_view name() const override { return "cuda on the host"; }
+  std::optional<Arithmetic> arithmetic(const Shape& shape) const override { return cuda_arithmetic(shape); }
+
+  void route(const RouteTask& task) override {
+    const Written first = run(task, simt::Order::ascending);
+    if (task.linear) check_given(task, first);
+    CHECK(run(task, simt::Order::descending) == first);
+    CHECK(run(task, simt::Order::shuffled) == first);
+  }
+
+ private:
+  struct Written {
+    std::vector<std::byte> batch, ranking;
+    friend bool operator==(const Written&, const Written&) = default;
+  };
+
+  Written run(const RouteTask& task, simt::Order order) {
+    Written written;
+    const auto outputs = [&](const auto& each) {
+      std::visit([&](const auto& values) { each(values, written.batch); }, task.routed_values);
+      each(task.routed_weights, written.batch);
+      each(task.heads, written.ranking);
+      each(task.energies, written.ranking);
+    };
+    outputs([](const auto& view, auto&) {
+      const std::span<std::byte> bytes = bytes_of(view);
+      std::fill(bytes.begin(), bytes.end(), kUnwritten);
+    });
+    simt::machine().order = order;
+    cuda::route_by_sampled_keys(task, processors_, nullptr);
+    outputs([](const auto& view, std::vector<std::byte>& all) {
+      const std::span<std::byte> bytes = bytes_of(view);
+      all.insert(all.end(), bytes.begin(), bytes.end());
+    });
+    return written;
+  }
+
+  /// Given what it chose, all or some of it, it makes the same batch.
+  void check_given(const RouteTask& task, const Written& expected) {
+    const i64 rows = rows_of(task.queries), kept = task.heads.shape[1], dim = head_dim_of(task.queries);
+    std::vector<i32> heads;
+    std::vector<float> linear;
+    for (i64 m = 0; m < rows; ++m) {
+      for (i64 i = 0; i < kept; ++i) heads.push_back(task.heads(m, i));
+      for (i64 d = 0; d < dim; ++d) {
+        linear.push_back(
+            std::visit([&](const auto& values) { return to_float(values(m, kept, d)); }, task.routed_values));
+      }
+      linear.push_back(task.routed_weights(m, kept));
+    }
+    RouteTask given = task;
+    given.given_linear = {linear.data(), {rows, dim + 1}};
+    CHECK(run(given, simt::Order::shuffled) == expected);
+    if (kept == 0) return;
+    given.given = {heads.data(), {rows, kept}};
+    const std::vector<std::byte> untouched(expected.ranking.size(), kUnwritten);
+    CHECK(run(given, simt::Order::shuffled) == Written{expected.batch, untouched});
+    given.given_linear = {};
+    CHECK(run(given, simt::Order::shuffled) == Written{expected.batch, untouched});
+  }
+
+  template <class T, int Rank>
+  static std::span<std::byte> bytes_of(const View<T, Rank>& view) {
+    return std::as_writable_bytes(
+        std::span(const_cast<std::remove_const_t<T>*>(view.data), static_cast<std::size_t>(view.size())));
+  }
+
+  static constexpr std::byte kUnwritten{0xFF};
+  int processors_;
+};
+
+struct RoutedCase {
+  CaseOptions workload;
+  IndexerSpec spec;
+  int processors = 1;
+  bool equal_heads = false, odd_weights = false;
+
+  std::string describe() const {
+    return workload.describe() + ", " + std::string(router_name(spec.heads->router)) + ", active " +
+           std::to_string(spec.heads->active) + (spec.heads->linear ? ", linear" : "") + ", processors " +
+           std::to_string(processors) + (equal_heads ? ", equal heads" : "") +
+           (odd_weights ? ", weights that are no numbers" : "");
+  }
+};
+
+RoutedCase draw_case(u64 seed) {
+  struct Of {
+    i64 heads, dim;
+  };
+  Draw draw(seed * 2654435761u + 7);
+  RoutedCase drawn;
+  CaseOptions& options = drawn.workload;
+  options.seed = seed;
+  // Half of them go to the tensor cores, if they are narrow.
+  const Of of = draw.one_of<Of>({{64, 128}, {32, 128}, {8, 128}, {64, 128}, {5, 32}, {100, 64}, {33, 128}, {1, 64}});
+  options.heads = of.heads, options.dim = of.dim;
+  options.dtype = draw.one_of<Dtype>({Dtype::e4m3, Dtype::bf16, Dtype::f32});
+  options.numbers = draw.one_of<Numbers>({Numbers::normal, Numbers::few_keys, Numbers::zeros, Numbers::negative_gates,
+                                          Numbers::nan, Numbers::infinite, Numbers::denormal});
+  // A row each, of as many samples; of 300 every second is one.
+  options.paged = true;
+  options.contexts = {200, 0, 31, 1, 128, 2, 300};
+  drawn.spec = {.name = "test",
+                .top_k = 8,
+                .seed = seed,
+                .heads = HeadRouting{.router = draw.one_of<Router>({Router::linear_residual, Router::covariance}),
+                                     .active = draw.one_of<i64>({2, 3, 8, 16}),
+                                     .samples = 100,
+                                     .linear = draw.whole(0, 2) > 0},
+                .blocks = {},
+                .rerank = {}};
+  drawn.processors = static_cast<int>(draw.whole(1, 4));
+  drawn.equal_heads = draw.whole(0, 4) == 0;
+  drawn.odd_weights = draw.whole(0, 4) == 0;
+  return drawn;
+}
+
+Workload workload_of(const RoutedCase& drawn) {
+  Workload workload = draw_workload(drawn.workload);
+  const std::span<float> weights = workload.weights.span<float>();
+  const std::size_t heads = static_cast<std::size_t>(drawn.workload.heads);
+  if (drawn.equal_heads) {  // every second is the first of its row
+    const std::size_t bytes = static_cast<std::size_t>(drawn.workload.dim * dtype_size(drawn.workload.dtype));
+    for (std::size_t at = 0; at < weights.size(); at += at % heads + 2 < heads ? 2 : heads - at % heads) {
+      const std::size_t first = at / heads * heads;
+      weights[at] = weights[first];
+      std::memmove(workload.q.storage.data() + at * bytes, workload.q.storage.data() + first * bytes, bytes);
+    }
+  }
+  if (drawn.odd_weights) {
+    Draw draw(drawn.workload.seed);
+    constexpr float kInfinity = std::numeric_limits<float>::infinity();
+    for (float& weight : weights) {
+      if (draw.whole(0, 7) == 0) weight = draw.one_of<float>({std::nanf(""), kInfinity, -kInfinity});
+    }
+  }
+  return workload;
+}
+
+}  // namespace
+
+TEST_CASE("the router over sampled keys keeps the oracle's heads and linear query, to what rounding explains") {
+  const auto oracle = make_oracle(1);
+  i64 exact = 0;
+  for (u64 seed = 1; seed <= 60; ++seed) {
+    const RoutedCase drawn = draw_case(seed);
+    CAPTURE(drawn.describe());
+    const Workload workload = workload_of(drawn);
+    KernelOnHost kernel(*oracle, drawn.processors);
+    GuardedBackend guarded(kernel);
+    const Placement placement(guarded, workload);
+    const Outcome found = run_outcome(guarded, drawn.spec, placement.problem());
+
+    Arbiter arbiter(*oracle, workload);
+    Outcome formulas = run_outcome(*oracle, drawn.spec, arbiter.problem());
+    formulas.exact = true;
+    const Agreement agreement = compare_outcomes(arbiter, drawn.spec, found, formulas);
+    CHECK(agreement.missed() + agreement.violated() == 0);
+    CHECK(agreement.count(Verdict::unknown) == 0);
+    exact += agreement.count(Verdict::exact);
+
+    CHECK(guarded.overwritten() == 0);
+  }
+  CHECK(exact > 0);
+}
