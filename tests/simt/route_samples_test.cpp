@@ -95,13 +95,13 @@ struct RoutedCase {
   CaseOptions workload;
   IndexerSpec spec;
   int processors = 1;
-  bool equal_heads = false, odd_weights = false;
+  bool equal_heads = false, not_finite = false;
 
   std::string describe() const {
     return workload.describe() + ", " + std::string(router_name(spec.heads->router)) + ", active " +
            std::to_string(spec.heads->active) + (spec.heads->linear ? ", linear" : "") + ", processors " +
            std::to_string(processors) + (equal_heads ? ", equal heads" : "") +
-           (odd_weights ? ", weights that are no numbers" : "");
+           (not_finite ? ", some weights and keys not finite" : "");
   }
 };
 
@@ -113,8 +113,8 @@ RoutedCase draw_case(u64 seed) {
   RoutedCase drawn;
   CaseOptions& options = drawn.workload;
   options.seed = seed;
-  // Half of them go to the tensor cores, if they are narrow.
-  const Of of = draw.one_of<Of>({{64, 128}, {32, 128}, {8, 128}, {64, 128}, {5, 32}, {100, 64}, {33, 128}, {1, 64}});
+  // The first four go to the tensor cores where they are narrow.
+  const Of of = draw.one_of<Of>({{64, 128}, {64, 128}, {32, 128}, {8, 128}, {5, 32}, {100, 64}, {33, 128}});
   options.heads = of.heads, options.dim = of.dim;
   options.dtype = draw.one_of<Dtype>({Dtype::e4m3, Dtype::bf16, Dtype::f32});
   options.numbers = draw.one_of<Numbers>({Numbers::normal, Numbers::few_keys, Numbers::zeros, Numbers::negative_gates,
@@ -133,28 +133,29 @@ RoutedCase draw_case(u64 seed) {
                 .rerank = {}};
   drawn.processors = static_cast<int>(draw.whole(1, 4));
   drawn.equal_heads = draw.whole(0, 4) == 0;
-  drawn.odd_weights = draw.whole(0, 4) == 0;
+  drawn.not_finite = draw.whole(0, 4) == 0;
   return drawn;
 }
 
 Workload workload_of(const RoutedCase& drawn) {
   Workload workload = draw_workload(drawn.workload);
+  const i64 heads = drawn.workload.heads, vector = drawn.workload.dim * dtype_size(drawn.workload.dtype);
   const std::span<float> weights = workload.weights.span<float>();
-  const std::size_t heads = static_cast<std::size_t>(drawn.workload.heads);
-  if (drawn.equal_heads) {  // every second is the first of its row
-    const std::size_t bytes = static_cast<std::size_t>(drawn.workload.dim * dtype_size(drawn.workload.dtype));
-    for (std::size_t at = 0; at < weights.size(); at += at % heads + 2 < heads ? 2 : heads - at % heads) {
-      const std::size_t first = at / heads * heads;
-      weights[at] = weights[first];
-      std::memmove(workload.q.storage.data() + at * bytes, workload.q.storage.data() + first * bytes, bytes);
-    }
+  for (i64 at = 0; drawn.equal_heads && at < std::ssize(weights); ++at) {
+    const i64 first = at / heads * heads;
+    if ((at - first) % 2 != 0) continue;  // every second is the first of its row
+    weights[static_cast<std::size_t>(at)] = weights[static_cast<std::size_t>(first)];
+    std::memmove(workload.q.storage.data() + at * vector, workload.q.storage.data() + first * vector,
+                 static_cast<std::size_t>(vector));
   }
-  if (drawn.odd_weights) {
-    Draw draw(drawn.workload.seed);
-    constexpr float kInfinity = std::numeric_limits<float>::infinity();
-    for (float& weight : weights) {
-      if (draw.whole(0, 7) == 0) weight = draw.one_of<float>({std::nanf(""), kInfinity, -kInfinity});
-    }
+  if (!drawn.not_finite) return workload;
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  Draw draw(drawn.workload.seed);
+  for (float& weight : weights) {
+    if (draw.whole(0, 7) == 0) weight = draw.one_of<float>({std::nanf(""), kInfinity, -kInfinity});
+  }
+  for (i64 i = 0; drawn.workload.dtype != Dtype::e4m3 && i < workload.k_pages.size(); ++i) {
+    if (draw.whole(0, 1023) == 0) store(workload.k_pages, i, draw.one_of<float>({kInfinity, -kInfinity}));
   }
   return workload;
 }
@@ -164,10 +165,11 @@ Workload workload_of(const RoutedCase& drawn) {
 TEST_CASE("the router over sampled keys keeps the oracle's heads and linear query, to what rounding explains") {
   const auto oracle = make_oracle(1);
   i64 exact = 0;
-  for (u64 seed = 1; seed <= 60; ++seed) {
+  for (u64 seed = 1; seed <= 48; ++seed) {
     const RoutedCase drawn = draw_case(seed);
     CAPTURE(drawn.describe());
     const Workload workload = workload_of(drawn);
+    simt::machine().seed = seed;
     KernelOnHost kernel(*oracle, drawn.processors);
     GuardedBackend guarded(kernel);
     const Placement placement(guarded, workload);

@@ -72,12 +72,12 @@ class Machine {
   void meet(std::size_t group, const char* what, unsigned line) {
     fibers_[running_].what = what, fibers_[running_].line = line;
     states_[running_] = kWaits;
-    const std::size_t first = running_ / group * group;
-    std::size_t here = 0;
-    for (std::size_t i = first; i < first + group; ++i) {
-      here += states_[i] == kWaits && fibers_[i].what == what && fibers_[i].line == line ? 1 : 0;
+    const std::size_t first = running_ / group * group, end = first + group;
+    bool all = states_.find(kReady, first) >= end;
+    for (std::size_t i = first; all && i < end; ++i) {
+      all = states_[i] == kWaits && fibers_[i].what == what && fibers_[i].line == line;
     }
-    if (here == group) std::fill_n(&states_[first], group, kReady);
+    if (all) std::fill_n(&states_[first], group, kReady);
     go_on(fibers_[running_].context);
   }
 
