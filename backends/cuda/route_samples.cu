@@ -1,11 +1,11 @@
 // Heads by what a line through sampled products leaves of ReLU, and the linear head of all others; formulas:
 // core/indexer/linear_head.hpp
 //
-// A block takes one row after the other, two blocks a processor: products of its heads with the sampled keys in shared
-// memory (FP8 and bf16 of 128 dimensions: f16 tensor cores, keys scaled by powers of two; else f32), the half of the
-// samples that count, lines of heads by warps, covariances (of numbers as two f16 that add up to them, or in f64),
-// heads, the linear query, the batch. All else in f32. Bound by the latency of the steps; with `covariance` two fifths
-// of it are the covariances and one warp that drops heads.
+// A block takes one row after the other, up to three blocks a processor: products of its heads with the sampled keys in
+// shared memory (FP8 and bf16 of 128 dimensions: f16 tensor cores, keys scaled by powers of two; else f32) and what the
+// samples score, the half of them that count, lines of heads by warps, heads, the linear query, the batch; for
+// `covariance` also the covariances of contenders, and one warp that drops heads. All in f32. Bound by the latency of
+// the steps.
 
 #include <algorithm>
 #include <cmath>
@@ -27,8 +27,8 @@ namespace {
 constexpr int kThreads = 256, kWarps = kThreads / 32;
 constexpr int kDim = 128, kTileHeads = 64;  // of products on the tensor cores: dimensions, most heads
 constexpr int kVectorBytes = 288;           // of an f16 vector in shared memory: 8 of them lie in different banks
-constexpr int kSharedBytes = 224 << 10;
-constexpr int kEach = 8, kMostCounted = 32 * kEach;  // samples of a lane, of a row
+constexpr int kSharedBytes = 224 << 10, kBlocks = 3;  // of a block; most blocks of a processor
+constexpr int kEach = 8, kMostCounted = 32 * kEach;   // samples of a lane, of a row
 
 template <class Q>
 struct Arguments {
@@ -42,20 +42,25 @@ struct Arguments {
   Q* values;
   View<float, 2> routed_weights;
   bool covariance, linear;
-  int kept, samples;  ///< heads that a row keeps; most samples that it sees
+  int kept;  ///< heads of a row
 };
 
-/// Where a row's numbers lie in shared memory. `products` [H, stride] become contributions, in tiles as two f16, stride
-/// apart. `vectors`: in tiles the queries as f16, else the covariances, which in tiles take the products' place.
+/// Where a row's numbers lie in shared memory. `products` [H, stride] become contributions.
 struct Layout {
   int heads, samples, dim;
+  int counted;     ///< most samples that count
+  int contenders;  ///< for covariance, else 0
+  bool tiles;
+
   __host__ __device__ int stride() const { return samples / 32 * 32 + 36; }
-  __host__ __device__ int covariances() const { return (heads * heads + 3) / 4 * 4; }
-  __host__ __device__ int products() const { return larger(heads * stride(), covariances()); }
-  __host__ __device__ int vectors() const { return larger((heads + 7) / 8 * 8 * kVectorBytes / 4, covariances()); }
+  /// Of the parts of a sum that warps make: of q_lin, of contributions.
+  __host__ __device__ int columns() const { return larger(dim, (counted + 31) / 32 * 32); }
+  __host__ __device__ int vectors() const { return tiles ? (heads + 7) / 8 * 8 * kVectorBytes / 4 : 0; }
   __host__ __device__ static int larger(int a, int b) { return a > b ? a : b; }
-  __host__ __device__ int floats() const { return products() + vectors() + 5 * heads + 4 + stride() + kWarps * dim; }
-  __host__ __device__ int bytes() const { return 4 * (floats() + 2 * stride() + heads); }
+  __host__ __device__ int floats() const {
+    return heads * stride() + vectors() + 5 * heads + 4 + stride() + kWarps * columns() + contenders * contenders;
+  }
+  __host__ __device__ int bytes() const { return 4 * (floats() + 2 * stride() + 2 * heads); }
 };
 
 /// Of one row.
@@ -63,45 +68,51 @@ struct Row {
   float *products, *vectors, *covariances;
   float *weights, *gates;              ///< [H]; gates: the weights over a power of two, or 0
   float *slopes, *residuals, *scales;  ///< [H]; scales: of the queries
-  float *totals, *linear;              ///< [n0]; [warps, D] parts of the sum, the first becomes all of it
-  int *counted, *kept;                 ///< samples that count, ascending; [H] 1: kept
+  float *totals, *parts;               ///< [n0]; [warps, columns] parts of a sum, of q_lin the first becomes all of it
+  int *counted, *kept, *contenders;    ///< samples that count, ascending; [H] 1: kept; heads that may be, ascending
   unsigned* members;                   ///< a bit a sample, 1: it counts
 
-  __device__ Row(float* memory, const Layout& layout, bool tiles) : products(memory) {
-    vectors = products + layout.products();
-    covariances = tiles ? products : vectors;
+  __device__ Row(float* memory, const Layout& layout) : products(memory) {
+    vectors = products + layout.heads * layout.stride();
     weights = vectors + layout.vectors();
     gates = weights + layout.heads;
     slopes = gates + layout.heads;
     residuals = slopes + layout.heads;
     scales = residuals + layout.heads;
     totals = scales + layout.heads + (4 - 5 * layout.heads % 4) % 4;
-    linear = totals + layout.stride();
-    counted = reinterpret_cast<int*>(linear + kWarps * layout.dim);
+    parts = totals + layout.stride();
+    covariances = parts + kWarps * layout.columns();
+    counted = reinterpret_cast<int*>(covariances + layout.contenders * layout.contenders);
     kept = counted + layout.stride();
-    members = reinterpret_cast<unsigned*>(kept + layout.heads);
+    contenders = kept + layout.heads;
+    members = reinterpret_cast<unsigned*>(contenders + layout.heads);
   }
 };
 
 __device__ inline float finite_or_0(float x) { return isfinite(x) ? x : 0.0f; }
 
-/// Over the lanes of a warp, of a power of two of numbers at once: lanes that give one half of them keep the other.
+/// Over the lanes of a warp, of a power of two of numbers at once: lanes that give one half of them keep the other. To
+/// lane l number l / (32 / Count).
+template <int Count, int Half = Count / 2, int Step = 16>
+__device__ float spread_warp_sum(float (&x)[Count]) {
+  if constexpr (Half > 0) {
+    const bool upper = (threadIdx.x & Step) != 0;
+#pragma unroll
+    for (int i = 0; i < Half; ++i) {
+      const float given = upper ? x[i] : x[Half + i];
+      x[i] = (upper ? x[Half + i] : x[i]) + __shfl_xor_sync(0xffffffffu, given, Step);
+    }
+  } else {
+    x[0] += __shfl_xor_sync(0xffffffffu, x[0], Step);
+  }
+  if constexpr (Step > 1) return spread_warp_sum<Count, Half / 2, Step / 2>(x);
+  return x[0];
+}
+
+/// All of them to all lanes.
 template <int Count>
 __device__ void warp_sum(float (&x)[Count]) {
-  const int lane = static_cast<int>(threadIdx.x % 32);
-  int step = 16;
-#pragma unroll
-  for (int half = Count / 2; half > 0; half /= 2, step /= 2) {
-    const bool upper = (lane & step) != 0;
-#pragma unroll
-    for (int i = 0; i < half; ++i) {
-      const float given = upper ? x[i] : x[half + i];
-      x[i] = (upper ? x[half + i] : x[i]) + __shfl_xor_sync(0xffffffffu, given, step);
-    }
-  }
-#pragma unroll
-  for (; step > 0; step /= 2) x[0] += __shfl_xor_sync(0xffffffffu, x[0], step);
-  const float mine = x[0];
+  const float mine = spread_warp_sum(x);
 #pragma unroll
   for (int i = 0; i < Count; ++i) x[i] = __shfl_sync(0xffffffffu, mine, i * (32 / Count));
 }
@@ -189,13 +200,18 @@ struct KeyOperands {
   }
 };
 
-/// products[h, i] of the keys [first, first + n0), on the tensor cores; a warp 16 keys at a time.
+/// What samples are ranked by: from 1 on, in the place of their scores.
+__device__ inline u32 rank_of_total(float total) { return max(1u, rank_of(total)); }
+
+/// products[h, i] of the keys [first, first + n0), on the tensor cores, and the ranks of their scores, 0 behind them; a
+/// warp 16 keys at a time.
 template <class Q>
 __device__ void multiply_in_tiles(const Arguments<Q>& arguments, const Row& row, const Layout& layout, int first,
                                   int n0) {
   const int warp = static_cast<int>(threadIdx.x / 32), lane = static_cast<int>(threadIdx.x % 32), quad = lane % 4;
   for (int i = 16 * warp; i < n0; i += 16 * kWarps) {
     const KeyOperands keys(arguments.keys, first + i, first + n0);
+    float totals[2] = {};
 #pragma unroll 2
     for (int h = 0; h < layout.heads; h += 8) {
       const u8* vector = reinterpret_cast<const u8*>(row.vectors) + (h + lane / 4) * kVectorBytes + 8 * quad;
@@ -211,10 +227,18 @@ __device__ void multiply_in_tiles(const Arguments<Q>& arguments, const Row& row,
         float* to = row.products + head * layout.stride() + i + lane / 4;
 #pragma unroll
         for (int r = 0; r < 2; ++r) {
-          const float dot = dots[0][2 * r + e] + dots[1][2 * r + e];
-          if (i + lane / 4 + 8 * r < n0) to[8 * r] = finite_or_0(dot * keys.scales[r] * scale);
+          const float product = finite_or_0((dots[0][2 * r + e] + dots[1][2 * r + e]) * keys.scales[r] * scale);
+          totals[r] = fmaf(row.gates[head], fmaxf(0.0f, product), totals[r]);
+          if (i + lane / 4 + 8 * r < n0) to[8 * r] = product;
         }
       }
+    }
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      totals[r] += __shfl_xor_sync(0xffffffffu, totals[r], 1);
+      totals[r] += __shfl_xor_sync(0xffffffffu, totals[r], 2);
+      const int at = i + lane / 4 + 8 * r;
+      if (quad == 0) reinterpret_cast<u32*>(row.totals)[at] = at < n0 ? rank_of_total(totals[r]) : 0;
     }
   }
 }
@@ -229,10 +253,19 @@ __device__ void multiply_plainly(const Arguments<Q>& arguments, int m, const Row
       dot = fmaf(to_float(arguments.queries(m, h, d)), arguments.keys(first + i, d), dot);
     row.products[h * layout.stride() + i] = finite_or_0(dot);
   }
+  __syncthreads();
+  for (int i = static_cast<int>(threadIdx.x); i < (n0 + 3) / 4 * 4; i += kThreads) {
+    float total = 0;
+#pragma unroll 8
+    for (int h = 0; i < n0 && h < layout.heads; ++h) {
+      total = fmaf(row.gates[h], fmaxf(0.0f, row.products[h * layout.stride() + i]), total);
+    }
+    reinterpret_cast<u32*>(row.totals)[i] = i < n0 ? rank_of_total(total) : 0;
+  }
 }
 
-/// The samples that count: of all, or beside a linear head the half of highest score. Returns how many.
-__device__ int count_samples(const Row& row, const Layout& layout, int n0, bool linear) {
+/// The samples that count: of all, or beside a linear head the half of highest rank. Returns how many.
+__device__ int count_samples(const Row& row, int n0, bool linear) {
   const int thread = static_cast<int>(threadIdx.x), n = linear ? (n0 + 1) / 2 : n0;
   if (!linear) {
     for (int i = thread; i < n; i += kThreads) row.counted[i] = i;
@@ -240,16 +273,7 @@ __device__ int count_samples(const Row& row, const Layout& layout, int n0, bool 
     return n;
   }
   const int padded = (n0 + 3) / 4 * 4;
-  u32* ranks = reinterpret_cast<u32*>(row.totals);  // behind n0 stand zeros
-  for (int i = thread; i < padded; i += kThreads) {
-    float total = 0;
-#pragma unroll 8
-    for (int h = 0; h < layout.heads; ++h) {
-      total = fmaf(row.gates[h], fmaxf(0.0f, row.products[h * layout.stride() + i]), total);
-    }
-    ranks[i] = i < n0 ? max(1u, rank_of(total)) : 0;
-  }
-  __syncthreads();
+  const u32* ranks = reinterpret_cast<const u32*>(row.totals);  // behind n0 stand zeros
   // First whether a sample counts; its place follows from how many before it do.
   for (int i = thread; i < (n0 + 31) / 32 * 32; i += kThreads) {
     const u32 mine = ranks[min(i, n0 - 1)];
@@ -282,17 +306,11 @@ __device__ int count_samples(const Row& row, const Layout& layout, int n0, bool 
   return n;
 }
 
-/// A number as two f16 that add up to it.
-struct TwoHalves {
-  __half high, low;
-  __device__ explicit TwoHalves(float x) : high(__float2half_rn(x)), low(__float2half_rn(x - __half2float(high))) {}
-};
-
 /// Lines of all heads, a warp kAtOnce at a time. With `contribute`, products become w_h (relu(x) - slope x) less its
-/// mean, for Tiles divided by a power of two, which takes the place of the query's scale.
-template <bool Tiles, int Each>
+/// mean, in the first n columns and 0 up to the next multiple of 32.
+template <int Each>
 __device__ void fit_lines(const Row& row, const Layout& layout, int n, bool linear, bool contribute) {
-  constexpr int kAtOnce = 4;
+  constexpr int kAtOnce = 16 / Each;
   const int warp = static_cast<int>(threadIdx.x / 32), lane = static_cast<int>(threadIdx.x % 32);
   const float share = 1.0f / static_cast<float>(max(1, n));
   int from[Each];
@@ -348,93 +366,72 @@ __device__ void fit_lines(const Row& row, const Layout& layout, int n, bool line
         row.residuals[h] = sqrtf(squares[a] * share);
       }
       if (!contribute) continue;
-      const float weight = row.gates[h];
-      // At most sqrt(n) standard deviations.
-      const Scale scale = scale_for(__float_as_uint(fabsf(weight) * sqrtf(squares[a])));
-      if (Tiles && lane == 0) row.scales[h] = scale.value;
       float* to = row.products + h * layout.stride();
 #pragma unroll
       for (int i = 0; i < Each; ++i) {
-        const int c = lane + 32 * i;
-        if (32 * i >= n) continue;
-        if constexpr (Tiles) {
-          const TwoHalves two(weight * x[a][i] * scale.inverse);
-          __half* halves = reinterpret_cast<__half*>(to);
-          halves[c] = two.high;
-          halves[layout.stride() + c] = two.low;
-        } else {
-          to[c] = weight * x[a][i];
-        }
+        if (32 * i < n) to[lane + 32 * i] = row.gates[h] * x[a][i];
       }
     }
   }
 }
 
-/// covariances[h, g] = mean of contributions h times those of g, from two f16 each: high x high, high x low, low x
-/// high. A warp has 16 heads x 8 at a time.
-__device__ void find_covariances_in_tiles(const Row& row, const Layout& layout, int n) {
-  constexpr int kMost = kTileHeads / 16 * kTileHeads / 8 / kWarps;  // tiles of a warp
-  const int warp = static_cast<int>(threadIdx.x / 32), lane = static_cast<int>(threadIdx.x % 32), quad = lane % 4;
-  const int columns = (layout.heads + 7) / 8, tiles = (layout.heads + 15) / 16 * columns, stride = layout.stride();
-  const u32* words = reinterpret_cast<const u32*>(row.products);  // of two f16; a head has `stride` of them
-  float sums[kMost][4];
-  const auto word = [&](int h, int low, int c) {
-    return words[min(h, layout.heads - 1) * stride + low * stride / 2 + c / 2];
-  };
-  const auto multiply = [&](int tile, float(&sum)[4]) {
-    const int h = tile / columns * 16 + lane / 4, g = tile % columns * 8 + lane / 4;
-    float parts[3][4] = {};
-    for (int c = 2 * quad; c < n + 2 * quad; c += 16) {
-      u32 a[2][4];
-      uint2 b[2];
-#pragma unroll
-      for (int low = 0; low < 2; ++low) {
-        a[low][0] = word(h, low, c);
-        a[low][1] = word(h + 8, low, c);
-        a[low][2] = word(h, low, c + 8);
-        a[low][3] = word(h + 8, low, c + 8);
-        b[low] = {word(g, low, c), word(g, low, c + 8)};
-      }
-      mma_f16(parts[0], a[0], b[0]);
-      mma_f16(parts[1], a[0], b[1]);
-      mma_f16(parts[2], a[1], b[0]);
-    }
-#pragma unroll
-    for (int i = 0; i < 4; ++i) sum[i] = parts[0][i] + (parts[1][i] + parts[2][i]);
-  };
-#pragma unroll
-  for (int i = 0; i < kMost; ++i) {
-    if (warp + i * kWarps < tiles) multiply(warp + i * kWarps, sums[i]);
-  }
-  __syncthreads();  // they take the place of what was read
-#pragma unroll
-  for (int i = 0; i < kMost; ++i) {
-    const int tile = warp + i * kWarps;
-    if (tile >= tiles) continue;
-#pragma unroll
-    for (int at = 0; at < 4; ++at) {
-      const int h = tile / columns * 16 + lane / 4 + at / 2 * 8, g = tile % columns * 8 + 2 * quad + at % 2;
-      if (h >= layout.heads || g >= layout.heads) continue;
-      row.covariances[h * layout.heads + g] =
-          sums[i][at] * row.scales[h] * row.scales[g] / static_cast<float>(max(1, n));
-    }
-  }
-}
-
-/// The same in f64, a thread a pair of heads at a time.
-__device__ void find_covariances_plainly(const Row& row, const Layout& layout, int n) {
-  for (int at = static_cast<int>(threadIdx.x); at < layout.heads * layout.heads; at += kThreads) {
-    const float *a = row.products + at / layout.heads * layout.stride(),
-                *b = row.products + at % layout.heads * layout.stride();
-    double sum = 0;
-    for (int c = 0; c < n; ++c) sum = fma(static_cast<double>(a[c]), static_cast<double>(b[c]), sum);
-    row.covariances[at] = static_cast<float>(sum / max(1, n));
-  }
-}
-
-/// Drops heads in turns until `kept` are left; by a whole warp, heads Each l and on a lane.
+/// Of contributions: n times the covariances of contenders, and in the place of their residuals their costs, n times
+/// their variances and twice their covariances with the sum of all other heads.
 template <int Each>
-__device__ void eliminate(const Row& row, int heads, int kept) {
+__device__ void find_covariances(const Row& row, const Layout& layout, int n) {
+  constexpr int kAtOnce = Each <= 4 ? 8 : 4;
+  const int warp = static_cast<int>(threadIdx.x / 32), lane = static_cast<int>(threadIdx.x % 32);
+  const int count = layout.contenders;
+  const auto read = [&](int h, float(&into)[Each]) {
+    const float* from = row.products + h * layout.stride() + lane;
+#pragma unroll
+    for (int i = 0; i < Each; ++i) into[i] = 32 * i < n ? from[32 * i] : 0.0f;
+  };
+  float others[Each] = {}, own[Each];
+  for (int h = warp; h < layout.heads; h += kWarps) {
+    if (row.kept[h] != 0) continue;
+    read(h, own);
+#pragma unroll
+    for (int i = 0; i < Each; ++i) others[i] += own[i];
+  }
+#pragma unroll
+  for (int i = 0; i < Each; ++i) {
+    if (32 * i < n) row.parts[warp * layout.columns() + lane + 32 * i] = others[i];
+  }
+  __syncthreads();
+#pragma unroll
+  for (int i = 0; i < Each; ++i) {
+    others[i] = 0;
+    for (int other = 0; 32 * i < n && other < kWarps; ++other) {
+      others[i] += row.parts[other * layout.columns() + lane + 32 * i];
+    }
+  }
+  for (int a = warp; a < count; a += kWarps) {
+    read(row.contenders[a], own);
+    float cost[1] = {};
+#pragma unroll
+    for (int i = 0; i < Each; ++i) cost[0] = fmaf(own[i], fmaf(2.0f, others[i], own[i]), cost[0]);
+    spread_warp_sum(cost);
+    if (lane == 0) row.residuals[a] = cost[0];
+    for (int first = 0; first < count; first += kAtOnce) {
+      float dots[kAtOnce] = {};
+#pragma unroll
+      for (int j = 0; j < kAtOnce; ++j) {
+        float other[Each];
+        read(row.contenders[min(first + j, count - 1)], other);
+#pragma unroll
+        for (int i = 0; i < Each; ++i) dots[j] = fmaf(own[i], other[i], dots[j]);
+      }
+      const float mine = spread_warp_sum(dots);
+      const int b = first + lane / (32 / kAtOnce);
+      if (lane % (32 / kAtOnce) == 0 && b < count) row.covariances[a * count + b] = mine;
+    }
+  }
+}
+
+/// Drops contenders in turns until `kept` are left; by a whole warp, contenders Each l and on a lane.
+template <int Each>
+__device__ void eliminate(const Row& row, int count, int kept) {
   constexpr i32 kDropped = 0x7fffffff;  // behind every number
   const int lane = static_cast<int>(threadIdx.x % 32);
   float cost[Each] = {};
@@ -445,11 +442,11 @@ __device__ void eliminate(const Row& row, int heads, int kept) {
   };
 #pragma unroll
   for (int i = 0; i < Each; ++i) {
-    const int h = Each * lane + i;
-    if (h < heads) cost[i] = isfinite(row.weights[h]) ? row.covariances[h * heads + h] : -INFINITY;
-    order[i] = h < heads ? order_of(cost[i]) : kDropped;
+    const int a = Each * lane + i;
+    if (a < count) cost[i] = isfinite(row.weights[row.contenders[a]]) ? row.residuals[a] : -INFINITY;
+    order[i] = a < count ? order_of(cost[i]) : kDropped;
   }
-  for (int left = heads; left > kept; --left) {
+  for (int left = count; left > kept; --left) {
     i32 least = order[0];
     int mine = 0;
 #pragma unroll
@@ -465,45 +462,62 @@ __device__ void eliminate(const Row& row, int heads, int kept) {
     }
 #pragma unroll
     for (int i = 0; i < Each; ++i) {
-      const int h = Each * lane + i;
-      cost[i] = fmaf(2.0f, row.covariances[drop * heads + min(h, heads - 1)], cost[i]);
-      order[i] = h == drop || order[i] == kDropped ? kDropped : order_of(cost[i]);
+      const int a = Each * lane + i;
+      cost[i] = fmaf(2.0f, row.covariances[drop * count + min(a, count - 1)], cost[i]);
+      order[i] = a == drop || order[i] == kDropped ? kDropped : order_of(cost[i]);
     }
   }
 #pragma unroll
   for (int i = 0; i < Each; ++i) {
-    if (Each * lane + i < heads) row.kept[Each * lane + i] = order[i] != kDropped ? 1 : 0;
+    if (Each * lane + i < count) row.kept[row.contenders[Each * lane + i]] = order[i] != kDropped ? 1 : 0;
   }
 }
 
 /// Which heads the row keeps.
-template <bool Tiles, class Q>
+template <int Each, class Q>
 __device__ void choose(const Arguments<Q>& arguments, int m, const Row& row, const Layout& layout, int n) {
   const int thread = static_cast<int>(threadIdx.x), heads = layout.heads;
   if (arguments.given.data != nullptr) {
     for (int h = thread; h < heads; h += kThreads) row.kept[h] = 0;
     __syncthreads();
     for (int i = thread; i < arguments.given.shape[1]; i += kThreads) row.kept[arguments.given(m, i)] = 1;
-  } else if (arguments.covariance) {
     __syncthreads();
-    Tiles ? find_covariances_in_tiles(row, layout, n) : find_covariances_plainly(row, layout, n);
-    __syncthreads();
-    if (thread < 32) heads <= 64 ? eliminate<2>(row, heads, arguments.kept) : eliminate<4>(row, heads, arguments.kept);
-  } else {
-    u32* ranks = reinterpret_cast<u32*>(row.scales);
-    u32 mine = 0;
-    if (thread < heads) {
-      const float weight = fabsf(row.weights[thread]), residual = row.residuals[thread];
-      ranks[thread] = mine = rank_of((isfinite(weight) ? fabsf(row.gates[thread]) : weight) * residual);
-      if (arguments.energies.data != nullptr) arguments.energies(m, thread) = static_cast<double>(weight) * residual;
-    }
-    __syncthreads();
-    int better = 0;
+    return;
+  }
+  u32* ranks = reinterpret_cast<u32*>(row.scales);
+  u32 mine = 0;
+  if (thread < heads) {
+    const float weight = fabsf(row.weights[thread]), residual = row.residuals[thread];
+    const bool finite = isfinite(weight);
+    mine = rank_of((finite ? fabsf(row.gates[thread]) : weight) * residual);
+    ranks[thread] = mine = finite || !arguments.covariance ? mine : 0;
+    if (arguments.energies.data != nullptr) arguments.energies(m, thread) = static_cast<double>(weight) * residual;
+  }
+  __syncthreads();
+  int better = 0;
 #pragma unroll 8
-    for (int other = 0; other < heads; ++other) {
-      better += ranks[other] > mine || (ranks[other] == mine && other < thread) ? 1 : 0;
+  for (int other = 0; other < heads; ++other) {
+    better += ranks[other] > mine || (ranks[other] == mine && other < thread) ? 1 : 0;
+  }
+  if (thread < heads) row.kept[thread] = better < (arguments.covariance ? layout.contenders : arguments.kept) ? 1 : 0;
+  __syncthreads();
+  if (!arguments.covariance) return;
+  if (thread < 32) {
+    int place = 0;
+    for (int base = 0; base < heads; base += 32) {
+      const bool contends = base + thread < heads && row.kept[base + thread] != 0;
+      const unsigned all = __ballot_sync(0xffffffffu, contends);
+      if (contends) row.contenders[place + __popc(all & ((1u << thread) - 1))] = base + thread;
+      place += __popc(all);
     }
-    if (thread < heads) row.kept[thread] = better < arguments.kept ? 1 : 0;
+  }
+  find_covariances<Each>(row, layout, n);
+  __syncthreads();
+  if (thread < 32) {
+    const int count = layout.contenders;
+    count <= 32   ? eliminate<1>(row, count, arguments.kept)
+    : count <= 64 ? eliminate<2>(row, count, arguments.kept)
+                  : eliminate<4>(row, count, arguments.kept);
   }
   __syncthreads();
 }
@@ -513,7 +527,7 @@ template <bool Tiles, class Q>
 __device__ float make_linear(const Arguments<Q>& arguments, int m, const Row& row, const Layout& layout) {
   const int thread = static_cast<int>(threadIdx.x);
   if (arguments.given_linear.data != nullptr) {
-    for (int d = thread; d < layout.dim; d += kThreads) row.linear[d] = arguments.given_linear(m, d);
+    for (int d = thread; d < layout.dim; d += kThreads) row.parts[d] = arguments.given_linear(m, d);
     __syncthreads();
     return arguments.given_linear(m, layout.dim);
   }
@@ -534,7 +548,7 @@ __device__ float make_linear(const Arguments<Q>& arguments, int m, const Row& ro
 #pragma unroll
       for (int i = 0; i < 4; ++i) sum[i] = factor != 0 ? fmaf(factor, four[i], sum[i]) : sum[i];
     }
-    *reinterpret_cast<float4*>(&row.linear[warp * layout.dim + 4 * lane]) = {sum[0], sum[1], sum[2], sum[3]};
+    *reinterpret_cast<float4*>(&row.parts[warp * layout.columns() + 4 * lane]) = {sum[0], sum[1], sum[2], sum[3]};
   } else {
     for (int d = lane; d < layout.dim; d += 32) {
       float sum = 0;
@@ -543,16 +557,16 @@ __device__ float make_linear(const Arguments<Q>& arguments, int m, const Row& ro
         const float factor = row.residuals[h], one = to_float(arguments.queries(m, h, d));
         sum = factor != 0 ? fmaf(factor, one, sum) : sum;
       }
-      row.linear[warp * layout.dim + d] = sum;
+      row.parts[warp * layout.columns() + d] = sum;
     }
   }
   __syncthreads();
   float largest = 0;
   for (int d = thread; d < layout.dim; d += kThreads) {
-    float sum = row.linear[d];
+    float sum = row.parts[d];
 #pragma unroll
-    for (int other = 1; other < kWarps; ++other) sum += row.linear[other * layout.dim + d];
-    row.linear[d] = sum;
+    for (int other = 1; other < kWarps; ++other) sum += row.parts[other * layout.columns() + d];
+    row.parts[d] = sum;
     largest = fmaxf(largest, fabsf(sum));
   }
   const u32 bits = __reduce_max_sync(0xffffffffu, __float_as_uint(largest));
@@ -593,19 +607,18 @@ __device__ void write_batch(const Arguments<Q>& arguments, int m, const Row& row
     const int d = at % layout.dim;
     const float sign = at < layout.dim ? 1.0f : -1.0f;
     // Given ones are divided already.
-    const float value = arguments.given_linear.data != nullptr ? row.linear[d] : row.linear[d] * inverse;
+    const float value = arguments.given_linear.data != nullptr ? row.parts[d] : row.parts[d] * inverse;
     values[arguments.kept * layout.dim + at] = from_float<Q>(sign * value);
     if (d == 0) arguments.routed_weights(m, arguments.kept + at / layout.dim) = sign * scale;
   }
 }
 
 template <class Q, bool Tiles>
-__global__ void __launch_bounds__(kThreads, 2) route_samples_kernel(const __grid_constant__ Arguments<Q> arguments) {
+__global__ void __launch_bounds__(kThreads, kBlocks)
+    route_samples_kernel(const __grid_constant__ Arguments<Q> arguments, const Layout layout) {
   extern __shared__ __align__(16) float memory[];
   wait_for_stream();
-  const Layout layout{static_cast<int>(arguments.queries.shape[1]), arguments.samples,
-                      static_cast<int>(arguments.queries.shape[2])};
-  const Row row(memory, layout, Tiles);
+  const Row row(memory, layout);
   const bool finds_heads = arguments.given.data == nullptr;
   const bool finds_lines = finds_heads || (arguments.linear && arguments.given_linear.data == nullptr);
   for (int m = static_cast<int>(blockIdx.x); m < arguments.queries.shape[0]; m += static_cast<int>(gridDim.x)) {
@@ -625,19 +638,23 @@ __global__ void __launch_bounds__(kThreads, 2) route_samples_kernel(const __grid
         multiply_plainly(arguments, m, row, layout, first, n0);
       }
       __syncthreads();
-      n = count_samples(row, layout, n0, arguments.linear);
-      const bool contribute = finds_heads && arguments.covariance;
-      if (n <= 64) {
-        fit_lines<Tiles, 2>(row, layout, n, arguments.linear, contribute);
-      } else if (n <= 128) {
-        fit_lines<Tiles, 4>(row, layout, n, arguments.linear, contribute);
-      } else {
-        fit_lines<Tiles, kEach>(row, layout, n, arguments.linear, contribute);
-      }
-      __syncthreads();
+      n = count_samples(row, n0, arguments.linear);
     }
-    __syncthreads();
-    choose<Tiles>(arguments, m, row, layout, n);
+    const auto find_heads = [&](auto each) {
+      constexpr int kOfLane = decltype(each)::value;
+      if (finds_lines) {
+        fit_lines<kOfLane>(row, layout, n, arguments.linear, finds_heads && arguments.covariance);
+        __syncthreads();
+      }
+      choose<kOfLane>(arguments, m, row, layout, n);
+    };
+    if (n <= 64) {
+      find_heads(std::integral_constant<int, 2>{});
+    } else if (n <= 128) {
+      find_heads(std::integral_constant<int, 4>{});
+    } else {
+      find_heads(std::integral_constant<int, kEach>{});
+    }
     const float scale = arguments.linear ? make_linear<Tiles>(arguments, m, row, layout) : 1.0f;
     write_batch<Tiles>(arguments, m, row, layout, scale);
   }
@@ -652,8 +669,10 @@ void launch(const Arguments<Q>& arguments, const Layout& layout, int processors,
     return true;
   }();
   (void)ready;
-  const i64 blocks = std::min<i64>(arguments.queries.shape[0], 2 * processors);
-  launch_early(kernel, blocks, kThreads, layout.bytes(), stream, arguments);
+  constexpr int kOfProcessor = 228 << 10, kOfSystem = 1 << 10;  // bytes of shared memory; what each block takes besides
+  const int fit = std::min(kBlocks, kOfProcessor / (layout.bytes() + kOfSystem));
+  const i64 blocks = std::min<i64>(arguments.queries.shape[0], static_cast<i64>(fit) * processors);
+  launch_early(kernel, blocks, kThreads, layout.bytes(), stream, arguments, layout);
 }
 
 }  // namespace
@@ -664,17 +683,29 @@ void route_by_sampled_keys(const RouteTask& task, int processors, cudaStream_t s
   const auto* sampled = std::get_if<View<const float, 3>>(&task.keys.values);
   View<const float, 2> keys;
   if (sampled != nullptr) keys = {sampled->data, {sampled->shape[1], dim}, {sampled->stride[1], sampled->stride[2]}};
-  const Layout layout{static_cast<int>(heads), static_cast<int>(task.samples), static_cast<int>(dim)};
-  const i64 counted = task.linear ? (task.samples + 1) / 2 : task.samples;
-  if (heads > 128 || counted > kMostCounted || layout.bytes() > kSharedBytes) {
-    throw Error(ErrorKind::unavailable, "MP-E401",
-                "backend cuda has no room for the products of " + std::to_string(heads) + " heads with " +
-                    std::to_string(task.samples) + " samples",
-                {}, "fewer --sampled-keys, or --backend cpu");
-  }
   std::visit(
       [&](const auto& queries) {
         using Q = std::remove_const_t<std::remove_reference_t<decltype(*queries.data)>>;
+        bool tiles = false;
+        if constexpr (!std::is_same_v<Q, float>) {
+          tiles = dim == kDim && heads <= kTileHeads && heads % 8 == 0 && vectors_align(queries) &&
+                  (sampled == nullptr || vectors_align(*sampled));
+        }
+        const i64 kept = task.routed_weights.shape[1] - (task.linear ? 2 : 0);
+        const bool covariance = task.router == Router::covariance && task.given.empty();
+        const i64 counted = task.linear ? (task.samples + 1) / 2 : task.samples;
+        const Layout layout{.heads = static_cast<int>(heads),
+                            .samples = static_cast<int>(task.samples),
+                            .dim = static_cast<int>(dim),
+                            .counted = static_cast<int>(counted),
+                            .contenders = covariance ? static_cast<int>(contender_count(heads, kept)) : 0,
+                            .tiles = tiles};
+        if (heads > 128 || counted > kMostCounted || layout.bytes() > kSharedBytes) {
+          throw Error(ErrorKind::unavailable, "MP-E401",
+                      "backend cuda has no room for the products of " + std::to_string(heads) + " heads with " +
+                          std::to_string(task.samples) + " samples",
+                      {}, "fewer --sampled-keys, or --backend cpu");
+        }
         // The batch is the task's output; its views are const because a routed query is read as any query.
         Q* values = const_cast<Q*>(std::get<View<const Q, 3>>(task.routed_values).data);
         const Arguments<Q> arguments{.queries = queries,
@@ -687,15 +718,11 @@ void route_by_sampled_keys(const RouteTask& task, int processors, cudaStream_t s
                                      .energies = task.energies,
                                      .values = values,
                                      .routed_weights = task.routed_weights,
-                                     .covariance = task.router == Router::covariance,
+                                     .covariance = covariance,
                                      .linear = task.linear,
-                                     .kept = static_cast<int>(task.routed_weights.shape[1]) - (task.linear ? 2 : 0),
-                                     .samples = layout.samples};
+                                     .kept = static_cast<int>(kept)};
         if constexpr (!std::is_same_v<Q, float>) {
-          if (dim == kDim && heads <= kTileHeads && heads % 8 == 0 && vectors_align(queries) &&
-              (sampled == nullptr || vectors_align(*sampled))) {
-            return launch<Q, true>(arguments, layout, processors, stream);
-          }
+          if (tiles) return launch<Q, true>(arguments, layout, processors, stream);
         }
         launch<Q, false>(arguments, layout, processors, stream);
       },
