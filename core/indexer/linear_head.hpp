@@ -33,8 +33,8 @@ struct Elimination {
   double deviation = 0;         ///< of the sum of what is dropped, the most of all turns
 };
 
-/// How many of H heads the router covariance weighs against each other to keep `kept` of them. More change no recall
-/// that was measured, and cost a turn and a row of covariances each (docs/decisions/0014-linear-head.md).
+/// How many of H heads the router covariance weighs against each other to keep `kept` of them. More gain
+/// 0.003 of recall at most, and cost a turn and a row of covariances each (docs/decisions/0014-linear-head.md).
 constexpr i64 contender_count(i64 heads, i64 kept) { return std::min(heads, 2 * kept + 4); }
 
 /// The sampled products of a row's heads. Those that are not finite count as 0.
