@@ -41,7 +41,7 @@ struct Arguments {
   View<double, 2> energies;
   Q* values;
   View<float, 2> routed_weights;
-  bool covariance, linear;
+  bool linear;
   int kept;  ///< heads of a row
 };
 
@@ -49,9 +49,10 @@ struct Arguments {
 struct Layout {
   int heads, samples, dim;
   int counted;     ///< most samples that count
-  int contenders;  ///< for covariance, else 0
+  int contenders;  ///< router covariance, else 0
   bool tiles;
 
+  __host__ __device__ bool covariance() const { return contenders > 0; }
   __host__ __device__ int stride() const { return samples / 32 * 32 + 36; }
   /// Of the parts of a sum that warps make: of q_lin, of contributions.
   __host__ __device__ int columns() const { return larger(dim, (counted + 31) / 32 * 32); }
@@ -490,7 +491,7 @@ __device__ void choose(const Arguments<Q>& arguments, int m, const Row& row, con
     const float weight = fabsf(row.weights[thread]), residual = row.residuals[thread];
     const bool finite = isfinite(weight);
     mine = rank_of((finite ? fabsf(row.gates[thread]) : weight) * residual);
-    ranks[thread] = mine = finite || !arguments.covariance ? mine : 0;
+    ranks[thread] = mine = finite || !layout.covariance() ? mine : 0;
     if (arguments.energies.data != nullptr) arguments.energies(m, thread) = static_cast<double>(weight) * residual;
   }
   __syncthreads();
@@ -499,9 +500,9 @@ __device__ void choose(const Arguments<Q>& arguments, int m, const Row& row, con
   for (int other = 0; other < heads; ++other) {
     better += ranks[other] > mine || (ranks[other] == mine && other < thread) ? 1 : 0;
   }
-  if (thread < heads) row.kept[thread] = better < (arguments.covariance ? layout.contenders : arguments.kept) ? 1 : 0;
+  if (thread < heads) row.kept[thread] = better < (layout.covariance() ? layout.contenders : arguments.kept) ? 1 : 0;
   __syncthreads();
-  if (!arguments.covariance) return;
+  if (!layout.covariance()) return;
   if (thread < 32) {
     int place = 0;
     for (int base = 0; base < heads; base += 32) {
@@ -643,7 +644,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
     const auto find_heads = [&](auto each) {
       constexpr int kOfLane = decltype(each)::value;
       if (finds_lines) {
-        fit_lines<kOfLane>(row, layout, n, arguments.linear, finds_heads && arguments.covariance);
+        fit_lines<kOfLane>(row, layout, n, arguments.linear, layout.covariance());
         __syncthreads();
       }
       choose<kOfLane>(arguments, m, row, layout, n);
@@ -718,7 +719,6 @@ void route_by_sampled_keys(const RouteTask& task, int processors, cudaStream_t s
                                      .energies = task.energies,
                                      .values = values,
                                      .routed_weights = task.routed_weights,
-                                     .covariance = covariance,
                                      .linear = task.linear,
                                      .kept = static_cast<int>(kept)};
         if constexpr (!std::is_same_v<Q, float>) {

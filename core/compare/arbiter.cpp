@@ -1,7 +1,6 @@
 #include "core/compare/arbiter.hpp"
 
 #include <algorithm>
-#include <cmath>
 #include <limits>
 #include <numeric>
 
@@ -26,31 +25,6 @@ Buffer place_row(Backend& backend, const HostTensor& recorded, i64 m, i64 width,
   backend.upload(buffer.data(), reinterpret_cast<const std::byte*>(row.data()), buffer.bytes());
   view = View<const T, 2>(buffer.as<const T>(), {1, width});
   return buffer;
-}
-
-/// Heads of which `bounds` of their residuals do not tell whether they are among the contenders.
-std::vector<i32> unsure_contenders(const SampledRow& row, i64 kept, std::span<const double> bounds) {
-  const std::vector<double> energies = row.residual_energies();
-  const std::vector<i32> contenders = row.contenders(kept);
-  const auto contends = [&](std::size_t h) {
-    return std::binary_search(contenders.begin(), contenders.end(), static_cast<i32>(h));
-  };
-  double least_in = std::numeric_limits<double>::infinity(), most_out = -least_in;
-  for (std::size_t h = 0; h < energies.size(); ++h) {
-    if (!std::isfinite(row.weights[h])) continue;  // last of all, on every side
-    if (contends(h)) {
-      least_in = std::min(least_in, energies[h] - bounds[h]);
-    } else {
-      most_out = std::max(most_out, energies[h] + bounds[h]);
-    }
-  }
-  std::vector<i32> unsure;
-  for (std::size_t h = 0; h < energies.size(); ++h) {
-    if (!std::isfinite(row.weights[h])) continue;
-    const bool sure = contends(h) ? energies[h] - bounds[h] > most_out : energies[h] + bounds[h] < least_in;
-    if (!sure) unsure.push_back(static_cast<i32>(h));
-  }
-  return unsure;
 }
 
 i64 width_of(const View<const i32, 2>& view) { return view.empty() ? 0 : view.shape[1]; }
@@ -185,16 +159,17 @@ void Arbiter::judge_by_samples(const RouteTask& task, const HeadRouting& routing
   const std::vector<double> of_residuals =
       bounded(heads, [&](const Arithmetic& a) { return bounds_.residuals(a, m, samples, row); });
   if (routing.router == Router::covariance) {
-    const std::vector<i32> unsure = unsure_contenders(row, static_cast<i64>(kept.size()), of_residuals);
-    const Elimination left = row.eliminate(static_cast<i64>(kept.size()), kept);
+    const i64 places = static_cast<i64>(kept.size());
+    const std::vector<i32> contenders = row.contenders(places);
+    const std::vector<bool> unsure = left_open(row.contender_energies(), of_residuals, contenders);
+    const Elimination left = row.eliminate(places, kept);
     found.heads.scores = left.margins;
     found.heads.bounds = bounded(
         heads, [&](const Arithmetic& a) { return bounds_.costs(a, m, samples, row, kept, unsure, left.deviation); });
     // One that cannot contend cannot be kept.
-    const std::vector<i32> contenders = row.contenders(static_cast<i64>(kept.size()));
     for (const i32 h : kept) {
       if (std::binary_search(contenders.begin(), contenders.end(), h)) continue;
-      if (std::find(unsure.begin(), unsure.end(), h) != unsure.end()) continue;
+      if (unsure[static_cast<std::size_t>(h)]) continue;
       found.heads.scores[static_cast<std::size_t>(h)] = -std::numeric_limits<double>::infinity();
     }
     // A margin is over any of the heads dropped: over the one that is known least.

@@ -161,6 +161,24 @@ std::vector<double> Bounds::energies(const Arithmetic& a, i64 m, Router router, 
   return found;
 }
 
+std::vector<bool> left_open(std::span<const double> scores, std::span<const double> bounds, std::span<const i32> best) {
+  std::vector<bool> is_in(scores.size(), false);
+  for (const i32 i : best) is_in[static_cast<std::size_t>(i)] = true;
+  double least_in = std::numeric_limits<double>::infinity(), most_out = -least_in;
+  for (std::size_t i = 0; i < scores.size(); ++i) {
+    if (is_in[i]) {
+      least_in = std::min(least_in, scores[i] - bounds[i]);
+    } else {
+      most_out = std::max(most_out, scores[i] + bounds[i]);
+    }
+  }
+  std::vector<bool> open;
+  for (std::size_t i = 0; i < scores.size(); ++i) {
+    open.push_back(is_in[i] ? !(scores[i] - bounds[i] > most_out) : !(scores[i] + bounds[i] < least_in));
+  }
+  return open;
+}
+
 Bounds::Sampled Bounds::sampled(const Arithmetic& arithmetic, i64 m, const BlockLayout& samples,
                                 const SampledRow& row) const {
   Arithmetic a = arithmetic;
@@ -189,20 +207,7 @@ Bounds::Sampled Bounds::sampled(const Arithmetic& arithmetic, i64 m, const Block
   }
   found.key = std::sqrt(squares / static_cast<double>(std::max<i64>(1, row.count)));
 
-  std::vector<bool> counts(row.totals.size(), false);
-  for (const i32 i : row.counted) counts[static_cast<std::size_t>(i)] = true;
-  double least_in = std::numeric_limits<double>::infinity(), most_out = -least_in;
-  for (std::size_t i = 0; i < counts.size(); ++i) {
-    if (counts[i]) {
-      least_in = std::min(least_in, row.totals[i] - of_total[i]);
-    } else {
-      most_out = std::max(most_out, row.totals[i] + of_total[i]);
-    }
-  }
-  for (std::size_t i = 0; i < counts.size(); ++i) {
-    found.unsure.push_back(counts[i] ? !(row.totals[i] - of_total[i] > most_out)
-                                     : !(row.totals[i] + of_total[i] < least_in));
-  }
+  found.unsure = left_open(row.totals, of_total, row.counted);
   return found;
 }
 
@@ -268,7 +273,7 @@ std::vector<double> Bounds::residuals(const Arithmetic& a, i64 m, const BlockLay
 }
 
 std::vector<double> Bounds::costs(const Arithmetic& a, i64 m, const BlockLayout& samples, const SampledRow& row,
-                                  std::span<const i32> kept, std::span<const i32> unsure, double deviation) const {
+                                  std::span<const i32> kept, const std::vector<bool>& unsure, double deviation) const {
   const Sampled known = sampled(a, m, samples, row);
   const std::size_t all = row.totals.size();
   const double count = static_cast<double>(std::max<i64>(1, row.count));
@@ -302,9 +307,8 @@ std::vector<double> Bounds::costs(const Arithmetic& a, i64 m, const BlockLayout&
     for (std::size_t i = 0; i < all; ++i) members += may_count[h][i] * (may_count[h][i] + 2 * sum[i]);
     // Heads that contend on one side alone are dropped at another turn there.
     double other_turns = 0;
-    for (const i32 u : unsure) {
-      const std::size_t other = static_cast<std::size_t>(u);
-      if (other == h) continue;
+    for (std::size_t other = 0; other < unsure.size(); ++other) {
+      if (!unsure[other] || other == h) continue;
       double both = 0;
       for (i64 i = 0; i < row.count; ++i) {
         both += y[h * static_cast<std::size_t>(row.count) + static_cast<std::size_t>(i)] *

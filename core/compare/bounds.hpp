@@ -10,6 +10,9 @@
 
 namespace misa {
 
+/// Of each, whether `bounds` of `scores` leave open if it is among the best, which `best` (ascending) are.
+std::vector<bool> left_open(std::span<const double> scores, std::span<const double> bounds, std::span<const i32> best);
+
 /// How far a number that was computed in some arithmetic may lie from the formula's value, whatever the order of its
 /// operations: proven, never tuned. Every bound has the form
 ///
@@ -46,7 +49,7 @@ class Bounds {
   std::vector<double> residuals(const Arithmetic& arithmetic, i64 m, const BlockLayout& samples,
                                 const SampledRow& row) const;
   std::vector<double> costs(const Arithmetic& arithmetic, i64 m, const BlockLayout& samples, const SampledRow& row,
-                            std::span<const i32> kept, std::span<const i32> unsure, double deviation) const;
+                            std::span<const i32> kept, const std::vector<bool>& unsure, double deviation) const;
   std::vector<double> linear_query(const Arithmetic& arithmetic, i64 m, const BlockLayout& samples,
                                    const SampledRow& row, std::span<const i32> kept) const;
 

@@ -110,11 +110,16 @@ std::vector<double> SampledRow::residual_energies() const {
   return energies;
 }
 
-std::vector<i32> SampledRow::contenders(i64 kept, std::span<const i32> only) const {
+std::vector<double> SampledRow::contender_energies() const {
   std::vector<double> energies = residual_energies();
   for (std::size_t h = 0; h < energies.size(); ++h) {
     if (!std::isfinite(weights[h])) energies[h] = -kInfinity;
   }
+  return energies;
+}
+
+std::vector<i32> SampledRow::contenders(i64 kept, std::span<const i32> only) const {
+  std::vector<double> energies = contender_energies();
   for (const i32 h : only) energies[size(h)] = kInfinity;
   return best_ranked(energies, contender_count(heads, kept));
 }

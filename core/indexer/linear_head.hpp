@@ -61,8 +61,11 @@ struct SampledRow {
   /// Router linear-residual ranks heads by |w_h| * residual_h. [H]
   std::vector<double> residual_energies() const;
 
-  /// The contender_count(H, kept) heads of largest residual_energies(), ascending; ties: the lower head; last of all
-  /// w_h not finite. `only` are among them.
+  /// residual_energies(), but -infinity where w_h is not finite. [H]
+  std::vector<double> contender_energies() const;
+
+  /// The contender_count(H, kept) heads of largest contender_energies(), ascending; ties: the lower head. `only` are
+  /// among them.
   std::vector<i32> contenders(i64 kept, std::span<const i32> only = {}) const;
 
   /// Router covariance drops all heads but the contenders, then those in turns until `kept` are left: each time the one

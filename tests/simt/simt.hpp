@@ -12,7 +12,6 @@
 #include <functional>
 #include <map>
 #include <memory>
-#include <numeric>
 #include <random>
 #include <span>
 #include <stdexcept>
@@ -207,15 +206,6 @@ template <class T>
 T __reduce_min_sync(unsigned mask, T value, unsigned line = __builtin_LINE()) {
   const auto all = misa::simt::machine().of_lanes(value, mask, "__reduce_min_sync", line);
   return *std::min_element(all.begin(), all.end());
-}
-template <class T>
-T __reduce_add_sync(unsigned mask, T value, unsigned line = __builtin_LINE()) {
-  const auto all = misa::simt::machine().of_lanes(value, mask, "__reduce_add_sync", line);
-  return std::accumulate(all.begin(), all.end(), T{0});
-}
-template <class T>
-T atomicAdd(T* to, T value) {
-  return std::exchange(*to, *to + value);
 }
 
 inline int __popc(unsigned x) { return std::popcount(x); }
