@@ -29,6 +29,12 @@ void launch_early(void (*kernel)(Parameters...), i64 blocks, int threads, int sh
   check(cudaLaunchKernelEx(&config, kernel, std::forward<Values>(values)...), "a launch");
 }
 
+/// What a block was launched with.
+__device__ inline float* dynamic_shared() {
+  extern __shared__ __align__(1024) float memory[];
+  return memory;
+}
+
 /// Until the kernels before this one are done and what they wrote can be read.
 __device__ inline void wait_for_stream() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
 

@@ -29,4 +29,16 @@ __device__ inline void mma_f16(float (&d)[4], const u32 (&a)[4], const uint2& b)
                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b.x), "r"(b.y));
 }
 
+/// What was written to shared memory is seen by tensor cores that read it there, from the next barrier on.
+__device__ inline void fence_for_tensor_cores() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+
+__device__ inline u32 shared_address(const void* pointer) {
+  return static_cast<u32>(__cvta_generic_to_shared(pointer));
+}
+
+/// Until `threads` threads, whole warps, have come to barrier `id` of 0 to 15; 0 is that of __syncthreads().
+__device__ inline void group_barrier(int id, int threads) {
+  asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
+
 }  // namespace misa::cuda

@@ -218,7 +218,7 @@ __device__ void load_means(const Arguments& arguments, Shared<Q>& shared, u8* pa
       *reinterpret_cast<__half2*>(panel + swizzled(p, at + 16)) = mean.high;
     }
   }
-  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+  fence_for_tensor_cores();
 }
 
 /// A lane's part of the sums of one tile: vectors l / 4 and l / 4 + 8 of its warp's sixteen, every fourth pair of

@@ -92,7 +92,7 @@ __global__ void __launch_bounds__(kThreads)
         split(four.z, four.w, most[1], rest[1]);
       }
     }
-    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+    fence_for_tensor_cores();
     __syncthreads();
     wgmma_fence();
 #pragma unroll

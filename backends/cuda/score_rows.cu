@@ -86,7 +86,7 @@ __global__ void __launch_bounds__(kThreads)
   float sums[H / 2];
   for (int tile = 0; tile < tiles; ++tile) {
     asm volatile("cp.async.wait_group %0;" ::"n"(kStages - 2) : "memory");
-    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+    fence_for_tensor_cores();
     __syncthreads();
     fetch(tile + kStages - 1);
     wgmma_fence();

@@ -41,10 +41,6 @@ CUtensorMap tensor_map(const void* data, std::array<i64, Rank> extents, std::arr
   return map;
 }
 
-__device__ inline u32 shared_address(const void* pointer) {
-  return static_cast<u32>(__cvta_generic_to_shared(pointer));
-}
-
 __device__ inline void barrier_init(u32 barrier, u32 count) {
   asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(count));
 }

@@ -38,8 +38,8 @@ enum class Order { ascending, descending, shuffled };
 class Machine {
  public:
   Order order = Order::ascending;
-  u64 seed = 1;                 ///< of `shuffled`
-  std::span<std::byte> shared;  ///< what kernels name as their dynamic shared memory; NaN when a block begins
+  u64 seed = 1;                          ///< of `shuffled`
+  std::span<std::byte> shared{memory_};  ///< of a block; NaN when it begins
 
   static Machine& instance() {
     static Machine machine;
@@ -160,6 +160,7 @@ class Machine {
     return text;
   }
 
+  alignas(1024) std::array<std::byte, 228 << 10> memory_;
   std::vector<Fiber> fibers_;
   ucontext_t host_{};
   std::string states_;  ///< of each thread
@@ -196,6 +197,12 @@ inline unsigned __ballot_sync(unsigned mask, bool vote, unsigned line = __builti
     bit *= 2;
   }
   return votes;
+}
+template <class T>
+T __reduce_add_sync(unsigned mask, T value, unsigned line = __builtin_LINE()) {
+  T sum = 0;
+  for (const T one : misa::simt::machine().of_lanes(value, mask, "__reduce_add_sync", line)) sum += one;
+  return sum;
 }
 template <class T>
 T __reduce_max_sync(unsigned mask, T value, unsigned line = __builtin_LINE()) {

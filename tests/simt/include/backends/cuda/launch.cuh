@@ -17,6 +17,8 @@ void launch_early(void (*kernel)(Parameters...), i64 blocks, int threads, int sh
   simt::machine().launch(blocks, threads, shared_bytes, [&] { kernel(values...); });
 }
 
+inline float* dynamic_shared() { return reinterpret_cast<float*>(simt::machine().shared.data()); }
+
 inline void wait_for_stream() {}
 
 }  // namespace misa::cuda

@@ -3,7 +3,7 @@
 #include "core/tensor/dtype.hpp"
 #include "tests/simt/simt.hpp"
 
-// The instructions of the header of this name, on the host: sums rounded once.
+// The instructions of the header of this name that kernels use on the host.
 
 namespace misa::cuda {
 
@@ -14,28 +14,16 @@ inline u32 halves_of(u32 two) {
   return half(two & 0xFF) | half(two >> 8 & 0xFF) << 16;
 }
 
-inline void mma_f16(float (&d)[4], const u32 (&a)[4], const uint2& b) {
-  struct Operands {
-    float a[4][2], b[2][2];
-  } own;
-  const auto widen = [](u32 two, float(&to)[2]) {
-    to[0] = __half2float(__ushort_as_half(static_cast<u16>(two)));
-    to[1] = __half2float(__ushort_as_half(static_cast<u16>(two >> 16)));
-  };
-  for (int i = 0; i < 4; ++i) widen(a[i], own.a[i]);
-  widen(b.x, own.b[0]);
-  widen(b.y, own.b[1]);
-  const auto all = simt::machine().of_lanes(own, ~0u, "mma_f16", 0);
-  for (unsigned i = 0; i < 4; ++i) {
-    const unsigned row = simt::lane() / 4, column = 2 * (simt::lane() % 4) + i % 2;  // row + 8: a[1], a[3]
-    double sum = d[i];
-    for (unsigned k = 0; k < 16; ++k) {
-      const unsigned quad = k % 8 / 2;
-      sum += static_cast<double>(all[4 * row + quad].a[i / 2 + 2 * (k / 8)][k % 2]) *
-             static_cast<double>(all[4 * column + quad].b[k / 8][k % 2]);
-    }
-    d[i] = static_cast<float>(sum);
-  }
+inline void fence_for_tensor_cores() {}
+
+/// Where it lies in the block's shared memory.
+inline u32 shared_address(const void* pointer) {
+  return static_cast<u32>(static_cast<const std::byte*>(pointer) - simt::machine().shared.data());
+}
+
+/// Of threads that stand together, groups of so many from the first of the block on.
+inline void group_barrier(int id, int threads) {
+  simt::machine().meet(static_cast<std::size_t>(threads), "group_barrier", static_cast<unsigned>(id));
 }
 
 }  // namespace misa::cuda

@@ -1,0 +1,5 @@
+// backends/cuda/route_samples_tile.cu for the host.
+
+#include "backends/cuda/route_samples_tile.cu"
+
+#include "tests/simt/simt.hpp"
