@@ -16,6 +16,7 @@ mkdir -p "$out/steps" || exit 1
 out=$(realpath "$out")
 rm -f "$out"/*.json "$out"/steps/* "$out/steps.tsv"
 
+indexers=dsa,misa,misa-dagger,hisa,misa-lr,misa-lr-dagger
 status=0
 step() {  # NAME COMMAND...: its output is shown and kept, its status and time go into the summary
   local name=$1 start=$EPOCHREALTIME code
@@ -96,12 +97,14 @@ if command -v nvidia-smi >/dev/null && [ -x "$bin/misa-prof" ]; then
     step "$tool-drawn" env MISA_RANDOM_BACKEND=cuda MISA_RANDOM_CASES="${MISA_SANITIZED_CASES:-12}" \
       compute-sanitizer --tool "$tool" --error-exitcode 9 "$bin/test_agreement" -tc='*drawn*'
     step "$tool-prefill" compute-sanitizer --tool "$tool" --error-exitcode 9 "$bin/misa-prof" compare --backend cuda \
-      --model deepseek-v3.2 --workload prefill-8k --rows 20
+      --model deepseek-v3.2 --workload prefill-8k --rows 20 --indexer "$indexers"
   done
   step stages "$bin/misa-stages-bench" --benchmark_min_time=0 --benchmark_out="$out/stages.json" \
     --benchmark_out_format=json
-  step profile "$bin/misa-prof" profile --backend cuda --model deepseek-v3.2 --workload prefill-128k --rows 1024 --budget 2 \
-    --indexer dsa,misa,misa-dagger,hisa,misa-lr,misa-lr-dagger -o - -o "json:$out/profile.json"
+  for length in 128k 32k; do
+    step "profile-$length" "$bin/misa-prof" profile --backend cuda --model deepseek-v3.2 --workload "prefill-$length" \
+      --rows 1024 --budget 2 --indexer "$indexers" -o - -o "json:$out/profile-$length.json"
+  done
   if "$python" -c 'import torch, triton' 2>"$out/steps/torch.txt"; then
     step peers "$python" tests/gpu/peers/peers.py --bin "$bin" -o "$out/peers.json"
     step paper "$python" tests/gpu/peers/paper.py --bin "$bin" -o "$out/paper.json"

@@ -10,7 +10,7 @@ import unittest
 RUN = pathlib.Path(__file__).with_name("run.sh")
 NVIDIA_SMI = 'printf "name, driver_version\\nNVIDIA H200, 580\\n"'
 PROGRAMS = {
-    "misa-prof": 'for word; do case $word in json:*profile.json) echo \'{"cases": []}\' >"${word#json:}";; esac; done',
+    "misa-prof": 'for word; do case $word in json:*/profile-*.json) echo \'{"cases": []}\' >"${word#json:}";; esac; done',
     "test_conformance": "", "test_agreement": 'echo "$MISA_RANDOM_BACKEND $MISA_RANDOM_CASES"',
     "misa-stages-bench": 'for word; do case $word in --benchmark_out=*) echo \'{"benchmarks": [{"name": "pool/keys:1/manual_time",'
                          ' "real_time": 2.5, "tbytes": 3.0}]}\' >"${word#*=}";; esac; done',

@@ -10,6 +10,8 @@ import subprocess
 import sys
 import time
 
+PROFILES = ("profile-128k", "profile-32k")
+
 
 def table(path):
     """The first row of a CSV of nvidia-smi, by column; {} without one."""
@@ -57,7 +59,7 @@ def main():
     taken = list(steps(folder / "steps.tsv"))
     names = [one["name"] for one in taken]
     failed = [one["name"] for one in taken if one["status"] != 0]
-    failed += [f"{name}: no results" for name in ("stages", "profile", "peers", "paper")
+    failed += [f"{name}: no results" for name in ("stages", *PROFILES, "peers", "paper")
                if name in names and name not in failed and document(folder / f"{name}.json") is None]
     if "conformance" not in names:
         failed.append("nothing was tested")
@@ -66,7 +68,8 @@ def main():
                "passed": not failed, "failed": failed, "device": {"before": table(folder / "before.csv"),
                                                                   "after": table(folder / "after.csv")},
                "seconds": round(sum(one["seconds"] for one in taken), 1), "steps": taken,
-               "stages": stages(document(folder / "stages.json")), "end_to_end": cases(document(folder / "profile.json")),
+               "stages": stages(document(folder / "stages.json")),
+               "end_to_end": {name: cases(document(folder / f"{name}.json")) for name in PROFILES},
                "peers": peers or "not timed: no torch and triton, or the step failed",
                "paper": paper or "not timed: no torch and triton, or the step failed"}
     (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
