@@ -53,7 +53,7 @@ struct Offer {
 /// The largest error of rounding a number of magnitude `size` to f32 and then to what a linear query is stored in.
 double linear_rounding(double size, Dtype dtype, double scale) {
   const double single = 0x1p-24 * size + 0x1p-149;
-  if (dtype == Dtype::bf16) return single + 0x1p-9 * size * (1 + 0x1p-20) + 0x1p-133;
+  if (dtype == Dtype::bf16) return single + 0x1p-8 * size * (1 + 0x1p-20) + 0x1p-133;
   if (dtype == Dtype::e4m3) return single + std::max(0x1p-4 * size * (1 + 0x1p-20), 0x1p-10 * scale);
   return single;
 }

@@ -12,6 +12,7 @@
 #include "core/compare/poison.hpp"
 #include "core/compare/shrink.hpp"
 #include "core/indexer/forwarding_backend.hpp"
+#include "core/indexer/linear_head.hpp"
 #include "core/workload/input_hash.hpp"
 #include "core/workload/take.hpp"
 #include "core/workload/trace.hpp"
@@ -382,6 +383,21 @@ TEST_CASE("sampled keys in f16 are explained by the arithmetics that allow them,
   }
   CHECK(differing > 20);
   CHECK(seen > 55);
+}
+
+TEST_CASE("what a backend rounds from numbers within their bounds is no miss, whatever it is stored in") {
+  for (u64 seed = 1; seed <= 300; ++seed) {
+    Draw draw(seed);
+    const Dtype dtype = draw.one_of<Dtype>({Dtype::e4m3, Dtype::bf16, Dtype::f32});
+    const double bound = std::ldexp(1.0, -static_cast<int>(draw.whole(8, 30)));
+    INFO("seed ", seed, ", bound ", bound);
+    std::vector<double> exact, moved;
+    for (int d = 0; d < 64; ++d) {
+      exact.push_back(draw.normal());
+      moved.push_back(exact.back() + draw.one_of<double>({-0.99, 0, 0.99}) * bound);
+    }
+    CHECK(judge_linear(field_of(exact, bound), round_linear_query(moved, dtype), dtype).misses.empty());
+  }
 }
 
 TEST_CASE("the bound of a linear query is far below the step of its codes") {
