@@ -149,6 +149,20 @@ void adopt_made_with(CLI::App& command, const std::string& against) {
   }
 }
 
+/// The indexers of which there are goldens, in the order of `list`.
+std::vector<std::string> indexers_of_goldens(const std::string& against) {
+  std::error_code failure;
+  if (!fs::is_directory(against, failure)) {
+    return fs::exists(against, failure) ? std::vector{golden_metadata(against)["indexer"]} : std::vector<std::string>{};
+  }
+  std::vector<std::string> names;
+  for (const IndexerInfo& info : indexers()) {
+    const std::string name(info.name);
+    if (fs::exists(fs::path(against) / (name + ".safetensors"), failure)) names.push_back(name);
+  }
+  return names;
+}
+
 class CompareRun {
  public:
   CompareRun(const CompareOptions& options, std::vector<std::string> words, std::string made_with)
@@ -481,7 +495,11 @@ Work add_compare(CLI::App& app) {
   options->add(command);
   return [options, &command, &app] {
     if (!options->config.empty()) apply_config(command, options->config);
-    if (!is_backend(options->against)) adopt_made_with(command, options->against);
+    if (!is_backend(options->against)) {
+      adopt_made_with(command, options->against);
+      const std::vector<std::string> names = indexers_of_goldens(options->against);
+      if (command.get_option("--indexer")->count() == 0 && !names.empty()) options->indexer.names = names;
+    }
     CompareRun(*options, command_words(app, command), made_with(command)).run();
   };
 }

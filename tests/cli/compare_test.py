@@ -21,6 +21,8 @@ CASES = [*TINY, *SMALL, "--active-heads", "3"]
 DECODE = [word if word != "ci" else "decode-8k" for word in CASES]
 PRESETS = ["natural", "diffuse", "cancel", "scattered", "blind", "iid"]
 
+INDEXERS = ("dsa", "misa", "misa-dagger", "hisa", "misa-lr", "misa-lr-dagger")
+
 
 class Compare(Cli):
     def compared(self, status, *arguments):
@@ -49,7 +51,7 @@ class Agreement(Compare):
 
     def test_the_shipped_goldens_are_met(self):
         report = self.compared(0, "--against", ROOT / "profiles/goldens", "--rows", "16")
-        self.assertEqual([case["indexer"] for case in report["cases"]], ["dsa", "misa", "misa-dagger", "hisa"])
+        self.assertEqual([case["indexer"] for case in report["cases"]], list(INDEXERS))
         self.assertEqual(report["against"]["arithmetic"], "f64")
         for case in report["cases"]:
             names = [choice["name"] for choice in case["choices"] if choice["rows"] == 16]
@@ -64,7 +66,11 @@ class Agreement(Compare):
             report = self.compared(0, "--against", folder)
             self.assertIn("NVIDIA H200", report["against"]["description"])
             self.assertEqual([(case["indexer"], case["verdict"]) for case in report["cases"]],
-                             [(name, "passed") for name in ("dsa", "misa", "misa-dagger", "hisa")])
+                             [(name, "passed") for name in INDEXERS])
+        golden = folders[0] / "misa-lr.safetensors"
+        self.assertEqual([case["indexer"] for case in self.compared(0, "--against", golden)["cases"]], ["misa-lr"])
+        report = self.compared(0, "--against", folders[0], "--indexer", "hisa,dsa")
+        self.assertEqual([case["indexer"] for case in report["cases"]], ["hisa", "dsa"])
 
     def test_stages_are_compared_as_asked(self):
         report = self.compared(0, *CASES, "--indexer", "misa-dagger", "--stages", "tokens,heads")
