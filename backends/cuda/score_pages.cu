@@ -25,13 +25,24 @@ namespace {
 constexpr int kDim = 128, kTileKeys = 64, kMaxRows = 512, kProducers = 2;
 /// Warpgroups that score where runs are of up to RunRows rows.
 template <int RunRows>
-constexpr int kConsumers = RunRows > 2 ? 2 : 3;
+constexpr int kConsumers = RunRows > 2    ? 2
+                           : RunRows == 2 ? 3
+                                          : 4;
+/// Registers of a thread that scores and of one that copies; all together as many as at the launch.
+template <int RunRows>
+constexpr int kScoring = RunRows > 2    ? 224
+                         : RunRows == 2 ? 152
+                                        : 104;
+template <int RunRows>
+constexpr int kCopying = RunRows > 1 ? 56 : 64;
 template <int RunRows>
 constexpr int kThreads = 128 * (kConsumers<RunRows> + 1);
 /// Of the ring. Each belongs to one copying warp and to one warpgroup: one that is ahead of the others would take the
 /// phase before last for its own.
 template <int RunRows>
-constexpr int kStages = RunRows > 2 ? 16 : 18;
+constexpr int kStages = RunRows > 2    ? 16
+                        : RunRows == 2 ? 18
+                                       : 20;
 constexpr int kQueryStages = 2;
 constexpr int kScaleStep = 32;        // copies go to multiples of 128 bytes
 constexpr int kHiddenColumns = 4096;  // that are written at once where no row sees them
@@ -227,7 +238,9 @@ class Scorer {
   __device__ void run() {
     for_each_part(shared_.line, arguments_.rows, [&](const Part& part) {
       if (part.count == 1) return score<1>(part);
-      if (part.count == 2) return score<2>(part);
+      if constexpr (RunRows > 1) {
+        if (part.count == 2) return score<2>(part);
+      }
       if constexpr (RunRows > 2) part.count == 3 ? score<3>(part) : score<4>(part);
     });
   }
@@ -348,14 +361,14 @@ __global__ void __launch_bounds__(kThreads<RunRows>, 1)
   if (thread < 32) lay_out<RunRows>(shared.line, arguments.rows);
   __syncthreads();
   if (group == kConsumers<RunRows>) {
-    asm volatile("setmaxnreg.dec.sync.aligned.u32 56;");
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kCopying<RunRows>));
     if (warp < kProducers) {
       copy(arguments, query_map, key_map, scale_map, shared, warp);
     } else {
       hide(arguments, shared.line, thread % 128 - 32 * kProducers, 128 - 32 * kProducers);
     }
   } else {
-    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(RunRows > 2 ? 224 : 152));
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kScoring<RunRows>));
     Scorer<H, RunRows>(arguments, shared, group).run();
   }
 }
@@ -402,13 +415,16 @@ void launch_runs(const ScoreTask& task, int processors, cudaStream_t stream) {
   }
 }
 
-/// Runs of more than two rows need more than two rows a sequence.
+/// Runs of more than one or two rows need more than one or two rows a sequence.
 template <int H>
 void launch(const ScoreTask& task, int processors, cudaStream_t stream) {
   const View<const i32, 2>& table = task.keys.block_table;
   const i64 sequences = table.data != nullptr ? table.shape[0] : 1;
-  const bool short_runs = rows_of(task.queries) <= 2 * sequences;
-  (short_runs ? launch_runs<H, 2> : launch_runs<H, 4>)(task, processors, stream);
+  const i64 rows = rows_of(task.queries);
+  const auto launch_some = rows <= sequences       ? launch_runs<H, 1>
+                           : rows <= 2 * sequences ? launch_runs<H, 2>
+                                                   : launch_runs<H, 4>;
+  launch_some(task, processors, stream);
 }
 
 }  // namespace
