@@ -2,7 +2,7 @@
 
 #include "core/base/types.hpp"
 
-// Instructions for which CUDA C++ has no name. Source: PTX ISA. tests/simt has them for the host.
+// Instructions for which CUDA C++ has no name. Source: PTX ISA. tests/simt has those for the host that it needs.
 
 namespace misa::cuda {
 

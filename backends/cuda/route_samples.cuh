@@ -65,27 +65,6 @@ __device__ void spread_sum(float (&x)[Count]) {
   if constexpr (Step > Last) spread_sum<Last, Count, Half / 2, Step / 2>(x);
 }
 
-/// All sums to all lanes.
-template <int Count>
-__device__ void sum_of_lanes(float (&x)[Count]) {
-  spread_sum<1>(x);
-  const float mine = x[0];
-#pragma unroll
-  for (int i = 0; i < Count; ++i) x[i] = __shfl_sync(0xffffffffu, mine, i * (32 / Count));
-}
-
-/// What weights are divided by, a power of two: they may be so small or so large that f32 does not hold their squares,
-/// and only their proportions decide which samples count and which heads are kept. The inverse, by a whole warp.
-template <class Q>
-__device__ float inverse_gate_scale(const SampledTask<Q>& task, int m) {
-  const int heads = static_cast<int>(task.queries.shape[1]);
-  u32 largest = 0;
-  for (int h = static_cast<int>(threadIdx.x % 32); h < heads; h += 32) {
-    largest = max(largest, __float_as_uint(fabsf(finite_or_0(task.weights(m, h)))));
-  }
-  return scale_for(__reduce_max_sync(0xffffffffu, largest)).inverse;
-}
-
 /// A rank that is not 0, which stands for none.
 __device__ inline u32 rank_from_1(float score) { return max(1u, rank_of(score)); }
 

@@ -72,8 +72,7 @@ struct Row {
 /// 16 bytes of a key in operands of tensor cores: of the eight steps along its dimensions, in two panels, step s has
 /// chunks 2 s and 2 s + 1.
 __device__ inline u8* chunk_of(u8* keys, int key, int chunk) {
-  const int row = key % kTileKeys;
-  return keys + key / kTileKeys * kTileBytes + chunk / 8 * kPanelBytes + 128 * row + 16 * (chunk % 8 ^ row % 8);
+  return keys + key / kTileKeys * kTileBytes + chunk / 8 * kPanelBytes + swizzled(key % kTileKeys, 16 * (chunk % 8));
 }
 
 /// Ordered as absolute values are, infinity and then NaN last.
@@ -625,14 +624,13 @@ bool launch(const SampledTask<Q>& task, int processors, cudaStream_t stream) {
 
 template <class Q>
 bool route_samples_in_tiles(const SampledTask<Q>& task, int processors, cudaStream_t stream) {
+  constexpr int kMostCounted = 128;
   const auto& [data, shape, stride] = task.keys;
   const View<const float, 3> keys{data, {1, shape[0], shape[1]}, {0, stride[0], stride[1]}};
-  const i64 heads = task.queries.shape[1], counted = task.linear ? (task.samples + 1) / 2 : task.samples;
-  if (task.queries.shape[2] != kDim || heads > kMostHeads || task.samples > 256 || counted > 128 ||
-      !vectors_align(task.queries) || (data != nullptr && !vectors_align(keys))) {
-    return false;
-  }
-  return counted <= 64 ? launch<8>(task, processors, stream) : launch<16>(task, processors, stream);
+  const int counted = task.linear ? (task.samples + 1) / 2 : task.samples;
+  if (task.queries.shape[1] > kMostHeads || task.queries.shape[2] != kDim || counted > kMostCounted) return false;
+  if (!vectors_align(task.queries) || (data != nullptr && !vectors_align(keys))) return false;
+  return counted <= kMostCounted / 2 ? launch<8>(task, processors, stream) : launch<16>(task, processors, stream);
 }
 
 template bool route_samples_in_tiles(const SampledTask<E4m3>& task, int processors, cudaStream_t stream);

@@ -67,9 +67,6 @@ __device__ inline void barrier_wait(u32 barrier, u32 parity) {
       : "memory");
 }
 
-/// Where byte `byte` of row `row` lies in rows of 128 bytes with the 128-byte swizzle.
-__device__ inline int swizzled(int row, int byte) { return row * 128 + (((byte / 16) ^ (row % 8)) * 16 + byte % 16); }
-
 /// The map itself, ahead of its first copy.
 __device__ inline void tma_prefetch(const CUtensorMap& map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory");

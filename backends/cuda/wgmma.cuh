@@ -13,6 +13,9 @@
 
 namespace misa::cuda {
 
+/// Where byte `byte` of row `row` lies in rows of 128 bytes with the 128-byte swizzle.
+__device__ inline int swizzled(int row, int byte) { return row * 128 + (((byte / 16) ^ (row % 8)) * 16 + byte % 16); }
+
 /// Rows of 128 bytes, 128-byte swizzle, groups of eight rows behind one another; `address` of the first row, aligned to
 /// 1024, plus 32 bytes for each step along the row.
 __device__ inline u64 wgmma_operand(u32 address) {

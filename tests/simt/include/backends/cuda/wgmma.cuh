@@ -6,6 +6,7 @@
 
 namespace misa::cuda {
 
+inline int swizzled(int row, int byte) { return 128 * row + (byte ^ 16 * (row % 8)); }
 inline u64 wgmma_operand(u32 address) { return address >> 4; }
 inline void wgmma_fence() {}
 inline void wgmma_commit() {}
