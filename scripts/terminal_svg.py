@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Draws coloured terminal output as an SVG picture (docs/profile.svg in README.md).
 
-usage: misa-prof profile --color always | scripts/terminal_svg.py > docs/profile.svg
+usage: misa-prof profile --indexer dsa,misa,misa-lr --color always | scripts/terminal_svg.py > docs/profile.svg
 """
 import html
 import re
