@@ -202,7 +202,7 @@ __device__ Heads given_heads(const SampledTask<Q>& task, int m) {
   });
 }
 
-/// What line(x, relu(x)) leaves of ReLU, from sums over samples: its slope. No samples, or no line: 0.
+/// Of the line through (x, relu(x)), from sums over samples: of (x - mean)^2, and of that times relu(x) less its mean.
 __device__ inline float slope_of(float x_squares, float both, float mean_x) {
   return x_squares > 0 ? fminf(fmaxf(both / x_squares, 0.0f), 1.0f) : mean_x > 0 ? 1.0f : 0.0f;
 }

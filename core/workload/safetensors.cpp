@@ -311,7 +311,8 @@ i64 header_bytes(const std::array<std::byte, kPrefix>& prefix, i64 file_bytes, c
 
 void check_size(i64 file_bytes, const std::string& path) {
   if (file_bytes < kPrefix) {
-    reject("MP-E110", fmt::format("the file has {} bytes, a safetensors file at least 10", file_bytes), path);
+    reject("MP-E110", fmt::format("the file has {} bytes, a safetensors file at least 10", file_bytes), path,
+           "the whole file, if it is a safetensors file");
   }
 }
 
