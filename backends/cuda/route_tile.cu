@@ -355,8 +355,10 @@ class Summer {
     float dots[2][4] = {};  // of even and odd steps: one chain would take twice as long
 #pragma unroll
     for (int step = 0; step < 8; ++step) mma_f16(dots[step % 2], queries_[step], tail.planes[plane][step][quad_]);
-    const int at = quad_ % 2 == 0 ? 0 : 2;
-    return tail.scale * twice_relu((dots[0][at] + dots[1][at]) + (dots[0][at + 1] + dots[1][at + 1]));
+    float sum[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) sum[i] = dots[0][i] + dots[1][i];
+    return tail.scale * twice_relu(quad_ % 2 == 0 ? sum[0] + sum[1] : sum[2] + sum[3]);
   }
 
   /// Over the four lanes that share the vectors: lanes 0 and 2 have the first one's, 1 and 3 the second one's.

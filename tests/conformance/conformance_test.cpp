@@ -90,6 +90,38 @@ std::vector<double> score_all(Backend& backend, const Workload& workload, const 
   return on.fetch_logits(task.logits);
 }
 
+struct Ranges {
+  std::vector<i32> sequence, begin, end;
+};
+
+/// A few of each row's window, some of which share their begin.
+Ranges draw_ranges(const Workload& workload, Draw& draw) {
+  Ranges ranges;
+  for (i64 m = 0; m < workload.rows(); ++m) {
+    const std::size_t row = static_cast<std::size_t>(m);
+    i64 first = draw.whole(workload.ks[row], workload.ke[row]), last = first;
+    for (i64 i = draw.whole(1, 3); i > 0; --i) {
+      last = draw.whole(last, workload.ke[row]);
+      ranges.sequence.push_back(workload.sequence[row]);
+      ranges.begin.push_back(static_cast<i32>(first));
+      ranges.end.push_back(static_cast<i32>(last));
+    }
+  }
+  return ranges;
+}
+
+std::vector<float> means_of(Backend& backend, const Workload& workload, const Ranges& ranges) {
+  On on(backend);
+  const Placement placement(backend, workload);
+  const i64 count = std::ssize(ranges.begin);
+  const View<float, 2> means = on.make<float, 2>({count, workload.head_dim()});
+  backend.pool({placement.problem().keys,
+                {on.place<i32, 1>(ranges.sequence, {count}), on.place<i32, 1>(ranges.begin, {count}),
+                 on.place<i32, 1>(ranges.end, {count})},
+                means});
+  return on.fetch(means);
+}
+
 }  // namespace
 
 TEST_CASE("scores over windows and candidates are the formula's, within the rounding of the backend's arithmetic") {
@@ -205,30 +237,10 @@ TEST_CASE("block means are the oracle's, within the rounding of the backend's ar
       CAPTURE(options.describe());
       const Workload workload = draw_workload(options);
       Draw draw(seed);
-      std::vector<i32> sequence, begin, end;
-      for (i64 m = 0; m < workload.rows(); ++m) {
-        const std::size_t row = static_cast<std::size_t>(m);
-        i64 first = draw.whole(workload.ks[row], workload.ke[row]), last = first;
-        for (i64 i = draw.whole(1, 3); i > 0; --i) {  // some ranges share their begin
-          last = draw.whole(last, workload.ke[row]);
-          sequence.push_back(workload.sequence[row]);
-          begin.push_back(static_cast<i32>(first));
-          end.push_back(static_cast<i32>(last));
-        }
-      }
-      const i64 ranges = static_cast<i64>(begin.size());
-      const auto pool = [&](Backend& on_backend, const Workload& of) {
-        On on(on_backend);
-        const Placement placement(on_backend, of);
-        const View<float, 2> means = on.make<float, 2>({ranges, workload.head_dim()});
-        on_backend.pool(
-            {placement.problem().keys,
-             {on.place<i32, 1>(sequence, {ranges}), on.place<i32, 1>(begin, {ranges}), on.place<i32, 1>(end, {ranges})},
-             means});
-        return on.fetch(means);
-      };
-      const std::vector<float> expected = pool(*oracle, workload), found = pool(*backend, workload);
-      const std::vector<float> size = pool(*oracle, magnitudes(options));
+      const Ranges ranges = draw_ranges(workload, draw);
+      const std::vector<float> expected = means_of(*oracle, workload, ranges),
+                               found = means_of(*backend, workload, ranges),
+                               size = means_of(*oracle, magnitudes(options), ranges);
       const auto arithmetic = backend->arithmetic(shape_of(workload));
       REQUIRE(arithmetic);
       i64 wrong = 0;
@@ -240,6 +252,33 @@ TEST_CASE("block means are the oracle's, within the rounding of the backend's ar
         if (!close(found[i], expected[i], room + 1e-40)) ++wrong;
       }
       CHECK(wrong == 0);
+    }
+  }
+}
+
+TEST_CASE("a block mean does not depend on how many others are wanted") {
+  for (const std::string& name : present_backends()) {
+    const auto backend = make_backend(name, 2);
+    for (u64 seed = 1; seed <= 12; ++seed) {
+      CaseOptions options = draw_wide_case(seed);
+      options.numbers = Numbers::normal;
+      options.contexts = {1500};
+      CAPTURE(name);
+      CAPTURE(options.describe());
+      const Workload workload = draw_workload(options);
+      Draw draw(seed);
+      const Ranges few = draw_ranges(workload, draw);
+      const std::vector<float> expected = means_of(*backend, workload, few);
+      Ranges many;
+      while (std::ssize(many.begin) < 5000) {
+        many.sequence.insert(many.sequence.end(), few.sequence.begin(), few.sequence.end());
+        many.begin.insert(many.begin.end(), few.begin.begin(), few.begin.end());
+        many.end.insert(many.end.end(), few.end.begin(), few.end.end());
+      }
+      const std::vector<float> found = means_of(*backend, workload, many);
+      i64 different = 0;
+      for (std::size_t i = 0; i < found.size(); ++i) different += found[i] == expected[i % expected.size()] ? 0 : 1;
+      CHECK(different == 0);
     }
   }
 }

@@ -120,23 +120,31 @@ Inputs decode(On& on, i64 batch, i64 length, i64 heads, i64 next_n, bool ragged 
       {on.place<i32, 1>(sequence, {rows}), on.place<i32, 1>(begin, {rows}), on.place<i32, 1>(end, {rows})}};
 }
 
-/// Sets the time of one call of `work(i)`: the median of samples of several calls in a row, which take a twentieth of a
-/// second in all. One iteration of the benchmark is enough (--benchmark_min_time=0).
+/// Sets the time of one call of `work(i)`, i from 0 to `turns` - 1: the median of samples of several calls in a row,
+/// which take a twentieth of a second in all. The calls are recorded where the backend records, and wait for no host.
+/// One iteration of the benchmark is enough (--benchmark_min_time=0).
 template <class Work>
-double measure(benchmark::State& state, Backend& backend, const Work& work) {
-  constexpr int kCalls = 4, kLeastSamples = 10, kMostSamples = 200;
+double measure(benchmark::State& state, Backend& backend, const Work& work, i64 turns = 1) {
+  constexpr int kLeastSamples = 10, kMostSamples = 200;
+  const i64 calls = std::max<i64>(4, turns);
   const auto clock = backend.clock();
-  for (int i = 0; i < 3; ++i) work(i);
+  int from = 0, to = 0;
+  const auto run = [&] {
+    clock->reset();
+    from = clock->mark();
+    for (i64 i = 0; i < calls; ++i) work(i % turns);
+    to = clock->mark();
+  };
+  run();
+  const auto recording = backend.record(run);
   std::vector<double> samples;
   double total = 0;
-  int turn = 0;
   while (static_cast<int>(samples.size()) < kLeastSamples ||
          (total < 0.05 && static_cast<int>(samples.size()) < kMostSamples)) {
-    clock->reset();
-    const int from = clock->mark();
-    for (int i = 0; i < kCalls; ++i) work(turn++);
-    const double seconds = clock->seconds(from, clock->mark());
-    samples.push_back(seconds / kCalls);
+    backend.prepare_run(false);
+    recording ? recording->replay() : run();
+    const double seconds = clock->seconds(from, to);
+    samples.push_back(seconds / static_cast<double>(calls));
     total += seconds;
   }
   const double seconds = median(samples);
@@ -153,7 +161,7 @@ void score_prefill(benchmark::State& state) {
   On on(*backend);
   const Inputs in = Make(on, rows, keys, heads);
   const ScoreTask task{in.queries, in.keys, in.windows, {}, on.logits(rows, keys)};
-  const double seconds = measure(state, *backend, [&](int) { backend->score(task); });
+  const double seconds = measure(state, *backend, [&](i64) { backend->score(task); });
   const double pairs = static_cast<double>(rows) * static_cast<double>(keys);
   state.counters["tflops"] = pairs * static_cast<double>(heads) * 2 * kDim / seconds * 1e-12;
   state.counters["ps_per_pair"] = seconds / pairs * 1e12;
@@ -166,10 +174,11 @@ void score_decode_of(benchmark::State& state, bool ragged) {
   On on(*backend);
   const Inputs in = decode(on, copies * batch, length, heads, next_n, ragged);
   const Logits logits = on.logits(rows, length);
-  const double seconds = measure(state, *backend, [&](int turn) {
-    const i64 first = turn % copies * rows;
+  const auto score = [&](i64 turn) {
+    const i64 first = turn * rows;
     backend->score({slice(in.queries, first, rows), in.keys, slice(in.windows, first, rows), {}, logits});
-  });
+  };
+  const double seconds = measure(state, *backend, score, copies);
   const i64 tokens = ragged ? batch * length * 33 / 64 : batch * length;
   state.counters["tbytes"] = static_cast<double>(tokens * (kDim + 4)) / seconds * 1e-12;
 }
@@ -192,7 +201,7 @@ void score_candidates(benchmark::State& state) {
   const ScoreTask task{in.queries, in.keys, in.windows,
                        Candidates{on.place<i32, 2>(chosen, {rows, runs}), in.windows.begin, length},
                        on.logits(rows, runs * length)};
-  const double seconds = measure(state, *backend, [&](int) { backend->score(task); });
+  const double seconds = measure(state, *backend, [&](i64) { backend->score(task); });
   state.counters["tflops"] = static_cast<double>(rows * runs * length) * 64 * 2 * kDim / seconds * 1e-12;
 }
 
@@ -205,7 +214,7 @@ void score_means(benchmark::State& state) {
   const KeyCache means{
       View<const float, 3>(on.place<float, 3>(random_floats(blocks * kDim, 7), {1, blocks, kDim})), {}, {}};
   const ScoreTask task{queries, means, whole_windows(on, rows, blocks, false), {}, on.logits(rows, blocks)};
-  measure(state, *backend, [&](int) { backend->score(task); });
+  measure(state, *backend, [&](i64) { backend->score(task); });
 }
 
 void select(benchmark::State& state) {
@@ -218,7 +227,7 @@ void select(benchmark::State& state) {
   }
   const Windows windows = whole_windows(on, rows, columns, false);
   const SelectTask task{on.place_logits(scores, rows, columns), windows, {}, false, on.make<i32, 2>({rows, k})};
-  const double seconds = measure(state, *backend, [&](int) { backend->select(task); });
+  const double seconds = measure(state, *backend, [&](i64) { backend->select(task); });
   state.counters["tbytes"] = static_cast<double>(rows * columns * 4) / seconds * 1e-12;
 }
 
@@ -243,8 +252,8 @@ void pool(benchmark::State& state) {
          {on.place<i32, 1>(sequence, {blocks}), on.place<i32, 1>(begin, {blocks}), on.place<i32, 1>(end, {blocks})},
          on.make<float, 2>({blocks, kDim})});
   }
-  const double seconds =
-      measure(state, *backend, [&](int turn) { backend->pool(tasks[static_cast<std::size_t>(turn) % tasks.size()]); });
+  const auto pool_one = [&](i64 turn) { backend->pool(tasks[static_cast<std::size_t>(turn)]); };
+  const double seconds = measure(state, *backend, pool_one, std::ssize(tasks));
   state.counters["tbytes"] = static_cast<double>(sequences * keys * (kDim + 4)) / seconds * 1e-12;
 }
 
@@ -265,7 +274,7 @@ void pool_tails(benchmark::State& state) {
       in.keys,
       {on.place<i32, 1>(sequence, {rows}), on.place<i32, 1>(begin, {rows}), on.place<i32, 1>(end, {rows})},
       on.make<float, 2>({rows, kDim})};
-  measure(state, *backend, [&](int) { backend->pool(task); });
+  measure(state, *backend, [&](i64) { backend->pool(task); });
 }
 
 void route(benchmark::State& state) {
@@ -286,7 +295,7 @@ void route(benchmark::State& state) {
                        .energies = {},
                        .routed_values = View<const E4m3, 3>(on.make<E4m3, 3>({rows, active, kDim})),
                        .routed_weights = on.make<float, 2>({rows, active})};
-  measure(state, *backend, [&](int) { backend->route(task); });
+  measure(state, *backend, [&](i64) { backend->route(task); });
 }
 
 /// Heads by sampled keys, with a linear head; 1: by covariances.
@@ -310,7 +319,7 @@ void route_samples(benchmark::State& state) {
                        .energies = {},
                        .routed_values = View<const E4m3, 3>(on.make<E4m3, 3>({rows, active, kDim})),
                        .routed_weights = on.make<float, 2>({rows, active})};
-  measure(state, *backend, [&](int) { backend->route(task); });
+  measure(state, *backend, [&](i64) { backend->route(task); });
 }
 
 }  // namespace
