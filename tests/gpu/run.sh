@@ -96,6 +96,7 @@ if command -v nvidia-smi >/dev/null && [ -x "$bin/misa-prof" ]; then
   for tool in memcheck racecheck initcheck synccheck; do
     step "$tool-drawn" env MISA_RANDOM_BACKEND=cuda MISA_RANDOM_CASES="${MISA_SANITIZED_CASES:-12}" \
       compute-sanitizer --tool "$tool" --error-exitcode 9 "$bin/test_agreement" -tc='*drawn*'
+    step "$tool-means" compute-sanitizer --tool "$tool" --error-exitcode 9 "$bin/test_conformance" -tc='*how many others*'
     step "$tool-prefill" compute-sanitizer --tool "$tool" --error-exitcode 9 "$bin/misa-prof" compare --backend cuda \
       --model deepseek-v3.2 --workload prefill-8k --rows 20 --indexer "$indexers"
   done

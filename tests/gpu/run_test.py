@@ -48,6 +48,7 @@ class Run(unittest.TestCase):
         names = [one["name"] for one in summary["steps"]]
         for tool in ("memcheck", "racecheck", "initcheck", "synccheck"):
             self.assertIn(f"{tool}-drawn", names)
+            self.assertIn(f"{tool}-means", names)
             self.assertIn(f"{tool}-prefill", names)
         self.assertNotIn("peers", names)
         self.assertIn("cannot import torch", shown)
@@ -55,11 +56,11 @@ class Run(unittest.TestCase):
         self.assertEqual((self.folder / "out/steps/drawn.txt").read_text(), "cuda 7\n")
 
     def test_a_failed_step_fails_the_run_and_the_others_still_run(self):
-        self.program("bin", "test_conformance", "exit 3")
+        self.program("bin", "misa-stages-bench", "exit 3")
         summary, _ = self.run_with(1)
-        self.assertEqual(summary["failed"], ["conformance"])
-        self.assertEqual({one["name"]: one["status"] for one in summary["steps"]}["conformance"], 3)
-        self.assertIn("stages", [one["name"] for one in summary["steps"]])
+        self.assertEqual(summary["failed"], ["stages"])
+        self.assertEqual({one["name"]: one["status"] for one in summary["steps"]}["stages"], 3)
+        self.assertIn("profile-128k", [one["name"] for one in summary["steps"]])
 
     def test_a_missing_tool_is_a_failure(self):
         (self.folder / "tools/compute-sanitizer").unlink()
