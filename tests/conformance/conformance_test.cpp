@@ -383,7 +383,7 @@ TEST_CASE("the score of a pair does not depend on what else is scored") {
               ++different;
           }
         }
-      CHECK(different == 0);
+        CHECK(different == 0);
       }
     }
   }
