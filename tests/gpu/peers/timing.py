@@ -1,5 +1,5 @@
-"""Times on the GPU as tests/gpu/stages_bench.cpp takes them: the device's own clock around a few calls in a row, medians of
-many samples. Those who are compared take turns, and the order turns round after each round (A B, B A)."""
+"""Times on the GPU as tests/gpu/stages_bench.cpp takes them: the device's own clock around a few calls in a row, which wait for no
+host, medians of many samples. Those who are compared take turns, and the order turns round after each round (A B, B A)."""
 import gc
 import statistics
 import time
@@ -7,6 +7,7 @@ import time
 import torch
 
 CALLS = 4
+BUSY_CYCLES = 200_000  # of the device, while the host queues what is timed
 
 
 def queued(work):
@@ -37,6 +38,7 @@ def interleaved(works, seconds=0.15, least=8):
     while len(samples[order[0]]) < least or time.monotonic() < end:
         for name in order:
             start, stop = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+            torch.cuda._sleep(BUSY_CYCLES)
             start.record()
             queues[name]()
             stop.record()
