@@ -8,6 +8,7 @@
 #include "cli/output.hpp"
 #include "core/base/error.hpp"
 #include "core/compare/faults.hpp"
+#include "core/platform/signals.hpp"
 #include "core/report/text_table.hpp"
 #include "core/workload/synthetic.hpp"
 
@@ -17,11 +18,20 @@ namespace {
 constexpr const char* kExamples =
     "\nExamples:\n"
     "  misa-prof selftest                  # does compare see every mistake it should?\n"
+    "  misa-prof selftest --seeds 100      # ... on the workloads of seeds 1 to 100\n"
     "\nExit codes: 0 every mistake was seen for what it is, 1 one was not.\n";
 
 /// One mistake and what compare made of it.
 struct Trial {
   std::string name, what, expected, found;
+  bool seen() const { return found == expected; }
+};
+
+/// One mistake on the workloads of several seeds: how often it was seen, and what was found where it was not.
+struct Tally {
+  Trial trial;  ///< of the first seed on which it was not seen; else of the first
+  u64 seed = 0;
+  i64 runs = 0, seen = 0;
 };
 
 std::string in_words(Choice choice, Verdict verdict, const std::optional<Fault>& fault) {
@@ -62,7 +72,8 @@ class Selftest {
   }
 
   std::vector<Trial> run() {
-    for (const std::string_view indexer : {"dsa", "misa", "misa-dagger", "hisa", "misa-lr", "misa-lr-dagger"}) {
+    for (const IndexerInfo& info : indexers()) {
+      const std::string_view indexer = info.name;
       for (const Workload* workload : {&contiguous_, &paged_}) {
         trial(fmt::format("no mistake, {}{}", indexer, workload == &paged_ ? ", paged" : ""), "a correct result",
               "passed", indexer, *workload, [](Backend& backend, const IndexerSpec& spec, Arbiter& arbiter) {
@@ -119,30 +130,47 @@ class Selftest {
 
 Work add_selftest(CLI::App& app) {
   CLI::App& command = *app.add_subcommand("selftest", "Make known mistakes and see whether compare finds each");
-  const auto seed = std::make_shared<u64>(1);
+  const auto seed = std::make_shared<u64>(1), seeds = std::make_shared<u64>(1);
   command.footer(kExamples);
-  command.add_option("--seed", *seed, "Seed of the workloads")
-      ->check(whole_number(0))
-      ->type_name("N")
-      ->capture_default_str();
-  return [seed] {
-    const std::vector<Trial> trials = Selftest(*seed).run();
+  const auto add = [&](const char* name, u64& value, const char* what, u64 least) {
+    command.add_option(name, value, what)->check(whole_number(least))->type_name("N")->capture_default_str();
+  };
+  add("--seed", *seed, "Seed of the workloads", 0);
+  add("--seeds", *seeds, "Make every mistake on the workloads of this many seeds, from --seed on", 1);
+  return [seed, seeds] {
+    std::vector<Tally> tallies;
+    for (u64 one = *seed; one < *seed + *seeds && !interrupted(); ++one) {
+      const std::vector<Trial> trials = Selftest(one).run();
+      tallies.resize(trials.size());
+      for (std::size_t i = 0; i < trials.size(); ++i) {
+        Tally& tally = tallies[i];
+        if (tally.runs == 0 || (tally.seen == tally.runs && !trials[i].seen())) {
+          tally.trial = trials[i];
+          tally.seed = one;
+        }
+        ++tally.runs;
+        tally.seen += trials[i].seen() ? 1 : 0;
+      }
+    }
     TextTable table({{"mistake", false}, {"", false}, {"expected", false}, {"found", false}, {"seen", false}});
-    i64 unseen = 0;
-    for (const Trial& trial : trials) {
-      const bool seen = trial.found == trial.expected;
-      if (!seen) ++unseen;
+    i64 unseen = 0, all = 0;
+    for (const Tally& tally : tallies) {
+      const Trial& trial = tally.trial;
+      const bool seen = tally.seen == tally.runs;
+      unseen += tally.runs - tally.seen;
+      all += tally.runs;
+      std::string count = seen ? "yes" : "NO";
+      if (*seeds > 1) count += fmt::format(", {} of {} seeds", tally.seen, tally.runs);
       table.add({{trial.name},
                  {trial.what},
                  {trial.expected},
-                 {trial.found},
-                 {seen ? "yes" : "NO", seen ? Style::good : Style::bad}});
+                 {seen ? trial.found : fmt::format("{} (seed {})", trial.found, tally.seed)},
+                 {count, seen ? Style::good : Style::bad}});
     }
     write_text("-", table.text(terminal_width(StandardStream::output),
                                uses_colour(ColourMode::automatic, terminal_facts(StandardStream::output))));
     if (unseen > 0) {
-      throw Error(ErrorKind::mismatch, "MP-E613",
-                  fmt::format("{} of {} were not seen as expected", unseen, trials.size()), {},
+      throw Error(ErrorKind::mismatch, "MP-E613", fmt::format("{} of {} were not seen as expected", unseen, all), {},
                   "reporting it: this is a bug of ours");
     }
   };

@@ -63,6 +63,19 @@ bool swap_best_for_worst(const Field& field, std::span<i32> row) {
   return true;
 }
 
+/// Puts row m of one run of an indexer in the place of another's.
+void replace_row(Outcome& outcome, const Outcome& other, i64 m) {
+  constexpr std::array<HostTensor Outcome::*, 6> kTensors{&Outcome::tokens,     &Outcome::heads,  &Outcome::blocks,
+                                                          &Outcome::candidates, &Outcome::linear, &Outcome::scores};
+  for (const auto tensor : kTensors) {
+    HostTensor& into = outcome.*tensor;
+    if (into.empty()) continue;
+    const i64 bytes = into.bytes() / into.shape[0];
+    std::memcpy(into.storage.data() + m * bytes, (other.*tensor).storage.data() + m * bytes,
+                static_cast<std::size_t>(bytes));
+  }
+}
+
 /// A choice on a backend, as a plan follows it.
 template <class T>
 struct Placed {
@@ -157,7 +170,8 @@ std::optional<Outcome> run_with_mistake(Mistake mistake, Backend& backend, const
       return run();
     }
     case Mistake::stale_scale: {
-      // The best token: with a larger scale it stays selected, so that its score is there to be looked at.
+      // The best token of this row alone: with a larger scale it stays selected, so that its score is there to be
+      // looked at. In another row its score may be negative, and it would leave the selection.
       if (outcome.scores.empty()) return std::nullopt;
       i64 best = 0;
       for (i64 i = 1; i < count; ++i) {
@@ -172,7 +186,8 @@ std::optional<Outcome> run_with_mistake(Mistake mistake, Backend& backend, const
         if (std::abs(std::log(candidate / *scale)) > std::abs(std::log(other / *scale))) other = candidate;
       }
       *scale = other > *scale ? other : 2 * *scale;
-      return run();
+      replace_row(outcome, run(), m);
+      return outcome;
     }
     case Mistake::nan_score:
       if (outcome.scores.empty()) return std::nullopt;

@@ -344,9 +344,12 @@ class Signals(Compare):
 
 class Selftest(Compare):
     def test_every_mistake_is_seen(self):
-        for seed in range(1, 6):
-            shown = self.succeeds("selftest", "--seed", seed)
+        for arguments in ([], ["--seed", "41"], ["--seeds", "40", "--seed", "460"]):
+            shown = self.succeeds("selftest", *arguments)
             self.assertNotIn("NO", shown)
+            for name in INDEXERS:
+                self.assertIn(f"no mistake, {name}, paged", shown)
+            self.assertEqual(shown.count("yes, 40 of 40 seeds"), shown.count("yes") if "--seeds" in arguments else 0)
             for mistake in ("swapped-token", "duplicate-token", "dropped-candidate", "off-by-one-page", "wrong-head",
                             "stale-scale", "nan-score", "truncated-row", "all-zero", "nothing-compared"):
                 self.assertIn(mistake, shown)
