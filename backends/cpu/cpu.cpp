@@ -5,6 +5,7 @@
 #include "backends/cpu/gemm.hpp"
 #include "backends/cpu/tasks.hpp"
 #include "backends/cpu/tile.hpp"
+#include "core/indexer/linear_head.hpp"
 #include "core/indexer/wall_clock.hpp"
 
 namespace misa {
@@ -39,6 +40,12 @@ class Cpu final : public Backend {
   void route(const RouteTask& task) override { cpu::route(task, threads_); }
   void score(const ScoreTask& task) override { cpu::score(task, threads_); }
   void select(const SelectTask& task) override { cpu::select(task, threads_); }
+
+  i64 scratch_bytes(const ScratchShape& shape) const override {
+    // A tile, or of a row of scores the columns that passed, their scores twice, and the scores with forced ends.
+    const i64 each = cpu::Tile::kBytes + 16 * shape.columns + sampled_row_bytes(shape.heads, shape.samples);
+    return threads_ * each + 24 * shape.ranges;
+  }
 
   std::unique_ptr<Clock> clock() override { return std::make_unique<WallClock>(); }
   std::optional<Roofs> roofs() override {

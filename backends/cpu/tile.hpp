@@ -14,9 +14,9 @@ class Tile {
  public:
   static constexpr i64 kMaxDepth = 256;
 
-  Tile()
-      : storage_(host_allocator(),
-                 (kMaxTileRows * kMaxDepth + kTileColumns * kMaxDepth + kMaxTileRows * kTileColumns) * 4) {
+  static constexpr i64 kBytes = (kMaxTileRows * kMaxDepth + kTileColumns * kMaxDepth + kMaxTileRows * kTileColumns) * 4;
+
+  Tile() : storage_(host_allocator(), kBytes) {
     queries = storage_.as<float>();
     keys = queries + kMaxTileRows * kMaxDepth;
     products = keys + kTileColumns * kMaxDepth;

@@ -137,6 +137,10 @@ class Oracle final : public Backend {
   void release(std::byte* data, i64 bytes) noexcept override { host_allocator().release(data, bytes); }
   void upload(std::byte* to, const std::byte* from, i64 bytes) override { std::memcpy(to, from, bytes); }
   void download(std::byte* to, const std::byte* from, i64 bytes) override { std::memcpy(to, from, bytes); }
+  i64 scratch_bytes(const ScratchShape& shape) const override {
+    // A row of scores, and the columns that hold one.
+    return threads_ * (16 * shape.columns + sampled_row_bytes(shape.heads, shape.samples));
+  }
   std::unique_ptr<Clock> clock() override { return std::make_unique<WallClock>(); }
   std::optional<Roofs> roofs() override { return std::nullopt; }
 
@@ -196,6 +200,7 @@ class Oracle final : public Backend {
     for (i64 m = 0; m < logits.shape[0]; ++m) {
       std::vector<double> score(logits.shape[1]);
       std::vector<i64> columns;
+      columns.reserve(score.size());
       for (i64 column = 0; column < logits.shape[1]; ++column) {
         score[column] = logits(m, column);
         if (visible_token(task.windows, task.candidates, m, column) >= 0) columns.push_back(column);

@@ -126,11 +126,19 @@ struct Shape {
   bool paged = false;
 };
 
+/// The largest tasks that primitives meet in a plan.
+struct ScratchShape {
+  i64 columns = 0;  ///< of scores
+  i64 heads = 0;
+  i64 samples = 0;  ///< sampled keys of a row
+  i64 ranges = 0;   ///< that are averaged
+};
+
 /// What a plan takes for a chunk of rows where the backend asks for nothing else.
 constexpr i64 kWorkspaceBytes = i64{256} << 20;
 
 /// The seam: a handful of primitives. Calls may return before the work is done; Clock::seconds, download and the
-/// destructor wait. Primitives do not allocate.
+/// destructor wait. Primitives allocate nothing but the host's scratch_bytes().
 class Backend : public Allocator {
  public:
   virtual std::string_view name() const = 0;
@@ -173,6 +181,8 @@ class Backend : public Allocator {
   virtual std::optional<DeviceState> device_state() { return std::nullopt; }
   /// The workspace that a plan takes when it may: more makes chunks of rows larger.
   virtual i64 workspace_bytes() const { return kWorkspaceBytes; }
+  /// Host memory that primitives take for themselves and give back, at most, all threads together.
+  virtual i64 scratch_bytes(const ScratchShape& /*shape*/) const { return 0; }
   /// Bytes of its own memory that can still be allocated; nothing where it uses the host's.
   virtual std::optional<i64> free_bytes() const { return std::nullopt; }
 };

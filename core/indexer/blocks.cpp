@@ -14,100 +14,154 @@ struct Region {
   i64 first_block = 0;  ///< its first pooled key
 };
 
-}  // namespace
+/// Which regions the blocks of a problem lie in, and which of their blocks a row sees.
+class BlockRegions {
+ public:
+  using Key = std::pair<i64, i64>;
 
-BlockLayout layout_blocks(const Problem& problem, i64 block_size, BlockWindow window) {
-  const std::size_t rows = problem.begin.size();
-  const bool flat = window == BlockWindow::upstream && !problem.shape.paged;
-  const bool whole = window == BlockWindow::upstream && problem.shape.paged;
-
-  // Regions in order of their key, so that a layout does not depend on the order of rows.
-  std::map<std::pair<i64, i64>, Region> regions;
-  const auto key_of = [&](std::size_t m) {
-    if (flat) return std::pair<i64, i64>{0, 0};
-    return std::pair<i64, i64>{problem.sequence[m], problem.begin[m]};
-  };
-  for (std::size_t m = 0; m < rows; ++m) {
-    if (problem.end[m] <= problem.begin[m]) continue;
-    const auto [found, inserted] = regions.try_emplace(key_of(m));
-    Region& region = found->second;
-    region.begin = flat ? 0 : problem.begin[m];
-    region.end = flat    ? problem.shape.keys
-                 : whole ? problem.lengths[static_cast<std::size_t>(problem.sequence[m])]
-                         : std::max<i64>(region.end, problem.end[m]);
-  }
-
-  BlockLayout layout;
-  for (auto& [key, region] : regions) {
-    region.first_block = layout.pooled();
-    for (i64 token = region.begin; token < region.end; token += block_size) {
-      layout.sequence.push_back(static_cast<i32>(key.first));
-      layout.begin.push_back(static_cast<i32>(token));
-      layout.end.push_back(static_cast<i32>(std::min(token + block_size, region.end)));
+  BlockRegions(const Problem& problem, i64 block_size, BlockWindow window)
+      : problem_(problem), size_(block_size), flat_(window == BlockWindow::upstream && !problem.shape.paged) {
+    const bool whole = window == BlockWindow::upstream && problem.shape.paged;
+    for (std::size_t m = 0; m < problem.begin.size(); ++m) {
+      if (!sees(m)) continue;
+      Region& region = regions.try_emplace(key_of(m)).first->second;
+      region.begin = flat_ ? 0 : problem.begin[m];
+      region.end = flat_   ? problem.shape.keys
+                   : whole ? problem.lengths[static_cast<std::size_t>(problem.sequence[m])]
+                           : std::max<i64>(region.end, problem.end[m]);
+    }
+    for (auto& [key, region] : regions) {
+      region.first_block = count.pooled;
+      count.pooled += ceil_div(region.end - region.begin, size_);
+    }
+    for (std::size_t m = 0; m < problem.begin.size(); ++m) {
+      if (!sees(m)) continue;
+      count.longest = std::max(count.longest, reached(m) - skipped(m));
+      count.reach = std::max(count.reach, problem.end[m] - origin(m));
     }
   }
 
-  layout.first.assign(rows, 0);
-  layout.last.assign(rows, 0);
-  layout.origin.assign(rows, 0);
-  if (window == BlockWindow::visible) layout.tail_begin.assign(rows, 0);
-  for (std::size_t m = 0; m < rows; ++m) {
-    layout.origin[m] = problem.begin[m];
-    if (!layout.tail_begin.empty()) layout.tail_begin[m] = problem.end[m];
-    if (problem.end[m] <= problem.begin[m]) continue;
-    const Region& region = regions.at(key_of(m));
-    const i64 skipped = (problem.begin[m] - region.begin) / block_size;
-    const i64 reached = ceil_div(problem.end[m] - region.begin, block_size);
-    layout.first[m] = static_cast<i32>(region.first_block + skipped);
-    layout.last[m] = static_cast<i32>(region.first_block + reached);
-    layout.origin[m] = static_cast<i32>(region.begin + skipped * block_size);
+  bool sees(std::size_t m) const { return problem_.end[m] > problem_.begin[m]; }
+  const Region& of(std::size_t m) const { return regions.at(key_of(m)); }
+  /// Row m sees the blocks [skipped, reached) of its region, from the token `origin` on.
+  i64 skipped(std::size_t m) const { return (problem_.begin[m] - of(m).begin) / size_; }
+  i64 reached(std::size_t m) const { return ceil_div(problem_.end[m] - of(m).begin, size_); }
+  i64 origin(std::size_t m) const { return of(m).begin + skipped(m) * size_; }
+
+  std::map<Key, Region> regions;  ///< in order of their keys, so that a layout does not depend on the order of rows
+  BlockCount count;
+
+ private:
+  Key key_of(std::size_t m) const {
+    if (flat_) return {0, 0};
+    return {problem_.sequence[m], problem_.begin[m]};
+  }
+
+  const Problem& problem_;
+  i64 size_;
+  bool flat_;
+};
+
+/// Which sampled tokens stand for the windows of a problem. A region is the longest window of a (sequence, begin,
+/// stride).
+class SampleRegions {
+ public:
+  using Key = std::array<i64, 3>;
+
+  SampleRegions(const Problem& problem, i64 samples) : problem_(problem), samples_(samples) {
+    for (std::size_t m = 0; m < problem.begin.size(); ++m) {
+      if (visible(m) == 0) continue;
+      Region& region = regions[key_of(m)];
+      region.end = std::max<i64>(region.end, problem.end[m]);
+    }
+    for (auto& [key, region] : regions) {
+      region.begin = key[1] + sample_offset(key[2]);
+      region.first_block = count.pooled;
+      count.pooled += std::max<i64>(0, ceil_div(region.end - region.begin, key[2]));
+    }
+    for (std::size_t m = 0; m < problem.begin.size(); ++m) {
+      if (visible(m) > 0) count.longest = std::max(count.longest, seen(m));
+    }
+  }
+
+  i64 visible(std::size_t m) const { return std::max<i64>(0, problem_.end[m] - problem_.begin[m]); }
+  const Region& of(std::size_t m) const { return regions.at(key_of(m)); }
+  /// How many samples row m sees, from its region's first on.
+  i64 seen(std::size_t m) const { return ceil_div(problem_.end[m] - of(m).begin, stride_of(m)); }
+
+  std::map<Key, Region> regions;  ///< in order of their keys, so that a layout does not depend on the order of rows
+  BlockCount count;
+
+ private:
+  i64 stride_of(std::size_t m) const {
+    i64 stride = 1;
+    while (ceil_div(visible(m), stride) > 2 * samples_) stride *= 2;
+    return stride;
+  }
+  Key key_of(std::size_t m) const { return {problem_.sequence[m], problem_.begin[m], stride_of(m)}; }
+
+  const Problem& problem_;
+  i64 samples_;
+};
+
+/// A layout without its pooled keys, and with memory for them.
+BlockLayout empty_layout(const Problem& problem, i64 pooled) {
+  BlockLayout layout;
+  for (std::vector<i32>* of_keys : {&layout.sequence, &layout.begin, &layout.end}) {
+    of_keys->reserve(static_cast<std::size_t>(pooled));
+  }
+  layout.first.assign(problem.begin.size(), 0);
+  layout.last.assign(problem.begin.size(), 0);
+  layout.origin.assign(problem.begin.begin(), problem.begin.end());
+  return layout;
+}
+
+void add_key(BlockLayout& layout, i64 sequence, i64 begin, i64 end) {
+  layout.sequence.push_back(static_cast<i32>(sequence));
+  layout.begin.push_back(static_cast<i32>(begin));
+  layout.end.push_back(static_cast<i32>(end));
+}
+
+}  // namespace
+
+BlockCount count_blocks(const Problem& problem, i64 block_size, BlockWindow window) {
+  return BlockRegions(problem, block_size, window).count;
+}
+
+BlockCount count_samples(const Problem& problem, i64 samples) { return SampleRegions(problem, samples).count; }
+
+BlockLayout layout_blocks(const Problem& problem, i64 block_size, BlockWindow window) {
+  const BlockRegions regions(problem, block_size, window);
+  BlockLayout layout = empty_layout(problem, regions.count.pooled);
+  for (const auto& [key, region] : regions.regions) {
+    for (i64 token = region.begin; token < region.end; token += block_size) {
+      add_key(layout, key.first, token, std::min(token + block_size, region.end));
+    }
+  }
+  if (window == BlockWindow::visible) layout.tail_begin.assign(problem.end.begin(), problem.end.end());
+  for (std::size_t m = 0; m < problem.begin.size(); ++m) {
+    if (!regions.sees(m)) continue;
+    const Region& region = regions.of(m);
+    layout.first[m] = static_cast<i32>(region.first_block + regions.skipped(m));
+    layout.last[m] = static_cast<i32>(region.first_block + regions.reached(m));
+    layout.origin[m] = static_cast<i32>(regions.origin(m));
     if (!layout.tail_begin.empty()) {
-      layout.tail_begin[m] = static_cast<i32>(region.begin + (reached - 1) * block_size);
+      layout.tail_begin[m] = static_cast<i32>(region.begin + (regions.reached(m) - 1) * block_size);
     }
   }
   return layout;
 }
 
 BlockLayout layout_samples(const Problem& problem, i64 samples) {
-  const std::size_t rows = problem.begin.size();
-  const auto visible = [&](std::size_t m) { return std::max<i64>(0, problem.end[m] - problem.begin[m]); };
-  const auto stride_of = [&](std::size_t m) {
-    i64 stride = 1;
-    while (ceil_div(visible(m), stride) > 2 * samples) stride *= 2;
-    return stride;
-  };
-
-  // The longest window of each (sequence, begin, stride), in this order, so that a layout does not depend on that of
-  // rows.
-  std::map<std::array<i64, 3>, Region> regions;
-  const auto key_of = [&](std::size_t m) {
-    return std::array<i64, 3>{problem.sequence[m], problem.begin[m], stride_of(m)};
-  };
-  for (std::size_t m = 0; m < rows; ++m) {
-    if (visible(m) == 0) continue;
-    Region& region = regions[key_of(m)];
-    region.end = std::max<i64>(region.end, problem.end[m]);
+  const SampleRegions regions(problem, samples);
+  BlockLayout layout = empty_layout(problem, regions.count.pooled);
+  for (const auto& [key, region] : regions.regions) {
+    for (i64 token = region.begin; token < region.end; token += key[2]) add_key(layout, key[0], token, token + 1);
   }
-  BlockLayout layout;
-  for (auto& [key, region] : regions) {
-    region.begin = key[1] + sample_offset(key[2]);
-    region.first_block = layout.pooled();
-    for (i64 token = region.begin; token < region.end; token += key[2]) {
-      layout.sequence.push_back(static_cast<i32>(key[0]));
-      layout.begin.push_back(static_cast<i32>(token));
-      layout.end.push_back(static_cast<i32>(token + 1));
-    }
-  }
-
-  layout.first.assign(rows, 0);
-  layout.last.assign(rows, 0);
-  layout.origin.assign(problem.begin.begin(), problem.begin.end());
-  for (std::size_t m = 0; m < rows; ++m) {
-    if (visible(m) == 0) continue;
-    const auto key = key_of(m);
-    const Region& region = regions.at(key);
-    layout.first[m] = static_cast<i32>(region.first_block);
-    layout.last[m] = static_cast<i32>(region.first_block + ceil_div(problem.end[m] - region.begin, key[2]));
+  for (std::size_t m = 0; m < problem.begin.size(); ++m) {
+    if (regions.visible(m) == 0) continue;
+    layout.first[m] = static_cast<i32>(regions.of(m).first_block);
+    layout.last[m] = static_cast<i32>(regions.of(m).first_block + regions.seen(m));
   }
   return layout;
 }

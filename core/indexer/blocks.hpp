@@ -25,6 +25,15 @@ struct BlockLayout {
 
 BlockLayout layout_blocks(const Problem& problem, i64 block_size, BlockWindow window);
 
+/// How large a layout is, without laying it out.
+struct BlockCount {
+  i64 pooled = 0;   ///< pooled keys
+  i64 longest = 0;  ///< most pooled keys that a row sees
+  i64 reach = 0;    ///< most tokens from a row's `origin` to its end; 0 of samples, whose tokens nobody scores in runs
+};
+BlockCount count_blocks(const Problem& problem, i64 block_size, BlockWindow window);
+BlockCount count_samples(const Problem& problem, i64 samples);
+
 /// Tokens that stand for all of a window, each a pooled key of its own: of n = end - begin visible tokens
 ///
 ///   begin + offset + i * stride,   i = 0, 1, ... as far as the window goes

@@ -37,6 +37,7 @@ class ForwardingBackend : public Backend {
   std::optional<Roofs> roofs() override { return inner_.roofs(); }
   std::optional<DeviceState> device_state() override { return inner_.device_state(); }
   i64 workspace_bytes() const override { return inner_.workspace_bytes(); }
+  i64 scratch_bytes(const ScratchShape& shape) const override { return inner_.scratch_bytes(shape); }
   std::optional<i64> free_bytes() const override { return inner_.free_bytes(); }
 
  protected:

@@ -81,6 +81,10 @@ struct SampledRow {
   std::vector<double> linear_query(const Queries& queries, i64 m, std::span<const i32> kept) const;
 };
 
+/// Most memory that a row of `samples` sampled products takes while it is routed or judged: the products, those that
+/// count, their contributions, and a few rows of samples.
+constexpr i64 sampled_row_bytes(i64 heads, i64 samples) { return samples == 0 ? 0 : 8 * samples * (3 * heads + 8); }
+
 /// The scale of a linear query in e4m3: the least power of two that brings the largest magnitude to 448 or less, so
 /// that two backends agree on it.
 constexpr float linear_scale(float largest) {

@@ -76,19 +76,10 @@ struct Pooling {
   IndexVector range_sequence, range_begin, range_end;
   IndexVector row_sequence, row_first, row_last, row_origin, tail_begin;
   Matrix<float> means;  ///< [P, D]
-  i64 longest = 0;      ///< most blocks that a row sees
 
-  explicit Pooling(BlockLayout blocks) : layout(std::move(blocks)) {
-    for (std::size_t m = 0; m < layout.first.size(); ++m) {
-      longest = std::max<i64>(longest, layout.last[m] - layout.first[m]);
-    }
-  }
+  explicit Pooling(BlockLayout blocks) : layout(std::move(blocks)) {}
 
   bool own_tails() const { return !layout.tail_begin.empty(); }
-  i64 bytes(i64 head_dim) const {
-    const i64 indices = 3 * layout.pooled() + 5 * static_cast<i64>(layout.first.size());
-    return indices * 4 + layout.pooled() * head_dim * 4;
-  }
 
   void allocate(Backend& backend, i64 head_dim) {
     range_sequence.upload(backend, layout.sequence);
@@ -111,13 +102,78 @@ struct Pooling {
   }
 };
 
+/// Bytes of the indices of a layout of `pooled` keys and `rows` rows.
+i64 index_bytes(i64 pooled, i64 rows) { return (3 * pooled + 5 * rows) * 4; }
+
+/// What a plan is made of: its indexer, with as many heads, blocks and candidates as there are, and how large what it
+/// allocates is.
+struct Sizes {
+  IndexerSpec spec;
+  std::optional<BlockCount> head_blocks, token_blocks;
+  i64 columns = 0;  ///< of the first pass
+  PlanBytes bytes;
+};
+
+Sizes sizes_of(const Backend& backend, IndexerSpec spec, const Problem& problem, bool energies) {
+  const i64 rows = problem.shape.rows, heads = problem.shape.heads, head_dim = problem.shape.head_dim;
+  const i64 score = dtype_size(backend.logits_dtype());
+  Sizes sizes;
+  PlanBytes& bytes = sizes.bytes;
+  i64 pooled = 0, samples = 0;
+  const auto add_pooled = [&](const BlockCount& count) {
+    pooled = std::max(pooled, count.pooled);
+    bytes.fixed += index_bytes(count.pooled, rows) + count.pooled * head_dim * 4;
+    bytes.host += 2 * index_bytes(count.pooled, rows);  // the layout, and a second one for the cost model
+  };
+  sizes.columns = problem.shape.max_window;
+  bytes.fixed += rows * spec.top_k * 4;
+  if (spec.heads) {
+    HeadRouting& routing = *spec.heads;
+    routing.linear = routing.linear_head(heads);
+    routing.active = std::min(routing.active, heads);
+    if (routing.router == Router::pooled) {
+      sizes.head_blocks = count_blocks(problem, routing.block_size, spec.block_window);
+      if (spec.block_window == BlockWindow::visible) bytes.per_row += head_dim * 4;  // tails
+    } else if (samples_keys(routing.router)) {
+      sizes.head_blocks = count_samples(problem, routing.samples);
+      samples = sizes.head_blocks->longest;
+    }
+    if (sizes.head_blocks) add_pooled(*sizes.head_blocks);
+    bytes.fixed += rows * routing.kept(heads) * 4;
+    bytes.per_row += routing.active * (head_dim * dtype_size(problem.shape.dtype) + 4);
+    if (energies) bytes.per_row += heads * 8;
+  }
+  if (spec.blocks) {
+    sizes.token_blocks = count_blocks(problem, spec.blocks->block_size, spec.block_window);
+    spec.blocks->blocks = std::min(spec.blocks->blocks, sizes.token_blocks->longest);
+    // Ids ascend, so that no token stands in a column beyond its distance from the origin.
+    sizes.columns = std::min(spec.blocks->blocks * spec.blocks->block_size, sizes.token_blocks->reach);
+    add_pooled(*sizes.token_blocks);
+    bytes.fixed += rows * spec.blocks->blocks * 4;
+    bytes.per_row += sizes.token_blocks->longest * score;
+  }
+  bytes.per_row += sizes.columns * score;
+  if (spec.rerank) {
+    spec.rerank->candidates = std::min(spec.rerank->candidates, problem.shape.max_window);
+    bytes.fixed += rows * spec.rerank->candidates * 4;
+    bytes.per_row += spec.rerank->candidates * score;
+  }
+  bytes.per_row = std::max<i64>(bytes.per_row, 1);
+  bytes.host += backend.scratch_bytes(
+      {.columns = problem.shape.max_window, .heads = heads, .samples = samples, .ranges = std::max(pooled, rows)});
+  if (!backend.free_bytes()) bytes.fixed += std::exchange(bytes.host, 0);
+  sizes.spec = std::move(spec);
+  return sizes;
+}
+
 }  // namespace
 
 struct Plan::State {
   Backend& backend;
-  IndexerSpec spec;
   const Problem& problem;
   PlanOptions options;
+  Sizes sizes;
+  IndexerSpec& spec = sizes.spec;
   i64 rows, heads, head_dim, chunk = 0, workspace = 0;
 
   std::optional<Pooling> head_blocks, token_blocks;
@@ -129,9 +185,9 @@ struct Plan::State {
 
   State(Backend& where, IndexerSpec what, const Problem& on, PlanOptions how)
       : backend(where),
-        spec(std::move(what)),
         problem(on),
         options(std::move(how)),
+        sizes(sizes_of(where, std::move(what), on, static_cast<bool>(options.after_chunk))),
         rows(on.shape.rows),
         heads(on.shape.heads),
         head_dim(on.shape.head_dim) {
@@ -148,49 +204,15 @@ struct Plan::State {
                   "q_scale",
                   {}, "another --router, or a trace that records q_norm");
     }
-    if (spec.heads) {
-      spec.heads->linear = spec.heads->linear_head(heads);
-      spec.heads->active = std::min(spec.heads->active, heads);
-      const HeadRouting& routing = *spec.heads;
-      if (routing.router == Router::pooled) {
-        head_blocks.emplace(layout_blocks(problem, routing.block_size, spec.block_window));
-      } else if (samples_keys(routing.router)) {
-        head_blocks.emplace(layout_samples(problem, routing.samples));
-      }
-    }
-    if (spec.blocks) token_blocks.emplace(layout_blocks(problem, spec.blocks->block_size, spec.block_window));
-    if (spec.rerank) spec.rerank->candidates = std::min(spec.rerank->candidates, problem.shape.max_window);
-    if (spec.blocks) spec.blocks->blocks = std::min(spec.blocks->blocks, token_blocks->longest);
-
     choose_chunk();
+    lay_out();
     allocate();
   }
 
-  bool pools_heads() const { return head_blocks.has_value(); }
-  i64 score_columns() const {
-    return spec.blocks ? spec.blocks->blocks * spec.blocks->block_size : problem.shape.max_window;
-  }
-  i64 fixed_bytes() const {
-    i64 bytes = rows * spec.top_k * 4;
-    if (spec.heads) bytes += rows * spec.heads->kept(heads) * 4;
-    if (spec.blocks) bytes += rows * spec.blocks->blocks * 4 + token_blocks->bytes(head_dim);
-    if (pools_heads()) bytes += head_blocks->bytes(head_dim);
-    if (spec.rerank) bytes += rows * spec.rerank->candidates * 4;
-    return bytes;
-  }
-  i64 row_bytes() const {
-    const i64 score = dtype_size(backend.logits_dtype());
-    i64 bytes = score_columns() * score;
-    if (pools_heads() && head_blocks->own_tails()) bytes += head_dim * 4;
-    if (spec.heads) bytes += spec.heads->active * (head_dim * dtype_size(problem.shape.dtype) + 4);
-    if (spec.blocks) bytes += token_blocks->longest * score;
-    if (spec.heads && options.after_chunk) bytes += heads * 8;
-    if (spec.rerank) bytes += spec.rerank->candidates * score;
-    return std::max<i64>(bytes, 1);
-  }
+  bool pools_heads() const { return sizes.head_blocks.has_value(); }
 
   void choose_chunk() {
-    const i64 fixed = fixed_bytes(), per_row = row_bytes();
+    const i64 fixed = sizes.bytes.fixed, per_row = sizes.bytes.per_row;
     i64 most = std::max<i64>(1, backend.workspace_bytes() / per_row);
     if (options.max_bytes > 0) {
       const i64 room = options.max_bytes - problem.bytes - fixed;
@@ -198,8 +220,8 @@ struct Plan::State {
         throw Error(
             ErrorKind::runtime, "MP-E502",
             spec.name + " needs at least " + std::to_string(problem.bytes + fixed + per_row) + " bytes (workload " +
-                std::to_string(problem.bytes) + ", outputs and block means " + std::to_string(fixed) + ", one row " +
-                std::to_string(per_row) + "), the limit is " + std::to_string(options.max_bytes),
+                std::to_string(problem.bytes) + ", outputs, block means and scratch " + std::to_string(fixed) +
+                ", one row " + std::to_string(per_row) + "), the limit is " + std::to_string(options.max_bytes),
             {}, "a larger --max-memory, fewer indexers at once (they share it), fewer --rows or a shorter context");
       }
       most = std::min(most, room / per_row);
@@ -211,6 +233,16 @@ struct Plan::State {
       chunk = std::min(ceil_div(even, kTileRows), chunk / kTileRows) * kTileRows;
     }
     workspace = fixed + chunk * per_row;
+  }
+
+  void lay_out() {
+    if (pools_heads()) {
+      const HeadRouting& routing = *spec.heads;
+      head_blocks.emplace(routing.router == Router::pooled
+                              ? layout_blocks(problem, routing.block_size, spec.block_window)
+                              : layout_samples(problem, routing.samples));
+    }
+    if (spec.blocks) token_blocks.emplace(layout_blocks(problem, spec.blocks->block_size, spec.block_window));
   }
 
   void allocate() {
@@ -226,10 +258,10 @@ struct Plan::State {
     }
     if (spec.blocks) {
       token_blocks->allocate(backend, head_dim);
-      block_logits.allocate(backend, chunk, token_blocks->longest);
+      block_logits.allocate(backend, chunk, sizes.token_blocks->longest);
       selected_blocks.allocate(backend, rows, spec.blocks->blocks);
     }
-    logits.allocate(backend, chunk, score_columns());
+    logits.allocate(backend, chunk, sizes.columns);
     if (spec.rerank) {
       selected_candidates.allocate(backend, rows, spec.rerank->candidates);
       candidate_logits.allocate(backend, chunk, spec.rerank->candidates);
@@ -256,7 +288,7 @@ struct Plan::State {
                    .tails = {},
                    .norms = problem.norms.empty() ? problem.norms : problem.norms.slice(first, count),
                    .linear = spec.heads->linear,
-                   .samples = pools_heads() ? head_blocks->longest : 0,
+                   .samples = pools_heads() ? sizes.head_blocks->longest : 0,
                    .seed = spec.seed,
                    .first_row = options.first_row + first,
                    .given = {},
@@ -290,7 +322,7 @@ struct Plan::State {
                            Observer* observer) {
     const Span span(observer, Stage::route);
     const Windows windows = slice(token_blocks->windows(), first, count);
-    const Logits scores = block_logits.view(count, token_blocks->longest);
+    const Logits scores = block_logits.view(count, sizes.token_blocks->longest);
     const View<i32, 2> chosen = selected_blocks.view.slice(first, count);
     backend.score({queries, token_blocks->keys(), windows, {}, scores});
     backend.select({scores, windows, {}, true, chosen});
@@ -318,7 +350,7 @@ struct Plan::State {
     i64 columns = 0;
     if (spec.blocks) {
       within = choose_blocks(first, count, queries, follow, seen, observer);
-      columns = within->columns();
+      columns = sizes.columns;
     } else {
       for (i64 m = first; m < first + count; ++m) {
         columns = std::max<i64>(columns,
@@ -364,6 +396,11 @@ struct Plan::State {
     }
   }
 };
+
+PlanBytes Plan::bytes_needed(const Backend& backend, const IndexerSpec& spec, const Problem& problem,
+                             bool after_chunk) {
+  return sizes_of(backend, spec, problem, after_chunk).bytes;
+}
 
 Plan::Plan(Backend& backend, IndexerSpec spec, const Problem& problem, PlanOptions options)
     : state_(std::make_unique<State>(backend, std::move(spec), problem, std::move(options))) {}

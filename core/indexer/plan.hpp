@@ -29,11 +29,19 @@ struct Follow {
 };
 
 struct PlanOptions {
-  i64 max_bytes = 0;       ///< of problem, workspace and outputs together; 0: no limit
+  i64 max_bytes = 0;       ///< of problem and plan together, on the backend; 0: no limit
   i64 rows_per_chunk = 0;  ///< 0: as many as fit max_bytes and the backend's workspace, evenly
   bool fusion = true;      ///< use fused kernels where the backend has them
   i64 first_row = 0;       ///< number of the problem's first row: the random router counts rows
   std::function<void(const ChunkScores&)> after_chunk = {};  ///< may be empty
+};
+
+/// The memory that a plan takes, and its primitives with it: `fixed` and, for each row of a chunk, `per_row` bytes on
+/// the backend, `host` bytes beside them. Where the backend uses the host's memory, all is in the first two.
+struct PlanBytes {
+  i64 fixed = 0, per_row = 0, host = 0;
+  /// The least that will do: one row at a time.
+  i64 least() const { return fixed + per_row; }
 };
 
 /// The algorithm: decide cheaply what to score, score it, keep the best, perhaps score the best again.
@@ -55,6 +63,10 @@ class Plan {
   Plan& operator=(Plan&&) = delete;
   Plan(const Plan&) = delete;
   Plan& operator=(const Plan&) = delete;
+
+  /// What a plan of `spec` takes, without making one; `after_chunk`: with PlanOptions::after_chunk.
+  static PlanBytes bytes_needed(const Backend& backend, const IndexerSpec& spec, const Problem& problem,
+                                bool after_chunk = false);
 
   /// Runs all rows. Spans are reported to `observer`, which may be null.
   void run(Observer* observer, const Follow& follow = {});

@@ -108,3 +108,39 @@ TEST_CASE("a shorter row's samples are the first of a longer one's with the same
   CHECK(layout.last[0] == ceil_div(601 - sample_offset(4), 4));
   CHECK(layout.last[1] == ceil_div(800 - sample_offset(4), 4));
 }
+
+TEST_CASE("a layout is as large as it was counted to be") {
+  for (const BlockWindow window : {BlockWindow::visible, BlockWindow::upstream}) {
+    for (const bool paged : {false, true}) {
+      const Problem problem = paged ? problem_of({0, 1, 2}, {0, 0, 0}, {0, 37, 5}, 100, true)
+                                    : problem_of({0, 0, 1, 1}, {0, 0, 30, 30}, {4, 30, 31, 95}, 100, false);
+      for (const i64 size : {1, 4, 7, 37, 64, 1000, 0x7fffffff}) {
+        CAPTURE(size);
+        CAPTURE(paged);
+        CAPTURE(block_window_name(window));
+        const BlockLayout layout = layout_blocks(problem, size, window);
+        const BlockCount count = count_blocks(problem, size, window);
+        CHECK(count.pooled == layout.pooled());
+        i64 longest = 0, reach = 0;
+        for (std::size_t m = 0; m < problem.begin.size(); ++m) {
+          longest = std::max<i64>(longest, layout.last[m] - layout.first[m]);
+          if (problem.end[m] > problem.begin[m]) reach = std::max<i64>(reach, problem.end[m] - layout.origin[m]);
+        }
+        CHECK(count.longest == longest);
+        CHECK(count.reach == reach);
+        if (window == BlockWindow::visible) CHECK(count.reach == (paged ? 37 : 65));
+      }
+      for (const i64 samples : {1, 3, 20, 0x7fffffff}) {
+        CAPTURE(samples);
+        const BlockLayout layout = layout_samples(problem, samples);
+        const BlockCount count = count_samples(problem, samples);
+        CHECK(count.pooled == layout.pooled());
+        i64 longest = 0;
+        for (std::size_t m = 0; m < problem.begin.size(); ++m) {
+          longest = std::max<i64>(longest, layout.last[m] - layout.first[m]);
+        }
+        CHECK(count.longest == longest);
+      }
+    }
+  }
+}

@@ -524,6 +524,41 @@ TEST_CASE("a plan that cannot fit names what it needs before it allocates") {
                        Error);
 }
 
+TEST_CASE("a block larger than every window takes no more columns than the longest window and selects what dsa does") {
+  CaseOptions options;
+  options.contexts = {500, 130};
+  options.rows = 6;
+  for (const bool paged : {false, true}) {
+    options.paged = paged;
+    const Workload workload = draw_workload(options);
+    for (const char* name : {"cpu", "oracle"}) {
+      const auto backend = make_backend(name, 1);
+      const Placement placement(*backend, workload);
+      const Problem& problem = placement.problem();
+      IndexerSettings settings = small_settings();
+      settings.blocks = 3;
+      const std::vector<i32> dsa = choose(name, workload, make_indexer("dsa", settings)).tokens;
+      for (const i64 size : {problem.shape.max_window, i64{1} << 26, i64{0x7fffffff}}) {
+        CAPTURE(options.describe());
+        CAPTURE(name);
+        CAPTURE(size);
+        settings.block_size = size;
+        const IndexerSpec hisa = make_indexer("hisa", settings);
+        i64 columns = 0;
+        PlanOptions plan_options;
+        plan_options.after_chunk = [&](const ChunkScores& seen) {
+          columns = std::max(columns, std::visit([](const auto& view) { return view.shape[1]; }, *seen.tokens));
+        };
+        Plan plan(*backend, hisa, problem, plan_options);
+        CHECK(plan.workspace_bytes() < (i64{4} << 20));
+        plan.run(nullptr);
+        CHECK(columns == problem.shape.max_window);
+        CHECK(fetch(*backend, plan.tokens()) == dsa);
+      }
+    }
+  }
+}
+
 TEST_CASE("chunks are even and hold whole tiles, and as many rows as were asked for") {
   struct Narrow final : ForwardingBackend {
     using ForwardingBackend::ForwardingBackend;
