@@ -180,9 +180,7 @@ class CompareRun {
     if (options.against_indexer.empty() && is_backend(options.against) && options.against != "oracle") {
       other_ = make_backend(options.against, static_cast<int>(threads_), device);
     }
-    std::vector<std::string> warnings;
-    workload_ = options.workload.load(&warnings);
-    for (const std::string& warning : warnings) report_.warnings.push_back({"", warning});
+    workload_ = options.workload.load(&report_.warnings);
     if (workload_.rows() == 0) {
       throw Error(ErrorKind::nothing, "MP-E030", "the workload has no query rows", workload_.name);
     }
@@ -225,7 +223,7 @@ class CompareRun {
     }
     report_.interrupted = interrupted();
     progress_.clear();
-    options_.output.write(targets_, [&](const std::string& format, const WriterOptions& writer) {
+    options_.output.write(targets_, report_.warnings, [&](const std::string& format, const WriterOptions& writer) {
       return write_agreement(report_, *find_agreement_format(format), writer.colour, writer.width);
     });
     if (options_.annotate) {

@@ -234,7 +234,7 @@ void inspect(const InspectOptions& options) {
     if (!selection.heads.empty()) sheet.add("heads_per_row", selection.heads.shape.at(1));
     if (!selection.blocks.empty()) sheet.add("blocks_per_row", selection.blocks.shape.at(1));
   } else {
-    std::vector<std::string> warnings;
+    std::vector<Warning> warnings;
     const Workload workload = read_trace(path, options.workload.memory_limit(), &warnings);
     const auto oracle = make_backend("oracle", static_cast<int>(system_info().cores));
     const Placement placement(*oracle, workload);
@@ -244,7 +244,7 @@ void inspect(const InspectOptions& options) {
     describe_scores(*oracle, placement.problem(), workload, sheet);
     if (!warnings.empty()) {
       sheet.section("warnings");
-      for (std::size_t i = 0; i < warnings.size(); ++i) sheet.add(std::to_string(i + 1), warnings[i]);
+      for (std::size_t i = 0; i < warnings.size(); ++i) sheet.add(std::to_string(i + 1), text_of(warnings[i]));
     }
   }
   if (!interrupted()) write_text("-", options.format == "json" ? sheet.json() : sheet.text());

@@ -209,7 +209,7 @@ Workload WorkloadOptions::synthesise() const {
   return generate(request);
 }
 
-Workload WorkloadOptions::load(std::vector<std::string>* warnings) const {
+Workload WorkloadOptions::load(std::vector<Warning>* warnings) const {
   if (!recorded()) {
     if (!trace.empty()) {
       throw Error(ErrorKind::usage, "MP-E017", "--trace and --model, --workload or --preset name two workloads", {},

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "core/base/warning.hpp"
 #include "core/indexer/backend.hpp"
 #include "core/workload/workload.hpp"
 
@@ -34,7 +35,7 @@ struct WorkloadOptions {
   /// The same where the backend has memory of its own: --max-memory, and no more than is free.
   i64 memory_limit(const Backend& backend) const;
   /// Reads or generates. Warnings of the reader go to `warnings`. Refuses what --max-memory cannot hold.
-  Workload load(std::vector<std::string>* warnings) const;
+  Workload load(std::vector<Warning>* warnings) const;
   Workload synthesise() const;
   /// True when the workload is a recorded one.
   bool recorded() const { return model.empty() && workload.empty() && preset.empty(); }

@@ -98,7 +98,7 @@ std::vector<Target> OutputOptions::targets(const std::vector<std::string>& input
 }
 
 void OutputOptions::write(
-    const std::vector<Target>& targets,
+    const std::vector<Target>& targets, const std::vector<Warning>& warnings,
     const std::function<std::string(const std::string& format, const WriterOptions&)>& text) const {
   for (const Target& target : targets) {
     WriterOptions options;
@@ -108,6 +108,15 @@ void OutputOptions::write(
     }
     write_text(target.path, text(target.format, options));
   }
+  if (std::none_of(targets.begin(), targets.end(), [](const Target& target) { return target.path == "-"; })) {
+    show_warnings(warnings);
+  }
+}
+
+void show_warnings(const std::vector<Warning>& warnings) {
+  std::string text;
+  for (const Warning& warning : warnings) text += "misa-prof: " + warning_line(warning) + "\n";
+  (void)std::fwrite(text.data(), 1, text.size(), stderr);
 }
 
 void check_writable(const std::string& path) {

@@ -27,8 +27,9 @@ class OutputOptions {
   /// Every place, standard output included; throws Error(usage) for unknown formats and when a file would overwrite one
   /// of `inputs` or stand twice.
   std::vector<Target> targets(const std::vector<std::string>& inputs) const;
-  /// `text` makes the text of a format.
-  void write(const std::vector<Target>& targets,
+  /// `text` makes the text of a format. Where no target is standard output, `warnings` are shown on standard error too:
+  /// whoever started the run would not see them otherwise.
+  void write(const std::vector<Target>& targets, const std::vector<Warning>& warnings,
              const std::function<std::string(const std::string& format, const WriterOptions&)>& text) const;
 
  private:
@@ -42,6 +43,9 @@ class OutputOptions {
 
 /// `text` to the file, or standard output; atomically.
 void write_text(const std::string& path, const std::string& text);
+
+/// "misa-prof: warning: MP-W001: what; where" on standard error, a line each: for what writes no report.
+void show_warnings(const std::vector<Warning>& warnings);
 
 /// Refuses now what could not be written later, without touching `path`: a directory, one that is missing, no
 /// permission.

@@ -116,7 +116,7 @@ class ProfileRun {
     if (!options.selection_path.empty()) check_selection_paths();
     backend_ =
         make_backend(options.backend, static_cast<int>(threads_), device_number(options.device, {options.backend}));
-    workload_ = options.workload.load(&warnings_);
+    workload_ = options.workload.load(&report_.warnings);
     settings_ = options.indexer.settings(workload_, options.workload.seed);
     if (workload_.rows() == 0) {
       throw Error(ErrorKind::nothing, "MP-E030", "the workload has no query rows", workload_.name);
@@ -138,7 +138,6 @@ class ProfileRun {
     report_.tool_version = MISA_VERSION;
     report_.workload = describe_workload(options_.workload, workload_, settings_.top_k);
     report_.environment = describe_environment({backend_.get()}, threads_, workload_.q.dtype);
-    for (const std::string& warning : warnings_) report_.warnings.push_back({"", warning});
     warn_if_busy();
 
     DeviceWatch watch(*backend_);
@@ -155,7 +154,7 @@ class ProfileRun {
     }
     compare_with_dsa(samples);
     progress_.clear();
-    options_.output.write(targets_, [&](const std::string& format, const WriterOptions& options) {
+    options_.output.write(targets_, report_.warnings, [&](const std::string& format, const WriterOptions& options) {
       return write_report(report_, *find_format(format), options);
     });
     if (!options_.selection_path.empty() && !report_.interrupted) write_selections();
@@ -338,7 +337,6 @@ class ProfileRun {
   std::vector<std::string> inputs_;
   std::vector<Target> targets_;
   std::unique_ptr<Backend> backend_;
-  std::vector<std::string> warnings_;
   Workload workload_;
   IndexerSettings settings_;
   std::vector<IndexerSpec> specs_;

@@ -91,7 +91,7 @@ struct AgreementReport {
   ReportSide side, against;
   i64 max_miss = 0;
   std::vector<AgreementCase> cases;
-  std::vector<ReportWarning> warnings;
+  std::vector<Warning> warnings;
   bool interrupted = false;
 };
 
@@ -107,7 +107,8 @@ std::vector<std::string_view> agreement_format_names();
 std::string write_agreement(const AgreementReport& report, AgreementFormat format, bool colour = false,
                             int width = 100);
 
-/// One GitHub workflow command per failed case (::error title=...::...), escaped as GitHub wants it.
+/// One GitHub workflow command for each failed case (::error title=...::...) and each warning (::warning ...), escaped
+/// as GitHub wants it.
 std::string github_annotations(const AgreementReport& report);
 
 }  // namespace misa

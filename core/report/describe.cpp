@@ -331,9 +331,7 @@ std::vector<Cell> describe_notes(const Report& report) {
         {fmt::format("skipped {} on {}: {}", printable(skip.indexer), printable(skip.backend), printable(skip.reason)),
          Style::caution});
   }
-  for (const ReportWarning& warning : report.warnings) {
-    notes.push_back({"warning: " + joined({printable(warning.id), printable(warning.text)}, ": "), Style::caution});
-  }
+  for (const Warning& warning : report.warnings) notes.push_back({warning_line(warning), Style::caution});
   if (report.interrupted) notes.push_back({"interrupted: this result is not complete", Style::bad});
   return notes;
 }

@@ -168,12 +168,13 @@ void put_identity(Json& json, std::string_view schema_file, std::string_view sch
   for (const std::string& word : command_line) json["command_line"].push_back(repaired_utf8(word));
 }
 
-Json warnings_json(const std::vector<ReportWarning>& warnings) {
+Json warnings_json(const std::vector<Warning>& warnings) {
   Json json = Json::array();
-  for (const ReportWarning& warning : warnings) {
+  for (const Warning& warning : warnings) {
     Json one;
     put(one, "id", warning.id);
-    put(one, "text", warning.text);
+    put(one, "text", warning.what);
+    put(one, "where", warning.where);
     json.push_back(std::move(one));
   }
   return json;

@@ -31,6 +31,6 @@ Json environment_json(const ReportEnvironment& environment);
 Json workload_json(const ReportWorkload& workload);
 Json parameters_json(const ReportParameters& parameters);
 Json quality_json(const ReportQuality& quality);
-Json warnings_json(const std::vector<ReportWarning>& warnings);
+Json warnings_json(const std::vector<Warning>& warnings);
 
 }  // namespace misa

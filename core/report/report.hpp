@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/base/types.hpp"
+#include "core/base/warning.hpp"
 
 namespace misa {
 
@@ -155,10 +156,6 @@ struct ReportSkip {
   std::string indexer, backend, reason;
 };
 
-struct ReportWarning {
-  std::string id, text;  ///< "MP-W012"; may be empty
-};
-
 struct Report {
   std::string tool_version;
   std::vector<std::string> command_line;
@@ -167,7 +164,7 @@ struct Report {
   ReportMeasurement measurement;
   std::vector<ReportCase> cases;
   std::vector<ReportSkip> skipped;
-  std::vector<ReportWarning> warnings;
+  std::vector<Warning> warnings;
   bool interrupted = false;
 };
 

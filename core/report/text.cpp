@@ -246,4 +246,6 @@ std::string joined(const std::vector<std::string>& parts, std::string_view separ
   return text;
 }
 
+std::string warning_line(const Warning& warning) { return "warning: " + printable(text_of(warning)); }
+
 }  // namespace misa

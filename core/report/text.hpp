@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/base/types.hpp"
+#include "core/base/warning.hpp"
 
 namespace misa {
 
@@ -61,5 +62,8 @@ std::vector<std::string> wrapped(const std::vector<std::string>& parts, std::str
 
 /// The non-empty parts with the separator between them.
 std::string joined(const std::vector<std::string>& parts, std::string_view separator);
+
+/// "warning: MP-W001: what; where", printable: how every text for people shows one.
+std::string warning_line(const Warning& warning);
 
 }  // namespace misa

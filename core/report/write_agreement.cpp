@@ -89,6 +89,10 @@ std::string github_annotations(const AgreementReport& report) {
     text += fmt::format("::error title={}::{}\n", escaped_command("misa-prof compare " + one.indexer, true),
                         escaped_command(joined({why, one.reproduce}, "\n"), false));
   }
+  for (const Warning& warning : report.warnings) {
+    text += fmt::format("::warning title={}::{}\n", escaped_command("misa-prof compare " + warning.id, true),
+                        escaped_command(joined({warning.what, warning.where}, "; "), false));
+  }
   return text;
 }
 

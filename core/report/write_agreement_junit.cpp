@@ -163,7 +163,7 @@ std::string text_of(const Test& test, const std::string& classname) {
   return out + "    </testcase>\n";
 }
 
-std::string text_of(const Suite& suite, const ReportEnvironment& environment) {
+std::string text_of(const Suite& suite, const ReportEnvironment& environment, std::span<const Warning> warnings) {
   std::string out =
       "  <testsuite" + attribute("name", suite.name) + attribute("tests", static_cast<i64>(suite.tests.size())) +
       attribute("failures", suite.count(Outcome::failure)) + attribute("errors", suite.count(Outcome::error)) +
@@ -179,6 +179,11 @@ std::string text_of(const Suite& suite, const ReportEnvironment& environment) {
     out += "    </properties>\n";
   }
   for (const Test& test : suite.tests) out += text_of(test, suite.classname);
+  if (!warnings.empty()) {
+    std::vector<std::string> lines;
+    for (const Warning& warning : warnings) lines.push_back(warning_line(warning));
+    out += "    <system-err>" + escaped(joined(lines, "\n"), false) + "</system-err>\n";
+  }
   return out + "  </testsuite>\n";
 }
 
@@ -204,7 +209,7 @@ std::string write_agreement_junit(const AgreementReport& report) {
     failures += suite.count(Outcome::failure);
     errors += suite.count(Outcome::error);
     seconds += suite.seconds;
-    body += text_of(suite, report.environment);
+    body += text_of(suite, report.environment, report.warnings);
   }
   return "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites" + attribute("name", "misa-prof compare") +
          attribute("tests", tests) + attribute("failures", failures) + attribute("errors", errors) +

@@ -157,10 +157,7 @@ std::string write_agreement_table(const AgreementReport& report, bool colour, in
     add_details(table, one, colour, width);
   }
   if (!report.cases.empty()) out += table.text(width, colour) + '\n';
-  for (const ReportWarning& warning : report.warnings) {
-    const std::string text = "warning: " + joined({printable(warning.id), printable(warning.text)}, ": ");
-    out += styled(text, Style::caution, colour) + '\n';
-  }
+  for (const Warning& warning : report.warnings) out += styled(warning_line(warning), Style::caution, colour) + '\n';
   return out + conclusion(report, colour) + '\n';
 }
 

@@ -10,7 +10,7 @@ namespace misa {
 namespace {
 
 /// Append only: readers may count on the place of a column.
-constexpr std::array<std::string_view, 45> kColumns{"workload",
+constexpr std::array<std::string_view, 46> kColumns{"workload",
                                                     "phase",
                                                     "indexer",
                                                     "router",
@@ -54,7 +54,8 @@ constexpr std::array<std::string_view, 45> kColumns{"workload",
                                                     "launch",
                                                     "sm_clock_min_hz",
                                                     "sm_clock_max_hz",
-                                                    "sampled_keys"};
+                                                    "sampled_keys",
+                                                    "warnings"};
 
 /// RFC 4180: quotes where a field holds a quote, a comma, a line break or an edge of space.
 std::string field_of(std::string_view text) {
@@ -102,6 +103,13 @@ class Rows {
   std::string text_;
   bool first_ = true;
 };
+
+/// Every warning of the run, in every row: whoever reads some of the rows must not miss one.
+std::string all_warnings(const Report& report) {
+  std::vector<std::string> texts;
+  for (const Warning& warning : report.warnings) texts.push_back(text_of(warning));
+  return joined(texts, " | ");
+}
 
 void add_time(Rows& rows, const ReportTime& time) {
   for (double seconds : {time.median_s, time.p10_s, time.p90_s}) rows.add(whole_nanoseconds(seconds));
@@ -158,6 +166,7 @@ void add_stage_row(Rows& rows, const Report& report, const ReportCase& one, cons
   rows.skip(8);
   add_measurement_columns(rows, report.measurement);
   rows.add(one.parameters.sampled_keys);
+  rows.add(std::string_view(all_warnings(report)));
   rows.end_row();
 }
 
@@ -190,6 +199,7 @@ void add_end_to_end_row(Rows& rows, const Report& report, const ReportCase& one)
   }
   add_measurement_columns(rows, report.measurement);
   rows.add(one.parameters.sampled_keys);
+  rows.add(std::string_view(all_warnings(report)));
   rows.end_row();
 }
 

@@ -626,17 +626,18 @@ void check_metadata(const Workload& w, const std::string& where) {
   }
 }
 
-void collect_warnings(const Workload& w, const std::string& where, std::vector<std::string>& warnings) {
+void collect_warnings(const Workload& w, const std::string& where, std::vector<Warning>& warnings) {
   if (w.metadata.count("provenance") == 0) {
-    warnings.push_back(
-        fmt::format("{}: the metadata does not say the provenance ({})", where, fmt::join(kProvenances, ", ")));
+    warnings.push_back({"MP-W030",
+                        fmt::format("the metadata does not say the provenance ({})", fmt::join(kProvenances, ", ")),
+                        where});
   }
   if (const auto heads = metadata_number(w.metadata, "index_n_heads", where); heads && *heads != w.heads()) {
     warnings.push_back(
-        fmt::format("{}: index_n_heads is {}, q has {} heads; were heads padded?", where, *heads, w.heads()));
+        {"MP-W031", fmt::format("index_n_heads is {}, q has {} heads: were heads padded?", *heads, w.heads()), where});
   }
   if (w.paged() && w.k_pages.dtype == Dtype::uint8 && census(w).looks_interleaved()) {
-    warnings.push_back(fmt::format("{}: {}", where, kInterleaved));
+    warnings.push_back({"MP-W032", std::string(kInterleaved), where});
   }
 }
 
@@ -814,7 +815,7 @@ void check_workload(const Workload& workload, const std::string& where) {
   check_values(workload, where);
 }
 
-Workload read_trace(const std::string& path, i64 max_bytes, std::vector<std::string>* warnings) {
+Workload read_trace(const std::string& path, i64 max_bytes, std::vector<Warning>* warnings) {
   const InputFile file(path);
   const SafetensorsHeader header = read_safetensors_header(file);
   check_format(header, FileKind::trace);

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "core/base/warning.hpp"
 #include "core/workload/workload.hpp"
 
 // Recorded workloads: misa-trace/1, a safetensors file per (layer, phase). docs/traces.md is its description.
@@ -12,7 +13,7 @@ namespace misa {
 
 /// Reads and checks a recorded workload. `max_bytes` bounds the tensors' memory. What is suspicious but not wrong
 /// goes to `warnings`. Error(input) with an id of its own for everything docs/traces.md says is refused.
-Workload read_trace(const std::string& path, i64 max_bytes, std::vector<std::string>* warnings = nullptr);
+Workload read_trace(const std::string& path, i64 max_bytes, std::vector<Warning>* warnings = nullptr);
 
 /// Writes `workload` so that read_trace gives it back, every tensor byte for byte (`name` becomes the file's stem).
 /// Checks it first, as read_trace would: a file that is written can be read.

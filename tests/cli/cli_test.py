@@ -525,11 +525,11 @@ class Documentation(Cli):
 
     def test_every_error_id_is_documented_once_and_means_one_thing(self):
         page = (ROOT / "docs/errors.md").read_text()
-        listed = re.findall(r"^\| (MP-E\d{3}) \|", page, re.M)
+        listed = re.findall(r"^\| (MP-[EW]\d{3}) \|", page, re.M)
         self.assertEqual(len(listed), len(set(listed)))
         used = set()
         for _, text in source_files("cli", "core", "backends"):
-            used.update(re.findall(r'"(MP-E\d{3})"', text))
+            used.update(re.findall(r'"(MP-[EW]\d{3})"', text))
         self.assertEqual(used, set(listed))
 
     def test_the_readme_names_only_what_exists(self):

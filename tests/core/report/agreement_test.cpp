@@ -53,7 +53,7 @@ AgreementReport sample_agreement() {
   report.input_hash = "0123456789abcdef";
   report.side = {.name = "cpu", .description = "OpenMP, oneDNN 2.6.3, AVX2", .arithmetic = "f32-dot"};
   report.against = {.name = "oracle", .description = "the formulas in double precision", .arithmetic = "f64"};
-  report.warnings = {{.id = "MP-W012", .text = "the machine was busy"}};
+  report.warnings = {{.id = "MP-W012", .what = "the machine was busy", .where = "misa"}};
 
   AgreementCase dsa = sample_case("dsa", CaseVerdict::passed, "");
   dsa.choices = {sample_choice("tokens", {.exact = 124, .tie_swap = 1, .within_bound = 3}),
@@ -137,7 +137,7 @@ AgreementReport hostile_agreement() {
   const double nan = std::nan(""), infinite = std::numeric_limits<double>::infinity();
   for (std::string* text :
        {&report.tool_version, &report.command_line[1], &report.workload.name, &report.side.name,
-        &report.side.arithmetic, &report.against.name, &report.against.description, &report.warnings[0].text}) {
+        &report.side.arithmetic, &report.against.name, &report.against.description, &report.warnings[0].what}) {
     *text = kHostile;
   }
   report.environment.host = kHostile;
@@ -390,6 +390,22 @@ TEST_CASE("a case that did not pass, and a run that was interrupted, never look 
   CHECK(count(junit(interrupted_agreement()), "<error type=\"interrupted\"") == 1);
 }
 
+TEST_CASE("every format of a comparison shows a warning with its id, its text and where it holds") {
+  AgreementReport report = sample_agreement();
+  report.warnings = {{.id = "MP-W901", .what = "the first < of all"},
+                     {.id = "MP-W902", .what = "another", .where = "misa"}};
+  const Json json = parse_strictly(write_agreement(report, AgreementFormat::json));
+  CHECK(json["warnings"] == Json::parse(R"([{"id": "MP-W901", "text": "the first < of all", "where": ""},
+                                            {"id": "MP-W902", "text": "another", "where": "misa"}])"));
+  const std::string table = write_agreement(report, AgreementFormat::table);
+  CHECK(holds(table, "\nwarning: MP-W901: the first < of all\nwarning: MP-W902: another; misa\n"));
+  CHECK(count(junit(report),
+              "<system-err>warning: MP-W901: the first &lt; of all\nwarning: MP-W902: another; misa"
+              "</system-err>") == static_cast<i64>(report.cases.size()));
+  report.warnings.clear();
+  CHECK(count(junit(report), "<system-err>") == 0);
+}
+
 TEST_CASE("JUnit escapes what XML would read as markup, and replaces what it cannot hold") {
   const std::string text = junit(hostile_agreement());
   for (const char* bad : {"\x1b", "\x01", "\r", "]]>", "<b>", "\xef\xbf\xbe"}) CHECK_FALSE(holds(text, bad));
@@ -417,15 +433,17 @@ TEST_CASE("JUnit is valid against the schema of Jenkins' reader") {
 TEST_CASE("GitHub gets a command for each case that did not pass, escaped as its runner reads it") {
   const std::string text = github_annotations(sample_agreement());
   CHECK(count(text, "::error title=misa-prof compare ") == 3);
-  CHECK(count(text, "\n") == 3);
+  CHECK(count(text, "::warning title=misa-prof compare MP-W012::the machine was busy; misa\n") == 1);
+  CHECK(count(text, "\n") == 3 + 1);
   CHECK(holds(text, "::error title=misa-prof compare misa::9 misses and 1 violation, first in the heads%0Amisa-prof "));
   const std::string hostile = github_annotations(hostile_agreement());
-  CHECK(count(hostile, "\n") == 5 - 1);
+  CHECK(count(hostile, "\n") == 5 - 1 + 1);
   CHECK_FALSE(holds(hostile, "\r"));
   CHECK(holds(hostile, "]]> %25 %3A%2C "));
   CHECK(holds(hostile, "]]> %25 :, "));
   AgreementReport passed = sample_agreement();
   passed.cases.resize(1);
+  passed.warnings.clear();
   CHECK(github_annotations(passed).empty());
 }
 

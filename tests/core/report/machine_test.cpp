@@ -85,6 +85,13 @@ Report hostile_report() {
   return report;
 }
 
+/// The field of a row in the column called `name`.
+std::string field(const std::vector<std::vector<std::string>>& rows, std::size_t row, const std::string& name) {
+  const auto found = std::find(rows.front().begin(), rows.front().end(), name);
+  REQUIRE(found != rows.front().end());
+  return rows.at(row).at(static_cast<std::size_t>(found - rows.front().begin()));
+}
+
 }  // namespace
 
 TEST_CASE("JSON says what the report holds, in whole nanoseconds") {
@@ -230,8 +237,10 @@ TEST_CASE("what a device did while it was measured is in every format") {
   CHECK(roofs["peaks"][0]["dtype"] == "F8_E4M3");
   CHECK(roofs["peaks"][1]["flops_per_second"].is_null());
   const auto rows = parse_csv(write_report(report, Format::csv));
-  CHECK(std::vector<std::string>(rows[1].end() - 5, rows[1].end() - 1) ==
-        std::vector<std::string>{"cold", "graph", "1830000000", "1980000000"});
+  CHECK(field(rows, 1, "cache") == "cold");
+  CHECK(field(rows, 1, "launch") == "graph");
+  CHECK(field(rows, 1, "sm_clock_min_hz") == "1830000000");
+  CHECK(field(rows, 1, "sm_clock_max_hz") == "1980000000");
   const std::string table = write_report(report, Format::table);
   for (const char* part : {"SM 1.83–1.98 GHz", "slowed by power cap", "cold cache", "one graph launch each",
                            "F8_E4M3 1.31 PFLOP/s", "BF16 not measured", "in a graph 1.10 µs"}) {
@@ -241,6 +250,30 @@ TEST_CASE("what a device did while it was measured is in every format") {
   const Json plain = parse_strictly(write_report(sample_report(), Format::json));
   CHECK(plain["measurement"]["cache"] == "warm");
   CHECK(plain["measurement"]["device"].is_null());
+}
+
+TEST_CASE("every format of a result shows a warning with its id, its text and where it holds") {
+  Report report = sample_report();
+  report.warnings = {{.id = "MP-W901", .what = "the first, of all"},
+                     {.id = "MP-W902", .what = "another", .where = "misa"}};
+  const Json expected = Json::parse(R"([{"id": "MP-W901", "text": "the first, of all", "where": ""},
+                                        {"id": "MP-W902", "text": "another", "where": "misa"}])");
+  CHECK(Json::parse(write_report(report, Format::json))["warnings"] == expected);
+  const std::string lines = write_report(report, Format::jsonl);
+  CHECK(Json::parse(lines.substr(lines.rfind('\n', lines.size() - 2) + 1))["warnings"] == expected);
+  const auto rows = parse_csv(write_report(report, Format::csv));
+  REQUIRE(rows.size() > 4);
+  for (std::size_t row = 1; row < rows.size(); ++row) {
+    CHECK(field(rows, row, "warnings") == "MP-W901: the first, of all | MP-W902: another; misa");
+  }
+  for (const Format format : {Format::table, Format::markdown}) {
+    const std::string text = write_report(report, format);
+    CHECK(text.find("warning: MP-W901: the first, of all") != std::string::npos);
+    CHECK(text.find("warning: MP-W902: another; misa") != std::string::npos);
+  }
+  report.warnings.clear();
+  CHECK(field(parse_csv(write_report(report, Format::csv)), 1, "warnings").empty());
+  CHECK(write_report(report, Format::table).find("warning") == std::string::npos);
 }
 
 TEST_CASE("CSV quotes what would end a field, and has no word for numbers that are none") {

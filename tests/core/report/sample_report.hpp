@@ -140,7 +140,7 @@ inline Report sample_report() {
 
   report.cases = {dsa, misa, dagger, hisa};
   report.skipped = {{.indexer = "misa", .backend = "cuda", .reason = "no device"}};
-  report.warnings = {{.id = "MP-W012", .text = "the machine was busy"}};
+  report.warnings = {{.id = "MP-W012", .what = "the machine was busy", .where = "misa"}};
   return report;
 }
 

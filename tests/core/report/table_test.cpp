@@ -50,7 +50,7 @@ TEST_CASE("names from outside cannot steer the terminal or break the table") {
   Report report = sample_report();
   report.workload.name = "evil\x1b[31m\nname|`x`\xff\xe2\x80\xae";
   report.cases[1].indexer = "mi|sa\x07\r\n";
-  report.warnings[0].text = "line\nbreak";
+  report.warnings[0].what = "line\nbreak";
   const std::string text = table(report);
   CHECK(text.find('\x1b') == std::string::npos);
   CHECK(text.find('\x07') == std::string::npos);

@@ -215,7 +215,7 @@ std::vector<std::string> differing_tensors(const std::string& a, const std::stri
 TEST_CASE("a recorded workload is read with everything it holds") {
   const TemporaryPath temporary;
   contiguous_file().write(temporary.path);
-  std::vector<std::string> warnings;
+  std::vector<Warning> warnings;
   const Workload w = read_trace(temporary.path, kPlenty, &warnings);
   CHECK(warnings.empty());
   CHECK(w.name == std::filesystem::path(temporary.path).stem().string());
@@ -250,7 +250,7 @@ TEST_CASE("sequences are numbered as their first row appears") {
 TEST_CASE("the windows of a paged workload follow from its lengths, and unused pages may hold anything") {
   const TemporaryPath temporary;
   paged_file().write(temporary.path);
-  std::vector<std::string> warnings;
+  std::vector<Warning> warnings;
   const Workload w = read_trace(temporary.path, kPlenty, &warnings);
   CHECK(warnings.empty());
   CHECK(w.paged());
@@ -612,10 +612,11 @@ TEST_CASE("pages with a scale behind each token's values are recognised") {
   file.integers("seq_lens", {2}, {3, 3});
   const TemporaryPath temporary;
   file.write(temporary.path);
-  std::vector<std::string> warnings;
+  std::vector<Warning> warnings;
   (void)read_trace(temporary.path, kPlenty, &warnings);
   REQUIRE(warnings.size() == 1);
-  CHECK(warnings[0].find("as if each token's scale followed its values") != std::string::npos);
+  CHECK(warnings[0].id == "MP-W032");
+  CHECK(warnings[0].what.find("as if each token's scale followed its values") != std::string::npos);
 }
 
 TEST_CASE("what a file leaves unsaid is warned about") {
@@ -624,9 +625,12 @@ TEST_CASE("what a file leaves unsaid is warned about") {
   file.metadata["index_n_heads"] = "1";
   const TemporaryPath temporary;
   file.write(temporary.path);
-  std::vector<std::string> warnings;
+  std::vector<Warning> warnings;
   (void)read_trace(temporary.path, kPlenty, &warnings);
-  CHECK(warnings.size() == 2);
+  REQUIRE(warnings.size() == 2);
+  CHECK(warnings[0].id == "MP-W030");
+  CHECK(warnings[1].id == "MP-W031");
+  CHECK(warnings[1].where == temporary.path);
 }
 
 TEST_CASE("a trace that is read and written again has the same tensors") {
@@ -753,7 +757,7 @@ TEST_CASE("a selection with windows of absurd length costs no memory") {
 
 TEST_CASE("the shipped trace of a small trained indexer is read") {
   const std::string path = std::string(MISA_SOURCE_DIR) + "/profiles/traces/learned-32k-h64.safetensors";
-  std::vector<std::string> warnings;
+  std::vector<Warning> warnings;
   const Workload w = read_trace(path, kPlenty, &warnings);
   CHECK(warnings.empty());
   CHECK(w.rows() == 64);
