@@ -230,7 +230,7 @@ TEST_CASE("every mistake is seen in the stage that made it, on many workloads") 
     for (const MistakeInfo& info : mistakes()) {
       CAPTURE(seed);
       CAPTURE(info.name);
-      for (const std::string indexer : {"dsa", "misa", "misa-dagger", "hisa", "misa-lr", "misa-lr-dagger"}) {
+      for (const std::string& indexer : indexer_names()) {
         if (!info.indexer.empty() && info.indexer != indexer) continue;
         CAPTURE(indexer);
         Sides sides(info.paged || seed % 2 == 0 ? small_paged_case(seed) : small_case(seed), indexer);
@@ -465,7 +465,7 @@ TEST_CASE("following its own choices, a plan chooses what it chose") {
 TEST_CASE("a golden is read back as it was, and refused where it was not made") {
   const TemporaryPath file;
   const std::string& path = file.path;
-  for (const char* indexer : {"dsa", "misa", "misa-dagger", "hisa"}) {
+  for (const std::string& indexer : indexer_names()) {
     Sides sides(small_case(11), indexer);
     write_golden(path, sides.workload, sides.spec, sides.side, {{"backend", "cpu"}});
     const Outcome read = read_golden(path, sides.workload, sides.spec);
@@ -538,7 +538,7 @@ TEST_CASE("guards see a byte written beside an allocation, and memory starts out
 
 TEST_CASE("runs in guarded memory write nothing beside it and choose the same") {
   for (u64 seed = 1; seed <= 6; ++seed) {
-    for (const char* indexer : {"dsa", "misa", "misa-dagger", "hisa", "misa-lr", "misa-lr-dagger"}) {
+    for (const std::string& indexer : indexer_names()) {
       Sides sides(seed % 2 == 0 ? small_paged_case(seed) : small_case(seed), indexer);
       GuardedBackend guarded(*sides.cpu);
       const Placement placement(guarded, sides.workload);
@@ -551,7 +551,7 @@ TEST_CASE("runs in guarded memory write nothing beside it and choose the same") 
 
 TEST_CASE("keys that no row sees may hold anything") {
   for (const bool paged : {false, true}) {
-    for (const char* indexer : {"dsa", "misa", "misa-dagger", "hisa", "misa-lr", "misa-lr-dagger"}) {
+    for (const std::string& indexer : indexer_names()) {
       Sides sides(paged ? small_paged_case(13) : small_case(13), indexer);
       Workload poisoned = copy_of(sides.workload);
       CHECK(poison_unseen(poisoned) > 0);

@@ -47,20 +47,22 @@ DrawnCase draw_case(u64 seed) {
   options.next_n = draw.whole(1, 4);
   if (options.paged && draw.whole(0, 1) == 1) options.contexts.push_back(draw.whole(0, 3));
 
-  drawn.indexer = draw.one_of<std::string>({"dsa", "misa", "misa-dagger", "hisa", "misa-lr", "misa-lr-dagger"});
+  const IndexerInfo indexer = draw.one_of(std::vector<IndexerInfo>(indexers().begin(), indexers().end()));
+  drawn.indexer = indexer.name;
   drawn.settings.top_k = draw.whole(1, 60);
   drawn.settings.active_heads = draw.whole(1, 10);
   drawn.settings.candidates = drawn.settings.top_k + draw.whole(0, 60);
   drawn.settings.blocks = draw.whole(1, 6);
   drawn.settings.block_size = draw.one_of<i64>({1, 8, 16, 32});
-  drawn.settings.router = routers()[static_cast<std::size_t>(draw.whole(0, 7))].router;
+  std::vector<Router> allowed;
+  for (const RouterInfo& info : routers()) {
+    if (!indexer.linear || samples_keys(info.router)) allowed.push_back(info.router);
+  }
+  drawn.settings.router = draw.one_of(allowed);
   drawn.settings.block_window = draw.whole(0, 2) == 0 ? BlockWindow::upstream : BlockWindow::visible;
   drawn.settings.seed = seed;
   drawn.settings.samples = draw.one_of<i64>({1, 2, 8, 30, 128});
-  if (drawn.indexer.starts_with("misa-lr")) {
-    drawn.settings.router = draw.one_of<Router>({Router::linear_residual, Router::covariance});
-    drawn.settings.active_heads = draw.whole(2, 10);
-  }
+  if (indexer.linear) drawn.settings.active_heads = draw.whole(2, 10);
   return drawn;
 }
 

@@ -14,10 +14,10 @@ import shutil
 import signal
 import struct
 import subprocess
-import sys
 import time
 
-from program import FAST, PROGRAM, ROOT, Cli, has_cuda, main, misa, source_files, strict_json, tensors
+from program import (FAST, PROGRAM, ROOT, Cli, has_cuda, main, misa, needs, needs_jsonschema, source_files, strict_json,
+                     tensors)
 
 class Formats(Cli):
     def test_json_is_strict_and_has_what_the_schema_promises(self):
@@ -43,8 +43,10 @@ class Formats(Cli):
             measurement = strict_json(self.succeeds("profile", *FAST, *extra, "--format", "json"))["measurement"]
             self.assertEqual((measurement["cache"], measurement["launch"]), ("warm", "calls"))
             self.assertIsNone(measurement["device"])
+
+    def test_a_result_says_so_of_a_gpu_too(self):
         if not has_cuda():
-            return
+            self.skipTest("cuda cannot run here")
         for extra, cache, launch in (([], "cold", "graph"), (["--warm"], "warm", "graph"),
                                      (["--no-graph"], "cold", "calls")):
             report = strict_json(self.succeeds("profile", *FAST, "--backend", "cuda", *extra, "--format", "json"))
@@ -53,9 +55,7 @@ class Formats(Cli):
             self.assertGreater(report["environment"]["backends"][0]["roofs"]["bytes_per_second"], 1e12)
 
     def test_json_agrees_with_its_published_schema(self):
-        python = "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else sys.executable
-        if subprocess.run([python, "-c", "import jsonschema"], stderr=subprocess.DEVNULL, check=False).returncode != 0:
-            self.skipTest("python3-jsonschema is not installed")
+        python = needs_jsonschema(self)
         for extra in ([], ["--backend", "oracle"], ["--indexer", "hisa"]):
             path = self.folder / "report.json"
             self.succeeds("profile", *FAST, *extra, "-o", path)
@@ -138,11 +138,6 @@ class Outputs(Cli):
     def test_an_output_that_cannot_be_written_leaves_nothing_behind(self):
         self.fails(10, "MP-E106", "profile", *FAST, "-o", self.folder / "missing" / "a.json")
         self.only_files()
-        if os.path.exists("/dev/full"):
-            with open("/dev/full", "w") as full:
-                result = misa("profile", *FAST, stdout=full)
-            self.assertEqual(result.returncode, 10)
-            self.assertIn("No space left", result.stderr)
 
     def test_outputs_are_tried_before_anything_is_measured(self):
         slow = ["--samples", "1000000", "--budget", "600"]
@@ -153,8 +148,11 @@ class Outputs(Cli):
         self.only_files()
 
     def test_a_full_device_is_a_runtime_error(self):
-        if not os.path.exists("/dev/full"):
-            self.skipTest("no /dev/full")
+        needs(self, os.path.exists("/dev/full"), "/dev/full")
+        with open("/dev/full", "w") as full:
+            result = misa("profile", *FAST, stdout=full)
+        self.assertEqual(result.returncode, 10)
+        self.assertIn("No space left", result.stderr)
         self.fails(10, "MP-E106.*/dev/full", "profile", *FAST, "-o", "/dev/full")
         self.fails(10, "MP-E106.*/dev/full", "generate", "--model", "tiny", "--workload", "ci", "-o", "/dev/full")
         with open("/dev/full", "w") as full:

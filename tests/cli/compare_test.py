@@ -13,7 +13,7 @@ import sys
 import time
 import xml.etree.ElementTree
 
-from program import PROGRAM, ROOT, Cli, has_cuda, main, misa, strict_json, tensors
+from program import PROGRAM, ROOT, Cli, has_cuda, main, misa, needs, needs_jsonschema, strict_json, tensors
 
 TINY = ["--model", "tiny", "--workload", "ci"]
 SMALL = ["--candidates", "512", "--top-k", "128"]
@@ -266,10 +266,9 @@ class Goldens(Compare):
 
 class Reports(Compare):
     def test_reports_agree_with_their_schemas(self):
-        python = "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else sys.executable
+        python = needs_jsonschema(self)
+        needs(self, shutil.which("xmllint"), "xmllint")
         json_path, xml_path = self.folder / "a.json", self.folder / "a.xml"
-        have_jsonschema = subprocess.run([python, "-c", "import jsonschema"], stderr=subprocess.DEVNULL,
-                                         check=False).returncode == 0
         for extra, status in (([], 0), (["--inject", "swapped-token", "--indexer", "dsa"], 1),
                               (["--inject", "nan-score", "--indexer", "hisa"], 1),
                               (["--against-indexer", "dsa", "--indexer", "misa"], 0),
@@ -284,14 +283,11 @@ class Reports(Compare):
                 bad = [test for test in tests if test.find("failure") is not None or test.find("error") is not None]
                 self.assertEqual(int(suite.get("failures")) + int(suite.get("errors")), len(bad))
                 self.assertEqual(status == 0, not bad)
-            if have_jsonschema:
-                checked = subprocess.run([python, str(ROOT / "scripts/check_json.py"), str(json_path)],
-                                         capture_output=True, text=True, check=False)
-                self.assertEqual(checked.returncode, 0, checked.stdout + checked.stderr)
+            checked = subprocess.run([python, str(ROOT / "scripts/check_json.py"), str(json_path)],
+                                     capture_output=True, text=True, check=False)
+            self.assertEqual(checked.returncode, 0, checked.stdout + checked.stderr)
             schema = ROOT / "tests/core/report/junit-10.xsd"
-            if shutil.which("xmllint") and schema.exists():
-                subprocess.run(["xmllint", "--noout", "--schema", str(schema), str(xml_path)], check=True,
-                               capture_output=True)
+            subprocess.run(["xmllint", "--noout", "--schema", str(schema), str(xml_path)], check=True, capture_output=True)
 
     def test_annotations_go_to_standard_error_one_line_a_case(self):
         result = misa("compare", *CASES, "--inject", "truncated-row", "--annotate", "--format", "json")
@@ -304,14 +300,16 @@ class Reports(Compare):
 
     def test_a_report_that_cannot_be_written_is_a_runtime_error_and_nothing_half_written_stays(self):
         self.fails(10, "MP-E106", "compare", *CASES, "-o", self.folder / "none" / "a.json")
-        if os.path.exists("/dev/full"):
-            self.fails(10, "MP-E106", "compare", *CASES, "-o", "json:/dev/full")
-            with open("/dev/full", "w") as full:
-                self.assertEqual(misa("compare", *CASES, stdout=full).returncode, 10)
         file = self.folder / "file"
         file.write_text("")
         self.assertEqual(misa("compare", *CASES, "--write-golden", file / "goldens").returncode, 10)
         self.only_files("file")
+
+    def test_a_full_device_is_a_runtime_error(self):
+        needs(self, os.path.exists("/dev/full"), "/dev/full")
+        self.fails(10, "MP-E106", "compare", *CASES, "-o", "json:/dev/full")
+        with open("/dev/full", "w") as full:
+            self.assertEqual(misa("compare", *CASES, stdout=full).returncode, 10)
 
     def test_a_closed_pipe_ends_quietly(self):
         process = subprocess.Popen([*PROGRAM, "compare", *CASES], stdout=subprocess.PIPE, stderr=subprocess.PIPE)

@@ -45,6 +45,23 @@ def tensors(path):
             for name, entry in header.items()}
 
 
+def needs(test, there, what):
+    """Skips `test` where there is no `what`; with MISA_NO_SKIPS set, as .ci/run does, it fails instead."""
+    if there:
+        return
+    if os.environ.get("MISA_NO_SKIPS"):
+        test.fail(f"there is no {what}, and MISA_NO_SKIPS is set")
+    test.skipTest(f"there is no {what}")
+
+
+def needs_jsonschema(test):
+    """The python that has jsonschema: Debian's package belongs to /usr/bin/python3."""
+    python = "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else sys.executable
+    there = subprocess.run([python, "-c", "import jsonschema"], stderr=subprocess.DEVNULL, check=False).returncode == 0
+    needs(test, there, "python3-jsonschema")
+    return python
+
+
 def source_files(*folders):
     for folder in folders:
         for path in sorted((ROOT / folder).rglob("*.[ch]pp")):

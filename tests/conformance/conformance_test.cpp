@@ -5,6 +5,7 @@
 #include "core/compare/agreement.hpp"
 #include "tests/support/cases.hpp"
 #include "tests/support/on_backend.hpp"
+#include "tests/support/present_backends.hpp"
 
 using namespace misa;
 using namespace misa::testing;
@@ -128,6 +129,7 @@ TEST_CASE("scores over windows and candidates are the formula's, within the roun
   const auto oracle = make_backend("oracle", 2);
   for (const std::string& name : present_backends()) {
     const auto backend = make_backend(name, 2);
+    i64 compared = 0, scores = 0;
     for (u64 seed = 1; seed <= 190; ++seed) {
       const CaseOptions options = seed <= 150 ? draw_case(seed) : draw_wide_case(seed);
       CAPTURE(name);
@@ -165,9 +167,12 @@ TEST_CASE("scores over windows and candidates are the formula's, within the roun
         // Key scales, 2^-4 or more, come last: before them the sum may have left the arithmetic's range.
         if (size[i] * 0x1p5 > arithmetic->overflow) continue;
         if (!close(found[i], expected[i], room)) ++wrong;
+        ++compared;
       }
+      scores += static_cast<i64>(found.size());
       CHECK(wrong == 0);
     }
+    CHECK(compared > scores / 2);
   }
 }
 
@@ -285,6 +290,7 @@ TEST_CASE("a block mean does not depend on how many others are wanted") {
 
 TEST_CASE("every router keeps the oracle's heads, except where two energies are equal to rounding") {
   const auto oracle = make_backend("oracle", 2);
+  i64 same = 0;  // cases whose heads must be the same
   for (const std::string& name : present_backends()) {
     const auto backend = make_backend(name, 2);
     for (u64 seed = 1; seed <= 240; ++seed) {
@@ -303,34 +309,31 @@ TEST_CASE("every router keeps the oracle's heads, except where two energies are 
                        .blocks = {},
                        .rerank = {}};
       if (samples_keys(router)) {
-        // Which samples count, and with them much, hangs on rounding too: judged as compare judges it.
         spec.heads->samples = 24;
         spec.heads->active = std::max<i64>(2, spec.heads->active);
         spec.heads->linear = seed % 3 > 0;
-        Arbiter arbiter(*oracle, workload);
-        Outcome exact = run_outcome(*oracle, spec, arbiter.problem());
-        exact.exact = true;
-        const Placement placement(*backend, workload);
-        const Agreement agreement =
-            compare_outcomes(arbiter, spec, run_outcome(*backend, spec, placement.problem()), exact);
-        CHECK(agreement.missed() + agreement.violated() == 0);
-        CHECK(agreement.count(Verdict::unknown) == 0);
-        continue;
       }
-      const Chosen expected = choose(*oracle, workload, spec), found = choose(*backend, workload, spec);
-      const i64 kept = spec.heads->active;
-      for (i64 m = 0; m < workload.rows(); ++m) {
-        std::vector<i32> a(expected.heads.begin() + m * kept, expected.heads.begin() + (m + 1) * kept);
-        std::vector<i32> b(found.heads.begin() + m * kept, found.heads.begin() + (m + 1) * kept);
-        CHECK(std::is_sorted(b.begin(), b.end()));
-        CHECK(std::adjacent_find(b.begin(), b.end()) == b.end());
-        if (options.numbers == Numbers::normal || options.numbers == Numbers::negative_gates) CHECK(a == b);
+      const i64 kept = spec.heads->kept(options.heads);
+      Arbiter arbiter(*oracle, workload);
+      Outcome exact = run_outcome(*oracle, spec, arbiter.problem());
+      exact.exact = true;
+      const Placement placement(*backend, workload);
+      const Outcome found = run_outcome(*backend, spec, placement.problem());
+      const Agreement agreement = compare_outcomes(arbiter, spec, found, exact);
+      CHECK(agreement.missed() + agreement.violated() == 0);
+      CHECK(agreement.count(Verdict::unknown) == 0);
+      CHECK(agreement.rows() > 0);
+      if (samples_keys(router)) continue;  // which samples count hangs on rounding too
+      if (options.numbers != Numbers::normal && options.numbers != Numbers::negative_gates) continue;
+      REQUIRE(found.heads.size() == workload.rows() * kept);
+      for (i64 i = 0; i < found.heads.size(); ++i) {
+        const std::size_t at = static_cast<std::size_t>(i);
+        CHECK(found.heads.span<i32>()[at] == exact.heads.span<i32>()[at]);
       }
-      if (!(expected.heads == found.heads)) continue;
-      // The routed batch itself: what the same heads select can differ in near-ties alone.
-      CHECK(found.tokens.size() == expected.tokens.size());
+      ++same;
     }
   }
+  CHECK(same > 20);
 }
 
 TEST_CASE("the score of a pair does not depend on what else is scored") {

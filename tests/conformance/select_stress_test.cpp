@@ -13,6 +13,7 @@
 
 #include "tests/support/cases.hpp"
 #include "tests/support/on_backend.hpp"
+#include "tests/support/present_backends.hpp"
 
 using namespace misa;
 using namespace misa::testing;

@@ -174,6 +174,12 @@ inline Workload draw_workload(const CaseOptions& options) {
   return workload;
 }
 
+inline std::vector<std::string> indexer_names() {
+  std::vector<std::string> names;
+  for (const IndexerInfo& info : indexers()) names.emplace_back(info.name);
+  return names;
+}
+
 /// A selection, in host memory.
 struct Chosen {
   i64 rows = 0;

@@ -64,14 +64,6 @@ class On {
   std::vector<Buffer> buffers_;
 };
 
-inline std::vector<std::string> present_backends() {
-  std::vector<std::string> names;
-  for (const BackendInfo& info : backends()) {
-    if (!info.why_absent(0) && info.name != "oracle") names.emplace_back(info.name);
-  }
-  return names;
-}
-
 /// Rows of scores to choose from, in host memory.
 struct SelectCase {
   i64 rows = 1, columns = 1, k = 1;

@@ -86,11 +86,13 @@ Workload unpaged(const Workload& paged) {
 }
 
 const std::vector<std::string> kBackends{"cpu", "oracle"};
-const std::vector<std::string> kIndexers{"dsa", "misa", "misa-dagger", "hisa", "misa-lr", "misa-lr-dagger"};
+const std::vector<std::string> kIndexers = indexer_names();
 
 /// Whether `indexer` ranks heads by `router`: beside a linear head only by one that samples keys.
 bool takes(const std::string& indexer, Router router) {
-  return !indexer.starts_with("misa-lr") || samples_keys(router);
+  const auto info =
+      std::find_if(indexers().begin(), indexers().end(), [&](const auto& one) { return one.name == indexer; });
+  return !info->linear || samples_keys(router);
 }
 
 }  // namespace

@@ -314,8 +314,8 @@ TEST_CASE("agreement's numbers that are none become null with a reason, and brok
   CHECK(json["cases"][4]["minimum_recall"].is_null());
 }
 
-TEST_CASE("agreement's JSON obeys its published schema, and what does not is refused") {
-  if (!has_schema_checker()) return;
+TEST_CASE("agreement's JSON obeys its published schema, and what does not is refused" *
+          doctest::skip(lacks_schema_checker())) {
   for (const AgreementReport& report : all_reports()) CHECK(agrees_with_schema(json_text(report), ".json"));
   const std::string good = json_text(sample_agreement());
   const auto with = [&](const std::string& from, const std::string& to) {
@@ -415,11 +415,9 @@ TEST_CASE("JUnit escapes what XML would read as markup, and replaces what it can
   CHECK(xml_characters("a\tb\r\n\x0b\xef\xbf\xbf\xff") == "a\tb\r\n\uFFFD\uFFFD\uFFFD");
 }
 
-TEST_CASE("JUnit is valid against the schema of Jenkins' reader") {
-  if (std::system("xmllint --version >/dev/null 2>&1") != 0) {
-    MESSAGE("skipped: xmllint is not installed (scripts/install.sh --ci)");
-    return;
-  }
+TEST_CASE("JUnit is valid against the schema of Jenkins' reader" *
+          doctest::skip(testing::lacks(std::system("xmllint --version >/dev/null 2>&1") == 0,
+                                       "xmllint (scripts/install.sh --ci)"))) {
   const std::string validate =
       "xmllint --nonet --noout --schema '" + std::string(MISA_SOURCE_DIR) + "/tests/core/report/junit-10.xsd'";
   std::vector<AgreementReport> reports = all_reports();
