@@ -3,9 +3,11 @@
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import tempfile
 import unittest
+import unittest.mock
 
 RUN = pathlib.Path(__file__).with_name("run.sh")
 NVIDIA_SMI = 'printf "name, driver_version\\nNVIDIA H200, 580\\n"'
@@ -81,6 +83,14 @@ class Run(unittest.TestCase):
     def test_results_that_are_not_written_are_a_failure(self):
         self.program("bin", "misa-stages-bench", "")
         self.assertEqual(self.run_with(1)[0]["failed"], ["stages: no results"])
+
+    def test_the_summary_is_written_without_git_too(self):
+        tools = ("bash", "dirname", "mkdir", "realpath", "rm", "tee", "sed", "cat", "env", "python3")
+        for name in tools:
+            (self.folder / "tools" / name).symlink_to(shutil.which(name))
+        with unittest.mock.patch.dict(os.environ, PATH=""):
+            summary, _ = self.run_with(0)
+        self.assertIsNone(summary["commit"])
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ usage: summary.py DIR      status 1: a step failed, or its results are not there
 import csv
 import json
 import pathlib
+import shutil
 import subprocess
 import sys
 import time
@@ -27,6 +28,9 @@ def document(path):
 
 
 def commit():
+    """The commit of this tree; None without git or without a history, as in a source archive."""
+    if shutil.which("git") is None:
+        return None
     shown = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=40"], capture_output=True, text=True,
                            cwd=pathlib.Path(__file__).parent, check=False)
     return shown.stdout.strip() or None

@@ -133,11 +133,18 @@ TEST_CASE("characters outside ASCII may stand in comments and strings and nowher
   CHECK(parse_config("a = \"\xc3\x84\" # \xc3\x84 '\nb = '\xc3\x84'\n", "c").size() == 2);
   CHECK(parse_config("a = \"x\\\"\xc3\x84\"\n", "c")[0].values[0] == "x\"\xc3\x84");
   CHECK(parse_config("a = \"\"\nb = \"\"\"\n\"\"\"\n", "c").size() == 2);
-  CHECK(parse_config("a = \"\"\"\\\n \xc3\x84\"\"\"\n", "c")[0].values[0] == "\xc3\x84");
+  CHECK(parse_config("a = \"\"\"x\\\n y\xc3\x84\n\xc3\x84\"\"\"\n", "c")[0].values[0] == "xy\xc3\x84\n\xc3\x84");
+  CHECK(parse_config("a = '''\n \xc3\x84'''\n", "c")[0].values[0] == " \xc3\x84");
+  CHECK(parse_config("\xef\xbb\xbf# with a byte order mark\na = 1\n", "c").size() == 1);
+  const Refusal broken = refusal([] { parse_config("b = 1\na = \"\"\"\\\n \xc3\x84\"\"\"\n", "c.toml"); });
+  CHECK(broken.id == "MP-E302");
+  CHECK(broken.where == "c.toml:3:2");
   const Refusal key = refusal([] { parse_config("a = 1\n \xc3\x84 = 1\n", "c.toml"); });
   CHECK(key.id == "MP-E302");
   CHECK(key.where == "c.toml:2:2");
-  for (const char* text : {"a = 1\xc3\x84", "a = 7{'6*\xc9\xbe", "a\xc3\x84 = 1", "[\xc3\x84]", "a = [1 \xd0\x96]"}) {
+  for (const char* text :
+       {"a = 1\xc3\x84", "a = 7{'6*\xc9\xbe", "a\xc3\x84 = 1", "[\xc3\x84]", "a = [1 \xd0\x96]", "a = 1\xc2\xa0",
+        "a = \"\\\xc3\x84\"", "a = \"\"\"\\ \xc3\x84\"\"\"", "a = \"\x80\"", "\x80"}) {
     CAPTURE(text);
     CHECK(refusal([&] { parse_config(text, "c.toml"); }).id == "MP-E302");
   }
