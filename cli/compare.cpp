@@ -13,6 +13,7 @@
 #include "cli/commands.hpp"
 #include "cli/compare_options.hpp"
 #include "cli/describe.hpp"
+#include "cli/planned.hpp"
 #include "core/base/error.hpp"
 #include "core/base/suggest.hpp"
 #include "core/compare/golden.hpp"
@@ -484,6 +485,18 @@ class CompareRun {
   Progress progress_;
 };
 
+/// What both sides would run. A golden runs nothing.
+std::string dry_run(const CompareOptions& options) {
+  options.choices();
+  options.output.targets({});
+  const auto planned = [&](const std::string& backend) {
+    return plan_run(options.workload, options.indexer, backend, thread_count(options.threads), options.device_number(),
+                    !options.no_fusion)
+        .text();
+  };
+  return planned(options.backend) + (is_backend(options.against) ? planned(options.against) : std::string());
+}
+
 }  // namespace
 
 Work add_compare(CLI::App& app) {
@@ -498,6 +511,7 @@ Work add_compare(CLI::App& app) {
       const std::vector<std::string> names = indexers_of_goldens(options->against);
       if (command.get_option("--indexer")->count() == 0 && !names.empty()) options->indexer.names = names;
     }
+    if (options->dry) return write_text("-", dry_run(*options));
     CompareRun(*options, command_words(app, command), made_with(command)).run();
   };
 }

@@ -22,7 +22,7 @@ void CompareOptions::add(CLI::App& command) {
   workload.add_synthetic(command);
   indexer.add(command);
 
-  const auto add_text = [&](const char* name, std::string& value, const char* what, const char* type,
+  const auto add_text = [&](const char* name, std::string& value, const std::string& what, const char* type,
                             const char* group) {
     return command.add_option(name, value, what)->check(not_empty())->type_name(type)->group(group);
   };
@@ -30,9 +30,10 @@ void CompareOptions::add(CLI::App& command) {
   add_text("--against", against, "A backend, or a golden: a file or a folder that --write-golden wrote", "NAME",
            kCompareGroup)
       ->capture_default_str();
+  std::vector<std::string_view> choice_names;
+  for (const Choice choice : kChoices) choice_names.push_back(choice_name(choice));
   command
-      .add_option("--stages", stages,
-                  "Comma-separated: heads, linear, blocks, candidates, tokens, scores (default: all)")
+      .add_option("--stages", stages, fmt::format("Comma-separated: {} (default: all)", fmt::join(choice_names, ", ")))
       ->type_name("LIST")
       ->expected(1)
       ->allow_extra_args(false)
@@ -61,10 +62,9 @@ void CompareOptions::add(CLI::App& command) {
   std::vector<std::string_view> names;
   for (const MistakeInfo& info : mistakes()) names.push_back(info.name);
   add_text("--inject", inject,
-           "Make a mistake on purpose, to see what it looks like: "
-           "swapped-token, duplicate-token, truncated-row, dropped-candidate, wrong-head, off-by-one-page, "
-           "stale-scale, nan-score",
-           "NAME", kRobustGroup);
+           fmt::format("Make a mistake on purpose, to see what it looks like: {}", fmt::join(names, ", ")), "NAME",
+           kRobustGroup);
+  add_flag("--dry-run", dry, "Compare nothing: print what would run, and its memory");
 
   output.add(command);
   add_text("--write-golden", golden, "Write what --backend chose into this folder, if all cases pass", "DIR",

@@ -24,7 +24,7 @@ struct CompareOptions {
   std::optional<i64> threads, device;
   std::vector<std::string> stages;
   i64 max_miss = 0, repeats = 0;
-  bool poison = false, sweep = false, robust = false, no_fusion = false, annotate = false;
+  bool poison = false, sweep = false, robust = false, no_fusion = false, annotate = false, dry = false;
   std::string against_indexer, golden, bundle, inject, config;
   std::optional<double> min_recall;
 

@@ -24,7 +24,10 @@ std::vector<std::string> split_at_commas(const std::vector<std::string>& lists) 
 }
 
 void IndexerOptions::add(CLI::App& command) {
-  command.add_option("--indexer", names, "Comma-separated: dsa, misa, misa-dagger, hisa, misa-lr, misa-lr-dagger")
+  std::vector<std::string_view> known_indexers, known_routers;
+  for (const IndexerInfo& info : indexers()) known_indexers.push_back(info.name);
+  for (const RouterInfo& info : routers()) known_routers.push_back(info.name);
+  command.add_option("--indexer", names, fmt::format("Comma-separated: {}", fmt::join(known_indexers, ", ")))
       ->default_str(fmt::format("{}", fmt::join(names, ",")))
       ->type_name("LIST")
       ->expected(1)
@@ -33,8 +36,8 @@ void IndexerOptions::add(CLI::App& command) {
       ->group(kIndexerGroup);
   command
       .add_option("--router", router,
-                  "How heads are ranked: pooled, qnorm, selfk, gate, oracle, random, linear-residual, covariance "
-                  "(default: misa pooled, misa-lr covariance)")
+                  fmt::format("How heads are ranked: {} (default: misa pooled, misa-lr covariance)",
+                              fmt::join(known_routers, ", ")))
       ->type_name("NAME")
       ->group(kIndexerGroup);
   add_count(command, "--top-k", top_k, "Tokens each row keeps (default: the workload's, else 2048)", kIndexerGroup);

@@ -3,19 +3,16 @@
 #include <algorithm>
 #include <memory>
 
-#include "backends/backends.hpp"
 #include "cli/commands.hpp"
 #include "cli/describe.hpp"
 #include "cli/indexer_options.hpp"
 #include "cli/options.hpp"
 #include "cli/output.hpp"
+#include "cli/planned.hpp"
 #include "core/base/error.hpp"
 #include "core/base/suggest.hpp"
-#include "core/indexer/dry_backend.hpp"
-#include "core/indexer/plan.hpp"
 #include "core/platform/executable.hpp"
 #include "core/ranges/stage_ranges.hpp"
-#include "core/workload/placement.hpp"
 
 namespace misa::cli {
 namespace {
@@ -34,42 +31,6 @@ struct NsightOptions {
   std::string backend{kGpuBackend}, stage, tool;
   std::optional<i64> threads, device;
   bool no_fusion = false;
-};
-
-/// How often each stage's range begins, in the order of the first.
-class SpanCounter final : public Observer {
- public:
-  void begin(StageSet stages) override {
-    const std::string name = stage_set_name(stages);
-    const auto known = std::find_if(spans.begin(), spans.end(), [&](const auto& span) { return span.first == name; });
-    if (known == spans.end()) {
-      spans.emplace_back(name, 1);
-    } else {
-      ++known->second;
-    }
-  }
-  void end() override {}
-
-  std::vector<std::pair<std::string, i64>> spans;
-};
-
-/// An indexer, and the ranges of one run of it.
-struct Expected {
-  std::string indexer;
-  i64 rows_per_chunk = 0;
-  std::vector<std::pair<std::string, i64>> spans;
-
-  i64 count(const std::string& stage) const {
-    for (const auto& [name, number] : spans) {
-      if (name == stage) return number;
-    }
-    return 0;
-  }
-  std::vector<std::string> stages() const {
-    std::vector<std::string> names;
-    for (const auto& [name, number] : spans) names.push_back(name);
-    return names;
-  }
 };
 
 std::string counted(i64 number, const std::string& range) {
@@ -101,7 +62,8 @@ class Nsight {
       throw Error(ErrorKind::unavailable, "MP-E404", "a profiler would see no ranges: " + *reason, {},
                   "a build where CMake finds nvtx3/nvToolsExt.h (MISA_NVTX_INCLUDE)");
     }
-    count_ranges();
+    planned_ = plan_run(options.workload, options.indexer, options.backend, thread_count(options.threads),
+                        device_number(options.device, {options.backend}), !options.no_fusion);
     check_stage();
   }
 
@@ -109,12 +71,12 @@ class Nsight {
   std::string expectations() const {
     i64 stages = 0;
     std::string lines;
-    for (const Expected& one : expected_) {
+    for (const PlannedIndexer& one : planned_.indexers) {
       std::vector<std::string> ranges;
       for (const auto& [name, number] : one.spans) ranges.push_back(fmt::format("{} {}{}", number, kStageRange, name));
       stages += one.count(options_.stage);
-      lines += fmt::format("# {}: {} ({} of {} rows at a time)\n", one.indexer, fmt::join(ranges, ", "),
-                           one.rows_per_chunk, rows_);
+      lines += fmt::format("# {}: {} ({} of {} rows at a time)\n", one.name, fmt::join(ranges, ", "),
+                           one.rows_per_chunk, planned_.rows);
     }
     const i64 runs = number_of_runs();
     lines += "# expect " + counted(runs, kMeasureRange);
@@ -123,9 +85,9 @@ class Nsight {
                            counted(stages, kStageRange + options_.stage));
     }
     lines += "; a filter that matches nothing is no error\n";
-    if (!absent_.empty()) {
+    if (!planned_.absent.empty()) {
       lines += fmt::format("# backend {} is absent here ({}): for a machine with this one's memory\n", options_.backend,
-                           absent_);
+                           planned_.absent);
     }
     return lines;
   }
@@ -156,51 +118,17 @@ class Nsight {
   }
 
  private:
-  i64 number_of_runs() const { return static_cast<i64>(expected_.size()); }
-
-  /// Runs the plans that profile would run, on a backend that computes nothing.
-  void count_ranges() {
-    const Workload workload = options_.workload.load(nullptr);
-    rows_ = workload.rows();
-    const IndexerSettings settings = options_.indexer.settings(workload, options_.workload.seed);
-    const std::vector<IndexerSpec> specs = options_.indexer.specs(settings);
-    i64 workspace = kWorkspaceBytes;
-    const auto like = planning_backend(workspace);
-    DryBackend backend(*like, workspace);
-    const i64 each = memory_per_indexer(options_.workload, backend, workload, specs);
-    const Placement placement(backend, workload);
-    for (const IndexerSpec& spec : specs) {
-      Plan plan(backend, spec, placement.problem(),
-                {.max_bytes = each + placement.problem().bytes, .fusion = !options_.no_fusion});
-      SpanCounter counter;
-      plan.run(&counter);
-      expected_.push_back({spec.name, plan.rows_per_chunk(), std::move(counter.spans)});
-    }
-  }
-
-  /// The backend itself, or where it is absent one that plans as it does in `workspace` bytes: f32 logits, nothing
-  /// fused.
-  std::unique_ptr<Backend> planning_backend(i64& workspace) {
-    const int threads = static_cast<int>(thread_count(options_.threads));
-    const int device = device_number(options_.device, {options_.backend});
-    for (const BackendInfo& info : backends()) {
-      if (info.name != options_.backend) continue;
-      workspace = info.workspace_bytes;
-      if (const auto reason = info.why_absent(device)) {
-        absent_ = *reason;
-        return make_backend("cpu", threads);
-      }
-    }
-    return make_backend(options_.backend, threads, device);
-  }
+  i64 number_of_runs() const { return static_cast<i64>(planned_.indexers.size()); }
 
   void check_stage() const {
     if (options_.stage.empty()) return;
     std::vector<std::string> names, lists;
-    for (const Expected& one : expected_) {
+    for (const PlannedIndexer& one : planned_.indexers) {
       if (one.count(options_.stage) > 0) return;
-      lists.push_back(fmt::format("{} has {}", one.indexer, fmt::join(one.stages(), ", ")));
-      for (const std::string& name : one.stages()) names.push_back(name);
+      std::vector<std::string> stages;
+      for (const auto& [name, number] : one.spans) stages.push_back(name);
+      lists.push_back(fmt::format("{} has {}", one.name, fmt::join(stages, ", ")));
+      names.insert(names.end(), stages.begin(), stages.end());
     }
     const std::string near = nearest(options_.stage, std::vector<std::string_view>(names.begin(), names.end()));
     throw Error(ErrorKind::usage, "MP-E050",
@@ -209,9 +137,7 @@ class Nsight {
   }
 
   const NsightOptions& options_;
-  i64 rows_ = 0;
-  std::vector<Expected> expected_;
-  std::string absent_;
+  PlannedRun planned_;
 };
 
 }  // namespace

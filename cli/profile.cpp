@@ -13,6 +13,7 @@
 #include "cli/indexer_options.hpp"
 #include "cli/options.hpp"
 #include "cli/output.hpp"
+#include "cli/planned.hpp"
 #include "core/base/error.hpp"
 #include "core/base/suggest.hpp"
 #include "core/compare/golden.hpp"
@@ -47,7 +48,7 @@ struct ProfileOptions {
   std::string backend = "cpu";
   std::optional<i64> threads, device, samples, warm_up;
   double budget_seconds = 10;
-  bool no_fusion = false, no_graph = false, warm = false, once = false;
+  bool no_fusion = false, no_graph = false, warm = false, once = false, dry = false;
   std::string selection_path, config;
 };
 
@@ -373,6 +374,7 @@ Work add_profile(CLI::App& app) {
   add_flag("--profile-once", options->once, "For a profiler: one run of each indexer, its stages marked", kTimingGroup);
   add_count(command, "--warm-up", options->warm_up, "Runs that are thrown away first (default: 1)", kTimingGroup, 0);
   add_flag("--warm", options->warm, "On cuda: leave in the cache what the last run left there", kTimingGroup);
+  add_flag("--dry-run", options->dry, "Run nothing: print what would run, and its memory", kTimingGroup);
   command.add_option("--budget", options->budget_seconds, "Seconds for all samples together")
       ->check(decimal(0, 1e6))
       ->type_name("SECONDS")
@@ -382,7 +384,8 @@ Work add_profile(CLI::App& app) {
   options->output.add(command);
   command
       .add_option("--dump-selection", options->selection_path,
-                  "Write selected tokens, heads and blocks; with several indexers FILE.INDEXER.safetensors")
+                  "Write selected tokens, heads and blocks; with several indexers out.safetensors becomes "
+                  "out.INDEXER.safetensors")
       ->check(not_empty())
       ->type_name("FILE")
       ->group(kOutputGroup);
@@ -393,6 +396,13 @@ Work add_profile(CLI::App& app) {
 
   return [options, &command, &app] {
     if (!options->config.empty()) apply_config(command, options->config);
+    if (options->dry) {
+      options->output.targets({});
+      const int device = device_number(options->device, {options->backend});
+      return write_text("-", plan_run(options->workload, options->indexer, options->backend,
+                                      thread_count(options->threads), device, !options->no_fusion)
+                                 .text());
+    }
     ProfileRun run(*options);
     run.set_command_line(command_words(app, command));
     run.run();

@@ -1,0 +1,87 @@
+#include "cli/planned.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <memory>
+
+#include "backends/backends.hpp"
+#include "core/base/error.hpp"
+#include "core/indexer/dry_backend.hpp"
+#include "core/indexer/plan.hpp"
+#include "core/report/text.hpp"
+#include "core/workload/placement.hpp"
+
+namespace misa::cli {
+namespace {
+
+/// Counts how often each stage begins.
+class SpanCounter final : public Observer {
+ public:
+  void begin(StageSet stages) override {
+    const std::string name = stage_set_name(stages);
+    const auto known = std::find_if(spans.begin(), spans.end(), [&](const auto& span) { return span.first == name; });
+    if (known == spans.end()) {
+      spans.emplace_back(name, 1);
+    } else {
+      ++known->second;
+    }
+  }
+  void end() override {}
+
+  std::vector<std::pair<std::string, i64>> spans;
+};
+
+}  // namespace
+
+i64 PlannedIndexer::count(const std::string& stage) const {
+  const auto known = std::find_if(spans.begin(), spans.end(), [&](const auto& span) { return span.first == stage; });
+  return known == spans.end() ? 0 : known->second;
+}
+
+std::string PlannedRun::text() const {
+  std::string lines =
+      fmt::format("{}: {} rows, {}; planned for backend {}{}\n", workload, rows, binary_bytes(workload_bytes), backend,
+                  absent.empty() ? "" : fmt::format(", which is absent here ({})", absent));
+  for (const PlannedIndexer& one : indexers) {
+    std::vector<std::string> stages;
+    for (const auto& [name, number] : one.spans)
+      stages.push_back(number == 1 ? name : fmt::format("{} {}x", name, number));
+    lines += fmt::format("{}: {}; {} rows at a time; {} of memory\n", one.name, fmt::join(stages, ", "),
+                         one.rows_per_chunk, binary_bytes(one.bytes));
+  }
+  return lines;
+}
+
+PlannedRun plan_run(const WorkloadOptions& workload_options, const IndexerOptions& indexer_options,
+                    const std::string& backend_name, i64 threads, int device, bool fusion) {
+  PlannedRun run;
+  run.backend = backend_name;
+  i64 workspace = kWorkspaceBytes;
+  for (const BackendInfo& info : backends()) {
+    if (info.name != backend_name) continue;
+    workspace = info.workspace_bytes;
+    run.absent = info.why_absent(device).value_or("");
+  }
+  const auto like = make_backend(run.absent.empty() ? backend_name : "cpu", static_cast<int>(threads),
+                                 run.absent.empty() ? device : 0);
+  DryBackend backend(*like, workspace);
+
+  const Workload workload = workload_options.load(nullptr);
+  run.workload = workload.name;
+  run.rows = workload.rows();
+  run.workload_bytes = Placement::bytes_needed(workload);
+  const IndexerSettings settings = indexer_options.settings(workload, workload_options.seed);
+  const std::vector<IndexerSpec> specs = indexer_options.specs(settings);
+  const i64 each = memory_per_indexer(workload_options, backend, workload, specs);
+  const Placement placement(backend, workload);
+  for (const IndexerSpec& spec : specs) {
+    Plan plan(backend, spec, placement.problem(), {.max_bytes = each + placement.problem().bytes, .fusion = fusion});
+    SpanCounter counter;
+    plan.run(&counter);
+    run.indexers.push_back({spec.name, plan.rows_per_chunk(), plan.workspace_bytes(), std::move(counter.spans)});
+  }
+  return run;
+}
+
+}  // namespace misa::cli
