@@ -69,16 +69,23 @@ ReportChoice to_report(const ChoiceAgreement& one) {
   report.name = choice_name(one.choice);
   report.rows = one.rows;
   report.trivial = one.trivial;
-  report.verdicts = {one.count(Verdict::exact),     one.count(Verdict::tie_swap), one.count(Verdict::within_bound),
-                     one.count(Verdict::follows),   one.count(Verdict::unknown),  one.count(Verdict::miss),
-                     one.count(Verdict::violation), one.count(Verdict::unjudged)};
+  report.verdicts = {.exact = one.count(Verdict::exact),
+                     .tie_swap = one.count(Verdict::tie_swap),
+                     .within_bound = one.count(Verdict::within_bound),
+                     .follows = one.count(Verdict::follows),
+                     .unbounded = one.count(Verdict::unbounded),
+                     .unknown = one.count(Verdict::unknown),
+                     .miss = one.count(Verdict::miss),
+                     .violation = one.count(Verdict::violation),
+                     .unjudged = one.count(Verdict::unjudged),
+                     .empty = one.count(Verdict::empty)};
   report.missed = one.missed;
   report.violated = one.violated;
   report.worst_mass_lost = one.mass_lost;
   report.largest_bound_share = one.largest_share;
   for (const Miss& miss : one.misses) {
     report.misses.push_back({miss.side, miss.row, miss.missed, miss.taken, miss.missed_score, miss.taken_score,
-                             miss.rank, miss.to_last, miss.mass_lost, miss.bound});
+                             miss.rank, miss.to_last, miss.mass_lost, miss.bound, miss.forced});
   }
   for (const Violation& violation : one.violations) {
     report.violations.push_back(

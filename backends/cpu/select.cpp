@@ -27,7 +27,6 @@ struct Scratch {
   Buffer storage;
   i32* passed;                 ///< columns above the bound, ascending
   std::vector<float> ordered;  ///< their scores, for nth_element
-  std::vector<float> forced;   ///< a row whose ends count as +inf
 };
 
 /// A score that somewhat more than k of the n scores reach, by a strided sample; -inf when n is small.
@@ -126,17 +125,18 @@ void select_row(const SelectTask& task, const View<float, 2>& logits, i64 m, Scr
   while (last > 0 && token_of(last - 1) < 0) --last;
   while (first < last && token_of(first) < 0) ++first;
 
-  if (task.force_ends && first < last) {
-    scratch.forced.assign(scores, scores + last);
-    scratch.forced[first] = scratch.forced[last - 1] = kInfinity;
-    scores = scratch.forced.data();
-  }
-  i64 count = std::min(k, last - first);
+  const i64 count = std::min(k, last - first);
   if (count == last - first) {
     for (i64 i = 0; i < count; ++i) out[i] = static_cast<i32>(first + i);
   } else {
-    best_columns(scores + first, last - first, k, scratch, out);
-    for (i64 i = 0; i < count; ++i) out[i] += static_cast<i32>(first);
+    // Forced ends are taken before the search, and not searched.
+    const i64 at_begin = task.force_ends ? 1 : 0, at_end = task.force_ends && count > 1 ? 1 : 0;
+    const i64 from = first + at_begin, wanted = count - at_begin - at_end;
+    const i64 searched = last - first - (task.force_ends ? 2 : 0);
+    if (wanted > 0) best_columns(scores + from, searched, wanted, scratch, out + at_begin);
+    for (i64 i = at_begin; i < at_begin + wanted; ++i) out[i] += static_cast<i32>(from);
+    if (at_begin > 0) out[0] = static_cast<i32>(first);
+    if (at_end > 0) out[count - 1] = static_cast<i32>(last - 1);
   }
   for (i64 i = 0; i < count; ++i) out[i] = static_cast<i32>(token_of(out[i]) - begin);
   std::fill(out + count, out + k, -1);

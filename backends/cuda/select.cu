@@ -25,7 +25,7 @@ namespace cg = cooperative_groups;
 constexpr int kThreads = 512, kWarps = kThreads / 32;  // of a team
 constexpr int kBins = 2048, kBitmapWords = 4096, kMostSamples = 8192, kGroup = 4, kTries = 4;
 constexpr u32 kWarp = 0xffffffffu;
-constexpr u32 kLowest = 0x007fffffu, kHighest = 0xff800000u;  // the ranks of -inf and inf
+constexpr u32 kLowest = 0x007fffffu, kForced = 0xffffffffu;  // the rank of -inf, and one above that of inf
 
 __device__ inline float score_of(u32 rank) {
   return __uint_as_float((rank & 0x80000000u) != 0 ? rank & 0x7fffffffu : ~rank);
@@ -133,7 +133,7 @@ __device__ __noinline__ void select_from_row(Team team, Shared& shared, const Ta
   team.sync();
   const int first = shared.first, last = shared.last, visible = shared.count;
   const auto rank = [&](int c) {
-    return row.forced > 0 && (c == first || c == last) ? rank_of(INFINITY) : rank_of(row.scores[c]);
+    return row.forced > 0 && (c == first || c == last) ? kForced : rank_of(row.scores[c]);
   };
   const bool all = visible <= k;
 
@@ -483,10 +483,10 @@ __device__ __forceinline__ void finish(const Team& team, Shared& shared, u64* ke
   const int room = row.task.room;
   const int k = static_cast<int>(selected.shape[1]);
   for (int tries = 1;; ++tries) {
-    if (row.forced > 0 && (row.listed() || bar.rank == kHighest))
+    if (row.forced > 0 && row.listed())
       tries = kTries;
     else if (held + row.forced <= room) {
-      if (team.thread < row.forced) kept[held + team.thread] = entry_of(kHighest, team.thread == 0 ? 0 : row.count - 1);
+      if (team.thread < row.forced) kept[held + team.thread] = entry_of(kForced, team.thread == 0 ? 0 : row.count - 1);
       held += row.forced;
       team.sync();
       if (held < k && bar.tied) held = keep_ties(team, shared, kept, held, k, row, bar.rank);

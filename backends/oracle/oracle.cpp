@@ -205,8 +205,17 @@ class Oracle final : public Backend {
         score[column] = logits(m, column);
         if (visible_token(task.windows, task.candidates, m, column) >= 0) columns.push_back(column);
       }
-      if (task.force_ends && !columns.empty()) score[columns.front()] = score[columns.back()] = kInfinity;
-      const std::vector<i64> chosen = best(std::move(columns), score, task.selected.shape[1]);
+      const i64 k = task.selected.shape[1];
+      std::vector<i64> chosen;
+      if (task.force_ends && k < static_cast<i64>(columns.size())) {
+        chosen.push_back(columns.front());
+        if (k > 1) chosen.push_back(columns.back());
+        columns.erase(columns.begin());
+        columns.pop_back();
+      }
+      const std::vector<i64> rest = best(std::move(columns), score, k - static_cast<i64>(chosen.size()));
+      chosen.insert(chosen.end(), rest.begin(), rest.end());
+      std::sort(chosen.begin(), chosen.end());
       for (i64 i = 0; i < task.selected.shape[1]; ++i) {
         const bool pad = i >= static_cast<i64>(chosen.size());
         const i64 token = pad ? -1 : visible_token(task.windows, task.candidates, m, chosen[i]);

@@ -75,10 +75,8 @@ class Comparison {
         if (ids_of(*side, choice).empty()) one.reason = fmt::format("{} has none", side->name);
       }
     }
-    bool number = false;
-    all_zero_ = true;
-    for (i64 m = 0; m < rows_; ++m) compare_row(m, agreement, number);
-    agreement.all_zero = number && all_zero_;
+    for (i64 m = 0; m < rows_; ++m) compare_row(m, agreement);
+    agreement.all_zero = agreement.violated() == 0 && offers_only_zeros(agreement);
     return agreement;
   }
 
@@ -243,7 +241,39 @@ class Comparison {
     return judgement.verdict;
   }
 
-  void compare_row(i64 m, Agreement& agreement, bool& number) {
+  bool sees_tokens(i64 m) const {
+    const std::size_t at = static_cast<std::size_t>(m);
+    return arbiter_.problem().end[at] > arbiter_.problem().begin[at];
+  }
+
+  /// True when everything that the compared rows could choose from scores exactly 0. Heads count where nothing else was
+  /// compared: which of them score zeros does not matter.
+  bool offers_only_zeros(const Agreement& agreement) {
+    for (const Outcome* side : sides_) {
+      for (i64 i = 0; i < side->scores.size(); ++i) {
+        if (score_at(side->scores, i) != 0) return false;
+      }
+    }
+    std::vector<Choice> compared;
+    for (const ChoiceAgreement& one : agreement.choices) {
+      if (one.rows > one.count(Verdict::empty)) compared.push_back(one.choice);
+    }
+    const auto ranks_heads = [](Choice choice) { return choice == Choice::heads || choice == Choice::linear; };
+    if (!std::all_of(compared.begin(), compared.end(), ranks_heads)) std::erase_if(compared, ranks_heads);
+    for (i64 m = 0; m < rows_ && !compared.empty(); ++m) {
+      if (!sees_tokens(m)) continue;
+      for (const Outcome* side : sides_) {
+        const ExactRow row = arbiter_.row(spec_, *side, m, std::nullopt);
+        for (const Choice choice : compared) {
+          const std::vector<double>& scores = row[choice].scores;
+          if (std::any_of(scores.begin(), scores.end(), [](double score) { return score != 0; })) return false;
+        }
+      }
+    }
+    return !compared.empty();
+  }
+
+  void compare_row(i64 m, Agreement& agreement) {
     RowState state;
     std::size_t next = 0;
     for (const Choice choice : kChoices) {
@@ -257,7 +287,7 @@ class Comparison {
         continue;
       }
       if (ids_of(*sides_[0], choice).empty() || ids_of(*sides_[1], choice).empty()) continue;
-      const Verdict verdict = choice == Choice::scores   ? compare_scores(state, m, into, number)
+      const Verdict verdict = choice == Choice::scores   ? compare_scores(state, m, into)
                               : choice == Choice::linear ? compare_linear(state, m, asked, into)
                                                          : compare_choice(state, choice, m, asked, into);
       if (!asked) continue;
@@ -274,13 +304,14 @@ class Comparison {
       if (broken[static_cast<std::size_t>(s)]) continue;
       const Outcome& side = *sides_[static_cast<std::size_t>(s)];
       const Offer offered = offer(side, choice, m);
-      if (s == 0 && offered.count == offered.wanted) ++into.trivial;
+      if (s == 0 && sees_tokens(m) && offered.count == offered.wanted) ++into.trivial;
       if (violates(side, choice, m, offered, into)) violated = broken[static_cast<std::size_t>(s)] = true;
     }
     const bool earlier = state.broken[0] || state.broken[1];
     state.broken = broken;
     if (violated) return Verdict::violation;
     if (earlier) return Verdict::unjudged;
+    if (!sees_tokens(m)) return Verdict::empty;
 
     const auto a = without_pads(row_of<i32>(ids_of(*sides_[0], choice), m));
     const auto b = without_pads(row_of<i32>(ids_of(*sides_[1], choice), m));
@@ -291,6 +322,7 @@ class Comparison {
   /// The linear queries of a row, number by number.
   Verdict compare_linear(RowState& state, i64 m, bool asked, ChoiceAgreement& into) {
     if (state.broken[0] || state.broken[1]) return Verdict::unjudged;
+    if (!sees_tokens(m)) return Verdict::empty;
     if (same_linear(m)) return Verdict::exact;
     return judged_both(state, Choice::linear, m, asked, into);
   }
@@ -303,10 +335,10 @@ class Comparison {
     const Verdict first = judged(state, 0, choice, m, into), second = judged(state, 1, choice, m, into);
     const Verdict worst = std::max(first, second);
     // Each is right on its own grounds, and the grounds differ.
-    return differed && worst < Verdict::unknown ? Verdict::follows : worst;
+    return differed && worst < Verdict::unbounded ? Verdict::follows : worst;
   }
 
-  Verdict compare_scores(RowState& state, i64 m, ChoiceAgreement& into, bool& number) {
+  Verdict compare_scores(RowState& state, i64 m, ChoiceAgreement& into) {
     const i64 k = spec_.top_k;
     const bool same_heads = spec_.rerank || !spec_.heads || (heads_agree(m) && same_linear(m));
     if (state.broken[0] || state.broken[1]) return Verdict::unjudged;
@@ -317,11 +349,11 @@ class Comparison {
     const auto linear = spec_.rerank ? std::span<const float>() : row_of<float>(sides_[0]->linear, m);
 
     Verdict worst = same_heads ? Verdict::exact : Verdict::follows;
+    bool compared = false;
     const auto check = [&](i64 token, double mine, double other, double bound, bool known, const std::string& who) {
-      number = number || !std::isnan(mine);
-      all_zero_ = all_zero_ && mine == 0 && other == 0;
+      compared = true;
       if (mine == other || (std::isnan(mine) && std::isnan(other))) return;
-      if (std::isnan(mine) != std::isnan(other) && !std::isinf(bound)) {
+      if (std::isnan(mine) != std::isnan(other) && std::isfinite(bound)) {
         worst = Verdict::violation;
         ++into.violated;
         if (static_cast<i64>(into.violations.size()) < kListed) {
@@ -329,15 +361,13 @@ class Comparison {
         }
         return;
       }
-      const double gap = std::abs(mine - other);
-      if (!known) {
-        worst = std::max(worst, Verdict::unknown);
+      if (!known || !std::isfinite(bound)) {
+        worst = std::max(worst, known ? Verdict::unbounded : Verdict::unknown);
         return;
       }
-      if (bound > 0 && std::isfinite(gap) && std::isfinite(bound)) {
-        into.largest_share = std::max(into.largest_share, gap / bound);
-      }
-      if (gap <= bound || std::isinf(bound)) {
+      const double gap = std::abs(mine - other);
+      if (bound > 0 && std::isfinite(gap)) into.largest_share = std::max(into.largest_share, gap / bound);
+      if (gap <= bound) {
         worst = std::max(worst, Verdict::within_bound);
         return;
       }
@@ -355,7 +385,7 @@ class Comparison {
           ++(a[i] < b[j] ? i : j);
           continue;
         }
-        const double key = arbiter_.bounds().key_norm(problem.sequence[at], problem.begin[at] + a[i]);
+        const KeySize key = arbiter_.bounds().key(problem.sequence[at], problem.begin[at] + a[i]);
         double bound = 0;
         for (const Outcome* side : sides_) {
           if (side->arithmetic) bound += arbiter_.bounds().score(*side->arithmetic, m, heads, linear, key);
@@ -365,7 +395,7 @@ class Comparison {
         ++i;
         ++j;
       }
-      return worst;
+      return compared ? worst : Verdict::empty;
     }
     for (int s = 0; s < 2; ++s) {
       const Outcome& side = *sides_[static_cast<std::size_t>(s)];
@@ -379,7 +409,7 @@ class Comparison {
               side.arithmetic.has_value(), side.name);
       }
     }
-    return worst;
+    return compared ? worst : Verdict::empty;
   }
 
   bool heads_agree(i64 m) const {
@@ -398,8 +428,49 @@ class Comparison {
   const IndexerSpec& spec_;
   std::array<const Outcome*, 2> sides_;
   i64 rows_;
-  bool all_zero_ = true;
 };
+
+/// judge() of a field with forced ids: each that was passed over is a miss, for the least of what was chosen; the other
+/// ids are judged among themselves.
+Judgement judge_forced(const Field& field, std::span<const i32> chosen) {
+  const auto is_in = [](std::span<const i32> ids, i32 id) {
+    return std::find(ids.begin(), ids.end(), id) != ids.end();
+  };
+  Field rest;
+  std::vector<std::size_t> inside, missing;
+  for (std::size_t i = 0; i < field.ids.size(); ++i) {
+    const bool forced = is_in(field.forced, field.ids[i]), taken = is_in(chosen, field.ids[i]);
+    if (forced && !taken) missing.push_back(i);
+    if (forced) continue;
+    if (taken) inside.push_back(i);
+    rest.ids.push_back(field.ids[i]);
+    rest.scores.push_back(field.scores[i]);
+    rest.bounds.push_back(field.bounds[i]);
+  }
+  std::stable_sort(inside.begin(), inside.end(),
+                   [&](std::size_t a, std::size_t b) { return rank_of(field.scores[a]) > rank_of(field.scores[b]); });
+  std::vector<Miss> misses;
+  for (const std::size_t out : missing) {
+    if (inside.empty()) break;
+    const std::size_t in = inside.back();
+    inside.pop_back();
+    Miss& miss = misses.emplace_back();
+    miss.missed = field.ids[out];
+    miss.taken = field.ids[in];
+    miss.missed_score = field.scores[out];
+    miss.taken_score = field.scores[in];
+    miss.rank = std::find(field.forced.begin(), field.forced.end(), field.ids[out]) - field.forced.begin();
+    miss.forced = true;
+  }
+  std::vector<i32> others;
+  for (const std::size_t i : inside) others.push_back(field.ids[i]);
+  std::sort(others.begin(), others.end());
+  Judgement judgement = judge(rest, others);
+  for (Miss& miss : judgement.misses) miss.rank += static_cast<i64>(field.forced.size());
+  if (!misses.empty()) judgement.verdict = Verdict::miss;
+  judgement.misses.insert(judgement.misses.begin(), misses.begin(), misses.end());
+  return judgement;
+}
 
 }  // namespace
 
@@ -428,6 +499,7 @@ i64 Agreement::rows() const {
 }
 
 Judgement judge(const Field& field, std::span<const i32> chosen) {
+  if (!field.forced.empty()) return judge_forced(field, chosen);
   const std::size_t count = field.ids.size();
   std::vector<std::size_t> inside, outside;
   for (std::size_t i = 0, c = 0; i < count; ++i) {
@@ -460,14 +532,9 @@ Judgement judge(const Field& field, std::span<const i32> chosen) {
   }
 
   // Only ids in the band where the two sets cross can violate the condition.
-  const auto unbounded = [&](std::size_t i) { return std::isinf(field.bounds[i]); };
-  const auto low = [&](std::size_t i) {
-    return std::isnan(field.scores[i]) || unbounded(i) ? -kInfinity : rank[i] - field.bounds[i];
-  };
-  const auto high = [&](std::size_t i) {
-    if (std::isnan(field.scores[i])) return -kInfinity;
-    return unbounded(i) ? kInfinity : rank[i] + field.bounds[i];
-  };
+  const auto unbounded = [&](std::size_t i) { return !std::isfinite(field.bounds[i]); };
+  const auto low = [&](std::size_t i) { return unbounded(i) ? -kInfinity : rank[i] - field.bounds[i]; };
+  const auto high = [&](std::size_t i) { return unbounded(i) ? kInfinity : rank[i] + field.bounds[i]; };
   std::erase_if(outside, [&](std::size_t i) { return rank[i] <= least_inside; });
   std::vector<std::size_t> band = inside;
   std::erase_if(band, [&](std::size_t i) { return rank[i] >= most_outside; });
@@ -486,7 +553,9 @@ Judgement judge(const Field& field, std::span<const i32> chosen) {
   for (const std::size_t i : inside) taken += std::isfinite(rank[i]) ? rank[i] : 0.0;
   judgement.mass_lost = size > 0 ? std::max(0.0, (right - taken) / size) : 0.0;
 
-  judgement.verdict = Verdict::within_bound;
+  const bool open =
+      std::any_of(outside.begin(), outside.end(), unbounded) || std::any_of(band.begin(), band.end(), unbounded);
+  judgement.verdict = open ? Verdict::unbounded : Verdict::within_bound;
   for (std::size_t i = 0; i < std::min(outside.size(), band.size()); ++i) {
     const std::size_t out = outside[i], in = band[i];
     if (low(out) <= high(in)) break;
@@ -511,11 +580,6 @@ Judgement judge_linear(const Field& field, std::span<const float> linear, Dtype 
   Judgement judgement;
   const std::vector<float> exact = round_linear_query(field.scores, dtype);
   if (std::equal(exact.begin(), exact.end(), linear.begin(), linear.end())) return judgement;
-  judgement.verdict = Verdict::within_bound;
-  const auto miss = [&](i64 id, double right, double found, double bound) {
-    judgement.verdict = Verdict::miss;
-    judgement.misses.push_back({{}, 0, id, id, right, found, 0, right - found, 0, bound});
-  };
   double least = 0, most = 0;
   bool bounded = true;
   for (std::size_t d = 0; d < field.scores.size(); ++d) {
@@ -523,11 +587,15 @@ Judgement judge_linear(const Field& field, std::span<const float> linear, Dtype 
     most = std::max(most, std::abs(field.scores[d]) + field.bounds[d]);
     bounded = bounded && std::isfinite(field.bounds[d]);
   }
-  if (!bounded) return judgement;
+  judgement.verdict = bounded ? Verdict::within_bound : Verdict::unbounded;
+  const auto miss = [&](i64 id, double right, double found, double bound) {
+    judgement.verdict = Verdict::miss;
+    judgement.misses.push_back({{}, 0, id, id, right, found, 0, right - found, 0, bound});
+  };
   const float scale = linear.back();
   if (dtype != Dtype::e4m3) {
     if (scale != 1) miss(static_cast<i64>(field.scores.size()), exact.back(), scale, 0);
-  } else {
+  } else if (bounded) {
     // In f32 the largest may round to either side.
     const float low = linear_scale(static_cast<float>(least * (1 - 0x1p-22)));
     const float high = linear_scale(static_cast<float>(most * (1 + 0x1p-22)));
@@ -536,6 +604,7 @@ Judgement judge_linear(const Field& field, std::span<const float> linear, Dtype 
     }
   }
   for (std::size_t d = 0; d < field.scores.size(); ++d) {
+    if (!std::isfinite(field.bounds[d])) continue;
     const double largest = std::abs(field.scores[d]) + field.bounds[d];
     const double bound = field.bounds[d] + linear_rounding(largest, dtype, scale);
     const double found = static_cast<double>(linear[d]) * scale;
@@ -566,10 +635,19 @@ Concluded conclude(const Agreement& agreement, i64 max_miss) {
     }
     return {Conclusion::nothing, why};
   }
-  if (agreement.all_zero) return {Conclusion::nothing, "every score is 0 on both sides: agreement says nothing"};
+  if (agreement.rows() == agreement.count(Verdict::empty)) return {Conclusion::nothing, "no row sees a token"};
+  if (agreement.all_zero) return {Conclusion::nothing, "every score on offer is 0: agreement says nothing"};
   if (const i64 unknown = agreement.count(Verdict::unknown); unknown > 0) {
     return {Conclusion::inconclusive,
             fmt::format("{} of {} rows differ, and the arithmetic of a side is not known", unknown, agreement.rows())};
+  }
+  for (const ChoiceAgreement& one : agreement.choices) {
+    const i64 unbounded = one.count(Verdict::unbounded);
+    if (unbounded == 0 || unbounded < one.rows - one.count(Verdict::empty) - one.trivial) continue;
+    return {Conclusion::inconclusive,
+            fmt::format("the {} of {} differ, and the bound is infinite: an intermediate may have exceeded the largest "
+                        "number of the arithmetic",
+                        choice_name(one.choice), counted(unbounded, "row", "rows"))};
   }
   return {};
 }

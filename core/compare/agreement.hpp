@@ -18,14 +18,16 @@ enum class Verdict : u8 {
   tie_swap,      ///< different ids of equal exact score
   within_bound,  ///< the difference lies within what the arithmetic of the sides explains
   follows,       ///< right on what its own side had chosen before; the difference began there
+  unbounded,     ///< different, and only an infinite bound explains it: an intermediate may have overflowed
   unknown,       ///< different, and a side's arithmetic is not known: nobody can say
   miss,          ///< an id was passed over that no rounding explains
   violation,     ///< not a selection at all: Fault
   unjudged,      ///< an earlier choice of this row was a violation
+  empty,         ///< nothing to compare: the row sees no token; of scores also: no token is common to both sides
 };
 
-constexpr std::array<std::string_view, 8> kVerdictNames{"exact",   "tie-swap", "within-bound", "follows",
-                                                        "unknown", "miss",     "violation",    "unjudged"};
+constexpr std::array<std::string_view, 10> kVerdictNames{"exact",   "tie-swap", "within-bound", "follows",  "unbounded",
+                                                         "unknown", "miss",     "violation",    "unjudged", "empty"};
 constexpr std::string_view verdict_name(Verdict verdict) { return kVerdictNames[static_cast<std::size_t>(verdict)]; }
 
 /// Ways in which a row of ids is no selection.
@@ -63,14 +65,15 @@ struct Miss {
   double to_last = 0;    ///< exact score of the missed id minus that of the last id that belongs to the selection
   double mass_lost = 0;  ///< missed_score - taken_score as a share of the sum of |exact scores| that belong
   double bound = 0;      ///< what rounding could have explained of missed_score - taken_score
+  bool forced = false;   ///< the missed id belongs to every selection whatever it scores (Field::forced)
 };
 
 /// A choice, over all rows.
 struct ChoiceAgreement {
   Choice choice = Choice::tokens;
-  i64 rows = 0;                   ///< compared
-  i64 trivial = 0;                ///< of them: everything on offer had to be taken
-  std::array<i64, 8> verdicts{};  ///< rows, by Verdict
+  i64 rows = 0;                                      ///< compared
+  i64 trivial = 0;                                   ///< of them: everything on offer had to be taken
+  std::array<i64, kVerdictNames.size()> verdicts{};  ///< rows, by Verdict
   std::vector<Verdict> row_verdicts;
   std::vector<Miss> misses;  ///< the first kListed
   std::vector<Violation> violations;
@@ -88,7 +91,7 @@ constexpr i64 kListed = 100;
 struct Agreement {
   std::string indexer, side, against;
   std::vector<ChoiceAgreement> choices;
-  bool all_zero = false;  ///< every score on both sides is 0: agreement says nothing
+  bool all_zero = false;  ///< every score on offer is 0: agreement says nothing
 
   i64 missed() const;
   i64 violated() const;
@@ -106,8 +109,9 @@ Agreement compare_outcomes(Arbiter& arbiter, const IndexerSpec& spec, const Outc
 enum class Conclusion : u8 { passed, failed, inconclusive, nothing };
 
 /// What an agreement comes to, and why in a line (empty when passed). failed: a violation, or more than `max_miss`
-/// misses; the line names the earliest choice that has one. nothing: no row was compared, or every score is 0 on both
-/// sides. inconclusive: a difference that only an unknown arithmetic could explain.
+/// misses; the line names the earliest choice that has one. nothing: no row sees a token, or every score on offer is 0.
+/// inconclusive: a difference that only an unknown arithmetic could explain, or a choice in which every row that had a
+/// choice is unbounded.
 struct Concluded {
   Conclusion conclusion = Conclusion::passed;
   std::string why;
@@ -115,10 +119,12 @@ struct Concluded {
 Concluded conclude(const Agreement& agreement, i64 max_miss);
 
 /// How `chosen` (ids, ascending, without pads) relates to the best of `field`, for a backend whose scores may be off by
-/// the field's bounds: exact, tie_swap, within_bound or miss.
+/// the field's bounds: exact, tie_swap, within_bound, unbounded or miss.
 ///
-/// A choice S can come from scores within the bounds if and only if no id outside has score - bound above the score +
-/// bound of an id inside. Misses are the fewest swaps that restore this, worst first.
+/// A choice S can come from scores within the bounds if and only if it holds all forced ids and no id outside has score
+/// - bound above the score + bound of an id inside. Misses are the fewest swaps that restore this, worst first.
+/// Unbounded: it can, and of the ids that are on the wrong side of S by their exact scores at least one has an infinite
+/// bound.
 struct Judgement {
   Verdict verdict = Verdict::exact;
   std::vector<Miss> misses;
@@ -126,8 +132,9 @@ struct Judgement {
 };
 Judgement judge(const Field& field, std::span<const i32> chosen);
 
-/// How a linear query [D + 1] as a backend scored it relates to the exact numbers of `field`: exact, within_bound, or a
-/// miss for every number that neither its bound nor rounding it to `dtype` explains, D for the weight.
+/// How a linear query [D + 1] as a backend scored it relates to the exact numbers of `field`: exact, within_bound,
+/// unbounded where a number's bound is infinite, or a miss for every number that neither its bound nor rounding it to
+/// `dtype` explains, D for the weight. The weight is judged where all bounds are finite.
 Judgement judge_linear(const Field& field, std::span<const float> linear, Dtype dtype);
 
 }  // namespace misa

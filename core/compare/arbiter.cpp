@@ -1,6 +1,7 @@
 #include "core/compare/arbiter.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <numeric>
 
@@ -73,7 +74,7 @@ ExactRow Arbiter::row(const IndexerSpec& spec, const Outcome& side, i64 m,
       field.ids.push_back(tokens[c]);
       field.scores.push_back(scores[c]);
       field.bounds.push_back(both([&](const Arithmetic& a) {
-        return bounds_.score(a, m, heads, linear, bounds_.key_norm(sequence, begin + tokens[c]));
+        return bounds_.score(a, m, heads, linear, bounds_.key(sequence, begin + tokens[c]));
       }));
     }
     return field;
@@ -111,12 +112,8 @@ ExactRow Arbiter::row(const IndexerSpec& spec, const Outcome& side, i64 m,
         found.blocks.bounds.push_back(
             both([&](const Arithmetic& a) { return bounds_.block_score(a, m, layout.begin[p], layout.end[p]); }));
       }
-      // The first and the last are chosen whatever they score.
-      for (const i64 forced : {i64{0}, count - 1}) {
-        if (forced < 0) continue;
-        found.blocks.scores[static_cast<std::size_t>(forced)] = std::numeric_limits<double>::infinity();
-        found.blocks.bounds[static_cast<std::size_t>(forced)] = 0;
-      }
+      if (count > 0) found.blocks.forced = {0};
+      if (count > 1 && spec.blocks->blocks > 1) found.blocks.forced.push_back(static_cast<i32>(count - 1));
     }
     Field first_pass = take_tokens(*chunk.tokens, chunk.within, own_heads, own_linear);
     if (chunk.candidates) {
@@ -156,10 +153,14 @@ void Arbiter::judge_by_samples(const RouteTask& task, const HeadRouting& routing
   };
 
   const std::size_t heads = weights.size();
-  const std::vector<double> of_residuals =
+  std::vector<double> of_residuals =
       bounded(heads, [&](const Arithmetic& a) { return bounds_.residuals(a, m, samples, row); });
   if (routing.router == Router::covariance) {
     const i64 places = static_cast<i64>(kept.size());
+    // Weights that are not finite do not contend in any arithmetic.
+    for (std::size_t h = 0; h < heads; ++h) {
+      if (!std::isfinite(weights[h])) of_residuals[h] = 0;
+    }
     const std::vector<i32> contenders = row.contenders(places);
     const std::vector<bool> unsure = left_open(row.contender_energies(), of_residuals, contenders);
     const Elimination left = row.eliminate(places, kept);

@@ -27,6 +27,7 @@ constexpr std::string_view choice_name(Choice choice) {
 struct Field {
   std::vector<i32> ids;
   std::vector<double> scores, bounds;
+  std::vector<i32> forced;  ///< ids that come before all others whatever they score, the first of them first
 };
 
 /// The fields of all choices of a row, each made on what the judged side had chosen before it.

@@ -2,12 +2,15 @@
 
 #include <algorithm>
 #include <cmath>
+#include <initializer_list>
 #include <limits>
 
 namespace misa {
 namespace {
 
-constexpr double kStoredMean = 0x1p-24;  // block means are stored in f32 by every backend
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+// Block means are stored in f32 by every backend.
+constexpr double kStoredMean = 0x1p-24, kLeastMean = 0x1p-149, kLargestMean = 0x1.fffffep127;
 
 /// Largest relative error of n operations of unit roundoff u.
 double gamma(i64 n, double u) {
@@ -37,6 +40,14 @@ double norm(const Vector& values, i64 dim) {
   return std::sqrt(squares);
 }
 
+/// True when numbers of these sizes, with an error of `coefficient` of themselves, are at most `most`; NaN is not.
+bool fit(std::initializer_list<double> sizes, double coefficient, double most) {
+  return std::all_of(sizes.begin(), sizes.end(), [&](double size) { return size * (1 + coefficient) < most; });
+}
+
+/// No bound is NaN: what cannot be told may be anything.
+double not_nan(double bound) { return std::isnan(bound) ? kInfinity : bound; }
+
 }  // namespace
 
 Bounds::Bounds(const Problem& problem) : problem_(problem) {
@@ -53,69 +64,93 @@ Bounds::Bounds(const Problem& problem) : problem_(problem) {
           for (i64 slot = 0; slot < values.shape[1]; ++slot) {
             const double scale =
                 problem.keys.scales.empty() ? 1.0 : std::abs(static_cast<double>(problem.keys.scales(page, slot)));
-            key_norms_.push_back(scale * norm(values[page][slot], values.shape[2]));
+            key_sizes_.push_back({norm(values[page][slot], values.shape[2]), scale});
           }
         }
       },
       problem.keys.values);
 }
 
-double Bounds::key_norm(i64 sequence, i64 token) const {
+KeySize Bounds::key(i64 sequence, i64 token) const {
   const i64 size = std::visit([](const auto& values) { return values.shape[1]; }, problem_.keys.values);
   const TokenAddress at = address_of(problem_.keys, size, sequence, token);
-  return key_norms_[static_cast<std::size_t>(at.page * size + at.slot)];
+  return key_sizes_[static_cast<std::size_t>(at.page * size + at.slot)];
 }
 
-double Bounds::mean_key_norm(i64 m, i64 begin, i64 end) const {
-  double sum = 0;
+Bounds::MeanKey Bounds::mean_key(i64 m, i64 begin, i64 end) const {
+  MeanKey mean;
   for (i64 token = begin; token < end; ++token) {
-    sum += key_norm(problem_.sequence[static_cast<std::size_t>(m)], token);
+    const KeySize one = key(problem_.sequence[static_cast<std::size_t>(m)], token);
+    mean.sum += one.scaled();
+    mean.single = std::max(mean.single, one.largest());
+    mean.scale = std::max(mean.scale, one.scale);
+    mean.is_nan = mean.is_nan || one.is_nan();
   }
-  return sum / static_cast<double>(std::max<i64>(1, end - begin));
+  mean.norm = mean.sum / static_cast<double>(std::max<i64>(1, end - begin));
+  return mean;
 }
 
-double Bounds::of(const Arithmetic& a, double coefficient, double weight_times_query, double weights,
-                  double key) const {
-  const double size = weight_times_query * key;
-  // A zero that meets an infinity, or a number too large for the arithmetic, may have become anything.
-  if (!(size * (1 + coefficient) < a.overflow) || !(weight_times_query < a.overflow)) {
-    return std::numeric_limits<double>::infinity();
+void Bounds::Heads::add(double weight, double query) {
+  ++terms;
+  weights += weight;
+  queries += query;
+  weighted += weight * query;
+  largest = std::max(largest, query);
+  is_nan = is_nan || std::isnan(weight) || std::isnan(query);
+}
+
+Bounds::Heads Bounds::heads_of_row(i64 m, std::span<const i32> heads, std::span<const float> linear) const {
+  Heads found;
+  const bool all = heads.empty() && linear.empty();
+  for (i64 i = 0; i < (all ? problem_.shape.heads : static_cast<i64>(heads.size())); ++i) {
+    const i64 h = all ? i : heads[static_cast<std::size_t>(i)];
+    found.add(std::abs(static_cast<double>(problem_.queries.weights(m, h))), query_norm(m, h));
   }
-  const double operations = 2.0 * static_cast<double>(problem_.shape.head_dim + problem_.shape.heads + 2);
-  return coefficient * size + a.underflow * operations * std::max({1.0, weights, key});
+  // A linear query is scored as two heads.
+  for (int i = 0; i < 2 && !linear.empty(); ++i) {
+    found.add(std::abs(static_cast<double>(linear.back())), norm(linear, problem_.shape.head_dim));
+  }
+  return found;
+}
+
+double Bounds::underflow(const Arithmetic& a, const Heads& heads, const KeySize& key) const {
+  const double dim = static_cast<double>(problem_.shape.head_dim), root = std::sqrt(dim);
+  const double scale = std::max(1.0, key.scale);
+  double results =
+      scale * (2 * dim * heads.weights + 4 * static_cast<double>(heads.terms) * std::max(1.0, heads.weights)) +
+      root * heads.weighted + 2;
+  if (a.operand > 0) results += scale * key.vector * (root * heads.weights + heads.queries);
+  return a.underflow * results;
+}
+
+double Bounds::mean_underflow(const Arithmetic& a, double weighted) const {
+  const double root = std::sqrt(static_cast<double>(problem_.shape.head_dim));
+  return 4 * std::max(a.underflow, kLeastMean) * root * weighted;
 }
 
 double Bounds::score(const Arithmetic& a, i64 m, std::span<const i32> heads, std::span<const float> linear,
-                     double key) const {
-  const bool all = heads.empty() && linear.empty();
-  i64 terms = all ? problem_.shape.heads : static_cast<i64>(heads.size());
-  double weighted = 0, weights = 0;
-  for (i64 i = 0; i < terms; ++i) {
-    const i64 h = all ? i : heads[static_cast<std::size_t>(i)];
-    const double weight = std::abs(static_cast<double>(problem_.queries.weights(m, h)));
-    weighted += weight * query_norm(m, h);
-    weights += weight;
+                     const KeySize& key) const {
+  const Heads sum = heads_of_row(m, heads, linear);
+  if (sum.is_nan || key.is_nan()) return 0;
+  const double coefficient = score_coefficient(a, problem_.shape.head_dim, sum.terms);
+  if (!fit({sum.weighted, sum.weighted * key.largest(), sum.largest * key.largest()}, coefficient, a.overflow)) {
+    return kInfinity;
   }
-  if (!linear.empty()) {
-    const double weight = 2.0 * std::abs(static_cast<double>(linear.back()));
-    weighted += weight * norm(linear, problem_.shape.head_dim);
-    weights += weight;
-    terms += 2;
-  }
-  return of(a, score_coefficient(a, problem_.shape.head_dim, terms), weighted, weights, key);
+  return not_nan(coefficient * sum.weighted * key.scaled() + underflow(a, sum, key));
 }
 
 double Bounds::block_score(const Arithmetic& a, i64 m, i64 begin, i64 end) const {
-  const i64 all = problem_.shape.heads;
-  double weighted = 0, weights = 0;
-  for (i64 h = 0; h < all; ++h) {
-    const double weight = std::abs(static_cast<double>(problem_.queries.weights(m, h)));
-    weighted += weight * query_norm(m, h);
-    weights += weight;
+  const Heads sum = heads_of_row(m, {}, {});
+  const MeanKey mean = mean_key(m, begin, end);
+  if (sum.is_nan || mean.is_nan) return 0;
+  const double pooling = pooled(a, score_coefficient(a, problem_.shape.head_dim, sum.terms), end - begin);
+  const double coefficient = (1 + pooling) * (1 + a.mean) - 1;
+  if (!fit({mean.sum, sum.weighted, sum.weighted * mean.norm, sum.largest * mean.norm}, coefficient, a.overflow) ||
+      !fit({mean.norm}, coefficient, kLargestMean)) {
+    return kInfinity;
   }
-  const double mean = pooled(a, score_coefficient(a, problem_.shape.head_dim, all), end - begin);
-  const double coefficient = (1 + mean) * (1 + a.mean) - 1;
-  return of(a, coefficient, weighted, weights, mean_key_norm(m, begin, end));
+  return not_nan(coefficient * sum.weighted * mean.norm + underflow(a, sum, {mean.norm, 1}) +
+                 mean_underflow(a, sum.weighted));
 }
 
 std::vector<double> Bounds::energies(const Arithmetic& a, i64 m, Router router, const BlockLayout* blocks,
@@ -126,7 +161,10 @@ std::vector<double> Bounds::energies(const Arithmetic& a, i64 m, Router router, 
   std::vector<double> found(static_cast<std::size_t>(all), 0.0);
   if (end <= begin) return found;
 
-  double coefficient = 0, key = 0;
+  // A head's energy is a mean of weighted terms, each of a product with a key or a block mean.
+  MeanKey keys;
+  double coefficient = 0;
+  bool stored = true;  // as block means are, if there are any
   switch (router) {
     case Router::gate:
     case Router::qnorm:
@@ -134,29 +172,44 @@ std::vector<double> Bounds::energies(const Arithmetic& a, i64 m, Router router, 
     case Router::linear_residual:           // residuals()
     case Router::covariance: return found;  // costs()
     case Router::selfk:
+      keys = mean_key(m, end - 1, end);
       coefficient = score_coefficient(a, dim, 1);
-      key = key_norm(problem_.sequence[row], end - 1);
       break;
     case Router::oracle:
+      keys = mean_key(m, begin, end);
       coefficient = score_coefficient(a, dim, end - begin);
-      key = mean_key_norm(m, begin, end);
       break;
     case Router::pooled: {
       const i64 first = blocks->first[row], last = blocks->last[row];
+      double pool = 0;
       for (i64 b = first; b < last; ++b) {
         const bool own_tail = b + 1 == last && !blocks->tail_begin.empty();
         const std::size_t at = static_cast<std::size_t>(b);
-        key += own_tail ? mean_key_norm(m, blocks->tail_begin[row], end)
-                        : mean_key_norm(m, blocks->begin[at], blocks->end[at]);
+        const MeanKey mean =
+            own_tail ? mean_key(m, blocks->tail_begin[row], end) : mean_key(m, blocks->begin[at], blocks->end[at]);
+        keys.sum += mean.norm;
+        keys.single = std::max(keys.single, mean.norm);
+        keys.is_nan = keys.is_nan || mean.is_nan;
+        pool = std::max(pool, mean.sum);
       }
-      key /= static_cast<double>(std::max<i64>(1, last - first));
+      keys.norm = keys.sum / static_cast<double>(std::max<i64>(1, last - first));
+      keys.scale = 1;
       coefficient = (1 + pooled(a, score_coefficient(a, dim, last - first), block_size)) * (1 + a.mean) - 1;
+      stored = fit({pool}, coefficient, a.overflow) && fit({keys.single}, coefficient, kLargestMean);
       break;
     }
   }
   for (i64 h = 0; h < all; ++h) {
-    const double weight = std::abs(static_cast<double>(problem_.queries.weights(m, h)));
-    found[static_cast<std::size_t>(h)] = of(a, coefficient, weight * query_norm(m, h), weight, key);
+    Heads one;
+    one.add(std::abs(static_cast<double>(problem_.queries.weights(m, h))), query_norm(m, h));
+    double& bound = found[static_cast<std::size_t>(h)];
+    if (one.is_nan || keys.is_nan) continue;
+    const bool finite = stored && fit({one.weighted, one.weighted * keys.single, one.weighted * keys.sum,
+                                       one.largest * keys.single, one.largest * keys.sum},
+                                      coefficient, a.overflow);
+    bound = !finite ? kInfinity
+                    : not_nan(coefficient * one.weighted * keys.norm + underflow(a, one, {keys.single, keys.scale}) +
+                              (router == Router::pooled ? mean_underflow(a, one.weighted) : 0.0));
   }
   return found;
 }
@@ -164,17 +217,21 @@ std::vector<double> Bounds::energies(const Arithmetic& a, i64 m, Router router, 
 std::vector<bool> left_open(std::span<const double> scores, std::span<const double> bounds, std::span<const i32> best) {
   std::vector<bool> is_in(scores.size(), false);
   for (const i32 i : best) is_in[static_cast<std::size_t>(i)] = true;
-  double least_in = std::numeric_limits<double>::infinity(), most_out = -least_in;
+  // An infinite score of finite bound is certain; an infinite bound leaves every score open.
+  const auto low = [&](std::size_t i) { return std::isfinite(bounds[i]) ? scores[i] - bounds[i] : -kInfinity; };
+  const auto high = [&](std::size_t i) { return std::isfinite(bounds[i]) ? scores[i] + bounds[i] : kInfinity; };
+  double least_in = kInfinity, most_out = -kInfinity;
   for (std::size_t i = 0; i < scores.size(); ++i) {
     if (is_in[i]) {
-      least_in = std::min(least_in, scores[i] - bounds[i]);
+      least_in = std::min(least_in, low(i));
     } else {
-      most_out = std::max(most_out, scores[i] + bounds[i]);
+      most_out = std::max(most_out, high(i));
     }
   }
+  const bool choice = !best.empty() && best.size() < scores.size();
   std::vector<bool> open;
   for (std::size_t i = 0; i < scores.size(); ++i) {
-    open.push_back(is_in[i] ? !(scores[i] - bounds[i] > most_out) : !(scores[i] + bounds[i] < least_in));
+    open.push_back(choice && (is_in[i] ? !(low(i) > most_out) : !(high(i) < least_in)));
   }
   return open;
 }
@@ -189,21 +246,28 @@ Bounds::Sampled Bounds::sampled(const Arithmetic& arithmetic, i64 m, const Block
   found.product = stored(score_coefficient(a, dim, 1));
   found.sums = gamma(static_cast<i64>(row.totals.size()) + 8, a.head_sum);
 
-  double weighted = 0, weights = 0, squares = 0;
+  // What is not finite counts as 0 in every arithmetic: weights, and products with vectors that are not finite.
+  Heads heads;
   for (i64 h = 0; h < row.heads; ++h) {
-    const double weight = std::abs(row.weights[static_cast<std::size_t>(h)]);
-    if (!std::isfinite(weight)) continue;
-    weighted += weight * query_norm(m, h);
-    weights += weight;
+    const double weight = std::abs(row.weights[static_cast<std::size_t>(h)]), query = query_norm(m, h);
+    if (std::isfinite(weight) && std::isfinite(query)) heads.add(weight, query);
   }
+  const double coefficient = stored(score_coefficient(a, dim, row.heads));
+  double squares = 0;
   std::vector<double> of_total;
   for (std::size_t i = 0; i < row.totals.size(); ++i) {
-    const double key =
-        key_norm(problem_.sequence[static_cast<std::size_t>(m)], samples.begin[static_cast<std::size_t>(first) + i]);
-    of_total.push_back(of(a, stored(score_coefficient(a, dim, row.heads)), weighted, weights, key));
-    if (!std::isfinite(key)) continue;
-    squares += key * key;
-    found.largest_key = std::max(found.largest_key, key);
+    const KeySize one =
+        key(problem_.sequence[static_cast<std::size_t>(m)], samples.begin[static_cast<std::size_t>(first) + i]);
+    double& bound = of_total.emplace_back(0);
+    if (!one.is_finite()) continue;
+    const double size = one.scaled();
+    const bool finite = fit({heads.weighted, heads.weighted * size, heads.largest * size}, coefficient, a.overflow) &&
+                        fit({size}, coefficient, kLargestMean);
+    bound = !finite ? kInfinity
+                    : not_nan(coefficient * heads.weighted * size + underflow(a, heads, {size, 1}) +
+                              mean_underflow(a, heads.weighted));
+    squares += size * size;
+    found.largest_key = std::max(found.largest_key, size);
   }
   found.key = std::sqrt(squares / static_cast<double>(std::max<i64>(1, row.count)));
 
@@ -212,12 +276,16 @@ Bounds::Sampled Bounds::sampled(const Arithmetic& arithmetic, i64 m, const Block
 }
 
 Bounds::LineBound Bounds::line(const Arithmetic& a, i64 m, const Sampled& sampled, const SampledRow& row, i64 h) const {
-  const double infinity = std::numeric_limits<double>::infinity(), query = query_norm(m, h);
-  if (row.count == 0) return {};
+  const double query = query_norm(m, h);
+  if (row.count == 0 || !std::isfinite(query)) return {};
   const double count = static_cast<double>(row.count), largest = query * sampled.largest_key;
-  if (!(largest * (1 + sampled.product) < a.overflow) || !(largest * largest * count < a.overflow)) {
-    return {1, infinity, infinity};
+  if (!fit({largest, largest * largest * count}, sampled.product, a.overflow) ||
+      !fit({sampled.largest_key}, sampled.product, kLargestMean)) {
+    return {1, kInfinity, kInfinity};
   }
+  Heads one;
+  one.add(1, query);
+  const double absolute = underflow(a, one, {sampled.largest_key, 1}) + mean_underflow(a, query);
   const Line& line = row.lines[static_cast<std::size_t>(h)];
   const std::size_t all = row.totals.size(), from = static_cast<std::size_t>(h) * all;
   const auto product = [&](std::size_t i) { return row.all[from + i]; };
@@ -247,11 +315,13 @@ Bounds::LineBound Bounds::line(const Arithmetic& a, i64 m, const Sampled& sample
   LineBound found;
   found.slope = 1;
   if (steady) {
-    found.slope = moved / least_squares + 2 * sampled.sums +
-                  3 * products * (sampled.product + 2 * sampled.sums) / std::sqrt(least_squares / count);
+    const double error = products * (sampled.product + 2 * sampled.sums) + absolute;
+    found.slope = moved / least_squares + 2 * sampled.sums + 3 * error / std::sqrt(least_squares / count) +
+                  6 * count * a.underflow / least_squares;
     found.slope = std::min(1.0, found.slope);
   }
-  const double rounding = products * (2 * sampled.product + 8 * sampled.sums) + 4 * std::sqrt(a.underflow);
+  const double rounding =
+      products * (2 * sampled.product + 8 * sampled.sums) + 2 * absolute + 4 * std::sqrt(a.underflow);
   const double gained = moved == 0 ? 0.0 : steady ? moved * moved / least_squares : squares * count;
   const double high = std::sqrt(squares + left_out / count);
   const double low = std::sqrt(std::max(0.0, squares - (left_in + left_sum * left_sum / count + gained) / count));
@@ -267,7 +337,12 @@ std::vector<double> Bounds::residuals(const Arithmetic& a, i64 m, const BlockLay
   std::vector<double> found;
   for (i64 h = 0; h < row.heads; ++h) {
     const double weight = std::abs(row.weights[static_cast<std::size_t>(h)]);
-    found.push_back(weight * line(a, m, known, row, h).residual + a.underflow);
+    double& bound = found.emplace_back(0);
+    if (std::isnan(weight)) continue;  // as what is ranked then is
+    const double residual = line(a, m, known, row, h).residual;
+    const bool finite =
+        residual == 0 || fit({weight * query_norm(m, h) * known.largest_key}, known.product, a.overflow);
+    bound = finite ? not_nan(weight * residual + a.underflow * (1 + weight)) : kInfinity;
   }
   return found;
 }
@@ -280,7 +355,7 @@ std::vector<double> Bounds::costs(const Arithmetic& a, i64 m, const BlockLayout&
   const std::vector<double> y = row.contributions();
   std::vector<double> own, error, sum(all, 0.0);
   std::vector<std::vector<double>> may_count;  // |y| of the samples that may or may not count
-  double dropped_error = 0;
+  double dropped_error = 0, largest = 0;       // of all contributions to a sample
   for (i64 h = 0; h < row.heads; ++h) {
     const std::size_t at = static_cast<std::size_t>(h);
     double squares = 0;
@@ -290,12 +365,14 @@ std::vector<double> Bounds::costs(const Arithmetic& a, i64 m, const BlockLayout&
     }
     own.push_back(std::sqrt(squares / count));
     const double weight = std::isfinite(row.weights[at]) ? std::abs(row.weights[at]) : 0.0;
-    error.push_back(weight * line(a, m, known, row, h).contribution);
+    const double query = query_norm(m, h);
+    error.push_back(weight * line(a, m, known, row, h).contribution + 4 * a.underflow);
+    if (std::isfinite(query)) largest += 2 * weight * query * known.largest_key;
     std::vector<double>& sizes = may_count.emplace_back(all, 0.0);
     const bool drops = !std::binary_search(kept.begin(), kept.end(), static_cast<i32>(h));
     for (std::size_t i = 0; i < all; ++i) {
       // Its distance from a mean is at most its size and the mean's; both are at most the largest product.
-      if (known.unsure[i]) sizes[i] = 2 * weight * query_norm(m, h) * known.largest_key;
+      if (known.unsure[i] && std::isfinite(query)) sizes[i] = 2 * weight * query * known.largest_key;
       if (drops) sum[i] += sizes[i];
     }
     if (drops) dropped_error += error.back() + gamma(row.heads + 2, a.head_sum) * own.back();
@@ -317,8 +394,11 @@ std::vector<double> Bounds::costs(const Arithmetic& a, i64 m, const BlockLayout&
       other_turns += std::abs(both) / count + error[h] * own[other] + most * error[other];
     }
     found.push_back(2 * (most * dropped_error + deviation * error[h] + other_turns) + error[h] * (own[h] + most) +
-                    known.sums * most * (2 * dropped + most) + members / count + a.underflow);
+                    known.sums * most * (2 * dropped + most) + members / count +
+                    a.underflow * 4 * static_cast<double>(row.heads));
   }
+  const bool finite = fit({largest, largest * largest * count}, known.product, a.overflow);
+  for (double& bound : found) bound = finite ? not_nan(bound) : kInfinity;
   return found;
 }
 
@@ -326,22 +406,26 @@ std::vector<double> Bounds::linear_query(const Arithmetic& a, i64 m, const Block
                                          std::span<const i32> kept) const {
   const Sampled known = sampled(a, m, samples, row);
   const double adding = gamma(row.heads + 6, a.head_sum) + std::pow(1 + a.operand, 3) - 1;
-  std::vector<double> found(static_cast<std::size_t>(problem_.shape.head_dim), a.underflow);
+  const std::size_t dim = static_cast<std::size_t>(problem_.shape.head_dim);
+  std::vector<double> found(dim, a.underflow), largest(dim, 0.0);
   for (i64 h = 0; h < row.heads; ++h) {
     const double weight = std::abs(row.weights[static_cast<std::size_t>(h)]);
-    if (!std::isfinite(weight) || std::binary_search(kept.begin(), kept.end(), static_cast<i32>(h))) continue;
-    const double factor = weight * (line(a, m, known, row, h).slope + adding);
+    // No head counts whose products are not finite: its slope is 0.
+    if (!std::isfinite(weight) || !std::isfinite(query_norm(m, h))) continue;
+    if (std::binary_search(kept.begin(), kept.end(), static_cast<i32>(h))) continue;
+    const double factor = weight * (line(a, m, known, row, h).slope + adding) + a.underflow;
     std::visit(
         [&](const auto& values) {
-          for (i64 d = 0; d < values.shape[2]; ++d) {
-            const double size = std::abs(static_cast<double>(to_float(values(m, h, d))));
-            if (size > 0 && factor > 0) found[static_cast<std::size_t>(d)] += size * factor + a.underflow;
+          for (std::size_t d = 0; d < dim; ++d) {
+            const double size = std::abs(static_cast<double>(to_float(values(m, h, static_cast<i64>(d)))));
+            if (size > 0) found[d] += size * factor + a.underflow;
+            largest[d] += size * weight;
           }
         },
         problem_.queries.values);
   }
-  for (double& bound : found) {
-    if (!(bound < a.overflow)) bound = std::numeric_limits<double>::infinity();
+  for (std::size_t d = 0; d < dim; ++d) {
+    found[d] = fit({largest[d]}, adding, a.overflow) ? not_nan(found[d]) : kInfinity;
   }
   return found;
 }

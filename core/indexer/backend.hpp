@@ -68,7 +68,7 @@ struct SelectTask {
   Logits logits;
   Windows windows;
   std::optional<Candidates> candidates;
-  bool force_ends = false;  ///< the first and the last visible column count as +inf (HISA)
+  bool force_ends = false;  ///< the first visible column, then the last, come before all scores (HISA)
   View<i32, 2> selected;    ///< out [M, k]
 };
 

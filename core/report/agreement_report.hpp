@@ -10,11 +10,12 @@
 namespace misa {
 
 /// What `misa-prof compare` found, as plain data (docs/agreement.md has the meaning of every word).
-constexpr std::string_view kAgreementSchemaVersion = "1.0.0";
+constexpr std::string_view kAgreementSchemaVersion = "1.1.0";
 
 /// How many rows got each verdict.
 struct ReportVerdicts {
-  i64 exact = 0, tie_swap = 0, within_bound = 0, follows = 0, unknown = 0, miss = 0, violation = 0, unjudged = 0;
+  i64 exact = 0, tie_swap = 0, within_bound = 0, follows = 0, unbounded = 0, unknown = 0, miss = 0, violation = 0,
+      unjudged = 0, empty = 0;
 };
 
 struct ReportMiss {
@@ -26,6 +27,7 @@ struct ReportMiss {
   double gap_to_last = 0;  ///< above the last id that belongs to the selection
   double mass_lost = 0;    ///< of the missed score, as a share of the sum of |exact scores| that belong
   double bound = 0;        ///< how far apart rounding could have brought the two scores
+  bool forced = false;     ///< the missed id belongs to every selection, whatever it scores
 };
 
 struct ReportViolation {
@@ -103,7 +105,7 @@ std::vector<std::string_view> agreement_format_names();
 /// The whole report in one format, with a line break at its end, as safe as write_report makes it.
 ///
 /// junit: a testsuite per indexer, a testcase per choice and per check; misses and violations are failures, what could
-/// not be judged is an error, what was not compared is skipped.
+/// not be judged is an error, what was not compared or had nothing to compare is skipped.
 std::string write_agreement(const AgreementReport& report, AgreementFormat format, bool colour = false,
                             int width = 100);
 

@@ -39,6 +39,10 @@ Fact describe_miss(const ReportChoice& choice, const ReportMiss& miss) {
   } else {
     fact.parts.push_back(fmt::format("missed {} (exact {}, rank {})", miss.missed, missed, miss.rank));
     fact.parts.push_back(fmt::format("took {} (exact {})", miss.taken, taken));
+    if (miss.forced) {
+      fact.parts.push_back("it belongs to every selection, whatever it scores");
+      return fact;
+    }
     fact.parts.push_back(apart);
     fact.parts.push_back(fmt::format("{} above the last that belongs", number(miss.gap_to_last, 3)));
     fact.parts.push_back(fmt::format("{} of the row's score mass", number(miss.mass_lost, 3)));

@@ -17,9 +17,10 @@ Json side_json(const ReportSide& side) {
 }
 
 Json verdicts_json(const ReportVerdicts& verdicts) {
-  return {{"exact", verdicts.exact},         {"tie_swap", verdicts.tie_swap}, {"within_bound", verdicts.within_bound},
-          {"follows", verdicts.follows},     {"unknown", verdicts.unknown},   {"miss", verdicts.miss},
-          {"violation", verdicts.violation}, {"unjudged", verdicts.unjudged}};
+  return {{"exact", verdicts.exact},         {"tie_swap", verdicts.tie_swap},   {"within_bound", verdicts.within_bound},
+          {"follows", verdicts.follows},     {"unbounded", verdicts.unbounded}, {"unknown", verdicts.unknown},
+          {"miss", verdicts.miss},           {"violation", verdicts.violation}, {"unjudged", verdicts.unjudged},
+          {"empty", verdicts.empty}};
 }
 
 Json miss_json(const ReportMiss& miss) {
@@ -34,6 +35,7 @@ Json miss_json(const ReportMiss& miss) {
   put(json, "gap_to_last", miss.gap_to_last);
   put(json, "mass_lost", miss.mass_lost);
   put(json, "bound", miss.bound);
+  json["forced"] = miss.forced;
   return json;
 }
 

@@ -75,18 +75,22 @@ std::string body_of(const AgreementCase& one, std::span<const ReportChoice> choi
 std::string counts_of(const ReportChoice& choice) {
   const ReportVerdicts& verdicts = choice.verdicts;
   return fmt::format(
-      "rows {}: exact {}, tie-swap {}, within bound {}, follows {}, unknown {}, miss {}, violation {}, unjudged {}",
-      choice.rows, verdicts.exact, verdicts.tie_swap, verdicts.within_bound, verdicts.follows, verdicts.unknown,
-      verdicts.miss, verdicts.violation, verdicts.unjudged);
+      "rows {}: exact {}, tie-swap {}, within bound {}, follows {}, unbounded {}, unknown {}, miss {}, violation {}, "
+      "unjudged {}, empty {}",
+      choice.rows, verdicts.exact, verdicts.tie_swap, verdicts.within_bound, verdicts.follows, verdicts.unbounded,
+      verdicts.unknown, verdicts.miss, verdicts.violation, verdicts.unjudged, verdicts.empty);
 }
 
 Test test_of(const AgreementCase& one, const ReportChoice& choice, bool misses_fail) {
   Test test{.name = choice.name, .type = {}, .message = {}, .body = {}, .output = counts_of(choice)};
-  const i64 unjudged = choice.verdicts.unknown + choice.verdicts.unjudged;
+  const i64 unjudged = choice.verdicts.unbounded + choice.verdicts.unknown + choice.verdicts.unjudged;
   if (choice.rows == 0) {
     test.outcome = Outcome::skipped;
     test.message = choice.reason.empty() ? "no rows" : choice.reason;
     test.output.clear();
+  } else if (choice.rows == choice.verdicts.empty) {
+    test.outcome = Outcome::skipped;
+    test.message = fmt::format("nothing to compare in {} rows", choice.rows);
   } else if (choice.violated > 0 || (choice.missed > 0 && misses_fail)) {
     test.outcome = Outcome::failure;
     test.type = choice.violated > 0 ? "violation" : "miss";

@@ -53,10 +53,12 @@ std::vector<Cell> choice_cells(const AgreementCase& one, const ReportChoice& cho
   count(verdicts.tie_swap, Style::plain);
   count(verdicts.within_bound, Style::plain);
   count(verdicts.follows, Style::plain);
+  rare(verdicts.unbounded, Style::caution);
   rare(verdicts.unknown, Style::caution);
   count(verdicts.miss, wrong);
   count(verdicts.violation, wrong);
   rare(verdicts.unjudged, Style::caution);
+  rare(verdicts.empty, Style::caution);
   const double share = choice.largest_bound_share;
   const std::string shown = std::isfinite(share) ? fmt::format("{:.2g}", share) : std::string("n/a");
   cells.push_back({choice.name == "scores" ? shown : "", share <= 1 ? Style::plain : wrong});
@@ -146,10 +148,12 @@ std::string write_agreement_table(const AgreementReport& report, bool colour, in
                    {.header = "tie-swap", .right = true, .drop = 3},
                    {.header = "within bound", .right = true, .drop = 1},
                    {.header = "follows", .right = true, .drop = 2},
+                   {.header = "unbounded", .right = true, .drop = 0},
                    {.header = "unknown", .right = true, .drop = 0},
                    {.header = "miss", .right = true, .drop = 0},
                    {.header = "violation", .right = true, .drop = 0},
                    {.header = "unjudged", .right = true, .drop = 0},
+                   {.header = "empty", .right = true, .drop = 0},
                    {.header = "gap/bound", .right = true, .drop = 4}});
   for (const AgreementCase& one : report.cases) {
     for (const ReportChoice& choice : one.choices) table.add(choice_cells(one, choice));

@@ -128,7 +128,79 @@ TEST_CASE("NaN ranks below every number, and infinities are numbers") {
   CHECK(verdict_of(field_of({kNan, kNan, 2}, 0), {1, 2}) == Verdict::tie_swap);
   CHECK(verdict_of(field_of({kInfinity, 1, -kInfinity}, 0.5), {0, 1}) == Verdict::exact);
   CHECK(verdict_of(field_of({kInfinity, 1, -kInfinity}, 0.5), {1, 2}) == Verdict::miss);
-  CHECK(verdict_of(field_of({1, 2, 3}, kInfinity), {0, 1}) == Verdict::within_bound);  // what overflows may be anything
+}
+
+TEST_CASE("a difference that only an infinite bound explains is unbounded, and others are judged beside it") {
+  CHECK(verdict_of(field_of({1, 2, 3}, kInfinity), {0, 1}) == Verdict::unbounded);  // what overflows may be anything
+  CHECK(verdict_of(field_of({1, 2, 3}, kNan), {0, 1}) == Verdict::unbounded);
+  CHECK(verdict_of(field_of({1, 2, 3}, kInfinity), {1, 2}) == Verdict::exact);
+  Field field = field_of({9, 8, 7, 6, 5}, 0.1);
+  field.bounds[0] = kInfinity;
+  CHECK(verdict_of(field, {1, 2}) == Verdict::unbounded);  // the first was passed over
+  CHECK(verdict_of(field, {0, 3}) == Verdict::miss);       // that it belongs says nothing of the others
+  CHECK(verdict_of(field, {1, 4}) == Verdict::miss);
+  CHECK(judge(field, std::vector<i32>{1, 4}).misses.at(0).missed == 2);
+  field = field_of({9, 8.05, 8, 6, 5}, 0.1);
+  field.bounds[4] = kInfinity;
+  CHECK(verdict_of(field, {0, 2}) == Verdict::within_bound);  // of the ids that differ, both bounds are finite
+  CHECK(verdict_of(field, {0, 4}) == Verdict::unbounded);
+  field = field_of({9, kNan, 8, 6}, 0.1);
+  CHECK(verdict_of(field, {0, 1}) == Verdict::miss);  // certain
+  field.bounds[1] = kInfinity;
+  CHECK(verdict_of(field, {0, 1}) == Verdict::unbounded);  // a NaN of the formulas' own overflow
+}
+
+TEST_CASE("forced ids belong to a selection whatever others score, an infinity included") {
+  Field field = field_of({1, kInfinity, 7, kInfinity, 6, 2}, 0.1);
+  field.forced = {0, 5};
+  CHECK(verdict_of(field, {0, 1, 5}) == Verdict::exact);
+  CHECK(verdict_of(field, {0, 3, 5}) == Verdict::tie_swap);
+  CHECK(verdict_of(field, {0, 2, 5}) == Verdict::miss);
+  const Judgement dropped = judge(field, std::vector<i32>{0, 1, 3});
+  REQUIRE(dropped.misses.size() == 1);
+  CHECK(dropped.verdict == Verdict::miss);
+  CHECK(dropped.misses[0].missed == 5);
+  CHECK(dropped.misses[0].forced);
+  CHECK(judge(field, std::vector<i32>{1, 2, 3}).misses.size() == 2);
+  for (double& bound : field.bounds) bound = kInfinity;  // no bound excuses it
+  CHECK(verdict_of(field, {0, 1, 3}) == Verdict::miss);
+  CHECK(verdict_of(field, {0, 4, 5}) == Verdict::unbounded);
+}
+
+TEST_CASE("a backend that drops the last block because others score infinity is seen, and ours do not") {
+  Workload workload;
+  workload.q = HostTensor(Dtype::f32, {1, 1, 32});
+  workload.q.span<float>()[0] = 1;
+  workload.weights = HostTensor(Dtype::f32, {1, 1});
+  workload.weights.span<float>()[0] = 1;
+  workload.k = HostTensor(Dtype::f32, {64, 32});
+  for (i64 token = 0; token < 64; ++token) {
+    workload.k.span<float>()[static_cast<std::size_t>(32 * token)] =
+        token / 8 % 2 == 1 && token < 56 ? std::numeric_limits<float>::infinity() : 1.0f;
+  }
+  workload.sequence = {0};
+  workload.q_pos = {63};
+  workload.ks = {0};
+  workload.ke = {64};
+  IndexerSettings settings = small_settings();
+  settings.block_size = 8;
+  settings.blocks = 3;  // of 8, of which 3 score infinity
+  const IndexerSpec spec = make_indexer("hisa", settings);
+  const auto cpu = make_backend("cpu", 1), oracle = make_backend("oracle", 1);
+  Arbiter arbiter(*oracle, workload);
+  Outcome exact = run_outcome(*oracle, spec, arbiter.problem());
+  exact.exact = true;
+  const Placement placement(*cpu, workload);
+  Outcome side = run_outcome(*cpu, spec, placement.problem());
+  const auto blocks = [](Outcome& outcome) { return outcome.blocks.span<i32>(); };
+  for (Outcome* one : {&side, &exact}) {
+    CHECK(std::vector<i32>(blocks(*one).begin(), blocks(*one).end()) == std::vector<i32>{0, 1, 7});
+  }
+  blocks(side)[2] = 3;
+  const Agreement agreement = compare_outcomes(arbiter, spec, side, exact);
+  CHECK(agreement.choices.at(0).count(Verdict::miss) == 1);
+  CHECK(agreement.choices.at(0).misses.at(0).missed == 7);
+  CHECK(agreement.choices.at(0).misses.at(0).forced);
 }
 
 TEST_CASE("misses are the fewest swaps that would set a choice right, each with its gap and rank") {
@@ -423,19 +495,207 @@ TEST_CASE("a difference that only an unknown arithmetic could explain is not a p
   CHECK(conclude(agreement, 0).conclusion == Conclusion::inconclusive);
 }
 
-TEST_CASE("nothing compared, and zeros on both sides, never pass") {
+TEST_CASE("nothing compared never passes") {
   Sides sides(small_case(9), "dsa");
   constexpr std::array<Choice, 1> kHeads{Choice::heads};
   CHECK(conclude(compare_outcomes(sides.arbiter, sides.spec, sides.side, sides.exact, kHeads), 0).conclusion ==
         Conclusion::nothing);
-  for (HostTensor* scores : {&sides.side.scores, &sides.exact.scores}) {
-    std::fill(scores->storage.data(), scores->storage.data() + scores->bytes(), std::byte{0});
-  }
-  CHECK(conclude(sides.compare(), 0).conclusion == Conclusion::nothing);
   sides.exact.scores = {};
   const Agreement agreement = sides.compare();
   CHECK(sides.choice(agreement, Choice::scores).rows == 0);
   CHECK(sides.choice(agreement, Choice::scores).reason == "oracle has none");
+}
+
+namespace {
+
+/// cpu against the formulas on a workload.
+Agreement agreement_on(const Workload& workload, const IndexerSpec& spec, bool with_scores = true,
+                       std::span<const Choice> choices = kChoices) {
+  const auto cpu = make_backend("cpu", 2), oracle = make_backend("oracle", 2);
+  Arbiter arbiter(*oracle, workload);
+  Outcome exact = run_outcome(*oracle, spec, arbiter.problem());
+  exact.exact = true;
+  const Placement placement(*cpu, workload);
+  Outcome side = run_outcome(*cpu, spec, placement.problem());
+  if (!with_scores) side.scores = {};
+  return compare_outcomes(arbiter, spec, side, exact, choices);
+}
+
+}  // namespace
+
+TEST_CASE("agreement says nothing only when everything on offer scores 0, with and without scores to look at") {
+  for (const IndexerInfo& info : indexers()) {
+    CAPTURE(info.name);
+    const IndexerSpec spec = make_indexer(info.name, small_settings());
+    Workload workload = draw_workload(small_case(9));
+    for (const bool with_scores : {true, false}) {
+      CHECK_FALSE(agreement_on(workload, spec, with_scores).all_zero);
+    }
+    // One head of negative gate: what is selected scores 0, and most others below.
+    Workload negative = copy_of(workload);
+    for (float& weight : negative.weights.span<float>()) weight = -std::abs(weight);
+    for (const bool with_scores : {true, false}) {
+      const Agreement agreement = agreement_on(negative, spec, with_scores);
+      CHECK_FALSE(agreement.all_zero);
+      CHECK(conclude(agreement, 0).conclusion == Conclusion::passed);
+    }
+    for (float& weight : workload.weights.span<float>()) weight = 0;
+    for (const bool with_scores : {true, false}) {
+      const Agreement agreement = agreement_on(workload, spec, with_scores);
+      CHECK(agreement.all_zero);
+      CHECK(conclude(agreement, 0).conclusion == Conclusion::nothing);
+    }
+  }
+  // One head, so that its rows keep tokens of score 0 alone: the right ones of more than there are places for.
+  CaseOptions options = small_case(17);
+  options.heads = 1;
+  Workload one = draw_workload(options);
+  for (float& weight : one.weights.span<float>()) weight = -std::abs(weight);
+  const IndexerSpec spec = make_indexer("dsa", small_settings());
+  const auto cpu = make_backend("cpu", 1);
+  const Placement placement(*cpu, one);
+  const Outcome side = run_outcome(*cpu, spec, placement.problem());
+  i64 others = 0;
+  for (i64 i = 0; i < side.scores.size(); ++i) others += score_at(side.scores, i) != 0 ? 1 : 0;
+  CHECK(others < side.scores.size() / 2);
+  CHECK_FALSE(agreement_on(one, spec).all_zero);
+}
+
+TEST_CASE("rows that see no token are empty, and compare nothing when there are no others") {
+  for (const IndexerInfo& info : indexers()) {
+    CAPTURE(info.name);
+    const IndexerSpec spec = make_indexer(info.name, small_settings());
+    CaseOptions options = small_paged_case(16);
+    options.contexts = {0, 0};
+    const Concluded nothing = conclude(agreement_on(draw_workload(options), spec), 0);
+    CHECK(nothing.conclusion == Conclusion::nothing);
+    CHECK(nothing.why == "no row sees a token");
+    options.contexts = {0, 150};
+    const Agreement some = agreement_on(draw_workload(options), spec);
+    CHECK(conclude(some, 0).conclusion == Conclusion::passed);
+    for (const ChoiceAgreement& choice : some.choices) {
+      CHECK(choice.rows == 4);
+      CHECK(choice.count(Verdict::empty) == 2);
+      CHECK(choice.trivial == 0);
+    }
+  }
+}
+
+TEST_CASE("a row that sees no token and selects one is a violation") {
+  CaseOptions options = small_paged_case(16);
+  options.contexts = {0, 150};
+  Sides sides(options, "dsa");
+  sides.tokens(0)[0] = 3;
+  CHECK(fault_in_tokens(sides) == Fault::out_of_window);
+}
+
+TEST_CASE("rows without a finite bound pass only beside rows that have one") {
+  CaseOptions options = small_case(18);
+  options.dtype = Dtype::f32;
+  options.rows = 4;
+  options.contexts = {200};
+  const IndexerSpec spec = make_indexer("dsa", small_settings());
+  const auto with_huge_queries = [&](i64 rows) {
+    Workload workload = draw_workload(options);
+    std::fill(workload.ke.begin(), workload.ke.end(), 200);
+    const i64 row = workload.q.size() / workload.rows();
+    for (i64 i = 0; i < rows * row; ++i) workload.q.span<float>()[static_cast<std::size_t>(i)] *= 1e38f;
+    return agreement_on(workload, spec);
+  };
+  const Agreement some = with_huge_queries(2), all = with_huge_queries(4);
+  CHECK(some.choices.at(0).count(Verdict::unbounded) == 2);
+  CHECK(some.missed() == 0);
+  CHECK(conclude(some, 0).conclusion == Conclusion::passed);
+  CHECK(all.choices.at(0).count(Verdict::unbounded) == 4);
+  CHECK(conclude(all, 0).conclusion == Conclusion::inconclusive);
+  CHECK(conclude(all, 0).why.find("tokens") != std::string::npos);
+}
+
+TEST_CASE("a score may be off by the sum of both sides' bounds, and by no more") {
+  Sides sides(small_case(19), "dsa");
+  const Bounds& bounds = sides.arbiter.bounds();
+  const Problem& problem = sides.arbiter.problem();
+  const auto token = static_cast<i64>(sides.tokens(5)[0]);
+  double bound = 0;
+  for (const char* name : {"f32-dot", "f64"}) {
+    bound += bounds.score(*find_arithmetic(name), 5, {}, {}, bounds.key(problem.sequence[5], problem.begin[5] + token));
+  }
+  const std::size_t at = static_cast<std::size_t>(5 * sides.spec.top_k);
+  sides.side.scores = HostTensor(Dtype::f64, {sides.workload.rows(), sides.spec.top_k});
+  const auto verdict_at = [&](double distance) {
+    std::copy_n(sides.exact.scores.span<double>().begin(), sides.side.scores.size(),
+                sides.side.scores.span<double>().begin());
+    sides.side.scores.span<double>()[at] += distance * bound;
+    const ChoiceAgreement scores = sides.choice(sides.compare(), Choice::scores);
+    return scores.count(Verdict::miss) == 1           ? Verdict::miss
+           : scores.count(Verdict::within_bound) == 1 ? Verdict::within_bound
+                                                      : Verdict::exact;
+  };
+  CHECK(verdict_at(0) == Verdict::exact);
+  CHECK(verdict_at(0.99) == Verdict::within_bound);
+  CHECK(verdict_at(1.01) == Verdict::miss);
+  CHECK(verdict_at(-1.01) == Verdict::miss);
+}
+
+TEST_CASE("no row is within its bound where a product that decides it may overflow") {
+  i64 unbounded = 0;
+  for (u64 seed = 1; seed <= 400; ++seed) {
+    CaseOptions options = small_case(seed);
+    options.dtype = seed % 2 == 0 ? Dtype::f32 : Dtype::bf16;
+    options.numbers = Numbers::hostile;
+    options.contexts = {60};
+    CAPTURE(options.describe());
+    Sides sides(options, "dsa");
+    const ChoiceAgreement tokens = sides.choice(sides.compare(), Choice::tokens);
+    const i64 k = sides.spec.top_k, heads = options.heads, dim = options.dim;
+    for (i64 m = 0; m < options.rows; ++m) {
+      const auto row = [&](const Outcome& one) {
+        const auto ids =
+            one.tokens.span<const i32>().subspan(static_cast<std::size_t>(m * k), static_cast<std::size_t>(k));
+        return std::vector<i32>(ids.begin(), std::find(ids.begin(), ids.end(), -1));
+      };
+      const std::vector<i32> mine = row(sides.side), right = row(sides.exact);
+      std::vector<i32> different;
+      std::set_symmetric_difference(mine.begin(), mine.end(), right.begin(), right.end(),
+                                    std::back_inserter(different));
+      // The products of one head and their sum, by the numbers themselves.
+      const bool overflows = std::any_of(different.begin(), different.end(), [&](i32 token) {
+        for (i64 h = 0; h < heads; ++h) {
+          double sum = 0;
+          for (i64 d = 0; d < dim; ++d) {
+            sum += std::abs(
+                value_at(sides.workload.q, (m * heads + h) * dim + d) *
+                value_at(sides.workload.k, (sides.workload.ks[static_cast<std::size_t>(m)] + token) * dim + d));
+          }
+          if (sum > std::numeric_limits<float>::max()) return true;
+        }
+        return false;
+      });
+      if (!overflows) continue;
+      ++unbounded;
+      CHECK(tokens.row_verdicts[static_cast<std::size_t>(m)] != Verdict::within_bound);
+      CHECK(tokens.row_verdicts[static_cast<std::size_t>(m)] != Verdict::miss);
+    }
+  }
+  CHECK(unbounded > 100);
+}
+
+TEST_CASE("numbers of a linear query whose bound is infinite are unbounded, and the others are judged") {
+  for (const Dtype dtype : {Dtype::e4m3, Dtype::bf16, Dtype::f32}) {
+    CAPTURE(dtype_name(dtype));
+    Field field = field_of({1, 2, -3, 0.5}, 1e-6);
+    std::vector<float> linear = round_linear_query(field.scores, dtype);
+    CHECK(judge_linear(field, linear, dtype).verdict == Verdict::exact);
+    field.bounds[2] = kInfinity;
+    CHECK(judge_linear(field, linear, dtype).verdict == Verdict::exact);
+    linear[2] *= 2;
+    CHECK(judge_linear(field, linear, dtype).verdict == Verdict::unbounded);
+    linear[0] *= 2;
+    const Judgement judgement = judge_linear(field, linear, dtype);
+    CHECK(judgement.verdict == Verdict::miss);
+    REQUIRE(judgement.misses.size() == 1);
+    CHECK(judgement.misses[0].missed == 0);
+  }
 }
 
 TEST_CASE("following its own choices, a plan chooses what it chose") {

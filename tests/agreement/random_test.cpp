@@ -38,7 +38,8 @@ DrawnCase draw_case(u64 seed) {
   options.dim = draw.one_of<i64>({32, 32, 64, 128, 256});
   options.dtype = draw.one_of<Dtype>({Dtype::f32, Dtype::bf16, Dtype::e4m3, Dtype::e4m3});
   options.numbers = draw.one_of<Numbers>({Numbers::normal, Numbers::normal, Numbers::few_keys, Numbers::zeros,
-                                          Numbers::negative_gates, Numbers::nan, Numbers::infinite, Numbers::denormal});
+                                          Numbers::negative_gates, Numbers::nan, Numbers::infinite, Numbers::denormal,
+                                          Numbers::hostile, Numbers::hostile});
   options.rows = draw.whole(1, 5);
   options.contexts.clear();
   for (i64 n = draw.whole(1, 3); n > 0; --n) options.contexts.push_back(draw.whole(1, draw.whole(1, 150)));

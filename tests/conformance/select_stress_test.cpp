@@ -45,6 +45,7 @@ std::vector<i32> sorted_selection(const SelectCase& from) {
     struct Seen {
       float score;
       i64 token;
+      int forced = 0;  // 2: the first, 1: the last
     };
     std::vector<Seen> seen;
     for (i64 c = 0; c < from.columns; ++c) {
@@ -52,9 +53,13 @@ std::vector<i32> sorted_selection(const SelectCase& from) {
         seen.push_back({from.scores[static_cast<std::size_t>(m * from.columns + c)], token});
       }
     }
-    if (from.force_ends && !seen.empty()) seen.front().score = seen.back().score = kInf;
+    if (from.force_ends && !seen.empty()) {
+      seen.back().forced = 1;
+      seen.front().forced = 2;
+    }
     const auto kept = seen.begin() + std::min<i64>(from.k, static_cast<i64>(seen.size()));
     const auto better = [](const Seen& a, const Seen& b) {
+      if (a.forced != b.forced) return a.forced > b.forced;
       if (std::isnan(a.score) != std::isnan(b.score)) return std::isnan(b.score);
       if (a.score > b.score || a.score < b.score) return a.score > b.score;
       return a.token < b.token;

@@ -16,7 +16,7 @@
 namespace misa::testing {
 
 /// What the numbers of a drawn case look like.
-enum class Numbers { normal, few_keys, zeros, negative_gates, nan, infinite, denormal };
+enum class Numbers { normal, few_keys, zeros, negative_gates, nan, infinite, denormal, hostile };
 
 /// A small workload, drawn by seed. Everything a failure needs to be run again is in describe().
 struct CaseOptions {
@@ -47,6 +47,14 @@ class Draw {
   const T& one_of(const std::vector<T>& from) {
     return from[static_cast<std::size_t>(whole(0, static_cast<i64>(from.size()) - 1))];
   }
+  /// The size of a vector of hostile numbers: most are near 1, some near the ends of f32.
+  float hostile_size() { return one_of<float>({1, 1, 1, 1, 1, 1, 1e-42f, 1e-38f, 1e-20f, 1e10f, 1e19f, 1e30f, 1e38f}); }
+  /// One number in 400 is an infinity, NaN or 0.
+  float hostile(float number) {
+    if (whole(0, 399) > 0) return number;
+    constexpr float kInfinity = std::numeric_limits<float>::infinity();
+    return one_of<float>({kInfinity, -kInfinity, std::numeric_limits<float>::quiet_NaN(), 0.0f});
+  }
   std::mt19937_64& engine() { return engine_; }
 
  private:
@@ -71,9 +79,15 @@ inline Workload draw_workload(const CaseOptions& options) {
   const i64 heads = options.heads, dim = options.dim;
   const bool fp8 = options.dtype == Dtype::e4m3;
 
+  const bool hostile = options.numbers == Numbers::hostile;
   workload.q = HostTensor(options.dtype, {rows, heads, dim});
+  float magnitude = 1;
   for (i64 i = 0; i < workload.q.size(); ++i) {
-    const float x = draw.normal();
+    float x = draw.normal();
+    if (hostile && !fp8) {
+      if (i % dim == 0) magnitude = draw.hostile_size();
+      x = draw.hostile(x * magnitude);
+    }
     store(workload.q, i, options.numbers == Numbers::zeros ? std::abs(x) : x * (fp8 ? 50.0f : 1.0f));
   }
   workload.weights = HostTensor(Dtype::f32, {rows, heads});
@@ -81,6 +95,7 @@ inline Workload draw_workload(const CaseOptions& options) {
     weight = draw.normal() * (options.numbers == Numbers::infinite ? 1e37f : 0.1f);
     if (options.numbers == Numbers::negative_gates) weight = -std::abs(weight);
     if (options.numbers == Numbers::denormal) weight *= 1e-38f;
+    if (hostile) weight = draw.hostile(weight * draw.hostile_size());
   }
   workload.q_norm = HostTensor(Dtype::f32, {rows, heads});
   for (float& norm : workload.q_norm.span<float>()) norm = std::abs(draw.normal());
@@ -94,15 +109,18 @@ inline Workload draw_workload(const CaseOptions& options) {
   HostTensor keys(options.dtype, {tokens, dim}), scales(Dtype::f32, {tokens});
   for (i64 t = 0; t < tokens; ++t) {
     const i64 kind = draw.whole(0, 2);
+    if (hostile) magnitude = draw.hostile_size();
     for (i64 d = 0; d < dim; ++d) {
       float x = draw.normal();
       if (options.numbers == Numbers::few_keys) x = few[static_cast<std::size_t>(kind)][static_cast<std::size_t>(d)];
       if (options.numbers == Numbers::zeros) x = -std::abs(x);
       if (options.numbers == Numbers::infinite && !fp8) x *= 10.0f;
+      if (hostile && !fp8) x = draw.hostile(x * magnitude);
       store(keys, t * dim + d, x * (fp8 ? 60.0f : 1.0f));
     }
     scales.span<float>()[static_cast<std::size_t>(t)] =
         options.numbers == Numbers::few_keys ? 0.5f : std::exp2(static_cast<float>(draw.whole(-4, 4)));
+    if (hostile) scales.span<float>()[static_cast<std::size_t>(t)] = draw.hostile(magnitude);
     if (options.numbers == Numbers::nan && draw.whole(0, 3) == 0) {
       store(keys, t * dim, std::numeric_limits<float>::quiet_NaN());
     }

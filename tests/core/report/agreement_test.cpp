@@ -20,8 +20,8 @@ using Json = nlohmann::ordered_json;
 
 ReportChoice sample_choice(const std::string& name, const ReportVerdicts& verdicts) {
   return {.name = name,
-          .rows = verdicts.exact + verdicts.tie_swap + verdicts.within_bound + verdicts.follows + verdicts.unknown +
-                  verdicts.miss + verdicts.violation + verdicts.unjudged,
+          .rows = verdicts.exact + verdicts.tie_swap + verdicts.within_bound + verdicts.follows + verdicts.unbounded +
+                  verdicts.unknown + verdicts.miss + verdicts.violation + verdicts.unjudged + verdicts.empty,
           .trivial = verdicts.exact / 50,
           .verdicts = verdicts,
           .misses = {},
@@ -234,6 +234,37 @@ TEST_CASE("agreement's table has columns for rows that cannot be judged only whe
   report.cases.resize(1);
   CHECK_FALSE(holds(table(report, 140), "unjudged"));
   CHECK_FALSE(holds(table(report, 140), "unknown"));
+}
+
+TEST_CASE("rows that no finite bound judges and rows that are empty are shown in every format") {
+  AgreementReport report = sample_agreement();
+  CHECK_FALSE(holds(table(report, 140), "unbounded"));
+  CHECK_FALSE(holds(table(report, 140), "empty"));
+  AgreementCase one = sample_case("dsa", CaseVerdict::inconclusive, "the bound is infinite");
+  one.choices = {sample_choice("tokens", {.unbounded = 3, .empty = 2}), sample_choice("scores", {.empty = 5})};
+  report.cases = {one};
+  CHECK(holds(table(report, 140), "unbounded"));
+  CHECK(holds(table(report, 140), "empty"));
+  const Json choice = parse_strictly(json_text(report))["cases"][0]["choices"][0];
+  CHECK(choice["verdicts"]["unbounded"] == 3);
+  CHECK(choice["verdicts"]["empty"] == 2);
+  const std::string xml = junit(report);
+  CHECK(holds(between(xml, "<testcase name=\"tokens\"", "</testcase>"), "3 of 5 rows cannot be judged"));
+  CHECK(holds(between(xml, "<testcase name=\"scores\"", "</testcase>"),
+              "<skipped message=\"nothing to compare in 5 rows\"/>"));
+}
+
+TEST_CASE("a miss of a forced id says so, and names no gap between scores that do not matter") {
+  AgreementReport report = sample_agreement();
+  report.cases.resize(2);
+  report.cases[1].choices = {sample_choice("blocks", {.miss = 1})};
+  report.cases[1].choices[0].missed = 1;
+  report.cases[1].choices[0].misses = {
+      {.side = "cpu", .row = 2, .missed = 9, .taken = 4, .missed_score = 1, .taken_score = 3, .forced = true}};
+  const std::string text = table(report, 140);
+  CHECK(holds(text, "belongs to every selection, whatever it scores"));
+  CHECK_FALSE(holds(text, "apart"));
+  CHECK(parse_strictly(json_text(report))["cases"][1]["choices"][0]["misses"][0]["forced"] == true);
 }
 
 TEST_CASE("agreement's table shows five misses and five violations and counts the rest") {
