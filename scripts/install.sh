@@ -6,7 +6,7 @@ set -euo pipefail
 usage() {
   cat <<'TEXT'
 usage: scripts/install.sh [--ci] [--cross]
-  --ci     also what .ci/run needs: clang, clang-tidy, clang-format, libFuzzer, JSON Schema and XML validators
+  --ci     also what .ci/run needs: clang, clang-tidy, clang-format, libFuzzer, JSON Schema and XML validators, NumPy
   --cross  also what scripts/aarch64.sh needs: a cross compiler and qemu-user
 Set MISA_INSTALL=0 to install nothing and only name what is missing.
 TEXT
@@ -16,7 +16,8 @@ packages=(g++ cmake ninja-build libdnnl-dev ocl-icd-opencl-dev libcli11-dev doct
   nlohmann-json3-dev libfmt-dev libtomlplusplus-dev python3)
 for argument in "$@"; do
   case $argument in
-    --ci) packages+=(clang clang-tidy clang-format libomp-dev libclang-rt-dev python3-jsonschema libxml2-utils git) ;;
+    --ci) packages+=(clang clang-tidy clang-format libomp-dev libclang-rt-dev python3-jsonschema python3-numpy
+      libxml2-utils git) ;;
     --cross) packages+=(g++-aarch64-linux-gnu qemu-user) ;;
     -h | --help) usage && exit 0 ;;
     *) usage >&2 && exit 2 ;;
