@@ -138,7 +138,7 @@ class Work:
             resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         if test.endswith(".py"):
-            command = ["/usr/bin/python3", self.source / test, self.build / "cli" / "misa-prof"]
+            command = ["/usr/bin/python3", self.source / test, self.build / "cli" / "misa-prof", "--", "--failfast"]
         else:
             command = [self.build / "tests" / test, "--abort-after=1"]
         try:

@@ -2,6 +2,13 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <array>
+#include <iterator>
+#include <random>
+#include <set>
+#include <vector>
+
 using namespace misa;
 
 namespace {
@@ -35,6 +42,73 @@ TEST_CASE("recall counts the reference's tokens that were found, row by row") {
   CHECK(quality.iou == doctest::Approx((1 + 1.0 / 7 + 1) / 3));
   CHECK_FALSE(quality.attention_mass.has_value());
   CHECK_FALSE(quality.needle_hit_rate.has_value());
+}
+
+TEST_CASE("recall and iou are those of sets on drawn selections of any size, and the worst row is named") {
+  for (unsigned seed = 1; seed <= 100; ++seed) {
+    CAPTURE(seed);
+    std::mt19937 random(seed);
+    const std::size_t rows = 1 + random() % 6, k = 1 + random() % 8;
+    std::vector<i32> reference, selected;
+    double recalls = 0, overlaps = 0, worst = 2;
+    i64 counted = 0, worst_row = 0;
+    for (std::size_t m = 0; m < rows; ++m) {
+      std::array<std::set<i32>, 2> sets;
+      for (std::set<i32>& set : sets) {
+        for (std::size_t n = random() % (k + 1); n > 0; --n) set.insert(static_cast<i32>(random() % 12));
+      }
+      std::vector<i32> both;
+      std::set_intersection(sets[0].begin(), sets[0].end(), sets[1].begin(), sets[1].end(), std::back_inserter(both));
+      for (int side = 0; side < 2; ++side) {
+        std::vector<i32> row(sets[static_cast<std::size_t>(side)].begin(), sets[static_cast<std::size_t>(side)].end());
+        row.resize(k, -1);
+        std::vector<i32>& into = side == 0 ? reference : selected;
+        into.insert(into.end(), row.begin(), row.end());
+      }
+      if (sets[0].empty()) continue;
+      const double shared = static_cast<double>(both.size()), recall = shared / static_cast<double>(sets[0].size());
+      if (recall < worst) worst_row = static_cast<i64>(m);
+      worst = std::min(worst, recall);
+      recalls += recall;
+      overlaps += shared / (static_cast<double>(sets[0].size() + sets[1].size()) - shared);
+      ++counted;
+    }
+    const Workload workload = rows_of_lengths(std::vector<i32>(rows, 12));
+    const Quality quality =
+        compare_selections(workload, {reference, static_cast<i64>(k)}, {selected, static_cast<i64>(k)});
+    CHECK(quality.rows == counted);
+    if (counted == 0) continue;
+    CHECK(quality.recall.mean == doctest::Approx(recalls / static_cast<double>(counted)));
+    CHECK(quality.iou == doctest::Approx(overlaps / static_cast<double>(counted)));
+    CHECK(quality.recall.worst == worst);
+    CHECK(quality.recall.worst_row == worst_row);
+  }
+}
+
+TEST_CASE("what a window does not reach is counted from where it begins: attention and needles") {
+  // Row 0 sees tokens 0 to 7 of the buffer, rows 1 and 2 tokens 8 to 15 and 12 to 15.
+  Workload workload = rows_of_lengths({8, 16, 16});
+  workload.ks = {0, 8, 12};
+  workload.sequence = {0, 1, 2};
+  workload.q_pos = {7, 7, 3};
+  workload.attention_mass = HostTensor(Dtype::f16, {2, 16});
+  for (i64 i = 0; i < 32; ++i) workload.attention_mass.span<F16>()[static_cast<std::size_t>(i)] = to_f16(0.0f);
+  workload.attention_mass.span<F16>()[0 * 16 + 13] = to_f16(0.5f);   // row 2, its token 1
+  workload.attention_mass.span<F16>()[1 * 16 + 10] = to_f16(0.25f);  // row 1, its token 2
+  workload.attention_mass_row = {2, 1};
+  const std::vector<i32> reference{0, 1, 0, 2, 1, 2}, selected{0, 1, 1, 2, 0, 2};
+  Quality quality = compare_selections(workload, {reference, 2}, {selected, 2});
+  CHECK(quality.attention_rows == 2);
+  CHECK(*quality.reference_attention_mass == (0.5 + 0.25) / 2);
+  CHECK(*quality.attention_mass_absolute == 0.25 / 2);
+  CHECK(*quality.attention_mass == doctest::Approx(0.25 / 0.75));
+
+  workload.needles = {{.start = 9, .length = 2, .question_start = 2, .question_length = 6}};
+  quality = compare_selections(workload, {reference, 2}, {selected, 2});
+  CHECK(quality.needle_cells == 1);  // row 1; row 0 ends before it, row 2 begins after its first token
+  CHECK(*quality.needle_hit_rate == 1);
+  workload.needles[0].question_length = 5;  // positions 2 to 6: row 1 asks no more
+  CHECK(compare_selections(workload, {reference, 2}, {selected, 2}).needle_cells == 0);
 }
 
 TEST_CASE("a selection compared with itself is perfect, and rows that see nothing do not count") {

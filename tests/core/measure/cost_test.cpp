@@ -126,19 +126,30 @@ TEST_CASE("more active heads than there are cost no more than all") {
 
 TEST_CASE("routers that need no block means pool nothing") {
   const Problem problem = problem_of(two_sequences(5, 3));
-  const std::map<Router, i64> flops{{Router::qnorm, 0},
-                                    {Router::random, 0},
-                                    {Router::gate, 8 * kHeads},
-                                    {Router::selfk, 8 * kHeads * (2 * kDim + 3)},
-                                    {Router::oracle, 21 * kHeads * (2 * kDim + 3)}};
-  for (const auto& [router, expected] : flops) {
+  // Rows' queries are read; of each the kept ones are written, or read and written.
+  const i64 query = kDim * 4, all = 8 * kHeads * (query + 4), kept = 8 * 2 * (query + 4), ids = 8 * 2 * 4;
+  struct Cost {
+    i64 flops, bytes;
+  };
+  const std::map<Router, Cost> costs_of{{Router::qnorm, {0, 2 * kept + ids + 8 * kHeads * 4}},
+                                        {Router::random, {0, 2 * kept + ids}},
+                                        {Router::gate, {8 * kHeads, kept + ids + 8 * 2 * query + 8 * kHeads * 4}},
+                                        {Router::selfk, {8 * kHeads * (2 * kDim + 3), kept + ids + all + 8 * query}},
+                                        {Router::oracle, {21 * kHeads * (2 * kDim + 3), kept + ids + all + 8 * query}}};
+  for (const auto& [router, expected] : costs_of) {
+    CAPTURE(router_name(router));
     IndexerSpec spec = spec_of(2);
     spec.heads = HeadRouting{.router = router, .active = 2, .block_size = 2};
     const std::vector<StageCost> costs = stage_costs(spec, problem);
     CHECK(names(costs) == std::vector<std::string>{"route", "score", "select"});
-    CHECK(stage(costs, Stage::route).flops == expected);
-    CHECK(stage(costs, Stage::route).bytes >= 8 * 2 * (kDim * 4 + 4) * 2);
+    CHECK(stage(costs, Stage::route).flops == expected.flops);
+    CHECK(stage(costs, Stage::route).bytes == expected.bytes);
   }
+  // One row of 100 tokens reads one key.
+  IndexerSpec spec = spec_of(2);
+  spec.heads = HeadRouting{.router = Router::selfk, .active = 2};
+  const i64 one_row = 2 * (query + 4) + 2 * 4 + kHeads * (query + 4) + query;
+  CHECK(stage(stage_costs(spec, problem_of({{0, 0, 100}})), Stage::route).bytes == one_row);
 }
 
 TEST_CASE("routers that sample keys pool them once, and a linear head adds up the queries of all others") {
@@ -226,6 +237,26 @@ TEST_CASE("hisa scores exactly the tokens of its blocks: counted on every choice
   }
 }
 
+TEST_CASE("hisa reads block means, writes their scores and reads them, and writes no more blocks than there are") {
+  IndexerSpec spec = spec_of(2);
+  spec.blocks = BlockPruning{.blocks = 64, .block_size = 2};
+  const std::vector<StageCost> costs = stage_costs(spec, problem_of({{0, 0, 5}, {0, 0, 2}}));
+  // Blocks of 2, 2 and 1 tokens; the second row sees the first of them, whole.
+  CHECK(stage(costs, Stage::pool).flops == 5 * kDim + 3 * kDim);
+  CHECK(stage(costs, Stage::route).bytes == 2 * kHeads * (kDim * 4 + 4) + 3 * kDim * 4 + 2 * (3 + 1) * 4 + 2 * 3 * 4);
+  CHECK(stage(costs, Stage::score).pairs == 7);
+  // A sequence's keys are read once, those of its row that scores most.
+  CHECK(stage(costs, Stage::score).bytes == 2 * kHeads * (kDim * 4 + 4) + 5 * kDim * 4 + 7 * 4);
+}
+
+TEST_CASE("scaling FP8 keys before they are averaged is counted") {
+  IndexerSpec spec = spec_of(2);
+  spec.heads = HeadRouting{.router = Router::pooled, .active = 2, .block_size = 4};
+  const StageCost pool = stage(stage_costs(spec, problem_of({{0, 0, 8}}, Dtype::e4m3)), Stage::pool);
+  CHECK(pool.flops == 8 * kDim * 2 + 2 * kDim);
+  CHECK(pool.bytes == 8 * (kDim + 4) + 2 * kDim * 4);
+}
+
 TEST_CASE("tokens that several rows see are read once") {
   // Sliding windows that overlap, and one that stands alone.
   const Problem problem = problem_of({{0, 0, 10}, {0, 5, 15}, {0, 20, 24}, {1, 30, 33}, {1, 33, 33}});
@@ -259,6 +290,17 @@ TEST_CASE("a fused score and select saves the logits' way through memory") {
   CHECK_FALSE(cost_of(Stage::rerank, costs).has_value());
   CHECK_FALSE(cost_of(StageSet(Stage::score) | Stage::rerank, costs).has_value());
   CHECK_FALSE(cost_of({}, costs).has_value());
+
+  // Scores of the second pass make their own way.
+  IndexerSpec spec = spec_of(2);
+  spec.rerank = Rerank{.candidates = 3};
+  const std::vector<StageCost> dagger = stage_costs(spec, problem_of(two_sequences(5, 3)));
+  const auto all = cost_of(StageSet(Stage::score) | Stage::select | Stage::rerank, dagger);
+  REQUIRE(all.has_value());
+  const StageCost rerank = stage(dagger, Stage::rerank);
+  CHECK(all->logits_bytes == rerank.logits_bytes);
+  CHECK(all->bytes ==
+        stage(dagger, Stage::score).bytes + stage(dagger, Stage::select).bytes - 2 * 21 * 4 + rerank.bytes);
 }
 
 TEST_CASE("the largest floor bounds a stage") {

@@ -24,6 +24,19 @@ TEST_CASE("percentiles interpolate linearly between the sorted samples") {
   CHECK(percentile(even, 0.9) == doctest::Approx(3.7));
 }
 
+TEST_CASE("a summary names its percentiles rightly") {
+  const std::array<double, 11> samples{4, 11, 1, 9, 2, 10, 3, 8, 5, 7, 6};
+  const Summary summary = summarise(samples);
+  CHECK(summary.minimum == 1);
+  CHECK(summary.p10 == 2);
+  CHECK(summary.median == 6);
+  CHECK(summary.p90 == 10);
+  CHECK(summary.maximum == 11);
+  CHECK(summary.mad == 3);
+  CHECK(summary.samples == 11);
+  CHECK(mean(samples) == 6);
+}
+
 TEST_CASE("the median absolute deviation is that of the textbook") {
   const std::array<double, 7> samples{1, 1, 2, 2, 4, 6, 9};
   CHECK(mad(samples) == 1);
@@ -54,6 +67,7 @@ TEST_CASE("NaN samples are left out, infinite ones are not") {
   const double infinite = std::numeric_limits<double>::infinity();
   const std::array<double, 4> samples{nan, 3, 1, nan};
   CHECK(median(samples) == 2);
+  CHECK(mean(samples) == 2);
   CHECK(summarise(samples).samples == 2);
   const std::array<double, 3> tail{1, infinite, infinite};
   CHECK(median(tail) == infinite);
