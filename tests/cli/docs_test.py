@@ -1,0 +1,266 @@
+#!/usr/bin/env python3
+"""Every command line of README.md, CONTRIBUTING.md, docs/*.md and of the program's own help is run.
+
+A command is a line of an indented or fenced block, or of a YAML `run:`, that begins with one of our programs. COMMANDS
+says how each is run here, by its text; a command that it does not have fails the test, and so does an entry that no
+document has. Commands of one document run in order, in one folder.
+"""
+import os
+import pathlib
+import re
+import shlex
+import shutil
+import subprocess
+import unittest
+
+import program
+from program import ROOT, Cli, main, misa
+
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+OURS = re.compile(r"(?:[A-Z_]+=\S+ )*(?:\S*/)?(?:misa-prof \w|misa-bench|[a-z0-9_]+\.(?:sh|py)\b|\.ci/run|ctest )")
+
+QUICK = ["--rows", "4", "--samples", "1", "--warm-up", "0"]
+DRY = ["--dry-run"]  # its backend needs a device that the machine may not have
+ONCE = ["--samples", "1", "--warm-up", "0"]
+
+
+class NotRun:
+    """A command that is not run here: it must name files that exist and can be run."""
+
+    def __init__(self, why):
+        self.why = why
+
+
+BY_CI = NotRun("a step of .ci/run or another test runs it")
+BUILDS = NotRun("builds or changes the source tree")
+NEEDS_GPU = NotRun("needs a GPU; tests/gpu/run_test.py runs the script with stand-ins")
+
+# Text of a command -> words to add, or (words to add, exit status), or why it is not run.
+COMMANDS = {
+    # README.md
+    "./scripts/demo.sh": BY_CI,
+    "./scripts/test.sh": BY_CI,
+    "misa-prof profile": QUICK,
+    "misa-prof profile --trace my-layer.safetensors --indexer dsa,misa --active-heads 4": ONCE,
+    "misa-prof profile --model glm-5 --workload decode-8k -o - -o json:result.json": ONCE,
+    "misa-prof profile --model deepseek-v3.2 --workload prefill-32k --preset diffuse --seed 7": QUICK,
+    "misa-prof profile --backend cuda --model deepseek-v3.2 --workload prefill-128k --rows 1024": DRY,
+    "misa-prof nsight --model deepseek-v3.2 --workload prefill-32k --indexer misa --stage score": [],
+    "misa-prof compare": ["--rows", "2"],
+    "misa-prof compare --against profiles/goldens --rows 16": [],
+    "misa-prof compare --against profiles/goldens --rows 16 --indexer misa --inject wrong-head": ([], 1),
+    "misa-prof selftest": [],
+    "misa-prof generate --model glm-5 --workload prefill-8k --seed 7 -o glm.safetensors": [],
+    "misa-prof inspect glm.safetensors": [],
+    "misa-prof list": [],
+    # CONTRIBUTING.md
+    "scripts/test.sh": BY_CI,
+    ".ci/run": BY_CI,
+    "scripts/aarch64.sh": BUILDS,
+    "scripts/mutate.py": BUILDS,
+    "scripts/fresh_debian.sh": BUILDS,
+    "tests/gpu/run.sh": NEEDS_GPU,
+    # docs/agreement.md
+    "misa-prof compare --backend cpu --against goldens": [],
+    "misa-prof compare --backend cuda --write-golden goldens": DRY,
+    "misa-prof compare --against profiles/goldens/h200/decode-scattered": [],
+    "misa-prof compare --indexer misa --against-indexer dsa --min-recall 0.7": ["--rows", "16"],
+    # docs/ci.md
+    "./scripts/install.sh && ./scripts/build.sh release": BUILDS,
+    "build/release/cli/misa-prof compare --against profiles/goldens --rows 16 --annotate -o - -o junit:agreement.xml "
+    "-o json:agreement.json --bundle failure": [],
+    "misa-prof compare --backend cuda --trace your-trace.safetensors --write-golden goldens": DRY,
+    # docs/cli.md
+    "misa-prof COMMAND [OPTIONS]": NotRun("says how commands look"),
+    "misa-prof profile --model deepseek-v3.2 --workload prefill-32k --indexer dsa,misa --active-heads 4": QUICK,
+    "misa-prof profile --trace layer3.safetensors -o - -o json:result.json -o md:result.md": ONCE,
+    "misa-prof compare --help": [],
+    "misa-prof shrink BUNDLE -o small.safetensors": [],
+    "misa-prof inspect FILE": [],
+    "misa-prof nsight --indexer misa --stage score": [],
+    # docs/measurement.md
+    "MISA_UPDATE_GOLDENS=1 ctest --test-dir build/dev -R '^core/report$'": BUILDS,
+    "scripts/build.sh dev --target misa-bench && build/dev/tests/bench/misa-bench --benchmark_min_time=1": BUILDS,
+    "OUT=results MISA_BIN=build/gpu/bin tests/gpu/run.sh": NEEDS_GPU,
+    # docs/misa-lr.md
+    "misa-prof profile --indexer dsa,misa,misa-lr,misa-lr-dagger --candidates 6144": QUICK,
+    "misa-prof profile --indexer misa-lr --router linear-residual --active-heads 16 --sampled-keys 256": QUICK,
+    # docs/nsight.md
+    "misa-prof nsight --model deepseek-v3.2 --workload prefill-128k --rows 4096 --indexer misa --stage score": [],
+    # docs/paper.md
+    "tests/gpu/peers/paper.py --bin build/gpu/bin -o paper.json": NEEDS_GPU,
+    # the program's help
+    "misa-prof profile --model glm-5 --workload decode-8k --indexer dsa,misa --active-heads 4": ONCE,
+    "misa-prof profile --trace layer3.safetensors -o - -o json:result.json": ONCE,
+    "misa-prof compare --write-golden goldens": ["--rows", "2", "--indexer", "dsa"],
+    "misa-prof compare --against goldens --annotate -o - -o junit:agreement.xml": [],
+    "misa-prof selftest --seeds 100": NotRun("takes minutes; tests/cli/compare_test.py runs fewer seeds"),
+    "misa-prof compare --model tiny --workload ci --inject swapped-token --bundle failure": ([], 1),
+    "misa-prof shrink failure -o small.safetensors": [],
+    "misa-prof generate --preset ties --rows 16 -o ties.safetensors": [],
+    "misa-prof inspect layer3.safetensors": [],
+    "misa-prof inspect learned-32k-h64 --format json": [],
+    "misa-prof nsight --model glm-5 --workload prefill-32k --tool nsys | sh": NotRun("needs nsys"),
+    "misa-prof list --format json": [],
+}
+
+
+def a_trace(folder, name):
+    made = misa("generate", "--model", "tiny", "--workload", "ci", "-o", folder / "a.safetensors")
+    assert made.returncode == 0, made.stderr
+    (folder / "a.safetensors").rename(folder / name)
+
+
+def goldens(folder, name):
+    made = misa("compare", "--rows", "2", "--indexer", "dsa", "--write-golden", folder / name)
+    assert made.returncode == 0, made.stderr
+
+
+def a_bundle(folder, name):
+    made = misa("compare", "--model", "tiny", "--workload", "ci", "--indexer", "dsa", "--inject", "swapped-token",
+                "--bundle", folder / name)
+    assert made.returncode == 1, made.stderr
+
+
+# What a command finds where the document names something of the reader's own.
+THE_READERS = {
+    "my-layer.safetensors": a_trace, "layer3.safetensors": a_trace, "your-trace.safetensors": a_trace,
+    "FILE": a_trace, "goldens": goldens, "BUNDLE": a_bundle, "failure": a_bundle,
+}
+
+
+def without_comment(line):
+    """`line` without the comment that a shell would see, blanks at its ends, and a prompt."""
+    return re.sub(r"(?:^|\s)#.*$", "", line).strip().removeprefix("$ ")
+
+
+def blocks(text):
+    """(language, lines) of each indented or fenced block."""
+    lines = text.splitlines()
+    at = 0
+    while at < len(lines):
+        fence = re.fullmatch(r"\s*```(\w*)", lines[at])
+        if fence:
+            end = next(i for i in range(at + 1, len(lines)) if lines[i].strip() == "```")
+            yield fence.group(1), lines[at + 1:end]
+            at = end + 1
+        elif lines[at].startswith("    ") and (at == 0 or not lines[at - 1].strip()):
+            end = at
+            while end < len(lines) and (lines[end].startswith("    ") or not lines[end].strip()):
+                end += 1
+            yield "", [line[4:] for line in lines[at:end]]
+            at = end
+        else:
+            at += 1
+
+
+def commands(text):
+    """The command lines of a document, in order, and the output that it shows after a line with a prompt."""
+    for language, lines in blocks(text):
+        if language == "yaml":
+            joined = re.sub(r"run: >\n((?:\s{10,}.*\n?)+)", lambda found: "run: " + " ".join(found[1].split()) + "\n",
+                            "\n".join(lines))
+            lines = [line.split("run: ", 1)[1] for line in joined.splitlines() if "run: " in line]
+        elif language not in ("", "bash", "sh"):
+            continue
+        for at, line in enumerate(lines):
+            command = without_comment(line)
+            if OURS.match(command):
+                shown = [one for one in lines[at + 1:] if one.strip()] if line.startswith("$ ") else None
+                yield command, shown
+            elif line.startswith("$ "):
+                yield command, None
+    for span in re.findall(r"`(misa-prof [a-z]+ -[^`\n]*)`", text):
+        if not re.search(r"\b[A-Z]+\b", span):  # a placeholder
+            yield span, None
+
+
+def examples(command):
+    """The command lines in the help of one of the program's commands."""
+    shown = misa(command, "--help").stdout
+    return [without_comment(line) for line in shown.splitlines() if line.startswith("  misa-prof ")]
+
+
+class Documents(Cli):
+    def clear_folder(self):
+        """Leaves the shipped profiles, as in the folder where a reader stands."""
+        for path in self.folder.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        (self.folder / "profiles").symlink_to(ROOT / "profiles")
+
+    def check_script(self, text):
+        for word in re.findall(r"(?:\./)?(?:\.ci|scripts|tests)/\S+", text):
+            if not word.startswith("build/") and f"build/dev/{word}" not in text:
+                path = ROOT / word
+                self.assertTrue(path.is_file() and os.access(path, os.X_OK), f"'{text}': {word} is no program")
+                kind = ["python3", "-m", "py_compile"] if path.suffix == ".py" else ["bash", "-n"]
+                subprocess.run([*kind, path], check=True)
+        for target in re.findall(r"--target (\S+)", text):
+            self.assertTrue(any(f"add_executable({target} " in path.read_text()
+                                for path in (ROOT / "tests").rglob("CMakeLists.txt")), f"'{text}': no target {target}")
+
+    def run_command(self, text, shown=None):
+        if text not in COMMANDS:
+            self.fail(f"the test does not know how to run this command, add it to COMMANDS: {text}")
+        how = COMMANDS[text]
+        if isinstance(how, NotRun):
+            return self.check_script(text)
+        extra, status = how if isinstance(how, tuple) else (how, 0)
+        words = shlex.split(text)
+        self.assertEqual(pathlib.Path(words[0]).name, "misa-prof", text)
+        for before, word in zip(words, words[1:]):
+            wanted = before not in ("-o", "--write-golden", "--bundle")
+            if wanted and word in THE_READERS and not (self.folder / word).exists():
+                THE_READERS[word](self.folder, word)
+        done = misa(*words[1:], *extra, cwd=self.folder)
+        if words[1] == "nsight" and "MP-E404" in done.stderr:
+            return self.skipTest("this build has no ranges for profilers")
+        self.assertEqual(done.returncode, status, f"{text} {shlex.join(extra)}: {done.stderr}")
+        if status == 0:
+            self.assertEqual(done.stderr, "", text)
+            self.assertNotEqual(done.stdout + " ".join(words[words.index("-o"):] if "-o" in words else []), "", text)
+        if shown:
+            printed = done.stdout.replace(os.path.abspath(program.PROGRAM[-1]), "build/release/cli/misa-prof")
+            lines = [line for line in printed.splitlines() if not line.startswith("# backend cuda is absent")]
+            self.assertEqual(lines, shown, f"{text}: what it prints is not what the document shows")
+        return None
+
+    def test_every_command_of_the_documents_does_what_it_should(self):
+        seen = set()
+        for document in DOCUMENTS:
+            self.clear_folder()
+            for text, shown in commands(document.read_text()):
+                with self.subTest(document=document.name, command=text):
+                    seen.add(text)
+                    self.run_command(text, shown)
+        for command in ("profile", "compare", "selftest", "shrink", "generate", "inspect", "nsight", "list"):
+            self.clear_folder()
+            for text in examples(command):
+                with self.subTest(help=command, command=text):
+                    seen.add(text)
+                    self.run_command(text)
+        self.assertEqual(sorted(set(COMMANDS) - seen), [], "no document has these commands any more")
+
+    def test_commands_are_found_wherever_a_reader_would_copy_them(self):
+        text = ("words `misa-prof list --format json` and `misa-prof inspect FILE`\n\n"
+                "    misa-prof profile --seed 7   # a comment\n    OUT=x tests/gpu/run.sh\n\n"
+                "    $ misa-prof nsight\n    # shown\n\nmore\n\n```sh\nscripts/test.sh -R x\n```\n"
+                "```yaml\n      - run: ./scripts/build.sh\n      - run: >\n          misa-prof compare\n          --rows 16\n"
+                "      - if: always()\n```\n```python\nmisa-prof\n```\n")
+        found = list(commands(text))
+        self.assertEqual([command for command, _ in found],
+                         ["misa-prof profile --seed 7", "OUT=x tests/gpu/run.sh", "misa-prof nsight",
+                          "scripts/test.sh -R x", "./scripts/build.sh", "misa-prof compare --rows 16",
+                          "misa-prof list --format json"])
+        self.assertEqual(found[2][1], ["# shown"])
+
+    def test_a_command_that_nobody_knows_how_to_run_is_refused(self):
+        with self.assertRaisesRegex(AssertionError, "does not know how to run"):
+            self.run_command("misa-prof profile --never-heard-of")
+
+
+if __name__ == "__main__":
+    main()
