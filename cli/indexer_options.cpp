@@ -27,7 +27,7 @@ void IndexerOptions::add(CLI::App& command) {
   std::vector<std::string_view> known_indexers, known_routers;
   for (const IndexerInfo& info : indexers()) known_indexers.push_back(info.name);
   for (const RouterInfo& info : routers()) known_routers.push_back(info.name);
-  command.add_option("--indexer", names, fmt::format("Comma-separated: {}", fmt::join(known_indexers, ", ")))
+  command.add_option("--indexer", names, fmt::format("all, or comma-separated: {}", fmt::join(known_indexers, ", ")))
       ->default_str(fmt::format("{}", fmt::join(names, ",")))
       ->type_name("LIST")
       ->expected(1)
@@ -84,6 +84,10 @@ IndexerSettings IndexerOptions::settings(const Workload& workload, u64 seed) con
 
 std::vector<std::string> IndexerOptions::listed() const {
   std::vector<std::string> all = split_at_commas(names);
+  if (all == std::vector<std::string>{"all"}) {
+    all.clear();
+    for (const IndexerInfo& info : indexers()) all.emplace_back(info.name);
+  }
   if (std::set<std::string>(all.begin(), all.end()).size() == all.size()) return all;
   throw Error(ErrorKind::usage, "MP-E031", "--indexer names an indexer twice", {}, "each once");
 }

@@ -84,7 +84,7 @@ class Nsight {
       lines += fmt::format(", in {} {} with a kernel or more in each", runs == 1 ? "it" : "them",
                            counted(stages, kStageRange + options_.stage));
     }
-    lines += "; a filter that matches nothing is no error\n";
+    lines += "\n# a filter that matches nothing is no error: compare the numbers\n";
     if (!planned_.absent.empty()) {
       lines += fmt::format("# backend {} is absent here ({}): for a machine with this one's memory\n", options_.backend,
                            planned_.absent);

@@ -7,6 +7,6 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 binary=$(scripts/build.sh release --target misa-prof)
 mkdir -p build/demo
 "$binary" profile --trace profiles/traces/learned-32k-h64.safetensors \
-  --indexer dsa,misa,misa-dagger,hisa,misa-lr,misa-lr-dagger --backend cpu \
+  --indexer all --backend cpu \
   -o table:- -o json:build/demo/report.json -o md:build/demo/report.md "$@"
 printf 'reports: %s\n' "$PWD/build/demo/report.json" "$PWD/build/demo/report.md" >&2

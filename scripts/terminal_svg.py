@@ -1,10 +1,14 @@
 #!/usr/bin/env python3
-"""Draws coloured terminal output as an SVG picture (docs/profile.svg in README.md).
+"""Runs a command and draws it and its coloured output as an SVG picture (docs/profile.svg in README.md).
 
-usage: misa-prof profile --indexer dsa,misa,misa-lr --color always | scripts/terminal_svg.py > docs/profile.svg
+usage: scripts/terminal_svg.py FOLDER COMMAND... > docs/profile.svg      FOLDER: where the program is
+       scripts/terminal_svg.py build/release/cli misa-prof profile --indexer dsa,misa,misa-lr > docs/profile.svg
 """
 import html
+import os
 import re
+import shlex
+import subprocess
 import sys
 
 COLOURS = {"31": "#ff7b72", "32": "#7ee787", "33": "#e3b341", "34": "#79c0ff", "35": "#d2a8ff", "36": "#76e3ea"}
@@ -34,12 +38,15 @@ def spans(line):
 
 
 def main():
-    lines = sys.stdin.read().rstrip("\n").split("\n")
+    command = sys.argv[2:]
+    shown = subprocess.run([os.path.join(sys.argv[1], command[0]), *command[1:], "--color", "always"], check=True,
+                           capture_output=True, text=True).stdout
+    lines = [f"$ \x1b[1m{shlex.join(command)}\x1b[0m", *shown.rstrip("\n").split("\n")]
     plain = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in lines]
     width = 2 * MARGIN + CELL * max(map(len, plain))
     height = 2 * MARGIN + LINE * len(lines)
     print(f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height}" '
-          f'viewBox="0 0 {width:.0f} {height}" role="img" aria-label="Output of misa-prof profile">')
+          f'viewBox="0 0 {width:.0f} {height}" role="img" aria-label="Output of {html.escape(shlex.join(command))}">')
     print(f'<rect width="100%" height="100%" rx="8" fill="{BACKGROUND}"/>')
     print('<g font-family="ui-monospace, SFMono-Regular, Menlo, Consolas, DejaVu Sans Mono, monospace" font-size="14">')
     for number, line in enumerate(lines):

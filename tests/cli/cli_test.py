@@ -271,6 +271,13 @@ class Outputs(Cli):
         self.assertEqual(routed("--active-heads", "2", "--router", "linear-residual", "--sampled-keys", "16"),
                          [("linear-residual", 2, None, 16)] * 3)
 
+    def test_all_indexers_are_those_that_are_listed(self):
+        listed = [one["name"] for one in strict_json(self.succeeds("list", "--format", "json"))["indexers"]]
+        report = strict_json(self.succeeds("profile", *FAST, "--indexer", "all", "--format", "json"))
+        self.assertEqual([case["indexer"] for case in report["cases"]], listed)
+        for command in ("profile", "compare", "nsight"):
+            self.assertIn(", ".join(listed), re.sub(r"\s+", " ", self.succeeds(command, "--help")))
+
     def test_rows_of_a_trace_can_be_thinned(self):
         report = strict_json(self.succeeds("profile", "--rows", "8", "--samples", "1", "--warm-up", "0", "--indexer",
                                            "dsa,misa", "--format", "json"))

@@ -225,7 +225,8 @@ class Documents(Cli):
         if shown:
             printed = done.stdout.replace(os.path.abspath(program.PROGRAM[-1]), "build/release/cli/misa-prof")
             lines = [line for line in printed.splitlines() if not line.startswith("# backend cuda is absent")]
-            self.assertEqual(lines, shown, f"{text}: what it prints is not what the document shows")
+            joined = "\n".join(line.strip() for line in shown).replace(" \\\n", " ").split("\n")
+            self.assertEqual(lines, joined, f"{text}: what it prints is not what the document shows")
         return None
 
     def test_every_command_of_the_documents_does_what_it_should(self):

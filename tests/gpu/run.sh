@@ -16,7 +16,7 @@ mkdir -p "$out/steps" || exit 1
 out=$(realpath "$out")
 rm -f "$out"/*.json "$out"/steps/* "$out/steps.tsv"
 
-indexers=dsa,misa,misa-dagger,hisa,misa-lr,misa-lr-dagger
+indexers=all
 status=0
 step() {  # NAME COMMAND...: its output is shown and kept, its status and time go into the summary
   local name=$1 start=$EPOCHREALTIME code
