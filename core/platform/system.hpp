@@ -13,6 +13,8 @@ struct SystemInfo {
   std::string cpu;       ///< model, as the system calls it
   i64 cores = 1;         ///< logical cores available to this process: affinity, and the container's quota rounded up
   i64 memory_bytes = 0;  ///< the machine's, or the container's limit where that is lower; 0: unknown
+  i64 cache_bytes = 0;   ///< of the last level of cache that a core sees; 0: unknown
+  std::string governor;  ///< of the first core's clock, "performance"; empty: the system does not say
   std::string os;        ///< kernel name, release and architecture: "Linux 6.1.0 x86_64"
 };
 
@@ -31,6 +33,9 @@ std::string utc_timestamp(i64 seconds);
 
 /// The text of /proc/cpuinfo -> the model; empty when it does not say. x86 and aarch64 spell it differently.
 std::string parse_cpu_model(std::string_view cpuinfo);
+
+/// "32768K", "16M" of /sys/devices/system/cpu/cpu0/cache -> bytes.
+std::optional<i64> parse_cache_size(std::string_view size);
 
 /// cgroup v2's cpu.max ("200000 100000", "max 100000") -> cores, rounded up; nothing without a limit.
 std::optional<i64> parse_cpu_quota(std::string_view cpu_max);

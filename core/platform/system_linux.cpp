@@ -4,37 +4,15 @@
 #include <sys/utsname.h>
 
 #include <algorithm>
-#include <charconv>
-#include <fstream>
-#include <iterator>
+#include <filesystem>
 #include <thread>
 #include <vector>
 
+#include "core/platform/proc_linux.hpp"
 #include "core/platform/system.hpp"
 
 namespace misa {
 namespace {
-
-/// Empty when there is no such file. Files of /proc and /sys have no size to go by.
-std::string read_all(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-}
-
-std::string_view trimmed(std::string_view text) {
-  constexpr std::string_view kSpace = " \t\r\n";
-  const std::size_t first = text.find_first_not_of(kSpace);
-  if (first == std::string_view::npos) return {};
-  return text.substr(first, text.find_last_not_of(kSpace) - first + 1);
-}
-
-std::optional<i64> parse_integer(std::string_view text) {
-  text = trimmed(text);
-  i64 value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
-  return value;
-}
 
 /// This process's directories of one cgroup controller (v2: ""), from the innermost to the root. In a container the
 /// path of /proc/self/cgroup may not exist under the mount; the root then stands for it.
@@ -43,8 +21,7 @@ std::vector<std::string> cgroup_directories(std::string_view controller) {
   std::string path;
   std::string_view rest = table;
   while (!rest.empty()) {
-    const std::string_view line = rest.substr(0, rest.find('\n'));
-    rest.remove_prefix(std::min(rest.size(), line.size() + 1));
+    const std::string_view line = next_line(rest);
     const std::size_t first = line.find(':');
     const std::size_t second = first == std::string_view::npos ? first : line.find(':', first + 1);
     if (second == std::string_view::npos) continue;
@@ -84,10 +61,10 @@ std::optional<i64> quota_cores() {
 std::optional<i64> memory_limit() {
   std::optional<i64> limit;
   for (const std::string& directory : cgroup_directories("")) {
-    limit = smallest(limit, parse_integer(read_all(directory + "/memory.max")));
+    limit = smallest(limit, parse_number<i64>(read_all(directory + "/memory.max")));
   }
   for (const std::string& directory : cgroup_directories("memory")) {
-    limit = smallest(limit, parse_integer(read_all(directory + "/memory.limit_in_bytes")));
+    limit = smallest(limit, parse_number<i64>(read_all(directory + "/memory.limit_in_bytes")));
   }
   return limit;
 }
@@ -109,13 +86,26 @@ i64 affinity_cores() {
 /// The value of the first line "key : value" of /proc/cpuinfo.
 std::string_view field(std::string_view text, std::string_view key) {
   while (!text.empty()) {
-    const std::string_view line = text.substr(0, text.find('\n'));
-    text.remove_prefix(std::min(text.size(), line.size() + 1));
+    const std::string_view line = next_line(text);
     const std::size_t colon = line.find(':');
     if (colon != std::string_view::npos && trimmed(line.substr(0, colon)) == key)
       return trimmed(line.substr(colon + 1));
   }
   return {};
+}
+
+/// Bytes of the last level of cache that the first CPU sees; 0: unknown.
+i64 last_level_cache_bytes() {
+  i64 level = 0, bytes = 0;
+  std::error_code failure;
+  for (const auto& entry : std::filesystem::directory_iterator("/sys/devices/system/cpu/cpu0/cache", failure)) {
+    const std::optional<i64> size = parse_cache_size(read_all((entry.path() / "size").string()));
+    const std::optional<i64> here = parse_number<i64>(read_all((entry.path() / "level").string()));
+    if (!size || !here || *here < level) continue;
+    bytes = *here > level ? *size : std::max(bytes, *size);
+    level = *here;
+  }
+  return bytes;
 }
 
 }  // namespace
@@ -134,9 +124,20 @@ std::optional<i64> parse_cpu_quota(std::string_view cpu_max) {
   const std::string_view text = trimmed(cpu_max);
   const std::size_t space = text.find_first_of(" \t\n");
   if (space == std::string_view::npos) return std::nullopt;
-  const std::optional<i64> quota = parse_integer(text.substr(0, space)), period = parse_integer(text.substr(space));
+  const std::optional<i64> quota = parse_number<i64>(text.substr(0, space)),
+                           period = parse_number<i64>(text.substr(space));
   if (!quota || !period || *quota <= 0 || *period <= 0) return std::nullopt;
   return ceil_div(*quota, *period);
+}
+
+std::optional<i64> parse_cache_size(std::string_view size) {
+  std::string_view text = trimmed(size);
+  if (text.empty()) return std::nullopt;
+  const int shift = text.back() == 'K' ? 10 : text.back() == 'M' ? 20 : text.back() == 'G' ? 30 : 0;
+  if (shift > 0) text.remove_suffix(1);
+  const std::optional<i64> count = parse_number<i64>(text);
+  if (!count || *count <= 0 || *count > (i64{1} << 32)) return std::nullopt;
+  return *count << shift;
 }
 
 SystemInfo system_info() {
@@ -149,6 +150,9 @@ SystemInfo system_info() {
 
   const std::optional<i64> cores = smallest(affinity_cores(), quota_cores());
   info.cores = std::max<i64>(1, cores.value_or(1));
+
+  info.cache_bytes = last_level_cache_bytes();
+  info.governor = trimmed(read_all("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"));
 
   struct sysinfo memory {};
   if (sysinfo(&memory) == 0) {
