@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <set>
 
+#include "core/measure/paired_ratio.hpp"
 #include "core/platform/system.hpp"
 #include "core/workload/placement.hpp"
 
@@ -79,6 +80,39 @@ std::optional<ReportDevice> describe_device(const std::optional<DeviceRecord>& r
   };
   return ReportDevice{state(record->before),   state(record->after),  record->sm_clock_min_hz,
                       record->sm_clock_max_hz, record->clock_drift(), record->throttled};
+}
+
+ReportContention describe_contention(const Contention& contention) {
+  return {.seconds = contention.seconds,
+          .own_cpu_share = contention.own_cpu_share,
+          .waiting_share = contention.waiting_share,
+          .others_share = contention.others_share,
+          .steal_share = contention.steal_share,
+          .pressure_share = contention.pressure_share,
+          .voluntary_switches = contention.voluntary_switches,
+          .involuntary_switches = contention.involuntary_switches,
+          .load_average_before = contention.load_average_before,
+          .load_average_after = contention.load_average_after,
+          .most_runnable = contention.most_runnable,
+          .clock_min_hz = contention.clock_min_hz,
+          .clock_max_hz = contention.clock_max_hz,
+          .clock_drift = contention.clock_drift(),
+          .loaded = why_loaded(contention)};
+}
+
+ReportDoubt describe_doubt(Doubt doubt) { return {std::string(doubt_name(doubt)), std::string(doubt_text(doubt))}; }
+
+ReportSpeedup describe_speedup(const std::vector<double>& dsa, const std::vector<double>& own) {
+  const PairedRatio ratio = paired_ratio(dsa, own);
+  ReportSpeedup speedup{.median = ratio.median,
+                        .low = ratio.low,
+                        .high = ratio.high,
+                        .confidence = kConfidence,
+                        .rounds = ratio.rounds,
+                        .least_rounds = kLeastRounds};
+  if (ratio.low) speedup.verdict = SpeedupVerdict::inconclusive;
+  if (ratio.decided()) speedup.verdict = *ratio.low > 1 ? SpeedupVerdict::faster : SpeedupVerdict::slower;
+  return speedup;
 }
 
 ReportParameters describe_parameters(const IndexerSpec& spec) {

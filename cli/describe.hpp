@@ -8,7 +8,9 @@
 #include "cli/options.hpp"
 #include "core/compare/quality.hpp"
 #include "core/indexer/backend.hpp"
+#include "core/measure/contention.hpp"
 #include "core/measure/device_watch.hpp"
+#include "core/measure/doubt.hpp"
 #include "core/report/report.hpp"
 
 // What a run was, in the words of a report.
@@ -20,6 +22,10 @@ ReportWorkload describe_workload(const WorkloadOptions& options, const Workload&
 ReportEnvironment describe_environment(const std::vector<Backend*>& backends, i64 threads,
                                        std::optional<Dtype> roofs_of = {});
 std::optional<ReportDevice> describe_device(const std::optional<DeviceRecord>& record);
+ReportContention describe_contention(const Contention& contention);
+ReportDoubt describe_doubt(Doubt doubt);
+/// `dsa` and `own`: end-to-end samples, one of each round.
+ReportSpeedup describe_speedup(const std::vector<double>& dsa, const std::vector<double>& own);
 ReportParameters describe_parameters(const IndexerSpec& spec);
 ReportQuality describe_quality(const Quality& quality, std::string_view reference);
 

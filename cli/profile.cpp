@@ -19,7 +19,10 @@
 #include "core/compare/golden.hpp"
 #include "core/compare/quality.hpp"
 #include "core/indexer/plan.hpp"
+#include "core/measure/contention.hpp"
 #include "core/measure/device_watch.hpp"
+#include "core/measure/doubt.hpp"
+#include "core/measure/paired_ratio.hpp"
 #include "core/measure/roofline.hpp"
 #include "core/measure/sampler.hpp"
 #include "core/measure/timed_run.hpp"
@@ -59,12 +62,17 @@ struct Contender {
   RangeName range;
 };
 
-ReportTime to_report(const Summary& summary) {
-  return {.median_s = summary.median, .p10_s = summary.p10, .p90_s = summary.p90, .samples = summary.samples};
+ReportTime to_report(const Summary& summary, std::vector<double> raw) {
+  return {.median_s = summary.median,
+          .p10_s = summary.p10,
+          .p90_s = summary.p90,
+          .samples = summary.samples,
+          .raw_s = std::move(raw)};
 }
 
 std::vector<ReportStage> describe_stages(const std::vector<StageSummary>& stages, const IndexerSpec& spec,
-                                         const Problem& problem, const std::optional<Roofs>& roofs, bool recorded) {
+                                         const Problem& problem, const std::optional<Roofs>& roofs, bool recorded,
+                                         const Circumstances& circumstances) {
   const std::vector<StageCost> costs = stage_costs(spec, problem);
   const double pairs = static_cast<double>(visible_pairs(problem));
   double total = 0;
@@ -74,7 +82,7 @@ std::vector<ReportStage> describe_stages(const std::vector<StageSummary>& stages
     const double seconds = stage.seconds.median;
     ReportStage row;
     row.name = stage_set_name(stage.stages);
-    row.time = to_report(stage.seconds);
+    row.time = to_report(stage.seconds, stage.raw);
     if (total > 0) row.share = seconds / total;
     if (pairs > 0) row.seconds_per_pair = seconds / pairs;
     if (const auto cost = cost_of(stage.stages, costs)) {
@@ -88,6 +96,9 @@ std::vector<ReportStage> describe_stages(const std::vector<StageSummary>& stages
         if (const auto roof = roofline(seconds, *cost, *roofs, problem.shape.dtype, recorded)) {
           row.roof_fraction = roof->fraction;
           row.bound = bound_name(roof->bound);
+          if (const auto doubt = doubt_roof(*roof, stage.seconds, *cost, circumstances)) {
+            row.roof_doubt = describe_doubt(*doubt);
+          }
         }
       }
     }
@@ -124,7 +135,10 @@ class ProfileRun {
     }
     specs_ = options.indexer.specs(settings_);
 
+    ContentionWatch roof_watch(threads_, system_info().cores);
     backend_->roofs();  // these two want memory of their own, which then is not free any more
+    const Contention at_roofs = roof_watch.finish();
+    if (on_host()) roofs_loaded_ = why_loaded(at_roofs);
     backend_->prepare_run(!options.warm);
     const i64 each = memory_per_indexer(options.workload, *backend_, workload_, specs_);
     placement_ = std::make_unique<Placement>(*backend_, workload_);
@@ -139,15 +153,19 @@ class ProfileRun {
     report_.tool_version = MISA_VERSION;
     report_.workload = describe_workload(options_.workload, workload_, settings_.top_k);
     report_.environment = describe_environment({backend_.get()}, threads_, workload_.q.dtype);
+    if (auto& roofs = report_.environment.backends.front().roofs) roofs->loaded = roofs_loaded_;
     warn_if_busy();
 
     DeviceWatch watch(*backend_);
     const SampleSet samples = take_samples(watch);
     report_.interrupted = samples.interrupted;
-    report_.measurement = {.cache = runs_.front()->cold() ? "cold" : "warm",
-                           .launch = recorded() ? "graph" : "calls",
-                           .device = describe_device(watch.finish())};
+    report_.measurement.cache = runs_.front()->cold() ? "cold" : "warm";
+    report_.measurement.launch = recorded() ? "graph" : "calls";
+    report_.measurement.device = describe_device(watch.finish());
+    if (contention_watch_) report_.measurement.contention = describe_contention(contention_watch_->finish());
     warn_if_throttled();
+    warn_if_loaded();
+    note_circumstances();
     const std::size_t modes = samples.subjects.size() / contenders_.size();
     for (std::size_t i = 0; i < contenders_.size(); ++i) {
       report_.cases.push_back(
@@ -191,6 +209,40 @@ class ProfileRun {
       }
       check_writable(path);
     }
+  }
+
+  /// The work runs on the cores of this machine, and not on a device that has memory of its own.
+  bool on_host() const { return !backend_->free_bytes(); }
+
+  /// On a device the host only queues: what else runs there does not change times.
+  void warn_if_loaded() {
+    std::optional<ReportContention>& contention = report_.measurement.contention;
+    if (!contention) return;
+    if (!on_host()) contention->loaded.reset();
+    if (contention->loaded) {
+      report_.warnings.push_back(
+          {"MP-W060", fmt::format("other work shared the cores while it was measured ({}): do not trust times and "
+                                  "ratios of this run",
+                                  *contention->loaded)});
+    } else if (on_host() && contention->clock_drift > kCpuClockTolerance) {
+      report_.warnings.push_back({"MP-W061", fmt::format("the cores' clock moved by {:.0f} % between samples: compare "
+                                                         "ratios of this run, not times",
+                                                         100 * contention->clock_drift)});
+    }
+    if (roofs_loaded_) {
+      report_.warnings.push_back(
+          {"MP-W062", fmt::format("other work shared the cores while roofs were measured ({}): do not trust % roof",
+                                  *roofs_loaded_)});
+    }
+  }
+
+  /// What explains figures that cannot be true.
+  void note_circumstances() {
+    const auto roofs = backend_->roofs();
+    circumstances_ = {.loaded = report_.measurement.contention && report_.measurement.contention->loaded,
+                      .roofs_loaded = roofs_loaded_ || (on_host() && roofs && roofs->launch_seconds >= kBusyLaunch),
+                      .mark_seconds = on_host() ? mark_seconds(*backend_->clock()) : 0,
+                      .cache_bytes = on_host() ? system_info().cache_bytes : 0};
   }
 
   /// An empty parallel region takes microseconds; milliseconds mean that threads wait for a core.
@@ -239,13 +291,17 @@ class ProfileRun {
     SamplerOptions sampling;
     sampling.warm_up = options_.warm_up.value_or(slow ? 0 : 1);
     const bool single = slow || options_.once;
-    sampling.min_samples = options_.samples.value_or(single ? 1 : 5);
+    sampling.min_samples = options_.samples.value_or(single ? 1 : kLeastRounds);
     sampling.max_samples = options_.samples.value_or(single ? 1 : 50);
     sampling.budget_seconds = options_.budget_seconds;
     sampling.interrupted = interrupted;
-    sampling.warmed_up = [&] { warmed_up = true; };
+    sampling.warmed_up = [&] {
+      warmed_up = true;
+      contention_watch_.emplace(threads_, system_info().cores);
+    };
     sampling.after_run = [&](std::size_t subject, i64 count) {
       if (count > 0) watch.sampled();
+      if (contention_watch_) contention_watch_->sampled();
       progress_.show(fmt::format("{}: {}", subjects[subject].name,
                                  count == 0 ? std::string("warming up") : fmt::format("sample {}", count)));
     };
@@ -271,13 +327,16 @@ class ProfileRun {
     described.threads = threads_;
     if (whole.first) described.first_call_s = whole.first->seconds;
     const std::vector<StageSummary> stages = summarise_stages(staged.runs);
-    described.stages = describe_stages(stages, spec, problem, backend_->roofs(), recorded());
+    described.stages = describe_stages(stages, spec, problem, backend_->roofs(), recorded(), circumstances_);
     if (!whole.runs.empty()) {
-      described.end_to_end_samples_s = seconds_of(whole.runs);
-      described.end_to_end = to_report(summarise(described.end_to_end_samples_s));
+      std::vector<double> raw = seconds_of(whole.runs);
+      const Summary summary = summarise(raw);
+      described.end_to_end = to_report(summary, std::move(raw));
       if (!stages.empty()) {
-        described.closure_residual = closure_residual(described.end_to_end->median_s, stages);
-        described.closure_ok = std::abs(*described.closure_residual) <= kClosureTolerance;
+        const std::optional<Doubt> doubt = doubt_closure(summary, stages, circumstances_);
+        described.closure_residual = closure_residual(summary.median, stages);
+        described.closure_ok = !doubt;
+        if (doubt) described.closure_doubt = describe_doubt(*doubt);
       }
     }
     return described;
@@ -285,9 +344,9 @@ class ProfileRun {
 
   /// Speed-up and quality of every case, against dsa of the same run.
   void compare_with_dsa(const SampleSet& samples) {
-    std::optional<double> dsa_seconds;
+    std::optional<ReportTime> dsa;
     for (const ReportCase& one : report_.cases) {
-      if (one.indexer == "dsa" && one.end_to_end) dsa_seconds = one.end_to_end->median_s;
+      if (one.indexer == "dsa" && one.end_to_end) dsa = one.end_to_end;
     }
     const bool ran = std::all_of(samples.subjects.begin(), samples.subjects.end(),
                                  [](const Samples& subject) { return subject.first.has_value(); });
@@ -302,7 +361,10 @@ class ProfileRun {
     report_.workload.window_recall = blind.window;
     for (std::size_t i = 0; i < contenders_.size(); ++i) {
       ReportCase& one = report_.cases[i];
-      if (dsa_seconds && one.end_to_end) one.speedup_over_dsa = *dsa_seconds / one.end_to_end->median_s;
+      if (dsa && one.end_to_end) {
+        one.speedup_over_dsa = dsa->median_s / one.end_to_end->median_s;
+        if (one.indexer != "dsa") one.speedup = describe_speedup(dsa->raw_s, one.end_to_end->raw_s);
+      }
       const HostTensor tokens = fetch_ids(*backend_, contenders_[i].plan->tokens());
       one.quality =
           describe_quality(compare_selections(workload_, wanted, {tokens.span<const i32>(), settings_.top_k}), "dsa");
@@ -345,6 +407,9 @@ class ProfileRun {
   PlanOptions plan_options_;
   std::vector<Contender> contenders_;
   std::vector<std::unique_ptr<TimedRun>> runs_;
+  std::optional<ContentionWatch> contention_watch_;  ///< from the first sample on
+  std::optional<std::string> roofs_loaded_;          ///< what disturbed the roofs
+  Circumstances circumstances_;
   Report report_;
   Progress progress_;
 };
@@ -369,7 +434,7 @@ Work add_profile(CLI::App& app) {
   add_flag("--no-fusion", options->no_fusion, "One kernel per stage", kBackendGroup);
   add_flag("--no-graph", options->no_graph, "On cuda: launch kernel by kernel, not as a graph", kBackendGroup);
 
-  add_count(command, "--samples", options->samples, "Samples of each indexer (default: 5 to 50 within the budget)",
+  add_count(command, "--samples", options->samples, "Samples of each indexer (default: 6 to 50 within the budget)",
             kTimingGroup);
   add_flag("--profile-once", options->once, "For a profiler: one run of each indexer, its stages marked", kTimingGroup);
   add_count(command, "--warm-up", options->warm_up, "Runs that are thrown away first (default: 1)", kTimingGroup, 0);

@@ -14,12 +14,12 @@ constexpr double kMarkShare = 0.05;
 std::string_view doubt_name(Doubt doubt) {
   switch (doubt) {
     case Doubt::loaded: return "load";
-    case Doubt::loaded_roof: return "load at roof";
-    case Doubt::cache_resident: return "cache-resident";
+    case Doubt::loaded_roof: return "load";
+    case Doubt::cache_resident: return "cached";
     case Doubt::clock: return "clock";
     case Doubt::noise: return "noise";
     case Doubt::low_roof: return "low roof";
-    case Doubt::unexplained: return "unexplained";
+    case Doubt::unexplained: return "unknown";
   }
   return "";
 }

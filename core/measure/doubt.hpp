@@ -20,7 +20,7 @@ enum class Doubt {
   unexplained      ///< none of these
 };
 
-/// A word or two: "noise", "cache-resident", ...
+/// At most nine characters, for a table: "noise", "cached", ...
 std::string_view doubt_name(Doubt doubt);
 /// The same as a clause: "the samples spread by more than that".
 std::string_view doubt_text(Doubt doubt);

@@ -64,7 +64,8 @@ std::vector<StageSummary> summarise_stages(std::span<const RunTimes> runs) {
         if (stage.stages == label) seconds.push_back(stage.seconds);
       }
     }
-    summaries.push_back({.stages = label, .seconds = summarise(seconds)});
+    const Summary summary = summarise(seconds);
+    summaries.push_back({.stages = label, .seconds = summary, .raw = std::move(seconds)});
   }
   return summaries;
 }

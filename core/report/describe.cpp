@@ -6,6 +6,7 @@
 #include <array>
 #include <cmath>
 #include <cstddef>
+#include <utility>
 
 #include "core/report/text.hpp"
 
@@ -87,6 +88,17 @@ Fact describe_roofs(const ReportRoofs& roofs) {
   return fact;
 }
 
+/// The ratio and its interval. A ratio that may be 1 is marked; one that was measured beside other work has no colour.
+std::pair<Cell, Cell> speedup_cells(const ReportCase& one, bool loaded) {
+  if (!one.speedup) return {{one.speedup_over_dsa ? ratio(*one.speedup_over_dsa) : "", Style::plain}, {}};
+  const ReportSpeedup& speedup = *one.speedup;
+  if (!speedup.low || !speedup.high) return {{ratio(speedup.median), Style::plain}, {"too few", Style::caution}};
+  const Cell interval{fmt::format("{}–{}", short_number(*speedup.low), short_number(*speedup.high)), Style::faint};
+  if (speedup.verdict == SpeedupVerdict::inconclusive) return {{"~" + ratio(speedup.median), Style::plain}, interval};
+  const Style verdict = speedup.verdict == SpeedupVerdict::faster ? Style::good : Style::bad;
+  return {{ratio(speedup.median), loaded ? Style::plain : verdict}, interval};
+}
+
 }  // namespace
 
 std::vector<Fact> describe_run(const Report& report) {
@@ -162,6 +174,23 @@ std::vector<Fact> describe_run(const Report& report) {
     for (const std::string& reason : device->throttled) fact.parts.push_back("slowed by " + printable(reason));
     if (!fact.parts.empty()) facts.push_back(std::move(fact));
   }
+  if (const std::optional<ReportContention>& contention = report.measurement.contention) {
+    Fact fact{.name = "load", .parts = {}};
+    if (contention->load_average_before && contention->load_average_after) {
+      fact.parts.push_back(fmt::format("average {:.2f} before, {:.2f} after", *contention->load_average_before,
+                                       *contention->load_average_after));
+    }
+    fact.parts.push_back("own share of its threads' time " + percent(contention->own_cpu_share));
+    if (contention->waiting_share) fact.parts.push_back("waited for a core " + percent(*contention->waiting_share));
+    if (contention->others_share) fact.parts.push_back("others " + percent(*contention->others_share));
+    if (contention->steal_share.value_or(0) > 0) fact.parts.push_back("stolen " + percent(*contention->steal_share));
+    if (contention->clock_max_hz) {
+      fact.parts.push_back("clock " + (contention->clock_drift > 0
+                                           ? si_range(*contention->clock_min_hz, *contention->clock_max_hz, "Hz")
+                                           : si_number(*contention->clock_max_hz, "Hz")));
+    }
+    facts.push_back(std::move(fact));
+  }
   if (report.measurement.device || report.measurement.launch == "graph" || report.measurement.cache == "cold") {
     facts.push_back({.name = "runs",
                      .parts = {report.measurement.cache == "cold" ? "cold cache" : "warm cache",
@@ -202,7 +231,9 @@ std::vector<Cell> describe_timing(const ReportCase& one) {
   std::vector<Cell> parts;
   if (one.end_to_end) parts.push_back({counted(one.end_to_end->samples, "sample", "samples"), Style::faint});
   if (one.first_call_s) parts.push_back({"first call " + si_number(*one.first_call_s, "s"), Style::faint});
-  if (one.closure_residual && one.closure_ok) {
+  if (one.closure_doubt) {
+    parts.push_back({"stages do not add up to the whole: " + printable(one.closure_doubt->text), Style::bad});
+  } else if (one.closure_residual && one.closure_ok) {
     const std::string residual = fmt::format("unexplained {}", percent(*one.closure_residual));
     parts.push_back(*one.closure_ok ? Cell{residual, Style::faint}
                                     : Cell{residual + ": do not trust the stages", Style::bad});
@@ -249,16 +280,18 @@ TextTable stage_table(const Report& report, const std::optional<WriterOptions>& 
     const auto label = [&](const std::string& stage) { return titles ? stage : name + ": " + stage; };
     for (const ReportStage& stage : one.stages) {
       const auto [middle, range] = time_cells(stage.time);
-      table.add({{label(printable(stage.name)), Style::plain},
-                 middle,
-                 range,
-                 {titles && stage.share ? bar(*stage.share) : "", Style::accent},
-                 {stage.share ? percent(*stage.share) : "", Style::plain},
-                 {flops.text(stage.flops_per_second), Style::plain},
-                 {bytes.text(stage.bytes_per_second), Style::plain},
-                 {pair.text(stage.seconds_per_pair), Style::plain},
-                 {stage.roof_fraction ? short_number(100 * *stage.roof_fraction) : "–", Style::plain},
-                 {stage.bound ? printable(*stage.bound) : "", Style::faint}});
+      table.add(
+          {{label(printable(stage.name)), Style::plain},
+           middle,
+           range,
+           {titles && stage.share ? bar(*stage.share) : "", Style::accent},
+           {stage.share ? percent(*stage.share) : "", Style::plain},
+           {flops.text(stage.flops_per_second), Style::plain},
+           {bytes.text(stage.bytes_per_second), Style::plain},
+           {pair.text(stage.seconds_per_pair), Style::plain},
+           {!stage.roof_doubt && stage.roof_fraction ? short_number(100 * *stage.roof_fraction) : "–", Style::plain},
+           stage.roof_doubt ? Cell{printable(stage.roof_doubt->name), Style::caution}
+                            : Cell{stage.bound ? printable(*stage.bound) : "", Style::faint}});
     }
     if (one.end_to_end) {
       const auto [middle, range] = time_cells(*one.end_to_end);
@@ -275,11 +308,17 @@ TextTable stage_table(const Report& report, const std::optional<WriterOptions>& 
     }
     if (titles) {
       std::string timing;
+      i64 used = 0;
       for (const Cell& part : describe_timing(one)) {
-        timing += timing.empty() ? "  " : styled(" · ", Style::faint, colour);
+        if (used > 0 && used + 3 + display_width(part.text) > terminal->width) {
+          table.add_line(timing);
+          used = 0;
+        }
+        timing = used == 0 ? "  " : timing + styled(" · ", Style::faint, colour);
         timing += styled(part.text, part.style, colour);
+        used += (used == 0 ? 2 : 3) + display_width(part.text);
       }
-      if (!timing.empty()) table.add_line(timing);
+      if (used > 0) table.add_line(timing);
       table.add_line("");
     }
   }
@@ -290,6 +329,7 @@ TextTable summary_table(const Report& report) {
   TextTable table({{.header = "indexer", .right = false, .drop = 0},
                    {.header = "end to end", .right = true, .drop = 0},
                    {.header = "vs dsa", .right = true, .drop = 0},
+                   {.header = "95 %", .right = true, .drop = 1},
                    {.header = "recall", .right = true, .drop = 0},
                    {.header = "median", .right = true, .drop = 4},
                    {.header = "p1", .right = true, .drop = 3},
@@ -297,17 +337,13 @@ TextTable summary_table(const Report& report) {
                    {.header = "IoU", .right = true, .drop = 5},
                    {.header = "mass", .right = true, .drop = 2},
                    {.header = "needles", .right = true, .drop = 2}});
+  const bool loaded = report.measurement.contention && report.measurement.contention->loaded;
   for (const ReportCase& one : report.cases) {
     std::vector<Cell> row{{case_name(report, one), Style::strong},
                           {one.end_to_end ? si_number(one.end_to_end->median_s, "s") : "not timed", Style::plain}};
-    if (one.speedup_over_dsa) {
-      Style style = Style::plain;
-      if (*one.speedup_over_dsa > 1) style = Style::good;
-      if (*one.speedup_over_dsa < 1) style = Style::bad;
-      row.push_back({ratio(*one.speedup_over_dsa), style});
-    } else {
-      row.push_back({});
-    }
+    const auto [speedup, interval] = speedup_cells(one, loaded);
+    row.push_back(speedup);
+    row.push_back(interval);
     if (one.quality) {
       const ReportQuality& quality = *one.quality;
       for (double value : {quality.recall.mean, quality.recall.median, quality.recall.p1, quality.recall.worst}) {
@@ -332,6 +368,29 @@ std::vector<Cell> describe_notes(const Report& report) {
          Style::caution});
   }
   for (const Warning& warning : report.warnings) notes.push_back({warning_line(warning), Style::caution});
+  const auto with_verdict = [&](SpeedupVerdict verdict) {
+    std::vector<std::string> names;
+    for (const ReportCase& one : report.cases) {
+      if (one.speedup && one.speedup->verdict == verdict) names.push_back(case_name(report, one));
+    }
+    return joined(names, ", ");
+  };
+  if (const std::string names = with_verdict(SpeedupVerdict::inconclusive); !names.empty()) {
+    notes.push_back(
+        {"~ inconclusive: 1 lies in the interval of " + names + ": the order may be chance", Style::caution});
+  }
+  if (const std::string names = with_verdict(SpeedupVerdict::too_few); !names.empty()) {
+    i64 rounds = 0, least = 0;
+    for (const ReportCase& one : report.cases) {
+      if (!one.speedup || one.speedup->verdict != SpeedupVerdict::too_few) continue;
+      rounds = one.speedup->rounds;
+      least = one.speedup->least_rounds;
+    }
+    notes.push_back(
+        {fmt::format("too few samples: {} of the {} that an interval takes, for {}: the order may be chance", rounds,
+                     least, names),
+         Style::caution});
+  }
   if (report.interrupted) notes.push_back({"interrupted: this result is not complete", Style::bad});
   return notes;
 }

@@ -80,6 +80,7 @@ Json environment_json(const ReportEnvironment& environment) {
       } else {
         put_null(roofs, "graph_launch_ns", "");
       }
+      put(roofs, "loaded", backend.roofs->loaded);
       roofs["peaks"] = Json::array();
       for (const ReportPeak& peak : backend.roofs->peaks) {
         Json json_peak;

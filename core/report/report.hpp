@@ -23,7 +23,8 @@ struct ReportRoofs {
   std::optional<double> flops_per_second;  ///< for the workload's elements; empty: could not be measured
   double bytes_per_second = 0, launch_seconds = 0;
   std::optional<double> copy_bytes_per_second = {}, graph_launch_seconds = {};  ///< empty where there is no such thing
-  std::vector<ReportPeak> peaks = {};  ///< where flops_per_second depends on elements
+  std::vector<ReportPeak> peaks = {};      ///< where flops_per_second depends on elements
+  std::optional<std::string> loaded = {};  ///< what disturbed their measurement; empty: nothing was seen
 };
 
 struct ReportBackend {
@@ -83,6 +84,11 @@ struct ReportShape {
 struct ReportTime {
   double median_s = 0, p10_s = 0, p90_s = 0;
   i64 samples = 0;
+  std::vector<double> raw_s = {};  ///< all samples, in the order they were taken
+};
+
+struct ReportDoubt {
+  std::string name, text;  ///< "noise", "the samples spread by more than that"
 };
 
 struct ReportStage {
@@ -90,10 +96,11 @@ struct ReportStage {
   ReportTime time;
   std::optional<i64> flops, bytes;  ///< the cost model's floor (docs/measurement.md)
   std::optional<double> flops_per_second, bytes_per_second;
-  std::optional<double> seconds_per_pair;  ///< over the workload's pairs, so that stages add up
-  std::optional<double> share;             ///< of the sum of stages
-  std::optional<double> roof_fraction;     ///< floor / time
-  std::optional<std::string> bound;        ///< "compute", "memory" or "latency"
+  std::optional<double> seconds_per_pair;      ///< over the workload's pairs, so that stages add up
+  std::optional<double> share;                 ///< of the sum of stages
+  std::optional<double> roof_fraction;         ///< floor / time
+  std::optional<ReportDoubt> roof_doubt = {};  ///< why roof_fraction is above 1
+  std::optional<std::string> bound;            ///< "compute", "memory" or "latency"
 };
 
 struct ReportRecall {
@@ -115,6 +122,21 @@ struct ReportQuality {
   i64 needle_cells = 0;  ///< (needle, row) pairs that rate is over
 };
 
+enum class SpeedupVerdict { faster, slower, inconclusive, too_few };
+constexpr std::string_view speedup_verdict_name(SpeedupVerdict verdict) {
+  constexpr std::string_view kNames[] = {"faster", "slower", "inconclusive", "too few samples"};
+  return kNames[static_cast<int>(verdict)];
+}
+
+/// How many times as long dsa took, round by round (core/measure/paired_ratio.hpp).
+struct ReportSpeedup {
+  double median = 0;
+  std::optional<double> low, high;   ///< of the median; empty: too few rounds
+  double confidence = 0;             ///< that the interval holds the median
+  i64 rounds = 0, least_rounds = 0;  ///< that were sampled, and that an interval takes
+  SpeedupVerdict verdict = SpeedupVerdict::too_few;
+};
+
 struct ReportCase {
   std::string indexer;
   std::optional<std::string> router;  ///< empty: routes no heads
@@ -123,12 +145,13 @@ struct ReportCase {
   ReportShape shape;
   i64 threads = 0;
   std::vector<ReportStage> stages;
-  std::optional<ReportTime> end_to_end;      ///< timed without marks inside; empty: not timed
-  std::vector<double> end_to_end_samples_s;  ///< raw, in the order they were taken
+  std::optional<ReportTime> end_to_end;  ///< timed without marks inside; empty: not timed
   std::optional<double> first_call_s;
   std::optional<double> closure_residual;  ///< (end_to_end - sum of stages) / end_to_end
   std::optional<bool> closure_ok;
-  std::optional<double> speedup_over_dsa;  ///< same run, backend and workload
+  std::optional<ReportDoubt> closure_doubt;  ///< why closure_ok is false
+  std::optional<double> speedup_over_dsa;    ///< ratio of medians; same run, backend and workload
+  std::optional<ReportSpeedup> speedup;      ///< the same round by round; empty for dsa itself
   std::optional<ReportQuality> quality;
   std::string quality_reason;  ///< why there is none: "is the reference", "not asked for", ...
 };
@@ -146,10 +169,24 @@ struct ReportDevice {
   std::vector<std::string> throttled;                      ///< what slowed it down in a sample
 };
 
+/// What other work took while it was measured (core/measure/contention.hpp).
+struct ReportContention {
+  double seconds = 0;        ///< watched
+  double own_cpu_share = 0;  ///< of the time of all threads
+  std::optional<double> waiting_share, others_share, steal_share, pressure_share;
+  i64 voluntary_switches = 0, involuntary_switches = 0;
+  std::optional<double> load_average_before, load_average_after;
+  std::optional<i64> most_runnable;
+  std::optional<double> clock_min_hz, clock_max_hz;
+  double clock_drift = 0;             ///< (max - min) / max
+  std::optional<std::string> loaded;  ///< what disturbed the measurement; empty: nothing was seen
+};
+
 struct ReportMeasurement {
-  std::string cache = "warm";          ///< "cold": flushed before each run
-  std::string launch = "calls";        ///< "graph": each run is one launch
-  std::optional<ReportDevice> device;  ///< empty where no driver tells
+  std::string cache = "warm";                       ///< "cold": flushed before each run
+  std::string launch = "calls";                     ///< "graph": each run is one launch
+  std::optional<ReportDevice> device;               ///< empty where no driver tells
+  std::optional<ReportContention> contention = {};  ///< empty: nothing was timed
 };
 
 struct ReportSkip {

@@ -1,61 +1,15 @@
 #include <fmt/format.h>
 
-#include <array>
-#include <cstddef>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
 
 #include "core/report/text.hpp"
 #include "core/report/writers.hpp"
 
 namespace misa {
 namespace {
-
-/// Append only: readers may count on the place of a column.
-constexpr std::array<std::string_view, 46> kColumns{"workload",
-                                                    "phase",
-                                                    "indexer",
-                                                    "router",
-                                                    "backend",
-                                                    "threads",
-                                                    "rows",
-                                                    "heads",
-                                                    "head_dim",
-                                                    "keys",
-                                                    "max_window",
-                                                    "dtype",
-                                                    "paged",
-                                                    "top_k",
-                                                    "active_heads",
-                                                    "head_block_size_tokens",
-                                                    "blocks",
-                                                    "block_size_tokens",
-                                                    "candidates",
-                                                    "stage",
-                                                    "median_ns",
-                                                    "p10_ns",
-                                                    "p90_ns",
-                                                    "samples",
-                                                    "flops",
-                                                    "bytes",
-                                                    "flops_per_second",
-                                                    "bytes_per_second",
-                                                    "ps_per_pair",
-                                                    "share",
-                                                    "roof_fraction",
-                                                    "bound",
-                                                    "speedup_over_dsa",
-                                                    "closure_residual",
-                                                    "recall_mean",
-                                                    "recall_p1",
-                                                    "recall_worst",
-                                                    "iou",
-                                                    "attention_mass",
-                                                    "needle_hit_rate",
-                                                    "cache",
-                                                    "launch",
-                                                    "sm_clock_min_hz",
-                                                    "sm_clock_max_hz",
-                                                    "sampled_keys",
-                                                    "warnings"};
 
 /// RFC 4180: quotes where a field holds a quote, a comma, a line break or an edge of space.
 std::string field_of(std::string_view text) {
@@ -70,39 +24,64 @@ std::string field_of(std::string_view text) {
   return quoted + '"';
 }
 
-class Rows {
- public:
-  void add(std::string_view text) { put(field_of(text)); }
-  void add(i64 value) { put(fmt::format("{}", value)); }
-  void add(double value) { put(exact_number(value)); }
-  template <class T>
-  void add(const std::optional<T>& value) {
-    if (value) {
-      add(*value);
-    } else {
-      put("");
-    }
-  }
-  void add(const std::optional<std::string>& value) { add(std::string_view(value ? *value : std::string())); }
-  void skip(int fields) {
-    for (int i = 0; i < fields; ++i) put("");
-  }
-  void end_row() {
-    text_ += "\r\n";
-    first_ = true;
-  }
-  std::string text() && { return std::move(text_); }
+std::string field_of(i64 value) { return fmt::format("{}", value); }
+std::string field_of(double value) { return exact_number(value); }
+template <class T>
+std::string field_of(const std::optional<T>& value) {
+  return value ? field_of(*value) : std::string();
+}
 
- private:
-  void put(std::string_view field) {
-    if (!first_) text_ += ',';
-    text_ += field;
-    first_ = false;
-  }
-
-  std::string text_;
-  bool first_ = true;
+/// One row: a stage of a case, or with `stage` null the case end to end.
+struct Row {
+  const Report& report;
+  const ReportCase& one;
+  const ReportStage* stage;
 };
+
+struct Column {
+  std::string_view name;
+  std::function<std::string(const Row&)> text;
+};
+
+/// Columns that say the same in every row of a case.
+template <class Get>
+Column of_case(std::string_view name, Get get) {
+  return {name, [get](const Row& row) { return field_of(get(row.report, row.one)); }};
+}
+
+/// Columns that only the rows of stages fill.
+template <class Get>
+Column of_stage(std::string_view name, Get get) {
+  return {name, [get](const Row& row) { return row.stage ? field_of(get(*row.stage)) : std::string(); }};
+}
+
+/// Columns that only the end_to_end row fills.
+template <class Get>
+Column of_whole(std::string_view name, Get get) {
+  return {name, [get](const Row& row) { return row.stage ? std::string() : field_of(get(row.one)); }};
+}
+
+template <class Get>
+Column of_quality(std::string_view name, Get get) {
+  return {name, [get](const Row& row) {
+            return row.stage || !row.one.quality ? std::string() : field_of(get(*row.one.quality));
+          }};
+}
+
+template <class Get>
+Column of_time(std::string_view name, Get get) {
+  return {name, [get](const Row& row) {
+            if (row.stage) return field_of(get(row.stage->time));
+            return row.one.end_to_end ? field_of(get(*row.one.end_to_end)) : std::string();
+          }};
+}
+
+/// Of both kinds of row: picoseconds over the workload's pairs.
+std::string ps_per_pair(const Row& row) {
+  if (row.stage) return row.stage->seconds_per_pair ? field_of(*row.stage->seconds_per_pair * 1e12) : std::string();
+  if (!row.one.end_to_end || row.report.workload.pairs <= 0) return {};
+  return field_of(row.one.end_to_end->median_s * 1e12 / static_cast<double>(row.report.workload.pairs));
+}
 
 /// Every warning of the run, in every row: whoever reads some of the rows must not miss one.
 std::string all_warnings(const Report& report) {
@@ -111,109 +90,106 @@ std::string all_warnings(const Report& report) {
   return joined(texts, " | ");
 }
 
-void add_time(Rows& rows, const ReportTime& time) {
-  for (double seconds : {time.median_s, time.p10_s, time.p90_s}) rows.add(whole_nanoseconds(seconds));
-  rows.add(time.samples);
-}
-
-void add_case_columns(Rows& rows, const Report& report, const ReportCase& one) {
-  rows.add(std::string_view(report.workload.name));
-  rows.add(std::string_view(report.workload.phase));
-  rows.add(std::string_view(one.indexer));
-  rows.add(one.router);
-  rows.add(std::string_view(one.backend));
-  rows.add(one.threads);
-  rows.add(one.shape.rows);
-  rows.add(one.shape.heads);
-  rows.add(one.shape.head_dim);
-  rows.add(one.shape.keys);
-  rows.add(one.shape.max_window);
-  rows.add(std::string_view(one.shape.dtype));
-  rows.add(std::string_view(one.shape.paged ? "true" : "false"));
-  rows.add(one.parameters.top_k);
-  rows.add(one.parameters.active_heads);
-  rows.add(one.parameters.head_block_size);
-  rows.add(one.parameters.blocks);
-  rows.add(one.parameters.block_size);
-  rows.add(one.parameters.candidates);
-}
-
-void add_measurement_columns(Rows& rows, const ReportMeasurement& measurement) {
-  rows.add(std::string_view(measurement.cache));
-  rows.add(std::string_view(measurement.launch));
-  if (measurement.device) {
-    rows.add(measurement.device->sm_clock_min_hz);
-    rows.add(measurement.device->sm_clock_max_hz);
-  } else {
-    rows.skip(2);
-  }
-}
-
-void add_stage_row(Rows& rows, const Report& report, const ReportCase& one, const ReportStage& stage) {
-  add_case_columns(rows, report, one);
-  rows.add(std::string_view(stage.name));
-  add_time(rows, stage.time);
-  rows.add(stage.flops);
-  rows.add(stage.bytes);
-  rows.add(stage.flops_per_second);
-  rows.add(stage.bytes_per_second);
-  std::optional<double> picoseconds = stage.seconds_per_pair;
-  if (picoseconds) *picoseconds *= 1e12;
-  rows.add(picoseconds);
-  rows.add(stage.share);
-  rows.add(stage.roof_fraction);
-  rows.add(stage.bound);
-  rows.skip(8);
-  add_measurement_columns(rows, report.measurement);
-  rows.add(one.parameters.sampled_keys);
-  rows.add(std::string_view(all_warnings(report)));
-  rows.end_row();
-}
-
-void add_end_to_end_row(Rows& rows, const Report& report, const ReportCase& one) {
-  add_case_columns(rows, report, one);
-  rows.add(std::string_view("end_to_end"));
-  if (one.end_to_end) {
-    add_time(rows, *one.end_to_end);
-  } else {
-    rows.skip(4);
-  }
-  rows.skip(4);
-  std::optional<double> per_pair;
-  if (one.end_to_end && report.workload.pairs > 0) {
-    per_pair = one.end_to_end->median_s * 1e12 / static_cast<double>(report.workload.pairs);
-  }
-  rows.add(per_pair);
-  rows.skip(3);
-  rows.add(one.speedup_over_dsa);
-  rows.add(one.closure_residual);
-  if (one.quality) {
-    rows.add(one.quality->recall.mean);
-    rows.add(one.quality->recall.p1);
-    rows.add(one.quality->recall.worst);
-    rows.add(one.quality->iou);
-    rows.add(one.quality->attention_mass);
-    rows.add(one.quality->needle_hit_rate);
-  } else {
-    rows.skip(6);
-  }
-  add_measurement_columns(rows, report.measurement);
-  rows.add(one.parameters.sampled_keys);
-  rows.add(std::string_view(all_warnings(report)));
-  rows.end_row();
+/// Append only: readers may count on the place of a column.
+std::vector<Column> columns() {
+  using R = const Report&;
+  using C = const ReportCase&;
+  using S = const ReportStage&;
+  using Q = const ReportQuality&;
+  using T = const ReportTime&;
+  const auto text = [](const std::string& value) { return std::string_view(value); };
+  return {
+      of_case("workload", [text](R report, C) { return text(report.workload.name); }),
+      of_case("phase", [text](R report, C) { return text(report.workload.phase); }),
+      of_case("indexer", [text](R, C one) { return text(one.indexer); }),
+      of_case("router", [](R, C one) { return one.router; }),
+      of_case("backend", [text](R, C one) { return text(one.backend); }),
+      of_case("threads", [](R, C one) { return one.threads; }),
+      of_case("rows", [](R, C one) { return one.shape.rows; }),
+      of_case("heads", [](R, C one) { return one.shape.heads; }),
+      of_case("head_dim", [](R, C one) { return one.shape.head_dim; }),
+      of_case("keys", [](R, C one) { return one.shape.keys; }),
+      of_case("max_window", [](R, C one) { return one.shape.max_window; }),
+      of_case("dtype", [text](R, C one) { return text(one.shape.dtype); }),
+      of_case("paged", [](R, C one) { return std::string_view(one.shape.paged ? "true" : "false"); }),
+      of_case("top_k", [](R, C one) { return one.parameters.top_k; }),
+      of_case("active_heads", [](R, C one) { return one.parameters.active_heads; }),
+      of_case("head_block_size_tokens", [](R, C one) { return one.parameters.head_block_size; }),
+      of_case("blocks", [](R, C one) { return one.parameters.blocks; }),
+      of_case("block_size_tokens", [](R, C one) { return one.parameters.block_size; }),
+      of_case("candidates", [](R, C one) { return one.parameters.candidates; }),
+      {"stage", [](const Row& row) { return row.stage ? field_of(row.stage->name) : std::string("end_to_end"); }},
+      of_time("median_ns", [](T time) { return whole_nanoseconds(time.median_s); }),
+      of_time("p10_ns", [](T time) { return whole_nanoseconds(time.p10_s); }),
+      of_time("p90_ns", [](T time) { return whole_nanoseconds(time.p90_s); }),
+      of_time("samples", [](T time) { return time.samples; }),
+      of_stage("flops", [](S stage) { return stage.flops; }),
+      of_stage("bytes", [](S stage) { return stage.bytes; }),
+      of_stage("flops_per_second", [](S stage) { return stage.flops_per_second; }),
+      of_stage("bytes_per_second", [](S stage) { return stage.bytes_per_second; }),
+      {"ps_per_pair", ps_per_pair},
+      of_stage("share", [](S stage) { return stage.share; }),
+      of_stage("roof_fraction",
+               [](S stage) { return stage.roof_doubt ? std::optional<double>() : stage.roof_fraction; }),
+      of_stage("bound", [](S stage) { return stage.bound; }),
+      of_whole("speedup_over_dsa", [](C one) { return one.speedup_over_dsa; }),
+      of_whole("closure_residual", [](C one) { return one.closure_residual; }),
+      of_quality("recall_mean", [](Q quality) { return quality.recall.mean; }),
+      of_quality("recall_p1", [](Q quality) { return quality.recall.p1; }),
+      of_quality("recall_worst", [](Q quality) { return quality.recall.worst; }),
+      of_quality("iou", [](Q quality) { return quality.iou; }),
+      of_quality("attention_mass", [](Q quality) { return quality.attention_mass; }),
+      of_quality("needle_hit_rate", [](Q quality) { return quality.needle_hit_rate; }),
+      of_case("cache", [text](R report, C) { return text(report.measurement.cache); }),
+      of_case("launch", [text](R report, C) { return text(report.measurement.launch); }),
+      of_case("sm_clock_min_hz",
+              [](R report, C) {
+                const std::optional<ReportDevice>& device = report.measurement.device;
+                return device ? device->sm_clock_min_hz : std::nullopt;
+              }),
+      of_case("sm_clock_max_hz",
+              [](R report, C) {
+                const std::optional<ReportDevice>& device = report.measurement.device;
+                return device ? device->sm_clock_max_hz : std::nullopt;
+              }),
+      of_case("sampled_keys", [](R, C one) { return one.parameters.sampled_keys; }),
+      of_case("warnings", [](R report, C) { return all_warnings(report); }),
+      of_stage(
+          "roof_doubt",
+          [](S stage) { return stage.roof_doubt ? std::string_view(stage.roof_doubt->name) : std::string_view(); }),
+      of_whole(
+          "closure_doubt",
+          [](C one) { return one.closure_doubt ? std::string_view(one.closure_doubt->name) : std::string_view(); }),
+      of_whole("speedup_median", [](C one) { return one.speedup ? std::optional(one.speedup->median) : std::nullopt; }),
+      of_whole("speedup_low", [](C one) { return one.speedup ? one.speedup->low : std::nullopt; }),
+      of_whole("speedup_high", [](C one) { return one.speedup ? one.speedup->high : std::nullopt; }),
+      of_whole("speedup_verdict",
+               [](C one) { return one.speedup ? speedup_verdict_name(one.speedup->verdict) : std::string_view(); }),
+      of_case("loaded",
+              [](R report, C) {
+                const std::optional<ReportContention>& contention = report.measurement.contention;
+                return std::string_view(!contention ? "" : contention->loaded ? "true" : "false");
+              }),
+  };
 }
 
 }  // namespace
 
 std::string write_csv(const Report& report) {
-  Rows rows;
-  for (std::string_view column : kColumns) rows.add(column);
-  rows.end_row();
+  const std::vector<Column> all = columns();
+  std::string text;
+  const auto add_row = [&](const std::function<std::string(const Column&)>& field) {
+    for (std::size_t i = 0; i < all.size(); ++i) text += (i == 0 ? "" : ",") + field(all[i]);
+    text += "\r\n";
+  };
+  add_row([](const Column& column) { return std::string(column.name); });
   for (const ReportCase& one : report.cases) {
-    for (const ReportStage& stage : one.stages) add_stage_row(rows, report, one, stage);
-    add_end_to_end_row(rows, report, one);
+    for (const ReportStage& stage : one.stages) {
+      add_row([&](const Column& column) { return column.text({report, one, &stage}); });
+    }
+    add_row([&](const Column& column) { return column.text({report, one, nullptr}); });
   }
-  return std::move(rows).text();
+  return text;
 }
 
 }  // namespace misa

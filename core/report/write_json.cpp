@@ -1,3 +1,5 @@
+#include <fmt/format.h>
+
 #include "core/report/json_parts.hpp"
 #include "core/report/text.hpp"
 #include "core/report/writers.hpp"
@@ -11,6 +13,23 @@ Json time_json(const ReportTime& time) {
   put_ns(json, "p10", time.p10_s);
   put_ns(json, "p90", time.p90_s);
   json["samples"] = time.samples;
+  json["raw"] = Json::array();
+  for (const double seconds : time.raw_s) {
+    if (const std::optional<i64> nanoseconds = whole_nanoseconds(seconds)) json["raw"].push_back(*nanoseconds);
+  }
+  return json;
+}
+
+Json speedup_json(const ReportSpeedup& speedup) {
+  Json json;
+  put(json, "median", speedup.median);
+  const std::string reason =
+      fmt::format("an interval takes {} rounds, there are {}", speedup.least_rounds, speedup.rounds);
+  put(json, "low", speedup.low, reason);
+  put(json, "high", speedup.high, reason);
+  put(json, "confidence", speedup.confidence);
+  json["rounds"] = speedup.rounds;
+  put(json, "verdict", speedup_verdict_name(speedup.verdict));
   return json;
 }
 
@@ -39,7 +58,11 @@ Json stage_json(const ReportStage& stage) {
   if (picoseconds) *picoseconds *= 1e12;
   put(json, "ps_per_pair", picoseconds, "");
   put(json, "share", stage.share, "");
-  put(json, "roof_fraction", stage.roof_fraction, "no roof was measured or the stage has no cost");
+  if (stage.roof_doubt) {
+    put_null(json, "roof_fraction", stage.roof_doubt->name + ": " + stage.roof_doubt->text);
+  } else {
+    put(json, "roof_fraction", stage.roof_fraction, "no roof was measured or the stage has no cost");
+  }
   put(json, "bound", stage.bound);
   return json;
 }
@@ -55,12 +78,7 @@ Json case_json(const ReportCase& one) {
   json["stages"] = Json::array();
   for (const ReportStage& stage : one.stages) json["stages"].push_back(stage_json(stage));
   if (one.end_to_end) {
-    Json time = time_json(*one.end_to_end);
-    time["raw"] = Json::array();
-    for (double seconds : one.end_to_end_samples_s) {
-      if (const std::optional<i64> nanoseconds = whole_nanoseconds(seconds)) time["raw"].push_back(*nanoseconds);
-    }
-    json["end_to_end_ns"] = std::move(time);
+    json["end_to_end_ns"] = time_json(*one.end_to_end);
   } else {
     put_null(json, "end_to_end_ns", "not timed");
   }
@@ -73,11 +91,17 @@ Json case_json(const ReportCase& one) {
     Json closure;
     put(closure, "residual", *one.closure_residual);
     closure["ok"] = *one.closure_ok;
+    if (one.closure_doubt) put(closure, "reason", one.closure_doubt->name + ": " + one.closure_doubt->text);
     json["closure"] = std::move(closure);
   } else {
     put_null(json, "closure", "stages or end to end were not timed");
   }
   put(json, "speedup_over_dsa", one.speedup_over_dsa, "dsa was not timed in this run");
+  if (one.speedup) {
+    json["speedup"] = speedup_json(*one.speedup);
+  } else {
+    put_null(json, "speedup", one.speedup_over_dsa ? "is dsa itself" : "dsa was not timed in this run");
+  }
   if (one.quality) {
     json["quality"] = quality_json(*one.quality);
   } else {
@@ -96,10 +120,37 @@ Json device_state_json(const ReportDeviceState& state) {
   return json;
 }
 
+Json contention_json(const ReportContention& contention) {
+  constexpr std::string_view kUnknown = "the system does not tell, or the time was too short";
+  Json json;
+  json["loaded"] = contention.loaded.has_value();
+  if (contention.loaded) put(json, "reason", *contention.loaded);
+  put_ns(json, "watched_ns", contention.seconds);
+  put(json, "own_cpu_share", contention.own_cpu_share);
+  put(json, "waiting_share", contention.waiting_share, kUnknown);
+  put(json, "others_share", contention.others_share, kUnknown);
+  put(json, "steal_share", contention.steal_share, kUnknown);
+  put(json, "pressure_share", contention.pressure_share, kUnknown);
+  json["voluntary_switches"] = contention.voluntary_switches;
+  json["involuntary_switches"] = contention.involuntary_switches;
+  put(json, "load_average_before", contention.load_average_before, kUnknown);
+  put(json, "load_average_after", contention.load_average_after, kUnknown);
+  put(json, "most_runnable", contention.most_runnable);
+  put(json, "clock_min_hz", contention.clock_min_hz, kUnknown);
+  put(json, "clock_max_hz", contention.clock_max_hz, kUnknown);
+  put(json, "clock_drift", contention.clock_drift);
+  return json;
+}
+
 Json measurement_json(const ReportMeasurement& measurement) {
   Json json;
   put(json, "cache", measurement.cache);
   put(json, "launch", measurement.launch);
+  if (measurement.contention) {
+    json["contention"] = contention_json(*measurement.contention);
+  } else {
+    put_null(json, "contention", "nothing was timed");
+  }
   if (!measurement.device) {
     put_null(json, "device", "no driver tells");
     return json;

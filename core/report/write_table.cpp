@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cstddef>
+#include <sstream>
 
 #include "core/report/describe.hpp"
 #include "core/report/text.hpp"
@@ -20,6 +21,15 @@ std::string fact_lines(const Fact& fact, i64 width, bool colour) {
   return out;
 }
 
+std::string note_lines(const Cell& note, i64 width, bool colour) {
+  std::vector<std::string> words;
+  std::istringstream text(note.text);
+  for (std::string word; text >> word;) words.push_back(word);
+  std::string out;
+  for (const std::string& line : wrapped(words, " ", width)) out += styled(line, note.style, colour) + '\n';
+  return out;
+}
+
 }  // namespace
 
 std::string write_table(const Report& report, const WriterOptions& options) {
@@ -37,7 +47,7 @@ std::string write_table(const Report& report, const WriterOptions& options) {
   if (!report.cases.empty()) out += summary_table(report).text(options.width, colour);
   const std::vector<Cell> notes = describe_notes(report);
   if (!notes.empty() && !report.cases.empty()) out += '\n';
-  for (const Cell& note : notes) out += styled(note.text, note.style, colour) + '\n';
+  for (const Cell& note : notes) out += note_lines(note, options.width, colour);
   return out;
 }
 

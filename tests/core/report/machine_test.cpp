@@ -77,7 +77,10 @@ Report hostile_report() {
   report.cases[0].stages[0].flops_per_second = infinite;
   report.cases[0].stages[0].roof_fraction = {};
   report.cases[0].first_call_s = nan;
-  report.cases[0].end_to_end_samples_s = {nan, 0.5};
+  report.cases[0].end_to_end->raw_s = {nan, 0.5};
+  report.cases[1].speedup->median = infinite;
+  report.measurement.contention->own_cpu_share = nan;
+  report.measurement.contention->loaded = "a\xff\x1b[31m";
   report.cases[1].quality->iou = nan;
   report.cases[1].quality->recall.worst = -infinite;
   report.cases[1].closure_residual = nan;
@@ -217,6 +220,16 @@ TEST_CASE("CSV has one row per stage and one end to end, all of one length") {
   CHECK(rows[8][column("router")] == "pooled");
   CHECK(rows[8][column("recall_mean")] == "0.91234");
   CHECK(rows[8][column("speedup_over_dsa")] == "4.199");
+  CHECK(rows[8][column("speedup_median")] == "4.21");
+  CHECK(rows[8][column("speedup_low")] == "4.11");
+  CHECK(rows[8][column("speedup_high")] == "4.27");
+  CHECK(rows[8][column("speedup_verdict")] == "faster");
+  CHECK(rows[8][column("closure_doubt")] == "noise");
+  CHECK(rows[8][column("loaded")] == "false");
+  CHECK(rows[3][column("speedup_verdict")].empty());
+  CHECK(rows[12][column("speedup_verdict")] == "inconclusive");
+  CHECK(rows[9][column("roof_fraction")].empty());
+  CHECK(rows[9][column("roof_doubt")] == "cached");
   CHECK(rows[13][column("stage")] == "end_to_end");
   CHECK(rows[13][column("median_ns")].empty());
   CHECK(rows[13][column("needle_hit_rate")].empty());
@@ -274,6 +287,93 @@ TEST_CASE("every format of a result shows a warning with its id, its text and wh
   report.warnings.clear();
   CHECK(field(parse_csv(write_report(report, Format::csv)), 1, "warnings").empty());
   CHECK(write_report(report, Format::table).find("warning") == std::string::npos);
+}
+
+TEST_CASE("the columns of CSV that were published keep their places") {
+  const auto rows = parse_csv(write_report(Report(), Format::csv));
+  const std::vector<std::string> published{"workload",
+                                           "phase",
+                                           "indexer",
+                                           "router",
+                                           "backend",
+                                           "threads",
+                                           "rows",
+                                           "heads",
+                                           "head_dim",
+                                           "keys",
+                                           "max_window",
+                                           "dtype",
+                                           "paged",
+                                           "top_k",
+                                           "active_heads",
+                                           "head_block_size_tokens",
+                                           "blocks",
+                                           "block_size_tokens",
+                                           "candidates",
+                                           "stage",
+                                           "median_ns",
+                                           "p10_ns",
+                                           "p90_ns",
+                                           "samples",
+                                           "flops",
+                                           "bytes",
+                                           "flops_per_second",
+                                           "bytes_per_second",
+                                           "ps_per_pair",
+                                           "share",
+                                           "roof_fraction",
+                                           "bound",
+                                           "speedup_over_dsa",
+                                           "closure_residual",
+                                           "recall_mean",
+                                           "recall_p1",
+                                           "recall_worst",
+                                           "iou",
+                                           "attention_mass",
+                                           "needle_hit_rate",
+                                           "cache",
+                                           "launch",
+                                           "sm_clock_min_hz",
+                                           "sm_clock_max_hz",
+                                           "sampled_keys",
+                                           "warnings"};
+  REQUIRE(rows[0].size() > published.size());
+  CHECK(std::equal(published.begin(), published.end(), rows[0].begin()));
+}
+
+TEST_CASE("JSON holds the samples of stages, the interval of a ratio, and why a figure cannot be true") {
+  Report report = sample_report();
+  report.cases[0].stages[0].time.raw_s = {0.1, 0.2};
+  report.cases[2].speedup = ReportSpeedup{.median = 2,
+                                          .low = {},
+                                          .high = {},
+                                          .confidence = 0.95,
+                                          .rounds = 3,
+                                          .least_rounds = 6,
+                                          .verdict = SpeedupVerdict::too_few};
+  report.measurement.contention->loaded = "threads waited for a core for 20 % of the time";
+  const Json json = parse_strictly(write_report(report, Format::json));
+  CHECK(json["cases"][0]["stages"][0]["time_ns"]["raw"] == Json::array({100000000, 200000000}));
+  CHECK(json["cases"][0]["speedup"].is_null());
+  CHECK(json["cases"][0]["speedup_reason"] == "is dsa itself");
+  const Json& speedup = json["cases"][1]["speedup"];
+  CHECK(speedup["median"] == 4.21);
+  CHECK(speedup["low"] == 4.11);
+  CHECK(speedup["high"] == 4.27);
+  CHECK(speedup["verdict"] == "faster");
+  CHECK(json["cases"][2]["speedup"]["low"].is_null());
+  CHECK(json["cases"][2]["speedup"]["low_reason"] == "an interval takes 6 rounds, there are 3");
+  CHECK(json["cases"][2]["speedup"]["verdict"] == "too few samples");
+  CHECK(json["cases"][3]["speedup_reason"] == "dsa was not timed in this run");
+  CHECK(json["cases"][1]["closure"]["reason"] == "noise: the samples spread by more than that");
+  CHECK(json["cases"][2]["stages"][0]["roof_fraction"].is_null());
+  CHECK(json["cases"][2]["stages"][0]["roof_fraction_reason"].get<std::string>().find("cached: ") == 0);
+  const Json& contention = json["measurement"]["contention"];
+  CHECK(contention["loaded"] == true);
+  CHECK(contention["reason"] == "threads waited for a core for 20 % of the time");
+  CHECK(contention["waiting_share"] == 0.0021);
+  CHECK(contention["steal_share"].is_null());
+  CHECK(contention["steal_share_reason"].is_string());
 }
 
 TEST_CASE("CSV quotes what would end a field, and has no word for numbers that are none") {

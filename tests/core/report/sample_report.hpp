@@ -71,7 +71,7 @@ inline Report sample_report() {
   dsa.stages = {sample_stage("score", 0.1171, 17246466048, 6307840, 0.9123, 0.9827, "compute"),
                 sample_stage("select", 0.01126, 0, 5210368, 0.0877, 0.0221, "memory")};
   dsa.end_to_end = ReportTime{.median_s = 0.1289, .p10_s = 0.1265, .p90_s = 0.1351, .samples = 12};
-  dsa.end_to_end_samples_s = {0.1289, 0.1265, 0.1351};
+  dsa.end_to_end->raw_s = {0.1289, 0.1265, 0.1351};
   dsa.first_call_s = 0.1523;
   dsa.closure_residual = 0.0042;
   dsa.closure_ok = true;
@@ -89,11 +89,19 @@ inline Report sample_report() {
                  sample_stage("score", 0.01552, 2155808256, 5375488, 0.5507, 0.9262, "compute"),
                  sample_stage("select", 0.01127, 0, 5210368, 0.3999, 0.022, "memory")};
   misa.end_to_end = ReportTime{.median_s = 0.0307, .p10_s = 0.0301, .p90_s = 0.0322, .samples = 12};
-  misa.end_to_end_samples_s = {0.0307, 0.0301, 0.0322};
+  misa.end_to_end->raw_s = {0.0307, 0.0301, 0.0322};
   misa.first_call_s = 0.0341;
   misa.closure_residual = 0.0821;
   misa.closure_ok = false;
+  misa.closure_doubt = ReportDoubt{.name = "noise", .text = "the samples spread by more than that"};
   misa.speedup_over_dsa = 4.199;
+  misa.speedup = ReportSpeedup{.median = 4.21,
+                               .low = 4.11,
+                               .high = 4.27,
+                               .confidence = 0.95,
+                               .rounds = 12,
+                               .least_rounds = 6,
+                               .verdict = SpeedupVerdict::faster};
   misa.quality =
       ReportQuality{.reference = "dsa",
                     .rows = 128,
@@ -112,13 +120,23 @@ inline Report sample_report() {
   dagger.router = "qnorm";
   dagger.parameters.head_block_size = {};
   dagger.parameters.candidates = 4096;
-  dagger.stages = {sample_stage("route", 0.000031, 0, 1900544, 0.0005, 1.02, "latency"),
+  dagger.stages = {sample_stage("route", 0.000031, 0, 1900544, 0.0005, 1.02, "memory"),
                    sample_stage("score+select", 0.0262, 2155808256, 2262016, 0.4267, 0.5486, "compute"),
                    sample_stage("rerank", 0.0351, 4345298944, 13107200, 0.5728, 0.8253, "compute")};
+  dagger.stages[0].roof_doubt =
+      ReportDoubt{.name = "cached", .text = "the data fit the cache, which is faster than the memory of the roof"};
   dagger.end_to_end = ReportTime{.median_s = 0.0619, .p10_s = 0.0608, .p90_s = 0.0644, .samples = 12};
   dagger.closure_residual = 0.0092;
   dagger.closure_ok = true;
+  dagger.closure_doubt = {};
   dagger.speedup_over_dsa = 2.082;
+  dagger.speedup = ReportSpeedup{.median = 2.1,
+                                 .low = 0.93,
+                                 .high = 2.4,
+                                 .confidence = 0.95,
+                                 .rounds = 12,
+                                 .least_rounds = 6,
+                                 .verdict = SpeedupVerdict::inconclusive};
 
   ReportCase hisa;
   hisa.indexer = "hisa";
@@ -137,6 +155,21 @@ inline Report sample_report() {
   hisa.quality->attention_mass = {};
   hisa.quality->needle_hit_rate = {};
   hisa.quality->needle_cells = 0;
+
+  ReportContention& contention = report.measurement.contention.emplace();
+  contention.seconds = 4.25;
+  contention.own_cpu_share = 0.981;
+  contention.waiting_share = 0.0021;
+  contention.others_share = 0.013;
+  contention.pressure_share = 0.0104;
+  contention.voluntary_switches = 12;
+  contention.involuntary_switches = 34;
+  contention.load_average_before = 0.42;
+  contention.load_average_after = 1.87;
+  contention.most_runnable = 3;
+  contention.clock_min_hz = 3.6e9;
+  contention.clock_max_hz = 3.7e9;
+  contention.clock_drift = 0.1 / 3.7;
 
   report.cases = {dsa, misa, dagger, hisa};
   report.skipped = {{.indexer = "misa", .backend = "cuda", .reason = "no device"}};

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "core/report/text.hpp"
+#include "core/report/text_table.hpp"
 #include "core/report/write.hpp"
 #include "tests/core/report/checks.hpp"
 #include "tests/core/report/sample_report.hpp"
@@ -86,6 +87,49 @@ TEST_CASE("numbers that are not known are shown as such") {
   CHECK(table(report).find("n/a") != std::string::npos);
   CHECK(table(report).find("nan") == std::string::npos);
   CHECK(write_report(report, Format::markdown).find("nan") == std::string::npos);
+}
+
+TEST_CASE("a ratio whose interval holds 1 is marked, has no colour, and the table says what the mark means") {
+  const std::string text = table(sample_report(), 140);
+  CHECK(text.find("4.21×   4.11–4.27") != std::string::npos);
+  CHECK(text.find("~2.10×  0.930–2.40") != std::string::npos);
+  CHECK(text.find("~ inconclusive: 1 lies in the interval of misa-dagger (qnorm)") != std::string::npos);
+  const std::string coloured = table(sample_report(), 140, true);
+  CHECK(coloured.find(styled("4.21×", Style::good, true)) != std::string::npos);
+  for (const Style style : {Style::good, Style::bad}) {
+    CHECK(coloured.find(styled("~2.10×", style, true)) == std::string::npos);
+  }
+  Report clear = sample_report();
+  clear.cases[2].speedup->low = 2;
+  clear.cases[2].speedup->verdict = SpeedupVerdict::faster;
+  CHECK(table(clear, 140).find("inconclusive") == std::string::npos);
+  clear.cases[2].speedup->verdict = SpeedupVerdict::slower;
+  CHECK(table(clear, 140, true).find(styled("2.10×", Style::bad, true)) != std::string::npos);
+}
+
+TEST_CASE("a ratio measured beside other work has no colour, and one of few samples says so") {
+  Report report = sample_report();
+  report.measurement.contention->loaded = "threads waited";
+  CHECK(table(report, 140, true).find(styled("4.21×", Style::good, true)) == std::string::npos);
+  CHECK(table(report, 140, true).find("4.21×") != std::string::npos);
+  report.cases[1].speedup->low.reset();
+  report.cases[1].speedup->rounds = 3;
+  report.cases[1].speedup->verdict = SpeedupVerdict::too_few;
+  CHECK(table(report, 140).find("4.21×     too few") != std::string::npos);
+  CHECK(table(report, 140).find("too few samples: 3 of the 6 that an interval takes, for misa:") != std::string::npos);
+}
+
+TEST_CASE("figures that cannot be true are replaced by the reason") {
+  Report report = sample_report();
+  report.cases[1].closure_residual = -182.37;
+  for (const std::string& text : {table(report, 140), write_report(report, Format::markdown)}) {
+    CHECK(text.find("-18237") == std::string::npos);
+    CHECK(text.find("stages do not add up to the whole: the samples spread by more than that") != std::string::npos);
+    const std::size_t at = text.find("cached");
+    REQUIRE(at != std::string::npos);
+    const std::size_t line = text.rfind('\n', at);
+    CHECK(text.substr(line, at - line).find("102") == std::string::npos);
+  }
 }
 
 TEST_CASE("a report without cases still tells why") {
