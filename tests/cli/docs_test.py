@@ -89,6 +89,7 @@ COMMANDS = {
     "misa-prof nsight --model deepseek-v3.2 --workload prefill-128k --rows 4096 --indexer misa --stage score": [],
     # docs/paper.md
     "tests/gpu/peers/paper.py --bin build/gpu/bin -o paper.json": NEEDS_GPU,
+    "misa-prof profile --backend cuda --model deepseek-v3.2 --indexer dsa,misa": DRY,
     # the program's help
     "misa-prof profile --model glm-5 --workload decode-8k --indexer dsa,misa --active-heads 4": ONCE,
     "misa-prof profile --trace layer3.safetensors -o - -o json:result.json": ONCE,
@@ -196,8 +197,10 @@ class Documents(Cli):
             if not word.startswith("build/") and f"build/dev/{word}" not in text:
                 path = ROOT / word
                 self.assertTrue(path.is_file() and os.access(path, os.X_OK), f"'{text}': {word} is no program")
-                kind = ["python3", "-m", "py_compile"] if path.suffix == ".py" else ["bash", "-n"]
-                subprocess.run([*kind, path], check=True)
+                if path.suffix == ".py":
+                    compile(path.read_text(), path, "exec")
+                else:
+                    subprocess.run(["bash", "-n", path], check=True)
         for target in re.findall(r"--target (\S+)", text):
             self.assertTrue(any(f"add_executable({target} " in path.read_text()
                                 for path in (ROOT / "tests").rglob("CMakeLists.txt")), f"'{text}': no target {target}")
