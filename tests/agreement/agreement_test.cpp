@@ -277,10 +277,6 @@ TEST_CASE("a token outside of the chosen blocks or candidates was never on offer
 
 TEST_CASE("a token in a page that does not exist is unreachable") {
   Sides sides(small_paged_case(5), "dsa");
-  // The side read a table that the workload, as it is, does not have.
-  Workload broken = copy_of(sides.workload);
-  const i64 column = sides.tokens(0)[0] / broken.page_size();
-  broken.block_table.span<i32>()[static_cast<std::size_t>(column)] = -1;
   class NoRun final : public ForwardingBackend {
    public:
     using ForwardingBackend::ForwardingBackend;
@@ -288,12 +284,20 @@ TEST_CASE("a token in a page that does not exist is unreachable") {
   };
   const auto oracle = make_backend("oracle", 1);
   NoRun blind(*oracle);
-  // Norms of keys are taken by slot, so that a table entry of -1 is only met where it is looked for.
-  Arbiter arbiter(blind, broken);
-  constexpr std::array<Choice, 1> kTokens{Choice::tokens};
-  const Agreement agreement = compare_outcomes(arbiter, sides.spec, sides.side, sides.side, kTokens);
-  REQUIRE(agreement.choices.at(0).violated > 0);
-  CHECK(agreement.choices.at(0).violations.at(0).fault == Fault::unreachable);
+  const i32 pages = static_cast<i32>(sides.workload.k_pages.shape[0]);
+  // The side read a table that the workload, as it is, does not have.
+  for (const i32 page : {-1, pages, pages - 1}) {
+    CAPTURE(page);
+    Workload broken = copy_of(sides.workload);
+    const i64 column = sides.tokens(0)[0] / broken.page_size();
+    broken.block_table.span<i32>()[static_cast<std::size_t>(column)] = page;
+    // Norms of keys are taken by slot, so that such an entry is only met where it is looked for.
+    Arbiter arbiter(blind, broken);
+    constexpr std::array<Choice, 1> kTokens{Choice::tokens};
+    const Agreement agreement = compare_outcomes(arbiter, sides.spec, sides.side, sides.side, kTokens);
+    CHECK((agreement.choices.at(0).violated > 0) == (page != pages - 1));
+    for (const Violation& violation : agreement.choices.at(0).violations) CHECK(violation.fault == Fault::unreachable);
+  }
 }
 
 TEST_CASE("every mistake is seen in the stage that made it, on many workloads") {
