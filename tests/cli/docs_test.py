@@ -5,6 +5,7 @@ A command is a line of an indented or fenced block, or of a YAML `run:`, that be
 says how each is run here, by its text; a command that it does not have fails the test, and so does an entry that no
 document has. Commands of one document run in order, in one folder.
 """
+import html
 import os
 import pathlib
 import re
@@ -59,6 +60,7 @@ COMMANDS = {
     "scripts/aarch64.sh": BUILDS,
     "scripts/mutate.py": BUILDS,
     "scripts/fresh_debian.sh": BUILDS,
+    "scripts/terminal_svg.py build/release/cli misa-prof profile --indexer dsa,misa,misa-lr > docs/profile.svg": BUILDS,
     "tests/gpu/run.sh": NEEDS_GPU,
     # docs/agreement.md
     "misa-prof compare --backend cpu --against goldens": [],
@@ -247,6 +249,24 @@ class Documents(Cli):
                     seen.add(text)
                     self.run_command(text)
         self.assertEqual(sorted(set(COMMANDS) - seen), [], "no document has these commands any more")
+
+    def test_the_picture_in_the_readme_is_of_the_command_that_it_names(self):
+        alt, path = re.search(r"!\[Output of (misa-prof [^]]*)\]\((\S+)\)", (ROOT / "README.md").read_text()).groups()
+        picture = (ROOT / path).read_text()
+        lines = {}
+        for x, y, text in re.findall(r'<text x="([\d.]+)" y="([\d.]+)"[^>]*>([^<]*)</text>', picture):
+            lines.setdefault(float(y), []).append((float(x), html.unescape(text)))
+        drawn = [" ".join(" ".join(text for _, text in sorted(line)).split()) for _, line in sorted(lines.items())]
+        self.assertEqual(drawn[0], f"$ {alt}")
+        printed = [" ".join(line.split())
+                   for line in misa(*shlex.split(alt)[1:], "--budget", "1", "--warm-up", "0").stdout.split("\n")]
+
+        def headings(lines):  # but units, which follow the numbers
+            return [[word for word in line.split() if "/" not in word] for line in lines
+                    if line.startswith(("median ", "indexer "))]
+
+        self.assertNotEqual(headings(drawn), [])
+        self.assertEqual(headings(drawn), headings(printed), "scripts/terminal_svg.py draws the picture again")
 
     def test_commands_are_found_wherever_a_reader_would_copy_them(self):
         text = ("words `misa-prof list --format json` and `misa-prof inspect FILE`\n\n"
