@@ -20,6 +20,7 @@
 #include "core/compare/guarded_backend.hpp"
 #include "core/compare/poison.hpp"
 #include "core/compare/quality.hpp"
+#include "core/indexer/runnable.hpp"
 #include "core/platform/file.hpp"
 #include "core/platform/signals.hpp"
 #include "core/platform/system.hpp"
@@ -194,6 +195,8 @@ class CompareRun {
     }
     settings_ = options.indexer.settings(workload_, options.workload.seed);
     specs_ = options.indexer.specs(settings_);
+    std::vector<Refusal> refused;  // each case says so for itself
+    runnable_specs(*backend_, shape_of(workload_), specs_, refused);
 
     // The workload itself, the tested side's, the arbiter's and another backend's.
     const i64 copies = 4 * Placement::bytes_needed(workload_), limit = options.workload.memory_limit();
@@ -221,7 +224,10 @@ class CompareRun {
       one.indexer = spec.name;
       if (spec.heads) one.router = router_name(spec.heads->router);
       one.parameters = describe_parameters(spec);
-      if (options_.against_indexer.empty()) {
+      if (const std::string reason = why_not(spec); !reason.empty()) {
+        one.verdict = CaseVerdict::nothing;
+        one.explanation = reason;
+      } else if (options_.against_indexer.empty()) {
         compare(spec, one);
       } else {
         rate(spec, one);
@@ -295,6 +301,17 @@ class CompareRun {
         is_backend(options_.against) ? side(other_ ? *other_ : *oracle_) : ReportSide{options_.against, "golden", ""};
     if (!options_.against_indexer.empty()) report_.against = report_.side;
     report_.max_miss = options_.max_miss;
+  }
+
+  /// Why a side cannot run an indexer; empty: both can.
+  std::string why_not(const IndexerSpec& spec) const {
+    for (const Backend* one : {backend_.get(), other_.get()}) {
+      if (one == nullptr) continue;
+      if (const auto reason = one->why_not(spec, shape_of(workload_))) {
+        return fmt::format("backend {} cannot run it: {}", one->name(), *reason);
+      }
+    }
+    return {};
   }
 
   /// The golden of an indexer; empty: there is none.

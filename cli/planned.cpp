@@ -9,6 +9,7 @@
 #include "core/base/error.hpp"
 #include "core/indexer/dry_backend.hpp"
 #include "core/indexer/plan.hpp"
+#include "core/indexer/runnable.hpp"
 #include "core/report/text.hpp"
 #include "core/workload/placement.hpp"
 
@@ -72,7 +73,9 @@ PlannedRun plan_run(const WorkloadOptions& workload_options, const IndexerOption
   run.rows = workload.rows();
   run.workload_bytes = Placement::bytes_needed(workload);
   const IndexerSettings settings = indexer_options.settings(workload, workload_options.seed);
-  const std::vector<IndexerSpec> specs = indexer_options.specs(settings);
+  std::vector<Refusal> refused;  // profile says which
+  const std::vector<IndexerSpec> specs =
+      runnable_specs(backend, shape_of(workload), indexer_options.specs(settings), refused);
   const i64 each = memory_per_indexer(workload_options, backend, workload, specs);
   const Placement placement(backend, workload);
   for (const IndexerSpec& spec : specs) {

@@ -19,6 +19,7 @@
 #include "core/compare/golden.hpp"
 #include "core/compare/quality.hpp"
 #include "core/indexer/plan.hpp"
+#include "core/indexer/runnable.hpp"
 #include "core/measure/contention.hpp"
 #include "core/measure/device_watch.hpp"
 #include "core/measure/doubt.hpp"
@@ -133,7 +134,11 @@ class ProfileRun {
     if (workload_.rows() == 0) {
       throw Error(ErrorKind::nothing, "MP-E030", "the workload has no query rows", workload_.name);
     }
-    specs_ = options.indexer.specs(settings_);
+    std::vector<Refusal> refused;
+    specs_ = runnable_specs(*backend_, shape_of(workload_), options.indexer.specs(settings_), refused);
+    for (Refusal& one : refused) {
+      report_.skipped.push_back({std::move(one.indexer), std::string(backend_->name()), std::move(one.reason)});
+    }
 
     ContentionWatch roof_watch(threads_, system_info().cores);
     backend_->roofs();  // these two want memory of their own, which then is not free any more

@@ -20,7 +20,7 @@ class Cpu final : public Backend {
   Dtype logits_dtype() const override { return Dtype::f32; }
   std::optional<Arithmetic> arithmetic(const Shape& /*shape*/) const override { return find_arithmetic("f32-dot"); }
 
-  std::optional<std::string> why_not(const Shape& shape) const override {
+  std::optional<std::string> why_not(const IndexerSpec& /*spec*/, const Shape& shape) const override {
     if (shape.heads > cpu::kMaxTileRows) {
       return std::to_string(shape.heads) + " heads, and a tile holds " + std::to_string(cpu::kMaxTileRows);
     }

@@ -11,6 +11,7 @@
 #include "backends/cuda/device_work.hpp"
 #include "backends/cuda/graph.hpp"
 #include "backends/cuda/kernels.hpp"
+#include "backends/cuda/limits.hpp"
 #include "backends/cuda/nvml.hpp"
 #include "backends/cuda/roofs.hpp"
 
@@ -19,7 +20,6 @@ namespace {
 
 using cuda::check;
 
-constexpr i64 kMaxHeads = 128, kMaxDim = 256;
 constexpr i64 kSlack = 64 << 20;          // for graphs, kernels that load late, and the pool's rounding
 constexpr i64 kBusyNanoseconds = 60'000;  // of a device that a run is queued behind
 constexpr int kForgetful = 4;             // times the L2 cache that are read to make it forget
@@ -57,12 +57,8 @@ class Cuda final : public Backend {
   Dtype logits_dtype() const override { return Dtype::f32; }
   std::optional<Arithmetic> arithmetic(const Shape& shape) const override { return cuda_arithmetic(shape); }
 
-  std::optional<std::string> why_not(const Shape& shape) const override {
-    if (shape.heads > kMaxHeads) return std::to_string(shape.heads) + " heads, above " + std::to_string(kMaxHeads);
-    if (shape.head_dim > kMaxDim)
-      return "head_dim " + std::to_string(shape.head_dim) + ", above " + std::to_string(kMaxDim);
-    if (shape.rows > 65535) return std::to_string(shape.rows) + " rows at once, above 65535";
-    return std::nullopt;
+  std::optional<std::string> why_not(const IndexerSpec& spec, const Shape& shape) const override {
+    return cuda_limit(spec, shape);
   }
 
   std::byte* allocate(i64 bytes) override {

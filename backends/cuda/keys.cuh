@@ -2,9 +2,11 @@
 
 #include <cuda_fp16.h>
 
+#include <algorithm>
 #include <cstdint>
 
 #include "backends/cuda/ptx.cuh"
+#include "backends/cuda/rank.cuh"
 #include "core/indexer/inputs.hpp"
 
 // What kernels read: the tasks' views without their variants.
@@ -53,14 +55,9 @@ struct Columns {
 
 inline Columns columns_of(const std::optional<Candidates>& candidates) {
   if (!candidates) return {};
-  return {true, candidates->runs, candidates->origin, candidates->length};
-}
-
-/// Larger is better; equal scores have equal ranks; NaN is 0.
-__device__ inline u32 rank_of(float score) {
-  const u32 bits = __float_as_uint(score + 0.0f);  // -0 becomes 0
-  const u32 sign = static_cast<u32>(static_cast<i32>(bits) >> 31);
-  return isnan(score) ? 0 : bits ^ (sign | 0x80000000u);
+  // No row sees a token of a second run that long.
+  constexpr i64 kLongest = 0x7fffffff;
+  return {true, candidates->runs, candidates->origin, std::min(candidates->length, kLongest)};
 }
 
 /// 2 relu(x) of a finite x, exactly, on the pipe of additions: a maximum has half its rate.

@@ -80,7 +80,7 @@ __global__ void __launch_bounds__(kWarps* kLanes)
 template <class Q>
 __global__ void gather_kernel(View<const Q, 3> queries, View<const float, 2> weights, View<const i32, 2> heads,
                               Q* values, View<float, 2> routed_weights) {
-  const i64 m = blockIdx.y, i = blockIdx.x, head = heads(m, i), dim = queries.shape[2];
+  const i64 m = blockIdx.x, i = blockIdx.y, head = heads(m, i), dim = queries.shape[2];
   for (i64 d = threadIdx.x; d < dim; d += blockDim.x) values[(m * heads.shape[1] + i) * dim + d] = queries(m, head, d);
   if (threadIdx.x == 0) routed_weights(m, i) = weights(m, head);
 }
@@ -100,7 +100,7 @@ void route_plainly(const RouteTask& task, cudaStream_t stream) {
     }
     // The batch is the task's output; its views are const because a routed query is read as any query.
     Q* values = const_cast<Q*>(std::get<View<const Q, 3>>(task.routed_values).data);
-    const dim3 grid(static_cast<unsigned>(chosen.shape[1]), static_cast<unsigned>(rows));
+    const dim3 grid(static_cast<unsigned>(rows), static_cast<unsigned>(chosen.shape[1]));
     gather_kernel<Q><<<grid, 64, 0, stream>>>(queries, task.queries.weights, chosen, values, task.routed_weights);
   });
   check(cudaGetLastError(), "gather");

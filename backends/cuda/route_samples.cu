@@ -5,37 +5,19 @@
 // by warps. All in f32.
 
 #include <algorithm>
-#include <string>
 #include <type_traits>
 
 #include "backends/cuda/check.hpp"
 #include "backends/cuda/launch.cuh"
 #include "backends/cuda/route.hpp"
 #include "backends/cuda/route_samples.cuh"
-#include "core/base/error.hpp"
+#include "backends/cuda/sampled_layout.hpp"
 
 namespace misa::cuda {
 namespace {
 
-constexpr int kThreads = 256, kWarps = kThreads / 32;
-constexpr int kSharedBytes = 224 << 10;              // of a block
-constexpr int kEach = 8, kMostCounted = 32 * kEach;  // samples of a lane, of a row
-
-/// Where a row's numbers lie in shared memory. `products` [H, stride] become contributions.
-struct Layout {
-  int heads, samples, dim;
-  int counted;  ///< most samples that count
-  int contenders;
-
-  __host__ __device__ int stride() const { return samples / 32 * 32 + 36; }
-  __host__ __device__ int padded_heads() const { return (heads + 3) / 4 * 4; }
-  /// Of the parts of a sum that warps make: of q_lin, of contributions.
-  __host__ __device__ int columns() const { return ((dim > counted ? dim : counted) + 31) / 32 * 32; }
-  __host__ __device__ int bytes() const {
-    return 4 * ((heads + 2) * stride() + (kWarps + contenders) * columns() + 4 * padded_heads() +
-                contenders * (contenders + 1));
-  }
-};
+using Layout = SampledLayout;
+constexpr int kWarps = Layout::kWarps, kThreads = 32 * kWarps, kEach = Layout::kEach;
 
 /// Of one row.
 struct Row {
@@ -295,15 +277,9 @@ void route_samples_plainly(const SampledTask<Q>& task, int processors, cudaStrea
                       .dim = static_cast<int>(task.queries.shape[2]),
                       .counted = task.linear ? (task.samples + 1) / 2 : task.samples,
                       .contenders = task.contenders};
-  if (layout.heads > kMostRoutedHeads || layout.counted > kMostCounted || layout.bytes() > kSharedBytes) {
-    throw Error(ErrorKind::unavailable, "MP-E401",
-                "backend cuda has no room for the products of " + std::to_string(layout.heads) + " heads with " +
-                    std::to_string(task.samples) + " samples",
-                {}, "fewer --sampled-keys, or --backend cpu");
-  }
   const auto kernel = route_samples_kernel<Q>;
   static const bool ready = [&] {
-    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes),
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, Layout::kMostBytes),
           "route: shared memory");
     return true;
   }();

@@ -5,14 +5,13 @@
 #include "backends/cuda/keys.cuh"
 #include "backends/cuda/means.cuh"
 #include "backends/cuda/ptx.cuh"
+#include "backends/cuda/sampled_layout.hpp"
 #include "core/indexer/linear_head.hpp"
 
 // What kernels share that route by sampled keys; formulas: core/indexer/linear_head.hpp. They differ in where a row's
 // products lie.
 
 namespace misa::cuda {
-
-constexpr int kMostRoutedHeads = 128;
 
 /// A RouteTask without its variants.
 template <class Q>

@@ -55,8 +55,9 @@ __global__ void __launch_bounds__(kThreads)
                        Windows windows, View<float, 2> logits) {
   extern __shared__ __align__(1024) u8 memory[];
   Shared<Q, H>& shared = *reinterpret_cast<Shared<Q, H>*>(memory);
-  const i64 m = blockIdx.x;
-  const int first = static_cast<int>(blockIdx.y) * kRun, width = static_cast<int>(logits.shape[1]);
+  const int width = static_cast<int>(logits.shape[1]), per_row = (width + kRun - 1) / kRun;
+  const i64 m = blockIdx.x / static_cast<unsigned>(per_row);
+  const int first = static_cast<int>(blockIdx.x % static_cast<unsigned>(per_row)) * kRun;
   const int thread = static_cast<int>(threadIdx.x), lane = thread % 32, warp = thread / 32, quad = lane % 4;
   const int heads = static_cast<int>(queries.shape[1]), begin = windows.begin[m];
   const int visible = max(0, min(width, windows.end[m] - begin)), count = min(kRun, width - first);
@@ -122,11 +123,11 @@ template <class Q, int H>
 void launch(const ScoreTask& task, cudaStream_t stream) {
   const View<float, 2> logits = std::get<View<float, 2>>(task.logits);
   const auto& means = std::get<View<const float, 3>>(task.keys.values);
-  const dim3 grid(static_cast<unsigned>(logits.shape[0]), static_cast<unsigned>(ceil_div(logits.shape[1], kRun)));
+  const i64 blocks = logits.shape[0] * ceil_div(logits.shape[1], kRun);
   constexpr int kBytes = static_cast<int>(sizeof(Shared<Q, H>));
   const auto kernel = score_means_kernel<Q, H>;
   check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes), "score: shared memory");
-  kernel<<<grid, kThreads, kBytes, stream>>>(
+  kernel<<<static_cast<unsigned>(blocks), kThreads, kBytes, stream>>>(
       std::get<View<const Q, 3>>(task.queries.values), task.queries.weights,
       {means.data, {means.shape[1], means.shape[2]}, {means.stride[1], means.stride[2]}}, task.windows, logits);
 }

@@ -200,7 +200,7 @@ __device__ void copy(const Arguments& arguments, const CUtensorMap& query_map, c
           tma_load(shared_address(shared.keys[place.stage] + i * box * kDim), key_map, full, 0, at.y, at.x);
           if (arguments.scaled) {
             const float* to = shared.scales[place.stage] + i * arguments.scale_step;
-            tma_load(shared_address(to), scale_map, full, 4 * at.y, at.x);
+            tma_load(shared_address(to), scale_map, full, at.y, at.x);
           }
         }
       }
@@ -396,8 +396,8 @@ void launch_runs(const ScoreTask& task, int processors, cudaStream_t stream) {
   if (arguments.scaled) {
     // The only page of contiguous keys needs no stride.
     const i64 step = scales.shape[0] == 1 ? ceil_div(scales.shape[1], 4) * 16 : scales.stride[0] * 4;
-    scale_map = tensor_map<2>(scales.data, {scales.shape[1] * 4, scales.shape[0]}, {step}, {arguments.box * 4, 1},
-                              CU_TENSOR_MAP_SWIZZLE_NONE);
+    scale_map = tensor_map<2>(scales.data, {scales.shape[1], scales.shape[0]}, {step}, {arguments.box, 1},
+                              CU_TENSOR_MAP_DATA_TYPE_FLOAT32);
   }
   constexpr int kBytes = static_cast<int>(sizeof(Shared<H, RunRows>));
   const auto kernel = score_pages_kernel<H, RunRows>;

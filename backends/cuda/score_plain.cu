@@ -19,7 +19,8 @@ __global__ void __launch_bounds__(128)
     score_kernel(View<const Q, 3> queries, View<const float, 2> weights, Keys<K> keys, Windows windows, Columns columns,
                  View<float, 2> logits) {
   extern __shared__ float shared[];
-  const i64 m = blockIdx.y, column = static_cast<i64>(blockIdx.x) * blockDim.x + threadIdx.x;
+  const i64 per_row = ceil_div(logits.shape[1], static_cast<i64>(blockDim.x)), m = blockIdx.x / per_row;
+  const i64 column = blockIdx.x % per_row * blockDim.x + threadIdx.x;
   const int heads = static_cast<int>(queries.shape[1]), dim = static_cast<int>(queries.shape[2]);
   float* query = shared;                                        // [H, D]
   float* key = shared + heads * dim + threadIdx.x * (dim + 1);  // [columns, D + 1]
@@ -57,13 +58,13 @@ void score_plainly(const ScoreTask& task, cudaStream_t stream) {
   const auto bytes_for = [&](i64 count) { return (heads * dim + count * (dim + 1)) * 4; };
   while (bytes_for(columns) > kSharedBytes) columns /= 2;
   const int bytes = static_cast<int>(bytes_for(columns));
-  const dim3 grid(static_cast<unsigned>(ceil_div(logits.shape[1], columns)), static_cast<unsigned>(logits.shape[0]));
+  const i64 blocks = logits.shape[0] * ceil_div(logits.shape[1], columns);
   with_types(task.queries.values, task.keys, [&](const auto& queries, const auto& keys) {
     using Q = std::remove_const_t<std::remove_reference_t<decltype(*queries.data)>>;
     using K = std::remove_const_t<std::remove_reference_t<decltype(*keys.values.data)>>;
     const auto kernel = score_kernel<Q, K>;
     check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes), "score: shared memory");
-    kernel<<<grid, static_cast<unsigned>(columns), static_cast<std::size_t>(bytes), stream>>>(
+    kernel<<<static_cast<unsigned>(blocks), static_cast<unsigned>(columns), static_cast<std::size_t>(bytes), stream>>>(
         queries, task.queries.weights, keys, task.windows, columns_of(task.candidates), logits);
   });
   check(cudaGetLastError(), "score");

@@ -25,11 +25,7 @@ namespace cg = cooperative_groups;
 constexpr int kThreads = 512, kWarps = kThreads / 32;  // of a team
 constexpr int kBins = 2048, kBitmapWords = 4096, kMostSamples = 8192, kGroup = 4, kTries = 4;
 constexpr u32 kWarp = 0xffffffffu;
-constexpr u32 kLowest = 0x007fffffu, kForced = 0xffffffffu;  // the rank of -inf, and one above that of inf
-
-__device__ inline float score_of(u32 rank) {
-  return __uint_as_float((rank & 0x80000000u) != 0 ? rank & 0x7fffffffu : ~rank);
-}
+constexpr u32 kForced = 0xffffffffu;  // above the rank of inf
 
 /// A column and its score's rank: better columns have larger ones, and no two are equal.
 __device__ inline u64 entry_of(u32 rank, int column) { return (u64{rank} << 32) | ~static_cast<u32>(column); }
@@ -273,7 +269,7 @@ __device__ __forceinline__ u32 guess(const Team& team, Shared& shared, const Row
     }
   };
   const u32 found = kth_best<u32>(team, shared, each, wanted, tied);
-  return max(kLowest, tied || found == 0 ? found : found - 1);
+  return max(kLowest, tied || found <= kLowest ? found : rank_below(found));
 }
 
 /// Puts a column into `kept` if it scores above `bar` and there is room, and counts it.
@@ -360,13 +356,12 @@ __device__ __forceinline__ void keep_above(const Team& team, Stream<kVectors, kS
   const Piece piece(row, from, to, true);
   const int room = row.task.room;
   stream.read(piece.vectors, [&](const float4* mine, int number, int vectors) {
-    // One bit a score, the first one's highest: `bar - score` is negative where the score is above, and nowhere else,
-    // for the sum of NaN or of two infinities has no sign.
+    // One bit a score, the first one's highest: see above_bit.
     u32 hits = 0;
     const auto look = [&](int i) {
       const float4 four = mine[i * kThreads];
       for (const float score : {four.x, four.y, four.z, four.w}) {
-        hits = __funnelshift_l(__float_as_uint(bar - score), hits, 1);
+        hits = __funnelshift_l(above_bit(score, bar), hits, 1);
       }
     };
 #pragma unroll

@@ -12,11 +12,13 @@
 
 namespace misa::cuda {
 
-/// A box of bytes in a tensor of bytes with `Rank` axes, innermost first, that lands in shared memory in rows of 128
-/// bytes with the 128-byte swizzle, or as it is without. What lies outside of the tensor is read as zeros.
+/// A box of a tensor with `Rank` axes, innermost first, of bytes that land in shared memory in rows of 128 with the
+/// 128-byte swizzle, or of f32 numbers that land as they are. Strides are in bytes, extents, boxes and the 32-bit
+/// coordinates of copies in elements: those of an f32 tensor are never multiplied by 4. What lies outside of the tensor
+/// is read as zeros.
 template <int Rank>
 CUtensorMap tensor_map(const void* data, std::array<i64, Rank> extents, std::array<i64, Rank - 1> strides,
-                       std::array<i64, Rank> box, CUtensorMapSwizzle swizzle = CU_TENSOR_MAP_SWIZZLE_128B) {
+                       std::array<i64, Rank> box, CUtensorMapDataType type = CU_TENSOR_MAP_DATA_TYPE_UINT8) {
   static const auto encode = [] {
     void* function = nullptr;
     cudaDriverEntryPointQueryResult found{};
@@ -34,8 +36,10 @@ CUtensorMap tensor_map(const void* data, std::array<i64, Rank> extents, std::arr
     ones[i] = 1;
     if (i + 1 < Rank) steps[i] = static_cast<cuuint64_t>(strides[i]);
   }
-  const CUresult status = encode(&map, CU_TENSOR_MAP_DATA_TYPE_UINT8, Rank, const_cast<void*>(data), sizes.data(),
-                                 steps.data(), boxes.data(), ones.data(), CU_TENSOR_MAP_INTERLEAVE_NONE, swizzle,
+  const CUtensorMapSwizzle swizzle =
+      type == CU_TENSOR_MAP_DATA_TYPE_UINT8 ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_NONE;
+  const CUresult status = encode(&map, type, Rank, const_cast<void*>(data), sizes.data(), steps.data(), boxes.data(),
+                                 ones.data(), CU_TENSOR_MAP_INTERLEAVE_NONE, swizzle,
                                  CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   check(status == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue, "a tensor map");
   return map;

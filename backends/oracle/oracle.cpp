@@ -132,7 +132,7 @@ class Oracle final : public Backend {
   std::string description() const override { return "formulas in double precision"; }
   Dtype logits_dtype() const override { return Dtype::f64; }
   std::optional<Arithmetic> arithmetic(const Shape& /*shape*/) const override { return find_arithmetic("f64"); }
-  std::optional<std::string> why_not(const Shape&) const override { return std::nullopt; }
+  std::optional<std::string> why_not(const IndexerSpec&, const Shape&) const override { return std::nullopt; }
   std::byte* allocate(i64 bytes) override { return host_allocator().allocate(bytes); }
   void release(std::byte* data, i64 bytes) noexcept override { host_allocator().release(data, bytes); }
   void upload(std::byte* to, const std::byte* from, i64 bytes) override { std::memcpy(to, from, bytes); }

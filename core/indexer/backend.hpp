@@ -119,7 +119,7 @@ struct DeviceState {
 
 /// What a backend must know to say whether it can run.
 struct Shape {
-  i64 rows = 0, heads = 0, head_dim = 0, top_k = 0;
+  i64 rows = 0, heads = 0, head_dim = 0;
   i64 keys = 0;        ///< tokens stored
   i64 max_window = 0;  ///< longest row
   Dtype dtype = Dtype::f32;
@@ -149,8 +149,9 @@ class Backend : public Allocator {
   /// How far its results on this shape may be from the formulas' (core/compare/bounds.hpp); nothing where that is not
   /// known.
   virtual std::optional<Arithmetic> arithmetic(const Shape& shape) const = 0;
-  /// Why it cannot run this shape; nothing when it can.
-  virtual std::optional<std::string> why_not(const Shape& shape) const = 0;
+  /// Why it cannot run an indexer on this shape; nothing when it can. Whoever plans asks before memory is taken: what a
+  /// backend lacks is never found out in the middle of a run.
+  virtual std::optional<std::string> why_not(const IndexerSpec& spec, const Shape& shape) const = 0;
 
   virtual void upload(std::byte* to, const std::byte* from, i64 bytes) = 0;
   virtual void download(std::byte* to, const std::byte* from, i64 bytes) = 0;

@@ -13,7 +13,9 @@ class ForwardingBackend : public Backend {
   std::string description() const override { return inner_.description(); }
   Dtype logits_dtype() const override { return inner_.logits_dtype(); }
   std::optional<Arithmetic> arithmetic(const Shape& shape) const override { return inner_.arithmetic(shape); }
-  std::optional<std::string> why_not(const Shape& shape) const override { return inner_.why_not(shape); }
+  std::optional<std::string> why_not(const IndexerSpec& spec, const Shape& shape) const override {
+    return inner_.why_not(spec, shape);
+  }
 
   std::byte* allocate(i64 bytes) override { return inner_.allocate(bytes); }
   void release(std::byte* data, i64 bytes) noexcept override { inner_.release(data, bytes); }

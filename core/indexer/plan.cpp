@@ -191,12 +191,10 @@ struct Plan::State {
         rows(on.shape.rows),
         heads(on.shape.heads),
         head_dim(on.shape.head_dim) {
-    Shape shape = problem.shape;
-    shape.top_k = spec.top_k;
-    if (const auto reason = backend.why_not(shape)) {
+    if (const auto reason = backend.why_not(spec, problem.shape)) {
       throw Error(ErrorKind::unavailable, "MP-E401",
-                  "backend " + std::string(backend.name()) + " cannot run this shape: " + *reason, {},
-                  "misa-prof list");
+                  "backend " + std::string(backend.name()) + " cannot run " + spec.name + ": " + *reason, {},
+                  "another --backend, or fewer of what is too many");
     }
     if (spec.heads && spec.heads->router == Router::qnorm && problem.norms.empty()) {
       throw Error(ErrorKind::unavailable, "MP-E402",

@@ -15,7 +15,7 @@ struct Problem {
 
   std::vector<i32> sequence, begin, end;  ///< [M] host copies of `windows`
   std::vector<i32> lengths;               ///< [sequences] tokens of each, of paged keys; else empty
-  Shape shape;                            ///< top_k is not the problem's: 0
+  Shape shape;
 
   i64 bytes = 0;  ///< placed on the backend
 };

@@ -21,7 +21,7 @@ class Placement {
   Problem problem_;
 };
 
-/// Shape of `workload` without placing it; top_k 0.
+/// Shape of `workload` without placing it.
 Shape shape_of(const Workload& workload);
 
 }  // namespace misa

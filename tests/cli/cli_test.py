@@ -306,6 +306,18 @@ class Errors(Cli):
         self.fails(2, "given 2 times", "profile", *FAST, "--seed", "1", "--seed", "2")
         self.fails(2, "needs a value", "profile", "--format")
 
+    def test_indexers_that_a_backend_cannot_run_are_refused_before_the_run(self):
+        if not has_cuda():
+            self.skipTest("the other backends run every input that can be read: tests/core/indexer/identities_test.cpp")
+        # Rows of up to 1200 sampled keys have no room beside a linear head; dsa needs none.
+        few = ["--model", "tiny", "--workload", "prefill-8k", "--rows", "4", "--backend", "cuda", "--sampled-keys", "600"]
+        report = strict_json(self.succeeds("profile", *few, "--indexer", "dsa,misa-lr", "--format", "json"))
+        self.assertEqual([case["indexer"] for case in report["cases"]], ["dsa"])
+        self.assertEqual([(one["indexer"], one["backend"]) for one in report["skipped"]], [("misa-lr", "cuda")])
+        self.assertIn("sampled keys", report["skipped"][0]["reason"])
+        self.fails(4, "MP-E405.*sampled keys", "profile", *few, "--indexer", "misa-lr")
+        self.fails(5, "MP-E611.*1 of 2 cases.*sampled keys", "compare", *few, "--indexer", "dsa,misa-lr")
+
     def test_numbers_neither_wrap_nor_saturate(self):
         for words in (["--seed", "18446744073709551616"], ["--seed", "1e3"], ["--rows", "99999999999999999999"],
                       ["--top-k", "9000000000000000000"], ["--blocks", "0x10"], ["--block-size", " 4"],

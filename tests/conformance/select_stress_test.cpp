@@ -172,6 +172,22 @@ TEST_CASE("a plateau of exact zeros fills up from its first columns, and zeros o
   }
 }
 
+TEST_CASE("a few zeros of either sign above negative scores are one plateau, wherever a sample puts its bar") {
+  Stress stress;
+  constexpr i64 kColumns = 20'000, kTop = 1024, kZeros = 1330;  // about as many as a bar shall let through
+  for (u64 seed = 500; seed < 520; ++seed) {
+    Draw draw(seed);
+    std::vector<std::vector<float>> rows;
+    for (int m = 0; m < 10; ++m) {
+      std::vector<float> row = row_of(kColumns, -1.0f);
+      const std::vector<std::size_t> order = draw_columns(draw, kColumns, kZeros);
+      for (const std::size_t column : order) row[column] = draw.whole(0, 9) == 0 ? -0.0f : 0.0f;
+      rows.push_back(std::move(row));
+    }
+    stress.check(rows, kTop, "few zeros", seed);
+  }
+}
+
 TEST_CASE("thousands of scores that differ in their last bits keep their order") {
   Stress stress;
   u64 seed = 200;

@@ -3,6 +3,7 @@
 #include "core/base/error.hpp"
 #include "core/indexer/forwarding_backend.hpp"
 #include "core/indexer/routing.hpp"
+#include "core/indexer/runnable.hpp"
 #include "core/workload/take.hpp"
 #include "tests/support/cases.hpp"
 
@@ -558,6 +559,55 @@ TEST_CASE("a block larger than every window takes no more columns than the longe
         CHECK(fetch(*backend, plan.tokens()) == dsa);
       }
     }
+  }
+}
+
+TEST_CASE("what a backend lacks is refused with its reason before memory is taken") {
+  struct Lacks final : ForwardingBackend {
+    using ForwardingBackend::ForwardingBackend;
+    std::optional<std::string> why_not(const IndexerSpec& spec, const Shape& shape) const override {
+      if (spec.heads && spec.heads->router == Router::gate) return "no router gate for " + std::to_string(shape.rows);
+      return std::nullopt;
+    }
+    std::byte* allocate(i64 bytes) override {
+      ++allocations;
+      return ForwardingBackend::allocate(bytes);
+    }
+    i64 allocations = 0;
+  };
+  CaseOptions options;
+  options.rows = 5;
+  options.contexts = {20};
+  const auto cpu = make_backend("cpu", 1);
+  Lacks backend(*cpu);
+  const Placement placement(backend, draw_workload(options));
+  backend.allocations = 0;
+  IndexerSettings settings = small_settings();
+  settings.router = Router::gate;
+  CHECK_THROWS_WITH_AS(Plan(backend, make_indexer("misa", settings), placement.problem()),
+                       doctest::Contains("cannot run misa: no router gate for 5"), Error);
+  CHECK(backend.allocations == 0);
+  CHECK_NOTHROW(Plan(backend, make_indexer("hisa", settings), placement.problem()));
+
+  // Of several indexers those that it can run are left, and no run begins where there is none.
+  const Shape& shape = placement.problem().shape;
+  const IndexerSpec misa = make_indexer("misa", settings), dagger = make_indexer("misa-dagger", settings);
+  std::vector<Refusal> refused;
+  const std::vector<IndexerSpec> left = runnable_specs(
+      backend, shape, {make_indexer("dsa", settings), misa, make_indexer("hisa", settings), dagger}, refused);
+  REQUIRE(left.size() == 2);
+  CHECK(left[0].name == "dsa");
+  CHECK(left[1].name == "hisa");
+  REQUIRE(refused.size() == 2);
+  CHECK(refused[0].indexer == "misa");
+  CHECK(refused[1].indexer == "misa-dagger");
+  CHECK(refused[1].reason == "no router gate for 5");
+  try {
+    runnable_specs(backend, shape, {misa, dagger}, refused);
+    FAIL("no error");
+  } catch (const Error& error) {
+    CHECK(error.kind() == ErrorKind::unavailable);
+    CHECK(std::string(error.what()).find("misa: no router gate for 5; misa-dagger: no router") != std::string::npos);
   }
 }
 

@@ -1,0 +1,31 @@
+#pragma once
+
+#include "core/base/types.hpp"
+
+// The order of scores as whole numbers. tests/simt holds it on the host.
+
+namespace misa::cuda {
+
+constexpr u32 kLowest = 0x007fffffu, kHighest = 0xff800000u;  // the ranks of -inf and inf
+
+/// Larger is better; equal scores have equal ranks; NaN is 0.
+__device__ inline u32 rank_of(float score) {
+  const u32 bits = __float_as_uint(score + 0.0f);  // -0 becomes 0
+  const u32 sign = static_cast<u32>(static_cast<i32>(bits) >> 31);
+  return isnan(score) ? 0 : bits ^ (sign | 0x80000000u);
+}
+
+/// The score of a rank from kLowest to kHighest.
+__device__ inline float score_of(u32 rank) {
+  return __uint_as_float((rank & 0x80000000u) != 0 ? rank & 0x7fffffffu : ~rank);
+}
+
+/// The rank below `rank`, which is above kLowest: of scores that those of `rank` exceed. The number below the rank of 0
+/// is no score's rank: it would be that of -0, which equals 0.
+__device__ inline u32 rank_below(u32 rank) { return rank == 0x80000000u ? rank - 2 : rank - 1; }
+
+/// The highest bit is set where `score` is above `bar`, which is the score_of a rank, and nowhere else: `bar - score`
+/// is negative there, and the sum of NaN or of two infinities has no sign on the device.
+__device__ inline u32 above_bit(float score, float bar) { return __float_as_uint(bar - score); }
+
+}  // namespace misa::cuda

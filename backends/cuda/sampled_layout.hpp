@@ -1,0 +1,32 @@
+#pragma once
+
+#include "core/base/types.hpp"
+
+namespace misa::cuda {
+
+constexpr int kMostRoutedHeads = 128;
+
+/// What a row's router over sampled keys keeps in shared memory where it takes every dtype and shape
+/// (route_samples.cu). `products` [H, stride] become contributions.
+struct SampledLayout {
+  static constexpr int kWarps = 8;
+  static constexpr int kEach = 8, kMostCounted = 32 * kEach;  ///< samples of a lane, of a row
+  static constexpr int kMostBytes = 224 << 10;                ///< of a block
+
+  int heads, samples, dim;
+  int counted;     ///< most samples that count
+  int contenders;  ///< of router covariance, else 0
+
+  constexpr int stride() const { return samples / 32 * 32 + 36; }
+  constexpr int padded_heads() const { return (heads + 3) / 4 * 4; }
+  /// Of the parts of a sum that warps make: of q_lin, of contributions.
+  constexpr int columns() const { return ((dim > counted ? dim : counted) + 31) / 32 * 32; }
+  constexpr int bytes() const {
+    return 4 * ((heads + 2) * stride() + (kWarps + contenders) * columns() + 4 * padded_heads() +
+                contenders * (contenders + 1));
+  }
+  /// Whether the kernel has room for it.
+  constexpr bool fits() const { return heads <= kMostRoutedHeads && counted <= kMostCounted && bytes() <= kMostBytes; }
+};
+
+}  // namespace misa::cuda

@@ -1,0 +1,189 @@
+// Keys far from the first token, and many rows: numbers of bytes, rows and columns that 32 bits do not hold. The first
+// tokens need no memory, for no row sees them: the keys' address is that far ahead of what is there.
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+
+#include "tests/support/cases.hpp"
+#include "tests/support/on_backend.hpp"
+#include "tests/support/present_backends.hpp"
+
+using namespace misa;
+using namespace misa::testing;
+
+namespace {
+
+/// Where token `far` lies at the keys that `keys` has, in as many pages.
+KeyCache moved(const KeyCache& keys, i64 far) {
+  KeyCache there = keys;
+  std::visit(
+      [&](auto view) {
+        const i64 step = keys.block_table.empty() ? view.stride[1] : view.stride[0];
+        view.data -= far * step;
+        view.shape[keys.block_table.empty() ? 1 : 0] += far;
+        if (keys.block_table.empty()) view.stride[0] = view.shape[1] * view.stride[1];
+        there.values = view;
+      },
+      keys.values);
+  if (keys.scales.data != nullptr) {
+    const int axis = keys.block_table.empty() ? 1 : 0;
+    there.scales.data -= far * keys.scales.stride[static_cast<std::size_t>(axis)];
+    there.scales.shape[static_cast<std::size_t>(axis)] += far;
+    if (axis == 1) there.scales.stride[0] = there.scales.shape[1];
+  }
+  return there;
+}
+
+std::vector<double> scores_of(Backend& backend, const ScoreTask& task, i64 columns) {
+  On on(backend);
+  ScoreTask full = task;
+  full.logits = on.logits(rows_of(task.queries), columns);
+  backend.score(full);
+  return on.fetch_logits(full.logits);
+}
+
+void check_same(const std::vector<double>& near, const std::vector<double>& far) {
+  REQUIRE(near.size() == far.size());
+  i64 differ = 0, finite = 0;
+  for (std::size_t i = 0; i < near.size(); ++i) {
+    differ += near[i] == far[i] || (std::isnan(near[i]) && std::isnan(far[i])) ? 0 : 1;
+    finite += std::isfinite(near[i]) ? 1 : 0;
+  }
+  CHECK(differ == 0);
+  CHECK(finite > 0);
+}
+
+}  // namespace
+
+TEST_CASE("contiguous keys 2^29 and 2^30 tokens from the first have the scores and means that they have near it") {
+  for (const std::string& name : present_backends()) {
+    const auto backend = make_backend(name, 2);
+    for (const Dtype dtype : {Dtype::e4m3, Dtype::bf16, Dtype::f32}) {
+      for (const i64 rows : {3, 40}) {
+        CaseOptions options;
+        options.seed = static_cast<u64>(rows);
+        options.heads = 8;
+        options.dim = 128;
+        options.dtype = dtype;
+        options.rows = rows;
+        options.contexts = {300};
+        const Workload workload = draw_workload(options);
+        const Placement placement(*backend, workload);
+        const Problem& problem = placement.problem();
+        for (const i64 far : {(i64{1} << 29) + 40, (i64{1} << 30) + 40}) {
+          INFO(name << ", " << dtype_name(dtype) << ", " << rows << " rows, token " << far);
+          On on(*backend);
+          std::vector<i32> begin, end, listed;
+          for (std::size_t m = 0; m < problem.begin.size(); ++m) {
+            begin.push_back(problem.begin[m] + static_cast<i32>(far));
+            end.push_back(problem.end[m] + static_cast<i32>(far));
+            for (i32 i = 0; i < 100; ++i) listed.push_back(3 * i);
+          }
+          const Windows windows{problem.windows.sequence, on.place<i32, 1>(begin, {rows}),
+                                on.place<i32, 1>(end, {rows})};
+          const KeyCache keys = moved(problem.keys, far);
+          const i64 columns = problem.shape.max_window;
+          check_same(scores_of(*backend, {problem.queries, problem.keys, problem.windows, {}, {}}, columns),
+                     scores_of(*backend, {problem.queries, keys, windows, {}, {}}, columns));
+          const View<const i32, 2> runs = on.place<i32, 2>(listed, {rows, 100});
+          const auto candidates = [&](const Windows& of) { return Candidates{runs, of.begin, 1}; };
+          check_same(scores_of(*backend,
+                               {problem.queries, problem.keys, problem.windows, candidates(problem.windows), {}}, 100),
+                     scores_of(*backend, {problem.queries, keys, windows, candidates(windows), {}}, 100));
+          const View<float, 2> near = on.make<float, 2>({rows, 128}), there = on.make<float, 2>({rows, 128});
+          backend->pool({problem.keys, problem.windows, near});
+          backend->pool({keys, windows, there});
+          CHECK(on.fetch(near) == on.fetch(there));
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("pages 2^24 from the first have the scores that they have near it") {
+  for (const std::string& name : present_backends()) {
+    const auto backend = make_backend(name, 2);
+    for (const i64 rows : {3, 40}) {
+      CaseOptions options;
+      options.seed = static_cast<u64>(rows) + 7;
+      options.heads = 8;
+      options.dim = 128;
+      options.dtype = Dtype::e4m3;
+      options.paged = true;
+      options.page_size = 64;
+      options.next_n = rows;
+      options.rows = rows;
+      options.contexts = {500};
+      const Workload workload = draw_workload(options);
+      const Placement placement(*backend, workload);
+      const Problem& problem = placement.problem();
+      constexpr i64 kFar = (i64{1} << 24) + 3;
+      INFO(name << ", " << rows << " rows");
+      On on(*backend);
+      std::vector<i32> table = on.fetch(problem.keys.block_table);
+      for (i32& page : table) page += static_cast<i32>(kFar);
+      KeyCache keys = moved(problem.keys, kFar);
+      keys.block_table = on.place<i32, 2>(table, problem.keys.block_table.shape);
+      const i64 columns = problem.shape.max_window;
+      check_same(scores_of(*backend, {problem.queries, problem.keys, problem.windows, {}, {}}, columns),
+                 scores_of(*backend, {problem.queries, keys, problem.windows, {}, {}}, columns));
+    }
+  }
+}
+
+TEST_CASE("more than 65,535 rows at once are scored, routed and selected from") {
+  constexpr i64 kRows = 70'000, kHeads = 2, kDim = 16, kKeys = 5;
+  for (const std::string& name : present_backends()) {
+    const auto backend = make_backend(name, 2);
+    INFO(name);
+    On on(*backend);
+    std::vector<float> q, weights, k;
+    std::vector<i32> sequence(kRows, 0), begin(kRows, 0), end;
+    for (i64 m = 0; m < kRows; ++m) {
+      for (i64 i = 0; i < kHeads * kDim; ++i) q.push_back(i % kDim == m % kDim ? 1.0f : 0.0f);
+      weights.push_back(1);
+      weights.push_back(m % 2 == 0 ? 2.0f : 0.5f);
+      end.push_back(static_cast<i32>(1 + m % kKeys));
+    }
+    for (i64 t = 0; t < kKeys; ++t) {
+      for (i64 d = 0; d < kDim; ++d) k.push_back(static_cast<float>(1 + t + d));
+    }
+    const Queries queries{View<const float, 3>(on.place<float, 3>(q, {kRows, kHeads, kDim})),
+                          on.place<float, 2>(weights, {kRows, kHeads})};
+    const KeyCache keys{View<const float, 3>(on.place<float, 3>(k, {1, kKeys, kDim})), {}, {}};
+    const Windows windows{on.place<i32, 1>(sequence, {kRows}), on.place<i32, 1>(begin, {kRows}),
+                          on.place<i32, 1>(end, {kRows})};
+    const Logits logits = on.logits(kRows, kKeys);
+    backend->score({queries, keys, windows, {}, logits});
+    const std::vector<double> scores = on.fetch_logits(logits);
+    const View<i32, 2> chosen = on.make<i32, 2>({kRows, 1}), heads = on.make<i32, 2>({kRows, 1});
+    backend->select({logits, windows, {}, false, chosen});
+    const View<float, 3> routed = on.make<float, 3>({kRows, 1, kDim});
+    const View<float, 2> routed_weights = on.make<float, 2>({kRows, 1});
+    RouteTask route;
+    route.router = Router::gate;
+    route.queries = queries;
+    route.keys = keys;
+    route.windows = windows;
+    route.heads = heads;
+    route.routed_values = View<const float, 3>(routed);
+    route.routed_weights = routed_weights;
+    backend->route(route);
+    const std::vector<i32> tokens = on.fetch(chosen), kept = on.fetch(heads);
+    const std::vector<float> kept_weights = on.fetch(routed_weights), values = on.fetch(routed);
+    i64 wrong = 0;
+    for (i64 m = 0; m < kRows; ++m) {
+      const double gates = 1 + (m % 2 == 0 ? 2.0 : 0.5);
+      for (i64 c = 0; c < kKeys; ++c) {
+        const double expected = c < 1 + m % kKeys ? gates * static_cast<double>(1 + c + m % kDim) : -INFINITY;
+        wrong += scores[static_cast<std::size_t>(m * kKeys + c)] == expected ? 0 : 1;
+      }
+      const std::size_t row = static_cast<std::size_t>(m);
+      wrong += tokens[row] == m % kKeys ? 0 : 1;  // the last that the row sees scores highest
+      wrong += kept[row] == (m % 2 == 0 ? 1 : 0) && kept_weights[row] == (m % 2 == 0 ? 2.0f : 1.0f) ? 0 : 1;
+      wrong += values[row * kDim + static_cast<std::size_t>(m % kDim)] == 1.0f ? 0 : 1;
+    }
+    CHECK(wrong == 0);
+  }
+}
