@@ -221,6 +221,7 @@ class CompareRun {
       progress_.show(spec.name);
       const auto start = std::chrono::steady_clock::now();
       AgreementCase& one = report_.cases.emplace_back();
+      hints_.emplace_back();
       one.indexer = spec.name;
       if (spec.heads) one.router = router_name(spec.heads->router);
       one.parameters = describe_parameters(spec);
@@ -262,6 +263,12 @@ class CompareRun {
         throw Error(ErrorKind::usage, "MP-E039",
                     "--against-indexer rates quality on one backend: there is no other side", {},
                     "without --against and --write-golden");
+      }
+      const std::vector<std::string> names = options_.indexer.listed();
+      if (std::find(names.begin(), names.end(), options_.against_indexer) != names.end()) {
+        const std::string other = options_.against_indexer == "dsa" ? "misa" : "dsa";
+        throw Error(ErrorKind::usage, "MP-E041", options_.against_indexer + " against itself says nothing", {},
+                    names.size() > 1 ? "--indexer without " + options_.against_indexer : "--against-indexer " + other);
       }
       return;
     }
@@ -340,6 +347,7 @@ class CompareRun {
       if (golden.empty()) {
         one.verdict = CaseVerdict::nothing;
         one.explanation = fmt::format("{} holds no golden of {}", options_.against, spec.name);
+        hints_.back() = "misa-prof compare --indexer " + spec.name + " --write-golden DIR where its device is";
         return;
       }
     }
@@ -355,6 +363,7 @@ class CompareRun {
     const Concluded concluded = conclude(agreement, options_.max_miss);
     one.verdict = to_report(concluded.conclusion);
     one.explanation = concluded.why;
+    hints_.back() = concluded.how;
     check_robustness(spec, side, one);
     if (one.verdict == CaseVerdict::failed && !options_.bundle.empty()) {
       make_folder(options_.bundle);
@@ -440,10 +449,10 @@ class CompareRun {
     if (quality.rows == 0) {
       one.verdict = CaseVerdict::nothing;
       one.explanation = options_.against_indexer + " selects nothing";
-    } else if (options_.min_recall && quality.recall.mean < *options_.min_recall) {
+    } else if (options_.min_recall && *quality.recall.mean < *options_.min_recall) {
       one.verdict = CaseVerdict::failed;
-      one.explanation =
-          fmt::format("the mean recall is {:.4f}, and {:.4f} was asked for", quality.recall.mean, *options_.min_recall);
+      one.explanation = fmt::format("the mean recall is {:.4f}, and {:.4f} was asked for", *quality.recall.mean,
+                                    *options_.min_recall);
     }
   }
 
@@ -451,6 +460,17 @@ class CompareRun {
     return command_text(words_,
                         {"--indexer", "--output", "--format", "--annotate", "--bundle", "--write-golden", "--config"}) +
            " --indexer " + spec.name;
+  }
+
+  /// What to do about a case that did not pass: run it alone, unless that is what was done; else look closer.
+  std::string hint(const AgreementCase& one) const {
+    if (report_.cases.size() > 1) return one.reproduce;
+    if (one.verdict != CaseVerdict::failed) return hints_[static_cast<std::size_t>(&one - report_.cases.data())];
+    if (one.quality) return "";
+    const bool shrinks = is_backend(options_.against);
+    if (bundled_ && shrinks) return "misa-prof shrink " + shell_word(options_.bundle);
+    if (bundled_) return "";
+    return shrinks ? "--bundle DIR, then misa-prof shrink DIR" : "--bundle DIR, for the inputs and both sides";
   }
 
   /// Writes goldens or the bundle, and ends as the verdicts say.
@@ -473,7 +493,7 @@ class CompareRun {
       throw Error(kind, id,
                   fmt::format("{} of {} cases {}: {}: {}", count(verdict), report_.cases.size(), what, one.indexer,
                               one.explanation),
-                  {}, one.reproduce);
+                  {}, hint(one));
     };
     end(ErrorKind::mismatch, "MP-E610", CaseVerdict::failed, "failed");
     end(ErrorKind::nothing, "MP-E611", CaseVerdict::nothing, "compared nothing");
@@ -506,6 +526,7 @@ class CompareRun {
   i64 overwritten_before_ = 0;
   bool bundled_ = false;
   AgreementReport report_;
+  std::vector<std::string> hints_;  ///< by case
   Progress progress_;
 };
 
@@ -536,6 +557,10 @@ Work add_compare(CLI::App& app) {
       if (command.get_option("--indexer")->count() == 0 && !names.empty()) options->indexer.names = names;
     }
     if (options->dry) return write_text("-", dry_run(*options));
+    // Without --indexer, all of them but the one they are rated against.
+    if (command.get_option("--indexer")->count() == 0) {
+      std::erase(options->indexer.names, options->against_indexer);
+    }
     CompareRun(*options, command_words(app, command), made_with(command)).run();
   };
 }

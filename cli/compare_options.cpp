@@ -97,6 +97,42 @@ std::vector<Choice> CompareOptions::choices() const {
   return chosen;
 }
 
+namespace {
+
+/// What gives `spec` an occasion for a mistake that it found none for on `workload`.
+std::string occasion_for(const MistakeInfo& info, const IndexerSpec& spec, const Workload& workload) {
+  i64 longest = 0;
+  for (std::size_t m = 0; m < workload.ks.size(); ++m)
+    longest = std::max<i64>(longest, workload.ke[m] - workload.ks[m]);
+  if (longest == 0) return "rows that see tokens";
+  const auto above = [](const char* option, i64 most) {
+    return most > 1 ? fmt::format("{} below {}", option, most) : std::string("rows that see more tokens");
+  };
+  const i64 heads = workload.heads();
+  const bool all_heads = spec.heads && spec.heads->active >= heads;
+  const std::string fewer_heads = heads > 1 ? fmt::format("--active-heads below the workload's {}", heads)
+                                            : std::string("a workload of more than 1 head");
+  switch (info.mistake) {
+    case Mistake::swapped_token: return above("--top-k", longest);
+    case Mistake::duplicate_token: return longest > 1 ? "--top-k 2" : "rows that see more tokens";
+    case Mistake::truncated_row: return "rows that see tokens";
+    case Mistake::dropped_candidate:
+      return spec.rerank ? above("--top-k and --candidates", longest) : "--indexer misa-dagger";
+    case Mistake::wrong_head:
+      if (!spec.heads) return "--indexer misa";
+      return all_heads ? fewer_heads : "heads that differ by more than rounding";
+    case Mistake::stale_linear:
+      if (!spec.heads || !spec.heads->linear) return "--indexer misa-lr";
+      return all_heads ? fewer_heads : "rows of different queries";
+    case Mistake::off_by_one_page: return workload.paged() ? "rows that see more than a page" : "a decode workload";
+    case Mistake::stale_scale: return "a workload of FP8 keys with a score above 0; --no-fusion";
+    case Mistake::nan_score: return "--no-fusion";
+  }
+  return {};
+}
+
+}  // namespace
+
 Outcome run_side(const CompareOptions& options, Backend& backend, const IndexerSpec& spec, Arbiter& arbiter,
                  const PlanOptions& plan_options) {
   if (options.inject.empty()) {
@@ -113,10 +149,9 @@ Outcome run_side(const CompareOptions& options, Backend& backend, const IndexerS
   }
   auto outcome = run_with_mistake(info->mistake, backend, spec, arbiter, plan_options);
   if (outcome) return std::move(*outcome);
-  throw Error(
-      ErrorKind::usage, "MP-E038",
-      fmt::format("{} gives no occasion for the mistake '{}' on this workload", spec.name, info->name), {},
-      info->paged ? "a decode workload" : "--indexer " + std::string(info->indexer.empty() ? "dsa" : info->indexer));
+  throw Error(ErrorKind::usage, "MP-E038",
+              fmt::format("{} gives no occasion for the mistake '{}' on this workload", spec.name, info->name), {},
+              occasion_for(*info, spec, arbiter.workload()));
 }
 
 bool is_backend(const std::string& name) {

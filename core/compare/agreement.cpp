@@ -633,13 +633,17 @@ Concluded conclude(const Agreement& agreement, i64 max_miss) {
     for (const ChoiceAgreement& one : agreement.choices) {
       why += fmt::format("; {}: {}", choice_name(one.choice), one.reason.empty() ? "no rows" : one.reason);
     }
-    return {Conclusion::nothing, why};
+    return {Conclusion::nothing, why, "--stages that both sides have"};
   }
-  if (agreement.rows() == agreement.count(Verdict::empty)) return {Conclusion::nothing, "no row sees a token"};
-  if (agreement.all_zero) return {Conclusion::nothing, "every score on offer is 0: agreement says nothing"};
+  if (agreement.rows() == agreement.count(Verdict::empty))
+    return {Conclusion::nothing, "no row sees a token", "rows that see tokens"};
+  if (agreement.all_zero)
+    return {Conclusion::nothing, "every score on offer is 0: agreement says nothing",
+            "a workload whose scores are not all 0"};
   if (const i64 unknown = agreement.count(Verdict::unknown); unknown > 0) {
     return {Conclusion::inconclusive,
-            fmt::format("{} of {} rows differ, and the arithmetic of a side is not known", unknown, agreement.rows())};
+            fmt::format("{} of {} rows differ, and the arithmetic of a side is not known", unknown, agreement.rows()),
+            "a golden that names its arithmetic"};
   }
   for (const ChoiceAgreement& one : agreement.choices) {
     const i64 unbounded = one.count(Verdict::unbounded);
@@ -647,7 +651,8 @@ Concluded conclude(const Agreement& agreement, i64 max_miss) {
     return {Conclusion::inconclusive,
             fmt::format("the {} of {} differ, and the bound is infinite: an intermediate may have exceeded the largest "
                         "number of the arithmetic",
-                        choice_name(one.choice), counted(unbounded, "row", "rows"))};
+                        choice_name(one.choice), counted(unbounded, "row", "rows")),
+            "inputs of which no product overflows"};
   }
   return {};
 }

@@ -114,7 +114,8 @@ enum class Conclusion : u8 { passed, failed, inconclusive, nothing };
 /// choice is unbounded.
 struct Concluded {
   Conclusion conclusion = Conclusion::passed;
-  std::string why;
+  std::string why = {};
+  std::string how = {};  ///< what would give an answer; of nothing and inconclusive
 };
 Concluded conclude(const Agreement& agreement, i64 max_miss);
 

@@ -33,9 +33,11 @@ void compare_attention(const Workload& workload, const SelectedTokens& reference
                        Quality& quality) {
   if (workload.attention_mass.empty()) return;
   double ours = 0, theirs = 0;
-  const i64 rows = static_cast<i64>(workload.attention_mass_row.size());
-  for (i64 r = 0; r < rows; ++r) {
+  i64 rows = 0;
+  for (i64 r = 0; r < static_cast<i64>(workload.attention_mass_row.size()); ++r) {
     const i64 m = workload.attention_mass_row[static_cast<std::size_t>(r)];
+    if (reference.row(m).empty()) continue;
+    ++rows;
     const i64 begin = workload.ks[static_cast<std::size_t>(m)];
     ours += attention_on(workload, r, begin, selected.row(m));
     theirs += attention_on(workload, r, begin, reference.row(m));
@@ -85,7 +87,7 @@ Quality compare_selections(const Workload& workload, const SelectedTokens& refer
     if (wanted.empty()) continue;
     const double shared = static_cast<double>(shared_tokens(wanted, found));
     const double recall = shared / static_cast<double>(wanted.size());
-    if (recalls.empty() || recall < quality.recall.worst) {
+    if (recalls.empty() || recall < *quality.recall.worst) {
       quality.recall.worst = recall;
       quality.recall.worst_row = m;
     }

@@ -17,18 +17,19 @@ struct SelectedTokens {
   std::span<const i32> row(i64 m) const;
 };
 
+/// Over the rows with a token to find; empty where there is none.
 struct Recall {
-  double mean = 1, median = 1, p1 = 1, worst = 1;
-  i64 worst_row = 0;
+  std::optional<double> mean, median, p1, worst;
+  std::optional<i64> worst_row;
 };
 
 /// How much of a reference's selection another selection keeps: the quality of an approximation.
 struct Quality {
-  i64 rows = 0;    ///< rows with a token to find
-  Recall recall;   ///< of row m: |S and R| / |R|
-  double iou = 1;  ///< mean of |S and R| / |S or R|
+  i64 rows = 0;               ///< rows with a token to find
+  Recall recall;              ///< of row m: |S and R| / |R|
+  std::optional<double> iou;  ///< mean of |S and R| / |S or R|
 
-  i64 attention_rows = 0;
+  i64 attention_rows = 0;                         ///< rows with a token to find that record it
   std::optional<double> attention_mass;           ///< mean main-attention probability on S over that on R
   std::optional<double> attention_mass_absolute;  ///< mean over rows of the sum over S of p
   std::optional<double> reference_attention_mass;
@@ -43,8 +44,9 @@ Quality compare_selections(const Workload& workload, const SelectedTokens& refer
 
 /// Recall of `reference` by two selections that look at nothing: k random tokens (mean over rows of
 /// min(1, k / visible)) and the last k tokens.
+/// Empty where no row has a token to find.
 struct Baselines {
-  double chance = 1, window = 1;
+  std::optional<double> chance, window;
 };
 Baselines baselines(const Workload& workload, const SelectedTokens& reference);
 

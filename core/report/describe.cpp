@@ -36,8 +36,9 @@ std::string ratio(double value) {
 }
 
 /// Recall and its like: four decimals, for differences in the third matter.
-std::string share_number(double value) {
-  return std::isfinite(value) ? fmt::format("{:.4f}", value) : std::string("n/a");
+std::string share_number(std::optional<double> value) {
+  if (!value) return "–";
+  return std::isfinite(*value) ? fmt::format("{:.4f}", *value) : std::string("n/a");
 }
 
 /// Picks one unit for a column.
@@ -131,12 +132,13 @@ std::vector<Fact> describe_run(const Report& report) {
   facts.push_back(std::move(context));
 
   Fact baselines{.name = "baselines", .parts = {}};
-  if (workload.chance_recall) {
-    baselines.parts.push_back("recall of chance " + share_number(*workload.chance_recall));
+  if (workload.chance_recall || workload.pairs == 0) {
+    baselines.parts.push_back("recall of chance " + share_number(workload.chance_recall));
   }
-  if (workload.window_recall) {
-    baselines.parts.push_back("recall of the last k tokens " + share_number(*workload.window_recall));
+  if (workload.window_recall || workload.pairs == 0) {
+    baselines.parts.push_back("recall of the last k tokens " + share_number(workload.window_recall));
   }
+  if (workload.pairs == 0) baselines.parts.push_back(std::string(kNoTokenSeen));
   if (!baselines.parts.empty()) facts.push_back(std::move(baselines));
 
   Fact machine{.name = "machine", .parts = {printable(environment.cpu)}};
@@ -346,7 +348,8 @@ TextTable summary_table(const Report& report) {
     row.push_back(interval);
     if (one.quality) {
       const ReportQuality& quality = *one.quality;
-      for (double value : {quality.recall.mean, quality.recall.median, quality.recall.p1, quality.recall.worst}) {
+      const ReportRecall& recall = quality.recall;
+      for (const std::optional<double>& value : {recall.mean, recall.median, recall.p1, recall.worst}) {
         row.push_back({share_number(value), Style::plain});
       }
       row.push_back({share_number(quality.iou), Style::plain});

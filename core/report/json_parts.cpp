@@ -116,8 +116,9 @@ Json workload_json(const ReportWorkload& workload) {
       {"min", workload.context.minimum}, {"median", workload.context.median}, {"max", workload.context.maximum}};
   put(json, "seed", workload.seed);
   put(json, "trace_path", workload.trace_path);
-  put(json, "chance_recall", workload.chance_recall, "");
-  put(json, "window_recall", workload.window_recall, "");
+  const std::string_view no_recall = workload.pairs == 0 ? kNoTokenSeen : "";
+  put(json, "chance_recall", workload.chance_recall, no_recall);
+  put(json, "window_recall", workload.window_recall, no_recall);
   return json;
 }
 
@@ -135,21 +136,21 @@ Json parameters_json(const ReportParameters& parameters) {
 }
 
 Json quality_json(const ReportQuality& quality) {
-  constexpr std::string_view kNoMass = "the workload records no main attention";
+  const std::string_view no_mass = quality.rows == 0 ? kNoTokenSeen : "the workload records no main attention";
   Json json;
   put(json, "reference", quality.reference);
   json["rows"] = quality.rows;
   Json recall;
-  put(recall, "mean", quality.recall.mean);
-  put(recall, "median", quality.recall.median);
-  put(recall, "p1", quality.recall.p1);
-  put(recall, "worst", quality.recall.worst);
-  recall["worst_row"] = quality.recall.worst_row;
+  put(recall, "mean", quality.recall.mean, kNoTokenSeen);
+  put(recall, "median", quality.recall.median, kNoTokenSeen);
+  put(recall, "p1", quality.recall.p1, kNoTokenSeen);
+  put(recall, "worst", quality.recall.worst, kNoTokenSeen);
+  put(recall, "worst_row", quality.recall.worst_row);
   json["recall"] = std::move(recall);
-  put(json, "iou", quality.iou);
-  put(json, "attention_mass", quality.attention_mass, kNoMass);
-  put(json, "attention_mass_absolute", quality.attention_mass_absolute, kNoMass);
-  put(json, "reference_attention_mass", quality.reference_attention_mass, kNoMass);
+  put(json, "iou", quality.iou, kNoTokenSeen);
+  put(json, "attention_mass", quality.attention_mass, no_mass);
+  put(json, "attention_mass_absolute", quality.attention_mass_absolute, no_mass);
+  put(json, "reference_attention_mass", quality.reference_attention_mass, no_mass);
   json["attention_mass_rows"] = quality.attention_mass_rows;
   put(json, "needle_hit_rate", quality.needle_hit_rate, "the workload has no needles");
   json["needle_cells"] = quality.needle_cells;

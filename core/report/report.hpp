@@ -103,9 +103,13 @@ struct ReportStage {
   std::optional<std::string> bound;            ///< "compute", "memory" or "latency"
 };
 
+/// Why nothing over rows is known.
+constexpr std::string_view kNoTokenSeen = "no row sees a token";
+
+/// Over the rows that see a token; empty where none does.
 struct ReportRecall {
-  double mean = 0, median = 0, p1 = 0, worst = 0;
-  i64 worst_row = 0;
+  std::optional<double> mean, median, p1, worst;
+  std::optional<i64> worst_row;
 };
 
 /// How much of the reference's selection an indexer keeps: quality of the approximation, not numerical agreement.
@@ -113,7 +117,7 @@ struct ReportQuality {
   std::string reference;  ///< "dsa", or "trace"
   i64 rows = 0;           ///< compared
   ReportRecall recall;
-  double iou = 0;                                  ///< mean over rows of shared / united
+  std::optional<double> iou;                       ///< mean over rows of shared / united
   std::optional<double> attention_mass;            ///< relative to the reference's, mean over rows
   std::optional<double> attention_mass_absolute;   ///< share of all main attention
   std::optional<double> reference_attention_mass;  ///< the same of the reference

@@ -18,8 +18,9 @@ std::string number(double value, int digits) {
   return std::isfinite(value) ? fmt::format("{:.{}g}", value, digits) : std::string("n/a");
 }
 
-std::string share_number(double value) {
-  return std::isfinite(value) ? fmt::format("{:.4f}", value) : std::string("n/a");
+std::string share_number(std::optional<double> value) {
+  if (!value) return "–";
+  return std::isfinite(*value) ? fmt::format("{:.4f}", *value) : std::string("n/a");
 }
 
 std::string place(const ReportChoice& choice, const std::string& side) {
@@ -146,7 +147,8 @@ Fact describe_quality(const ReportQuality& quality, std::optional<double> minimu
   Fact fact{.name = "quality",
             .parts = {fmt::format("recall of {} {}", printable(quality.reference), share_number(recall.mean)),
                       "median " + share_number(recall.median), "p1 " + share_number(recall.p1),
-                      fmt::format("worst {} in row {}", share_number(recall.worst), recall.worst_row),
+                      "worst " + share_number(recall.worst) +
+                          (recall.worst_row ? fmt::format(" in row {}", *recall.worst_row) : std::string()),
                       "IoU " + share_number(quality.iou)}};
   if (quality.attention_mass) fact.parts.push_back("attention mass " + share_number(*quality.attention_mass));
   if (quality.needle_hit_rate) fact.parts.push_back("needles " + share_number(*quality.needle_hit_rate));

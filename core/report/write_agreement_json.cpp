@@ -17,9 +17,9 @@ Json side_json(const ReportSide& side) {
 }
 
 Json verdicts_json(const ReportVerdicts& verdicts) {
-  return {{"exact", verdicts.exact},         {"tie_swap", verdicts.tie_swap},   {"within_bound", verdicts.within_bound},
-          {"follows", verdicts.follows},     {"unbounded", verdicts.unbounded}, {"unknown", verdicts.unknown},
-          {"miss", verdicts.miss},           {"violation", verdicts.violation}, {"unjudged", verdicts.unjudged},
+  return {{"exact", verdicts.exact},     {"tie_swap", verdicts.tie_swap},   {"within_bound", verdicts.within_bound},
+          {"follows", verdicts.follows}, {"unbounded", verdicts.unbounded}, {"unknown", verdicts.unknown},
+          {"miss", verdicts.miss},       {"violation", verdicts.violation}, {"unjudged", verdicts.unjudged},
           {"empty", verdicts.empty}};
 }
 

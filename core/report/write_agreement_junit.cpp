@@ -135,7 +135,8 @@ Suite suite_of(const AgreementReport& report, const AgreementCase& one) {
     Test& test = suite.tests.emplace_back();
     test.name = "recall";
     test.output = joined(describe_quality(*one.quality, one.minimum_recall).parts, " · ");
-    if (one.minimum_recall && !(one.quality->recall.mean >= *one.minimum_recall)) {
+    const std::optional<double> recall = one.quality->recall.mean;
+    if (one.minimum_recall && recall && !(*recall >= *one.minimum_recall)) {
       test.outcome = Outcome::failure;
       test.type = "recall";
       test.message = case_reason(one);

@@ -3,7 +3,9 @@
 
 usage: compare_test.py BINARY [EMULATOR...]  [-- unittest arguments]
 """
+import math
 import os
+import re
 import resource
 import shlex
 import shutil
@@ -13,7 +15,7 @@ import sys
 import time
 import xml.etree.ElementTree
 
-from program import PROGRAM, ROOT, Cli, has_cuda, main, misa, needs, needs_jsonschema, strict_json, tensors
+from program import PROGRAM, ROOT, Cli, has_cuda, main, misa, needs, needs_jsonschema, strict_json, tensors, write_trace
 
 TINY = ["--model", "tiny", "--workload", "ci"]
 SMALL = ["--candidates", "512", "--top-k", "128"]
@@ -113,8 +115,8 @@ class Agreement(Compare):
         self.assertLess(recall, 1)
         self.assertEqual(misa("compare", *arguments, "--min-recall", str(recall - 0.01)).returncode, 0)
         self.assertEqual(misa("compare", *arguments, "--min-recall", str(recall + 0.01)).returncode, 1)
-        same = self.compared(0, *TINY, "--indexer", "dsa", "--against-indexer", "dsa", "--min-recall", "1")
-        self.assertEqual(same["cases"][0]["quality"]["recall"]["worst"], 1)
+        report = self.compared(0, *CASES, "--against-indexer", "misa")  # all others, without --indexer
+        self.assertEqual([case["indexer"] for case in report["cases"]], ["dsa", "misa-dagger", "hisa"])
 
     def test_what_says_nothing_does_not_pass(self):
         self.assertEqual(misa("compare", *CASES, "--indexer", "dsa", "--stages", "heads").returncode, 5)
@@ -127,11 +129,129 @@ class Agreement(Compare):
         self.fails(2, "MP-E039", "compare", *TINY, "--against-indexer", "dsa", "--against", "goldens")
         self.fails(2, "MP-E040", "compare", *TINY, "--min-recall", "0.5")
         self.fails(2, "MP-E041", "compare", *TINY, "--against", "cpu")
+        self.fails(2, "MP-E041.*misa against itself.*--against-indexer dsa", "compare", *TINY, "--indexer", "misa",
+                   "--against-indexer", "misa")
+        self.fails(2, "MP-E041.*--indexer without dsa", "compare", *TINY, "--indexer", "hisa,dsa", "--against-indexer",
+                   "dsa")
         self.fails(3, "MP-E606", "compare", *TINY, "--against", self.folder / "none")
         self.fails(2, "MP-E606.*oracle", "compare", *TINY, "--against", "oracel")
         self.fails(2, "MP-E001", "compare", *TINY, "--min-recall", "1.5", "--against-indexer", "dsa")
         if not has_cuda():
             self.fails(4, "MP-E4", "compare", *TINY, "--backend", "cuda")
+
+
+class Verdicts(Compare):
+    """Inputs on which a comparison could say too much."""
+
+    def trace(self, queries, weights, keys, dim=32):
+        """One row of f32 heads over f32 keys, each given by its first numbers, that sees all of them."""
+        def padded(vectors):
+            return [number for vector in vectors for number in [*vector, *[0.0] * (dim - len(vector))]]
+
+        return write_trace(self.folder / "trace.safetensors",
+                           q=("F32", [1, len(queries), dim], padded(queries)),
+                           weights=("F32", [1, len(weights)], weights),
+                           k=("F32", [len(keys), dim], padded(keys)),
+                           ks=("I32", [1], [0]), ke=("I32", [1], [len(keys)]), q_pos=("I32", [1], [len(keys) - 1]))
+
+    def case(self, status, trace, *arguments):
+        report = self.compared(status, "--trace", trace, *arguments)
+        return report["cases"][0], {one["name"]: one["verdicts"] for one in report["cases"][0]["choices"]}
+
+    def empty_decode(self):
+        return write_trace(self.folder / "empty.safetensors",
+                           q=("F8_E4M3", [3, 8, 128], [56] * 3 * 8 * 128), weights=("F32", [3, 8], [0.1] * 24),
+                           k_pages=("U8", [4, 64, 132], [56] * 4 * 64 * 132), block_table=("I32", [3, 1], [-1] * 3),
+                           seq_lens=("I32", [3], [0] * 3))
+
+    def test_rows_that_see_nothing_compare_nothing(self):
+        for indexer in INDEXERS:
+            case, verdicts = self.case(5, self.empty_decode(), "--top-k", "64", "--indexer", indexer)
+            self.assertEqual((case["verdict"], case["explanation"]), ("nothing", "no row sees a token"))
+            self.assertEqual(verdicts["tokens"]["empty"], 3)
+            self.assertEqual(verdicts["tokens"]["exact"], 0)
+        result = misa("compare", "--trace", self.empty_decode(), "--indexer", "dsa")
+        self.assertRegex(result.stderr, "MP-E611.*no row sees a token; try: rows that see tokens")
+
+    def test_rows_that_see_nothing_have_no_recall_and_no_chance(self):
+        arguments = ["profile", "--trace", self.empty_decode(), "--top-k", "64", "--samples", "1", "--warm-up", "0",
+                     "--indexer", "dsa,misa"]
+        shown = self.succeeds(*arguments)
+        self.assertNotIn("1.0000", shown)
+        self.assertIn("recall of chance –", shown)
+        report = strict_json(self.succeeds(*arguments, "--format", "json"))
+        self.assertIsNone(report["workload"]["chance_recall"])
+        self.assertEqual(report["workload"]["chance_recall_reason"], "no row sees a token")
+        for case in report["cases"]:
+            recall = case["quality"]["recall"]
+            self.assertEqual([recall[name] for name in ("mean", "median", "p1", "worst", "worst_row")], [None] * 5)
+            self.assertEqual(recall["mean_reason"], "no row sees a token")
+            self.assertIsNone(case["quality"]["iou"])
+
+    def test_zeros_that_were_chosen_say_nothing_of_what_else_was_on_offer(self):
+        keys = [[math.sin(token)] for token in range(1, 301)]
+        for gate, status in ((-1.0, 0), (0.0, 5)):
+            case, verdicts = self.case(status, self.trace([[1.0]], [gate], keys), "--top-k", "64", "--indexer", "dsa")
+            self.assertEqual(verdicts["tokens"]["exact"], 1)
+        self.assertIn("every score on offer is 0", case["explanation"])
+
+    def test_a_difference_that_only_an_infinite_bound_explains_cannot_be_judged(self):
+        # Scores of 1e75 and more differ in double, and are all infinite in f32.
+        keys = [[3e38 * math.sin(7 * token) if token % 4 == 0 else 0.0, -1e38] for token in range(1, 201)]
+        case, verdicts = self.case(7, self.trace([[3e38, 0.0, 1.0]], [1.0], keys), "--top-k", "8", "--indexer", "dsa")
+        self.assertEqual(case["verdict"], "inconclusive")
+        self.assertEqual(verdicts["tokens"]["unbounded"], 1)
+        self.assertEqual(verdicts["tokens"]["within_bound"], 0)
+        self.assertIn("unbounded", misa("compare", "--trace", self.folder / "trace.safetensors", "--top-k", "8", "--indexer",
+                                        "dsa").stdout)
+
+    def test_a_small_gate_does_not_make_an_overflow_a_miss(self):
+        # q . k is 2.7e39 and 4.1e39, and with the gate 2.6e33 and 3.9e33.
+        trace = self.trace([[1.0] * 32], [2.0 ** -20], [[8.5e37] * 32, [1.28e38] * 32, [1.0] * 32])
+        for indexer in ("dsa", "misa", "misa-dagger", "misa-lr"):
+            case, verdicts = self.case(7, trace, "--top-k", "1", "--indexer", indexer)
+            self.assertEqual([verdict["miss"] for verdict in verdicts.values()], [0] * len(verdicts))
+            self.assertEqual(verdicts["tokens"]["unbounded"], 1)
+        for router in ("pooled", "selfk", "oracle", "linear-residual", "covariance"):
+            trace = self.trace([[1.0] * 32, [1.5] * 32, [1.25] * 32], [2.0 ** -20, 2.0 ** -21, 2.0 ** -20],
+                               [[8.5e37] * 32, [1.28e38] * 32, [1.0] * 32, [1.27e38] * 32])
+            report = misa("compare", "--trace", trace, "--indexer", "misa", "--router", router, "--active-heads", "1",
+                          "--top-k", "1", "--block-size", "2", "--format", "json")
+            self.assertIn(report.returncode, (0, 7), router)
+            for choice in strict_json(report.stdout)["cases"][0]["choices"]:
+                self.assertEqual(choice["missed"], 0, router)
+
+    def test_squares_that_overflow_do_not_make_a_miss_under_covariance(self):
+        for scale in (1e18, 1e30, 1e36):
+            queries = [[math.sin(7 * head + d) for d in range(32)] for head in range(6)]
+            keys = [[scale * math.cos(5 * token + d) for d in range(32)] for token in range(40)]
+            for router in ("covariance", "linear-residual"):
+                result = misa("compare", "--trace", self.trace(queries, [0.03 - 0.002 * h for h in range(6)], keys),
+                              "--indexer", "misa,misa-lr", "--router", router, "--top-k", "26", "--active-heads", "3",
+                              "--format", "json")
+                self.assertIn(result.returncode, (0, 7))
+                for case in strict_json(result.stdout)["cases"]:
+                    self.assertEqual([choice["missed"] for choice in case["choices"]], [0] * len(case["choices"]))
+
+    def test_a_mistake_without_occasion_is_told_what_gives_one(self):
+        one_head = self.trace([[1.0]], [1.0], [[float(token)] for token in range(9)])
+        for arguments, how in ((["--indexer", "misa", "--inject", "wrong-head"], "more than 1 head"),
+                               (["--indexer", "dsa", "--inject", "swapped-token", "--top-k", "9"], "--top-k below 9"),
+                               (["--indexer", "dsa", "--inject", "stale-scale"], "FP8"),
+                               (["--indexer", "dsa", "--inject", "dropped-candidate"], "--indexer misa-dagger")):
+            self.fails(2, f"MP-E038.*try: .*{how}", "compare", "--trace", one_head, *arguments)
+        self.fails(2, "MP-E038.*try: --active-heads below the workload's 8", "compare", *TINY, "--indexer", "misa",
+                   "--inject", "wrong-head")
+        self.fails(2, "MP-E038.*try: --indexer misa$", "compare", *TINY, "--indexer", "dsa", "--inject", "wrong-head")
+
+    def test_the_last_line_of_a_failure_says_what_to_do_next_and_not_what_was_just_done(self):
+        bundle = self.folder / "bundle"
+        for arguments, how in ((["--indexer", "dsa"], "--bundle DIR, then misa-prof shrink DIR"),
+                               (["--indexer", "dsa,hisa"], "misa-prof compare .*--indexer dsa"),
+                               (["--indexer", "dsa", "--bundle", bundle], "misa-prof shrink " + re.escape(shlex.quote(str(bundle))))):
+            result = misa("compare", *CASES, "--inject", "truncated-row", *arguments)
+            self.assertEqual(result.returncode, 1)
+            self.assertRegex(result.stderr.splitlines()[-1], f"MP-E610.*; try: {how}$")
 
 
 class Goldens(Compare):

@@ -62,6 +62,19 @@ def needs_jsonschema(test):
     return python
 
 
+def write_trace(path, **entries):
+    """A misa-trace/1 of tensors given as (dtype, shape, values): numbers of F32 and I32, bytes of all others."""
+    header, data = {"__metadata__": {"format": "misa-trace/1", "provenance": "synthetic"}}, b""
+    for name, (dtype, shape, values) in entries.items():
+        code = {"F32": "f", "I32": "i"}.get(dtype)
+        part = struct.pack(f"<{len(values)}{code}", *values) if code else bytes(values)
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(data), len(data) + len(part)]}
+        data += part
+    text = json.dumps(header).encode()
+    pathlib.Path(path).write_bytes(struct.pack("<Q", len(text)) + text + data)
+    return path
+
+
 def source_files(*folders):
     for folder in folders:
         for path in sorted((ROOT / folder).rglob("*.[ch]pp")):

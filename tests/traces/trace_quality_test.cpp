@@ -80,7 +80,7 @@ void check_recall(const Recorded& trace) {
     settings.block_size = expected.block_size;
     const Chosen found = choose(*cpu, workload, make_indexer(expected.indexer, settings));
     const Quality quality = compare_selections(workload, {reference.tokens, 2048}, {found.tokens, 2048});
-    CHECK(std::abs(quality.recall.mean - expected.recall) < 0.001);
+    CHECK(std::abs(*quality.recall.mean - expected.recall) < 0.001);
     REQUIRE(quality.attention_mass.has_value());
     CHECK(std::abs(*quality.attention_mass - expected.attention_mass) < 0.0025);
     CHECK(*quality.reference_attention_mass == doctest::Approx(0.92).epsilon(0.02));
@@ -101,7 +101,7 @@ void check_misa_lr(const Recorded& trace) {
   for (const i64 block_size : {128, 1024}) {
     settings.block_size = block_size;
     const Quality misa = quality_of("misa", settings);
-    misa_recall = std::max(misa_recall, misa.recall.mean);
+    misa_recall = std::max(misa_recall, *misa.recall.mean);
     misa_lost = std::min(misa_lost, 1 - *misa.attention_mass);
   }
   settings = {};
@@ -111,8 +111,8 @@ void check_misa_lr(const Recorded& trace) {
     settings.router = router;
     settings.samples = router == Router::covariance ? IndexerSettings{}.samples : 128;
     const Quality linear = quality_of("misa-lr", settings), dagger = quality_of("misa-lr-dagger", settings);
-    MESSAGE(trace.path << ", " << router_name(router) << ": recall " << linear.recall.mean << ", dagger "
-                       << dagger.recall.mean << ", attention lost " << 1 - *linear.attention_mass);
+    MESSAGE(trace.path << ", " << router_name(router) << ": recall " << *linear.recall.mean << ", dagger "
+                       << *dagger.recall.mean << ", attention lost " << 1 - *linear.attention_mass);
     CHECK(linear.recall.mean >= misa_recall + trace.least_gain);
     CHECK(1 - *linear.attention_mass <= misa_lost / 2);
     CHECK(dagger.recall.mean >= 0.997);

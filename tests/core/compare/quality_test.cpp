@@ -34,12 +34,12 @@ TEST_CASE("recall counts the reference's tokens that were found, row by row") {
   const std::vector<i32> selected{1, 2, 3, 4, /**/ 1, 5, 7, 8, /**/ 0, 1, -1, -1};
   const Quality quality = compare_selections(workload, {reference, 4}, {selected, 4});
   CHECK(quality.rows == 3);
-  CHECK(quality.recall.mean == doctest::Approx((1 + 0.25 + 1) / 3));
+  CHECK(*quality.recall.mean == doctest::Approx((1 + 0.25 + 1) / 3));
   CHECK(quality.recall.median == 1);
   CHECK(quality.recall.worst == 0.25);
   CHECK(quality.recall.worst_row == 1);
-  CHECK(quality.recall.p1 == doctest::Approx(0.25 + 0.02 * 0.75));
-  CHECK(quality.iou == doctest::Approx((1 + 1.0 / 7 + 1) / 3));
+  CHECK(*quality.recall.p1 == doctest::Approx(0.25 + 0.02 * 0.75));
+  CHECK(*quality.iou == doctest::Approx((1 + 1.0 / 7 + 1) / 3));
   CHECK_FALSE(quality.attention_mass.has_value());
   CHECK_FALSE(quality.needle_hit_rate.has_value());
 }
@@ -120,6 +120,26 @@ TEST_CASE("a selection compared with itself is perfect, and rows that see nothin
   CHECK(quality.iou == 1);
 }
 
+TEST_CASE("where no row sees a token there is no recall, no chance and no attention mass") {
+  Workload workload = rows_of_lengths({0, 0});
+  workload.attention_mass = HostTensor(Dtype::f16, {2, 4});
+  workload.attention_mass_row = {0, 1};
+  const std::vector<i32> none{-1, -1, -1, -1};
+  const Quality quality = compare_selections(workload, {none, 2}, {none, 2});
+  CHECK(quality.rows == 0);
+  CHECK_FALSE(quality.recall.mean.has_value());
+  CHECK_FALSE(quality.recall.median.has_value());
+  CHECK_FALSE(quality.recall.p1.has_value());
+  CHECK_FALSE(quality.recall.worst.has_value());
+  CHECK_FALSE(quality.recall.worst_row.has_value());
+  CHECK_FALSE(quality.iou.has_value());
+  CHECK(quality.attention_rows == 0);
+  CHECK_FALSE(quality.attention_mass_absolute.has_value());
+  const Baselines found = baselines(workload, {none, 2});
+  CHECK_FALSE(found.chance.has_value());
+  CHECK_FALSE(found.window.has_value());
+}
+
 TEST_CASE("attention mass is relative to the reference's, over the rows that record it") {
   Workload workload = rows_of_lengths({4, 4});
   workload.attention_mass = HostTensor(Dtype::f16, {1, 4});
@@ -153,6 +173,6 @@ TEST_CASE("baselines say what chance and the last k tokens would have found") {
   const Workload workload = rows_of_lengths({8, 2});
   const std::vector<i32> reference{0, 7, /**/ 0, 1};
   const Baselines found = baselines(workload, {reference, 2});
-  CHECK(found.chance == doctest::Approx((2.0 / 8 + 1) / 2));
-  CHECK(found.window == doctest::Approx((0.5 + 1) / 2));
+  CHECK(*found.chance == doctest::Approx((2.0 / 8 + 1) / 2));
+  CHECK(*found.window == doctest::Approx((0.5 + 1) / 2));
 }
