@@ -26,7 +26,7 @@ void CompareOptions::add(CLI::App& command) {
                             const char* group) {
     return command.add_option(name, value, what)->check(not_empty())->type_name(type)->group(group);
   };
-  add_name(command, "--backend", backend, "The side that is tested: cpu, oracle or cuda", kCompareGroup);
+  add_backend(command, backend, "The side that is tested", kCompareGroup);
   add_text("--against", against, "A backend, or a golden: a file or a folder that --write-golden wrote", "NAME",
            kCompareGroup)
       ->capture_default_str();

@@ -157,7 +157,7 @@ Work add_nsight(CLI::App& app) {
   options->workload.add_trace(command);
   options->workload.add_synthetic(command);
   options->indexer.add(command);
-  add_name(command, "--backend", options->backend, "cuda, or cpu or oracle for nsys", kBackendGroup);
+  add_backend(command, options->backend, "The backend to look at", kBackendGroup);
   add_count(command, "--threads", options->threads, "Threads (default: the cores available)", kBackendGroup);
   add_device(command, options->device);
   options->workload.add_memory(command);

@@ -291,8 +291,14 @@ void refuse_extras(const CLI::App& command) {
               {}, near.empty() ? name + " --help" : near);
 }
 
-void add_name(CLI::App& command, const char* name, std::string& value, const char* what, const char* group) {
+void add_name(CLI::App& command, const char* name, std::string& value, const std::string& what, const char* group) {
   command.add_option(name, value, what)->type_name("NAME")->capture_default_str()->group(group);
+}
+
+void add_backend(CLI::App& command, std::string& value, const std::string& what, const char* group) {
+  std::vector<std::string_view> names;
+  for (const BackendInfo& info : backends()) names.push_back(info.name);
+  add_name(command, "--backend", value, fmt::format("{}: {}", what, fmt::join(names, ", ")), group);
 }
 
 void add_count(CLI::App& command, const char* name, i64& value, const char* what, const char* group, u64 least) {

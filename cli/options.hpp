@@ -60,10 +60,13 @@ CLI::Validator decimal(double least, double most);
 CLI::Validator not_empty();
 
 /// An option that takes a name, and one that takes a number from `least` on.
-void add_name(CLI::App& command, const char* name, std::string& value, const char* what, const char* group);
+void add_name(CLI::App& command, const char* name, std::string& value, const std::string& what, const char* group);
 void add_count(CLI::App& command, const char* name, i64& value, const char* what, const char* group, u64 least = 1);
 void add_count(CLI::App& command, const char* name, std::optional<i64>& value, const char* what, const char* group,
                u64 least = 1);
+
+/// --backend, with the names of all backends in its help.
+void add_backend(CLI::App& command, std::string& value, const std::string& what, const char* group);
 
 /// --device, for the backends `names`, of which one at least must have devices: Error(usage).
 void add_device(CLI::App& command, std::optional<i64>& device);

@@ -429,7 +429,7 @@ Work add_profile(CLI::App& app) {
   options->workload.add_synthetic(command);
 
   options->indexer.add(command);
-  add_name(command, "--backend", options->backend, "cpu, oracle or cuda", kBackendGroup);
+  add_backend(command, options->backend, "What the indexers run on", kBackendGroup);
   add_count(command, "--threads", options->threads, "Threads (default: the cores available)", kBackendGroup);
   add_device(command, options->device);
   options->workload.add_memory(command);

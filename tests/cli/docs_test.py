@@ -272,8 +272,8 @@ class Documents(Cli):
         text = ("words `misa-prof list --format json` and `misa-prof inspect FILE`\n\n"
                 "    misa-prof profile --seed 7   # a comment\n    OUT=x tests/gpu/run.sh\n\n"
                 "    $ misa-prof nsight\n    # shown\n\nmore\n\n```sh\nscripts/test.sh -R x\n```\n"
-                "```yaml\n      - run: ./scripts/build.sh\n      - run: >\n          misa-prof compare\n          --rows 16\n"
-                "      - if: always()\n```\n```python\nmisa-prof\n```\n")
+                "```yaml\n      - run: ./scripts/build.sh\n      - run: >\n          misa-prof compare\n"
+                "          --rows 16\n      - if: always()\n```\n```python\nmisa-prof\n```\n")
         found = list(commands(text))
         self.assertEqual([command for command, _ in found],
                          ["misa-prof profile --seed 7", "OUT=x tests/gpu/run.sh", "misa-prof nsight",
