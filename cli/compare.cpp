@@ -10,6 +10,7 @@
 #include <sstream>
 
 #include "backends/backends.hpp"
+#include "cli/build_facts.hpp"
 #include "cli/commands.hpp"
 #include "cli/compare_options.hpp"
 #include "cli/describe.hpp"
@@ -291,12 +292,12 @@ class CompareRun {
   }
 
   void describe() {
-    report_.tool_version = MISA_VERSION;
+    report_.tool_version = program_version();
     report_.command_line = words_;
     report_.workload = describe_workload(options_.workload, workload_, settings_.top_k);
     std::vector<Backend*> used{backend_.get(), oracle_.get()};
     if (other_) used.push_back(other_.get());
-    report_.environment = describe_environment(used, threads_);
+    report_.environment = describe_environment(used, threads_, options_.output.host());
     report_.input_hash = input_hash(workload_);
     const auto side = [&](Backend& backend) {
       const auto arithmetic = backend.arithmetic(shape_of(workload_));

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <set>
 
+#include "cli/build_facts.hpp"
 #include "core/measure/paired_ratio.hpp"
+#include "core/platform/load.hpp"
 #include "core/platform/system.hpp"
 #include "core/workload/placement.hpp"
 
@@ -20,6 +22,7 @@ ReportWorkload describe_workload(const WorkloadOptions& options, const Workload&
   described.provenance = metadata("provenance");
   described.model = metadata("model");
   described.phase = metadata("phase");
+  if (std::string preset = metadata("preset"); !preset.empty()) described.preset = std::move(preset);
   described.rows = shape.rows;
   described.heads = shape.heads;
   described.head_dim = shape.head_dim;
@@ -41,7 +44,7 @@ ReportWorkload describe_workload(const WorkloadOptions& options, const Workload&
   return described;
 }
 
-ReportEnvironment describe_environment(const std::vector<Backend*>& backends, i64 threads,
+ReportEnvironment describe_environment(const std::vector<Backend*>& backends, i64 threads, bool host,
                                        std::optional<Dtype> roofs_of) {
   const SystemInfo system = system_info();
   ReportEnvironment environment;
@@ -50,7 +53,12 @@ ReportEnvironment describe_environment(const std::vector<Backend*>& backends, i6
   environment.cores = system.cores;
   environment.threads = threads;
   environment.memory_bytes = system.memory_bytes;
+  environment.cache_bytes = system.cache_bytes;
+  if (!system.governor.empty()) environment.governor = system.governor;
+  environment.load_average = read_load().load_average;
   environment.timestamp_utc = utc_timestamp();
+  if (host) environment.host = host_name();
+  environment.build = build_facts();
   for (Backend* backend : backends) {
     ReportBackend& described = environment.backends.emplace_back();
     described.name = backend->name();
@@ -153,8 +161,8 @@ std::map<std::string, std::string> backend_facts(Backend& backend, const Shape& 
   return {{"backend", std::string(backend.name())},
           {"backend_description", backend.description()},
           {"arithmetic", arithmetic ? std::string(arithmetic->name) : std::string()},
-          {"tool_version", MISA_VERSION},
-          {"commit", MISA_COMMIT}};
+          {"tool_version", std::string(program_version())},
+          {"commit", commit_word()}};
 }
 
 std::vector<std::string> command_words(const CLI::App& app, const CLI::App& command) {

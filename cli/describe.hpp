@@ -18,8 +18,8 @@
 namespace misa::cli {
 
 ReportWorkload describe_workload(const WorkloadOptions& options, const Workload& workload, i64 top_k);
-/// With the roofs for elements of `roofs_of`; empty: without roofs.
-ReportEnvironment describe_environment(const std::vector<Backend*>& backends, i64 threads,
+/// With the machine's name if `host`, and with the roofs for elements of `roofs_of`; empty: without roofs.
+ReportEnvironment describe_environment(const std::vector<Backend*>& backends, i64 threads, bool host,
                                        std::optional<Dtype> roofs_of = {});
 std::optional<ReportDevice> describe_device(const std::optional<DeviceRecord>& record);
 ReportContention describe_contention(const Contention& contention);

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "backends/backends.hpp"
+#include "cli/build_facts.hpp"
 #include "cli/commands.hpp"
 #include "cli/options.hpp"
 #include "cli/output.hpp"
@@ -47,6 +48,8 @@ std::vector<Section> sections() {
     backend_section.entries.push_back(
         {std::string(info.name), reason ? "absent: " + *reason : std::string(info.what), ""});
   }
+  Section build{"build", {{"version", std::string(program_version()), ""}}};
+  for (const auto& [name, value] : build_lines()) build.entries.push_back({name, value, ""});
   all = {indexer_section, router_section, backend_section};
 
   const std::vector<std::string> directories = profile_directories();
@@ -70,7 +73,7 @@ std::vector<Section> sections() {
   for (const std::string& name : names) {
     traces.entries.push_back({name, "recorded workload; misa-prof inspect shows it", ""});
   }
-  all.insert(all.end(), {models, workloads, preset_section, traces});
+  all.insert(all.end(), {models, workloads, preset_section, traces, build});
   return all;
 }
 

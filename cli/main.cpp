@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "cli/build_facts.hpp"
 #include "cli/commands.hpp"
 #include "cli/options.hpp"
 #include "cli/output.hpp"
@@ -84,9 +85,16 @@ Error parse_error(const CLI::App& command, const CLI::ParseError& error) {
   return {ErrorKind::usage, "MP-E001", what, {}, how};
 }
 
+/// The version on a line of its own, then what the program was built from.
+std::string version_text() {
+  std::string text = fmt::format("misa-prof {}", cli::program_version());
+  for (const auto& [name, value] : cli::build_lines()) text += fmt::format("\n{:<10} {}", name, value);
+  return text;
+}
+
 int run(int argc, char** argv) {
   CLI::App app("Profiles DSA, MISA and HISA indexers, stage by stage, and checks what they select.", "misa-prof");
-  app.set_version_flag("--version", "misa-prof " MISA_VERSION);
+  app.set_version_flag("--version", version_text());
   app.set_help_flag("-h,--help", "This text");
   app.footer(kFooter);
   app.allow_extras();

@@ -54,6 +54,9 @@ void OutputOptions::add(CLI::App& command) {
       ->type_name("WHEN")
       ->capture_default_str()
       ->group(kOutputGroup);
+  command.add_flag("--host", host_, "Write the name of this machine into results")
+      ->disable_flag_override()
+      ->group(kOutputGroup);
 }
 
 std::vector<Target> OutputOptions::targets(const std::vector<std::string>& inputs) const {

@@ -24,6 +24,9 @@ class OutputOptions {
 
   void add(CLI::App& command);
 
+  /// Results name this machine.
+  bool host() const { return host_; }
+
   /// Every place, standard output included; throws Error(usage) for unknown formats and when a file would overwrite one
   /// of `inputs` or stand twice.
   std::vector<Target> targets(const std::vector<std::string>& inputs) const;
@@ -39,6 +42,7 @@ class OutputOptions {
   std::vector<std::string_view> formats_;
   std::string format_ = "table", colour_ = "auto";
   std::vector<std::string> outputs_;
+  bool host_ = false;
 };
 
 /// `text` to the file, or standard output; atomically.

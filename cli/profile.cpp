@@ -8,6 +8,7 @@
 #include <type_traits>
 
 #include "backends/backends.hpp"
+#include "cli/build_facts.hpp"
 #include "cli/commands.hpp"
 #include "cli/describe.hpp"
 #include "cli/indexer_options.hpp"
@@ -155,9 +156,9 @@ class ProfileRun {
       contenders_.push_back({spec, std::make_unique<Plan>(*backend_, spec, placement_->problem(), plan_options_),
                              RangeName(fmt::format("case {} {} {}", spec.name, backend_->name(), workload_.name))});
     }
-    report_.tool_version = MISA_VERSION;
+    report_.tool_version = program_version();
     report_.workload = describe_workload(options_.workload, workload_, settings_.top_k);
-    report_.environment = describe_environment({backend_.get()}, threads_, workload_.q.dtype);
+    report_.environment = describe_environment({backend_.get()}, threads_, options_.output.host(), workload_.q.dtype);
     if (auto& roofs = report_.environment.backends.front().roofs) roofs->loaded = roofs_loaded_;
     warn_if_busy();
 

@@ -102,6 +102,17 @@ std::pair<Cell, Cell> speedup_cells(const ReportCase& one, bool loaded) {
 
 }  // namespace
 
+std::string build_text(const ReportBuild& build) {
+  std::vector<std::string> parts;
+  if (!build.commit.empty()) {
+    parts.push_back("commit " + printable(build.commit) + (build.changed ? " with changes" : ""));
+  }
+  for (const std::string& part : {build.compiler, build.type}) {
+    if (!part.empty()) parts.push_back(printable(part));
+  }
+  return joined(parts, ", ");
+}
+
 std::vector<Fact> describe_run(const Report& report) {
   const ReportWorkload& workload = report.workload;
   const ReportEnvironment& environment = report.environment;
@@ -146,8 +157,13 @@ std::vector<Fact> describe_run(const Report& report) {
                                       counted(environment.threads, "thread", "threads")));
   if (environment.memory_bytes > 0) machine.parts.push_back(binary_bytes(environment.memory_bytes));
   machine.parts.push_back(printable(environment.os));
+  if (environment.governor) machine.parts.push_back("governor " + printable(*environment.governor));
   if (environment.host) machine.parts.push_back(printable(*environment.host));
   facts.push_back(std::move(machine));
+
+  if (std::string build = build_text(environment.build); !build.empty()) {
+    facts.push_back({.name = "build", .parts = {std::move(build)}});
+  }
 
   for (const ReportBackend& backend : environment.backends) {
     Fact fact{.name = printable(backend.name), .parts = {printable(backend.description)}};

@@ -16,6 +16,9 @@ struct Fact {
   std::vector<std::string> parts;  ///< printable
 };
 
+/// The commit and how it was built; all parts are empty where nothing is known.
+std::string build_text(const ReportBuild& build);
+
 /// Workload, machine and backends.
 std::vector<Fact> describe_run(const Report& report);
 

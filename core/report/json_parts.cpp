@@ -55,6 +55,32 @@ void put_ns(Json& object, const std::string& key, double seconds) {
   }
 }
 
+namespace {
+
+Json build_json(const ReportBuild& build) {
+  Json json;
+  if (build.commit.empty()) {
+    put_null(json, "commit", "neither git nor the source archive told");
+  } else {
+    put(json, "commit", build.commit);
+  }
+  json["changed"] = build.changed;
+  put(json, "compiler", build.compiler);
+  put(json, "type", build.type);
+  put(json, "flags", build.flags);
+  put(json, "kernel_flags", build.kernel_flags);
+  json["libraries"] = Json::array();
+  for (const ReportLibrary& library : build.libraries) {
+    Json one;
+    put(one, "name", library.name);
+    put(one, "version", library.version);
+    json["libraries"].push_back(std::move(one));
+  }
+  return json;
+}
+
+}  // namespace
+
 Json environment_json(const ReportEnvironment& environment) {
   Json json;
   put(json, "timestamp_utc", environment.timestamp_utc);
@@ -63,7 +89,11 @@ Json environment_json(const ReportEnvironment& environment) {
   json["cores"] = environment.cores;
   json["threads"] = environment.threads;
   json["memory_bytes"] = environment.memory_bytes;
+  json["cache_bytes"] = environment.cache_bytes;
   put(json, "os", environment.os);
+  put(json, "governor", environment.governor);
+  put(json, "load_average", environment.load_average, "");
+  json["build"] = build_json(environment.build);
   json["backends"] = Json::array();
   for (const ReportBackend& backend : environment.backends) {
     Json one;
@@ -114,6 +144,7 @@ Json workload_json(const ReportWorkload& workload) {
   json["pairs"] = workload.pairs;
   json["context"] = {
       {"min", workload.context.minimum}, {"median", workload.context.median}, {"max", workload.context.maximum}};
+  put(json, "preset", workload.preset);
   put(json, "seed", workload.seed);
   put(json, "trace_path", workload.trace_path);
   const std::string_view no_recall = workload.pairs == 0 ? kNoTokenSeen : "";

@@ -32,13 +32,30 @@ struct ReportBackend {
   std::optional<ReportRoofs> roofs;  ///< empty where they mean nothing
 };
 
+struct ReportLibrary {
+  std::string name, version;
+};
+
+/// What the program was built from, and how.
+struct ReportBuild {
+  std::string commit;    ///< 12 digits; empty: not known
+  bool changed = false;  ///< tracked files differed from the commit
+  std::string compiler, type, flags;
+  std::string kernel_flags;  ///< of the backends' kernels, beside `flags`
+  std::vector<ReportLibrary> libraries;
+};
+
 struct ReportEnvironment {
   std::string cpu, os;
   i64 cores = 0;    ///< logical, available to this process
   i64 threads = 0;  ///< used
   i64 memory_bytes = 0;
-  std::optional<std::string> timestamp_utc;  ///< ISO 8601; empty: --reproducible
-  std::optional<std::string> host;           ///< only when asked for
+  i64 cache_bytes = 0;                            ///< of the last level; 0: not known
+  std::optional<std::string> governor = {};       ///< of the cores' clock; empty: the system does not say
+  std::optional<double> load_average = {};        ///< over the last minute, before anything was run
+  std::optional<std::string> timestamp_utc = {};  ///< start of the run, ISO 8601
+  std::optional<std::string> host = {};           ///< only when asked for: results travel
+  ReportBuild build = {};
   std::vector<ReportBackend> backends;
 };
 
@@ -57,10 +74,11 @@ struct ReportWorkload {
   bool paged = false;
   i64 pairs = 0;  ///< visible (row, token) pairs
   ReportContext context;
-  std::optional<std::string> seed;        ///< decimal; 64 bits do not fit a JSON number
-  std::optional<std::string> trace_path;  ///< of a recorded workload
-  std::optional<double> chance_recall;    ///< mean over rows of min(1, k / visible): recall of a random choice
-  std::optional<double> window_recall;    ///< share of DSA's tokens among the last k of the row
+  std::optional<std::string> preset = {};  ///< of the generator
+  std::optional<std::string> seed;         ///< decimal; 64 bits do not fit a JSON number
+  std::optional<std::string> trace_path;   ///< of a recorded workload
+  std::optional<double> chance_recall;     ///< mean over rows of min(1, k / visible): recall of a random choice
+  std::optional<double> window_recall;     ///< share of DSA's tokens among the last k of the row
 };
 
 /// What the indexer was told; empty where it has no such parameter.

@@ -170,6 +170,21 @@ std::vector<Column> columns() {
                 const std::optional<ReportContention>& contention = report.measurement.contention;
                 return std::string_view(!contention ? "" : contention->loaded ? "true" : "false");
               }),
+      of_case("seed", [](R report, C) { return report.workload.seed; }),
+      of_case("preset", [](R report, C) { return report.workload.preset; }),
+      of_case("context", [](R report, C) { return report.workload.context.median; }),
+      of_case("date", [](R report, C) { return report.environment.timestamp_utc; }),
+      of_case("version", [text](R report, C) { return text(report.tool_version); }),
+      of_case("commit",
+              [](R report, C) {
+                const ReportBuild& build = report.environment.build;
+                return build.commit.empty() ? std::string() : build.commit + (build.changed ? "-dirty" : "");
+              }),
+      of_case("machine", [text](R report, C) { return text(report.environment.cpu); }),
+      of_quality("recall_median", [](Q quality) { return quality.recall.median; }),
+      of_quality("worst_row", [](Q quality) { return quality.recall.worst_row; }),
+      of_case("host", [](R report, C) { return report.environment.host; }),
+      of_case("load_average", [](R report, C) { return report.environment.load_average; }),
   };
 }
 

@@ -8,6 +8,9 @@ namespace misa {
 
 std::string write_markdown(const Report& report) {
   std::string out = "## misa-prof " + escaped_markdown(report.tool_version) + "\n\n";
+  if (report.environment.timestamp_utc) {
+    out += "- **date**: " + escaped_markdown(*report.environment.timestamp_utc) + '\n';
+  }
   for (const Fact& fact : describe_run(report)) {
     out += "- **" + escaped_markdown(fact.name) + "**: " + escaped_markdown(joined(fact.parts, " · ")) + '\n';
   }

@@ -376,6 +376,51 @@ TEST_CASE("JSON holds the samples of stages, the interval of a ratio, and why a 
   CHECK(contention["steal_share_reason"].is_string());
 }
 
+TEST_CASE("every format says what made a result, and names the host only where it was asked for") {
+  Report report = sample_report();
+  const Json environment = parse_strictly(write_report(report, Format::json))["environment"];
+  CHECK(environment["build"]["commit"] == "0123456789ab");
+  CHECK(environment["build"]["changed"] == true);
+  CHECK(environment["build"]["compiler"] == "GNU 12.2.0");
+  CHECK(environment["build"]["flags"] == "-O3 -DNDEBUG");
+  CHECK(environment["build"]["kernel_flags"] == "-march=x86-64-v3");
+  CHECK(environment["build"]["libraries"] == Json::parse(R"([{"name": "oneDNN", "version": "2.6.3"}])"));
+  CHECK(environment["governor"] == "performance");
+  CHECK(environment["load_average"] == 0.42);
+  CHECK(environment["cache_bytes"] == 33554432);
+  CHECK(environment["host"].is_null());
+  const auto rows = parse_csv(write_report(report, Format::csv));
+  for (const std::size_t row : {std::size_t{1}, std::size_t{8}}) {
+    CHECK(field(rows, row, "seed") == "18446744073709551615");
+    CHECK(field(rows, row, "preset") == "natural");
+    CHECK(field(rows, row, "context") == "8128");
+    CHECK(field(rows, row, "date") == "2026-01-31T12:00:00Z");
+    CHECK(field(rows, row, "version") == "0.1.0");
+    CHECK(field(rows, row, "commit") == "0123456789ab-dirty");
+    CHECK(field(rows, row, "machine") == "AMD EPYC 9654 96-Core Processor");
+    CHECK(field(rows, row, "host").empty());
+    CHECK(field(rows, row, "load_average") == "0.42");
+  }
+  CHECK(field(rows, 8, "recall_median") == "0.9201");
+  CHECK(field(rows, 8, "worst_row") == "17");
+  CHECK(field(rows, 1, "worst_row").empty());
+  for (const Format format : {Format::table, Format::markdown}) {
+    const std::string text = write_report(report, format);
+    CHECK(text.find("2026") != std::string::npos);
+    CHECK(text.find("commit 0123456789ab with changes, GNU 12.2.0, Release") != std::string::npos);
+    CHECK(text.find("governor performance") != std::string::npos);
+  }
+
+  report.environment.host = "node7";
+  report.environment.build.commit.clear();
+  const Json asked = parse_strictly(write_report(report, Format::json))["environment"];
+  CHECK(asked["host"] == "node7");
+  CHECK(asked["build"]["commit"].is_null());
+  CHECK(asked["build"]["commit_reason"].is_string());
+  CHECK(field(parse_csv(write_report(report, Format::csv)), 1, "host") == "node7");
+  CHECK(write_report(report, Format::table).find("node7") != std::string::npos);
+}
+
 TEST_CASE("CSV quotes what would end a field, and has no word for numbers that are none") {
   const std::string text = write_report(hostile_report(), Format::csv);
   const auto rows = parse_csv(text);
