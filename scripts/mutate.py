@@ -172,8 +172,10 @@ class Work:
 class Record:
     """What was judged already, a line of JSON each. What was killed is not judged again while its file is the same."""
 
-    def __init__(self, path):
+    def __init__(self, path, mutants):
         self.path, self.killed = path, {}
+        # Taken now: the tree may change while its copy is judged.
+        self.keys = {id(m): self.key_of(m) for m in mutants}
         if path and path.exists():
             for line in path.read_text().splitlines():
                 one = json.loads(line)
@@ -181,13 +183,17 @@ class Record:
                     self.killed[one["key"]] = one["by"]
 
     @staticmethod
-    def key(mutant):
+    def key_of(mutant):
         changed = mutated((ROOT / mutant.file).read_text(), mutant)
         return hashlib.sha256(f"{mutant.file}\n{changed}".encode()).hexdigest()[:16]
 
+    def by(self, mutant):
+        """What killed it, or None."""
+        return self.killed.get(self.keys[id(mutant)])
+
     def add(self, mutant, outcome, by):
         if self.path:
-            line = {"key": self.key(mutant), "file": mutant.file, "meaning": mutant.meaning, "outcome": outcome}
+            line = {"key": self.keys[id(mutant)], "file": mutant.file, "meaning": mutant.meaning, "outcome": outcome}
             with self.path.open("a") as out:
                 out.write(json.dumps({**line, "by": by}) + "\n")
 
@@ -228,8 +234,8 @@ def main():
         print(f"{len(mutants) - equivalent} mutants in {files} files, and {equivalent} equivalent ones")
         return 0
 
-    record = Record(arguments.resume)
-    due = [m for m in mutants if record.key(m) not in record.killed]
+    record = Record(arguments.resume, mutants)
+    due = [m for m in mutants if not record.by(m)]
     counts = Counter()
     with tempfile.TemporaryDirectory(prefix="misa-mutate-") as temporary:
         folder = (arguments.work or Path(temporary)).resolve()
@@ -242,7 +248,7 @@ def main():
                 outcome, by = work.judge(m)
                 record.add(m, outcome, by)
             else:
-                outcome, by = "killed", record.killed[record.key(m)]
+                outcome, by = "killed", record.by(m)
             counts[report(m, outcome, by)] += 1
     print(f"{len(mutants) - counts['equivalent']} mutants, {counts['killed']} killed, {counts['survived']} survived"
           f" ({counts['equivalent']} equivalent ones not counted, {counts['error']} errors)")
