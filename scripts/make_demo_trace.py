@@ -3,7 +3,7 @@
 
 The rows kept are those that ask for a needle, then rows spread evenly over the others. Standard library only.
 
-    python3 scripts/make_demo_trace.py [--source FILE] [--output FILE] [--mass-rows 16]
+    python3 scripts/make_demo_trace.py --source FILE [--output FILE] [--mass-rows 16]
 """
 
 import argparse
@@ -15,7 +15,6 @@ import sys
 import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-SOURCE = ROOT.parent / "shared" / "traces" / "learned-32k-layer3-h64.safetensors"
 OUTPUT = ROOT / "profiles" / "traces" / "learned-32k-h64.safetensors"
 LIMIT = 6_000_000  # bytes: what a repository can carry
 BITS = {"F32": 32, "I32": 32, "F16": 16, "F8_E4M3": 8}
@@ -76,7 +75,7 @@ def choose_rows(positions, needles, count):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--source", type=pathlib.Path, default=SOURCE)
+    parser.add_argument("--source", type=pathlib.Path, required=True)
     parser.add_argument("--output", type=pathlib.Path, default=OUTPUT)
     parser.add_argument("--mass-rows", type=int, default=16)
     options = parser.parse_args()

@@ -39,7 +39,7 @@ class Drawn:
     def __init__(self, seed, path):
         self.seed, self.path, draw = seed, path, np.random.default_rng(seed)
         self.draw = draw
-        self.heads, self.dim = int(draw.choice([4, 7, 8, 16])), int(draw.choice([32, 64]))
+        self.heads, self.dim = int(draw.choice([4, 7, 16, 24])), int(draw.choice([32, 64]))
         self.q_dtype = str(draw.choice(["F8_E4M3", "F8_E4M3", "BF16", "F32"]))
         self.k_dtype = self.q_dtype
         self.special = draw.random() < 0.5  # heads and keys whose products are all equal, or equal to others
@@ -53,7 +53,7 @@ class Drawn:
             self.place_contiguous(lengths)
         self.place_queries()
         formulas.write(path, self.tensors, {"format": "misa-trace/1", "provenance": "synthetic"})
-        self.options = {"top-k": int(draw.integers(1, 50)), "active-heads": int(draw.integers(2, 7)),
+        self.options = {"top-k": int(draw.integers(1, 50)), "active-heads": int(draw.integers(2, 6)),
                         "sampled-keys": int(draw.choice([2, 8, 30, 64])),
                         "block-size": int(draw.choice([1, 8, 16, 32])), "blocks": int(draw.integers(1, 6)), "threads": 1}
         self.options["candidates"] = self.options["top-k"] + int(draw.integers(0, 50))

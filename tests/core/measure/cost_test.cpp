@@ -181,6 +181,9 @@ TEST_CASE("routers that sample keys pool them once, and a linear head adds up th
   CHECK(stage(costs, Stage::route).flops == 21 * kHeads * (2 * kDim + 3) + 13 * kHeads * 12 + 8 * kHeads * 2 * kDim);
   CHECK(stage(costs, Stage::route).bytes == read + 8 * 2 * (kDim * 4 + 4));
   CHECK(stage(costs, Stage::score).flops == score.flops);
+  spec.heads->active = 3;  // one is kept as it is
+  CHECK(stage(stage_costs(spec, problem), Stage::route).flops ==
+        21 * kHeads * (2 * kDim + 3) + 13 * kHeads * 12 + 8 * (kHeads - 1) * 2 * kDim);
   spec.heads->active = kHeads;
   costs = stage_costs(spec, problem);
   CHECK(stage(costs, Stage::route).flops == 21 * kHeads * (2 * kDim + 1 + 4));
@@ -262,6 +265,10 @@ TEST_CASE("tokens that several rows see are read once") {
   const Problem problem = problem_of({{0, 0, 10}, {0, 5, 15}, {0, 20, 24}, {1, 30, 33}, {1, 33, 33}});
   const StageCost score = stage(stage_costs(spec_of(1), problem), Stage::score);
   CHECK(score.bytes == 5 * kHeads * (kDim * 4 + 4) + (15 + 4 + 3) * kDim * 4 + (10 + 10 + 4 + 3) * 4);
+  // Windows within another one.
+  const Problem nested = problem_of({{0, 0, 10}, {0, 2, 4}, {0, 5, 9}});
+  CHECK(stage(stage_costs(spec_of(1), nested), Stage::score).bytes ==
+        3 * kHeads * (kDim * 4 + 4) + 10 * kDim * 4 + (10 + 2 + 4) * 4);
 }
 
 TEST_CASE("empty windows and empty problems cost nothing that scales with tokens") {
