@@ -374,6 +374,45 @@ TEST_CASE("one wrong head is one miss, and the tokens only follow") {
   CHECK(sides.choice(agreement, Choice::tokens).count(Verdict::follows) == 1);
 }
 
+TEST_CASE("tokens are judged on the candidates and blocks that their own side kept, right or wrong") {
+  for (const std::string indexer : {"misa-dagger", "hisa"}) {
+    CAPTURE(indexer);
+    Sides sides(small_case(23), indexer);
+    const i64 m = sides.workload.rows() - 1, k = sides.spec.top_k;
+    const std::vector<double> scores = exact_row(sides.workload, m).score;
+    const i64 visible = static_cast<i64>(scores.size()), size = indexer == "hisa" ? 16 : 1;
+    HostTensor& kept = indexer == "hisa" ? sides.side.blocks : sides.side.candidates;
+    const i64 width = kept.shape[1];
+    REQUIRE(visible > (width + 2) * size);
+
+    // Without its second, and with the first that it lacks.
+    const std::span<i32> ids =
+        kept.span<i32>().subspan(static_cast<std::size_t>(m * width), static_cast<std::size_t>(width));
+    i32 other = 0;
+    while (std::binary_search(ids.begin(), ids.end(), other)) ++other;
+    ids[1] = other;
+    std::sort(ids.begin(), ids.end());
+    std::vector<i32> tokens;
+    for (i32 token = 0; token < visible; ++token) {
+      if (std::binary_search(ids.begin(), ids.end(), static_cast<i32>(token / size))) tokens.push_back(token);
+    }
+    const auto score_of = [&](i32 token) { return scores[static_cast<std::size_t>(token)]; };
+    std::stable_sort(tokens.begin(), tokens.end(), [&](i32 a, i32 b) { return score_of(a) > score_of(b); });
+    tokens.resize(static_cast<std::size_t>(k));
+    std::sort(tokens.begin(), tokens.end());
+    CHECK(std::vector<i32>(sides.tokens(m).begin(), sides.tokens(m).end()) != tokens);
+    std::copy(tokens.begin(), tokens.end(), sides.tokens(m).begin());
+    for (std::size_t i = 0; i < tokens.size(); ++i) {
+      sides.side.scores.span<float>()[static_cast<std::size_t>(m * k) + i] = static_cast<float>(score_of(tokens[i]));
+    }
+    const Agreement agreement = sides.compare();
+    const ChoiceAgreement& chosen = sides.choice(agreement, Choice::tokens);
+    CHECK(chosen.missed + chosen.violated == 0);
+    CHECK(chosen.row_verdicts.back() == Verdict::follows);
+    CHECK(sides.choice(agreement, Choice::scores).missed == 0);
+  }
+}
+
 TEST_CASE("a linear query is judged number by number, on the heads that its own side kept") {
   for (const Dtype dtype : {Dtype::e4m3, Dtype::bf16, Dtype::f32}) {
     for (const Router router : {Router::linear_residual, Router::covariance}) {

@@ -64,12 +64,17 @@ struct Drawn {
 
 double gamma(double n, double u) { return n * u / (1 - n * u); }
 
-/// c of a product with a sampled key, or of a sum over `terms` of them.
-double stored_coefficient(const Arithmetic& a, double terms) {
+/// c of a sum over `terms` products with the stored mean of `size` keys.
+double coefficient_of_means(const Arithmetic& a, double terms, double cut, double size) {
   double dot = gamma(kDim, a.dot);
-  if (a.group > 0) dot += static_cast<double>(a.group + 1) * a.sampled_cut;  // kDim fits in one group
+  if (a.group > 0) dot += static_cast<double>(a.group + 1) * cut;  // kDim fits in one group
   const double c = std::pow(1 + a.operand, 3) * (1 + dot) * (1 + gamma(terms + 3, a.head_sum)) * (1 + a.result);
-  return c * (1 + gamma(1 + 2, a.pool)) * (1 + 0x1p-24) * (1 + a.mean) - 1;
+  return c * (1 + gamma(size + 2, a.pool)) * (1 + 0x1p-24) * (1 + a.mean) - 1;
+}
+
+/// Of sampled keys, which are means of one.
+double stored_coefficient(const Arithmetic& a, double terms) {
+  return coefficient_of_means(a, terms, a.sampled_cut, 1);
 }
 
 /// docs/misa-lr.md, "Agreement", for head h.
@@ -224,6 +229,34 @@ TEST_CASE("bounds of what covariance drops heads by are those that are derived")
                                       derived.sums * most * (2 * (deviation + dropped_error) + most) + members));
           }
         }
+      }
+    }
+  }
+}
+
+TEST_CASE("a row's own last block is bounded by the tokens that the row sees of it") {
+  const Drawn drawn(1);
+  Problem problem = drawn.problem;  // its 6 heads as 3 of each of two rows, which see 7 and 8 tokens
+  problem.queries = {View<const float, 3>(drawn.queries.data(), {2, 3, kDim}),
+                     View<const float, 2>(drawn.weights.data(), {2, 3})};
+  problem.sequence = problem.begin = {0, 0};
+  problem.end = {7, 8};
+  problem.shape.rows = 2;
+  problem.shape.heads = 3;
+  const Bounds bounds(problem);
+  const BlockLayout blocks = layout_blocks(problem, 4, BlockWindow::visible);
+  for (const Arithmetic& a : arithmetics()) {
+    CAPTURE(a.name);
+    for (const i64 m : {0, 1}) {
+      CAPTURE(m);
+      double first = 0, last = 0;
+      for (i64 i = 0; i < 4; ++i) first += drawn.key_norm(i) / 4;
+      for (i64 i = 4; i < 7 + m; ++i) last += drawn.key_norm(i) / static_cast<double>(3 + m);
+      const std::vector<double> found = bounds.energies(a, m, Router::pooled, &blocks, 4);
+      for (i64 h = 0; h < 3; ++h) {
+        const double weighted = drawn.weight(3 * m + h) * drawn.query_norm(3 * m + h);
+        CHECK(same(found[static_cast<std::size_t>(h)],
+                   coefficient_of_means(a, 2, a.cut, 4) * weighted * (first + last) / 2));
       }
     }
   }
