@@ -118,6 +118,7 @@ std::string occasion_for(const MistakeInfo& info, const IndexerSpec& spec, const
     case Mistake::truncated_row: return "rows that see tokens";
     case Mistake::dropped_candidate:
       return spec.rerank ? above("--top-k and --candidates", longest) : "--indexer misa-dagger";
+    case Mistake::dropped_block: return spec.blocks ? "--blocks 2, and rows that see more blocks" : "--indexer hisa";
     case Mistake::wrong_head:
       if (!spec.heads) return "--indexer misa";
       return all_heads ? fewer_heads : "heads that differ by more than rounding";

@@ -11,6 +11,7 @@
 #include "core/platform/signals.hpp"
 #include "core/report/text_table.hpp"
 #include "core/workload/synthetic.hpp"
+#include "core/workload/take.hpp"
 
 namespace misa::cli {
 namespace {
@@ -116,6 +117,9 @@ class Selftest {
     constexpr std::array<Choice, 1> kHeads{Choice::heads};
     trial("nothing-compared", "no choice that both sides make is asked for", "nothing", "dsa", contiguous_, plain,
           kHeads);
+    Workload blind = copy_of(contiguous_);
+    std::copy(blind.ks.begin(), blind.ks.end(), blind.ke.begin());
+    trial("sees-nothing", "no row sees a token", "nothing", "misa", blind, plain);
     for (float& weight : contiguous_.weights.span<float>()) weight = 0;
     trial("all-zero", "every score is 0 on both sides", "nothing", "dsa", contiguous_, plain);
   }

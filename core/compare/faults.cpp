@@ -11,7 +11,7 @@
 namespace misa {
 namespace {
 
-constexpr std::array<MistakeInfo, 9> kMistakes{{
+constexpr std::array<MistakeInfo, 10> kMistakes{{
     {Mistake::swapped_token, "swapped-token", "the best token of a row is left out for its worst", "", false,
      Choice::tokens, Verdict::miss, std::nullopt},
     {Mistake::duplicate_token, "duplicate-token", "a token is selected twice", "", false, Choice::tokens,
@@ -20,6 +20,8 @@ constexpr std::array<MistakeInfo, 9> kMistakes{{
      Verdict::violation, Fault::truncated},
     {Mistake::dropped_candidate, "dropped-candidate", "the best candidate is lost before the re-rank", "misa-dagger",
      false, Choice::candidates, Verdict::miss, std::nullopt},
+    {Mistake::dropped_block, "dropped-block", "the last block, which is always kept, is left out", "hisa", false,
+     Choice::blocks, Verdict::miss, std::nullopt},
     {Mistake::wrong_head, "wrong-head", "the strongest head is routed away for the weakest", "misa", false,
      Choice::heads, Verdict::miss, std::nullopt},
     {Mistake::stale_linear, "stale-linear", "a linear head is another row's", "misa-lr", false, Choice::linear,
@@ -148,6 +150,18 @@ std::optional<Outcome> run_with_mistake(Mistake mistake, Backend& backend, const
       if (outcome.candidates.empty()) return std::nullopt;
       if (!swap_best_for_worst(field().candidates, row_of(outcome.candidates, m))) return std::nullopt;
       return run({.heads = {}, .blocks = {}, .candidates = Placed<i32>(backend, outcome.candidates).view});
+    case Mistake::dropped_block: {
+      if (outcome.blocks.empty()) return std::nullopt;
+      const Field blocks = field().blocks;
+      const std::span<i32> row = row_of(outcome.blocks, m);
+      const auto end = std::find(row.begin(), row.end(), -1);
+      const auto other = std::find_if(blocks.ids.begin(), blocks.ids.end(),
+                                      [&](i32 id) { return !std::binary_search(row.begin(), end, id); });
+      if (blocks.forced.size() < 2 || other == blocks.ids.end()) return std::nullopt;
+      *(end - 1) = *other;
+      std::sort(row.begin(), end);
+      return run({.heads = {}, .blocks = Placed<i32>(backend, outcome.blocks).view, .candidates = {}});
+    }
     case Mistake::wrong_head:
       if (outcome.heads.empty() || !swap_best_for_worst(field().heads, row_of(outcome.heads, m))) return std::nullopt;
       return run({.heads = Placed<i32>(backend, outcome.heads).view, .blocks = {}, .candidates = {}});

@@ -14,6 +14,7 @@ enum class Mistake : u8 {
   duplicate_token,    ///< a token twice
   truncated_row,      ///< a token too few
   dropped_candidate,  ///< the best candidate lost before the re-rank
+  dropped_block,      ///< the last block, which is always kept, left out for another
   wrong_head,         ///< the strongest head routed away for the weakest
   stale_linear,       ///< a linear head is another row's
   off_by_one_page,    ///< a sequence's block table read one entry further on

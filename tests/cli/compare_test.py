@@ -83,6 +83,7 @@ class Agreement(Compare):
                 ("dsa", "swapped-token", "tokens", "miss", CASES), ("hisa", "duplicate-token", "tokens", "violation", CASES),
                 ("misa", "wrong-head", "heads", "miss", CASES), ("dsa", "stale-scale", "scores", "miss", CASES),
                 ("misa-dagger", "dropped-candidate", "candidates", "miss", CASES),
+                ("hisa", "dropped-block", "blocks", "miss", [*CASES, "--blocks", "4"]),
                 ("dsa", "off-by-one-page", "tokens", "miss", DECODE),
                 ("misa", "truncated-row", "tokens", "violation", CASES), ("dsa", "nan-score", "scores", "violation", CASES)):
             report = self.compared(1, *cases, "--indexer", indexer, "--inject", mistake)
