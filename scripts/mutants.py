@@ -335,7 +335,7 @@ MUTANTS = [
     M(QUALITY, "first >= 0 && last <=", "last <=", "a needle before the window is seen"),
     M(QUALITY, "shared / static_cast<double>(wanted.size())", "shared / static_cast<double>(found.size())",
       "recall is precision"),
-    M(QUALITY, "recalls.empty() || recall < quality.recall.worst", "recalls.empty()", "the first row is the worst"),
+    M(QUALITY, "recalls.empty() || recall < *quality.recall.worst", "recalls.empty()", "the first row is the worst"),
     M(QUALITY, "if (wanted.empty()) continue; const double shared", "const double shared",
       "rows without a token count"),
     M(QUALITY, "static_cast<double>(wanted.size() + found.size()) - shared", "static_cast<double>(wanted.size())",
