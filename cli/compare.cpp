@@ -42,6 +42,9 @@ constexpr const char* kExamples =
     "\nExit codes: 0 agree, 1 miss or violation (or too little recall), 2 usage, 3 input, 4 unavailable,\n"
     "            5 nothing was compared, 7 cannot be judged, 10 runtime, 130 interrupted.\n";
 
+constexpr const char* kBundledInput = "input.safetensors";
+constexpr const char* kBundledReport = "report.json";
+
 bool same_bits(const HostTensor& a, const HostTensor& b) {
   return a.shape == b.shape && a.dtype == b.dtype &&
          (a.bytes() == 0 || std::memcmp(a.storage.data(), b.storage.data(), static_cast<std::size_t>(a.bytes())) == 0);
@@ -56,6 +59,12 @@ std::string_view first_difference(const Outcome& a, const Outcome& b) {
   if (!same_bits(a.tokens, b.tokens)) return "tokens";
   if (!same_bits(a.scores, b.scores)) return "scores";
   return "";
+}
+
+constexpr double kLongRun = 5;  // seconds that are worth an estimate
+
+double since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
 void make_folder(const std::string& path) {
@@ -199,43 +208,50 @@ class CompareRun {
     std::vector<Refusal> refused;  // each case says so for itself
     runnable_specs(*backend_, shape_of(workload_), specs_, refused);
 
-    // The workload itself, the tested side's, the arbiter's and another backend's.
-    const i64 copies = 4 * Placement::bytes_needed(workload_), limit = options.workload.memory_limit();
-    if (copies > limit) {
-      throw Error(ErrorKind::runtime, "MP-E504",
-                  fmt::format("the workload needs {} bytes on host and both sides, the limit is {}", copies, limit),
-                  workload_.name, "a larger --max-memory, fewer --rows or a shorter context");
-    }
-    plan_options_.max_bytes = limit - copies + Placement::bytes_needed(workload_);
-    for (const Backend* one : {backend_.get(), other_.get()}) {
-      if (one == nullptr || !one->free_bytes()) continue;
-      plan_options_.max_bytes = std::min(plan_options_.max_bytes, options.workload.memory_limit(*one));
-    }
+    if (!options.against_indexer.empty()) reference_spec_ = make_indexer(options.against_indexer, settings_);
+    const bool copied = options.poison || options.robust || !options.inject.empty();
+    plan_limits_ = comparison_limits(options, *oracle_, *backend_, other_.get(), specs_, reference_spec_, workload_,
+                                     copied ? 1 : 0);
     plan_options_.fusion = !options.no_fusion;
+    refuse_to_overwrite();
     arbiter_ = std::make_unique<Arbiter>(*oracle_, workload_);
   }
 
   void run() {
     describe();
+    const auto begun = std::chrono::steady_clock::now();
     for (const IndexerSpec& spec : specs_) {
       if (interrupted()) break;
-      progress_.show(spec.name);
+      plan_options_.max_bytes = plan_limits_[report_.cases.size()] + arbiter_->problem().bytes;
+      const std::size_t number = report_.cases.size();
+      const double each = number == 0 ? 0 : since(begun) / static_cast<double>(number);
+      const double left = each * static_cast<double>(specs_.size() - number);
+      if (number == 1 && left > kLongRun) {
+        progress_.say(fmt::format("this takes about {:.0f} s more: {} took {:.2g} s, {} indexers are left", left,
+                                  specs_.front().name, each, specs_.size() - 1));
+      }
+      progress_.show(fmt::format("{}: {} of {}{}", spec.name, number + 1, specs_.size(),
+                                 number == 0 ? std::string() : fmt::format(", about {:.0f} s left", left)));
       const auto start = std::chrono::steady_clock::now();
       AgreementCase& one = report_.cases.emplace_back();
       hints_.emplace_back();
       one.indexer = spec.name;
       if (spec.heads) one.router = router_name(spec.heads->router);
       one.parameters = describe_parameters(spec);
-      if (const std::string reason = why_not(spec); !reason.empty()) {
-        one.verdict = CaseVerdict::nothing;
-        one.explanation = reason;
-      } else if (options_.against_indexer.empty()) {
-        compare(spec, one);
-      } else {
-        rate(spec, one);
+      try {
+        if (const std::string reason = why_not(spec); !reason.empty()) {
+          one.verdict = CaseVerdict::nothing;
+          one.explanation = reason;
+        } else if (options_.against_indexer.empty()) {
+          compare(spec, one);
+        } else {
+          rate(spec, one);
+        }
+      } catch (const Interrupted&) {
       }
+      if (interrupted()) end_interrupted(one);
       if (one.verdict != CaseVerdict::passed) one.reproduce = reproduce(spec);
-      one.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+      one.seconds = since(start);
     }
     report_.interrupted = interrupted();
     progress_.clear();
@@ -352,12 +368,13 @@ class CompareRun {
         return;
       }
     }
-    const Outcome against = golden.empty() ? run_against(spec) : read_golden(golden, workload_, spec);
+    const Outcome against =
+        golden.empty() ? run_against(spec)
+                       : read_golden(golden, workload_, spec, options_.workload.memory_limit() - workload_.bytes());
     if (!golden.empty()) {
       report_.against = {options_.against, against.description,
                          against.arithmetic ? std::string(against.arithmetic->name) : std::string()};
     }
-    if (interrupted()) return end_interrupted(one);
     Outcome side = run_side(options_, *guarded_, spec, *arbiter_, plan_options_);
     const Agreement agreement = compare_outcomes(*arbiter_, spec, side, against, choices_);
     for (const ChoiceAgreement& choice : agreement.choices) one.choices.push_back(to_report(choice));
@@ -376,9 +393,37 @@ class CompareRun {
     if (!options_.golden.empty()) goldens_.emplace_back(spec, std::move(side));
   }
 
-  void end_interrupted(AgreementCase& one) {
+  /// What was found stays; it is no verdict.
+  static void end_interrupted(AgreementCase& one) {
     one.verdict = CaseVerdict::nothing;
     one.explanation = "interrupted";
+  }
+
+  /// Where a golden of `spec` is written.
+  std::string golden_target(const IndexerSpec& spec) const {
+    return (fs::path(options_.golden) / (spec.name + ".safetensors")).string();
+  }
+
+  /// What may be written into --write-golden and --bundle must not be there yet, unless with --force.
+  void refuse_to_overwrite() const {
+    if (options_.force) return;
+    std::vector<std::string> written;
+    for (const IndexerSpec& spec : specs_) {
+      if (!options_.golden.empty()) written.push_back(golden_target(spec));
+      if (options_.bundle.empty()) continue;
+      written.push_back(bundled(std::string(backend_->name()), spec));
+      written.push_back(bundled(is_backend(options_.against) ? options_.against : "golden", spec));
+    }
+    if (!options_.bundle.empty()) {
+      written.push_back((fs::path(options_.bundle) / kBundledInput).string());
+      written.push_back((fs::path(options_.bundle) / kBundledReport).string());
+    }
+    for (const std::string& path : written) {
+      std::error_code failure;
+      if (!fs::exists(fs::symlink_status(path, failure))) continue;
+      throw Error(ErrorKind::usage, "MP-E640", "'" + path + "' is there already and would be overwritten", {},
+                  "another folder, or --force");
+    }
   }
 
   std::string bundled(const std::string& side, const IndexerSpec& spec) const {
@@ -438,10 +483,8 @@ class CompareRun {
   void rate(const IndexerSpec& spec, AgreementCase& one) {
     const Placement placement(*guarded_, workload_);
     if (!reference_) {
-      reference_ =
-          run_outcome(*guarded_, make_indexer(options_.against_indexer, settings_), placement.problem(), plan_options_);
+      reference_ = run_outcome(*guarded_, *reference_spec_, placement.problem(), plan_options_);
     }
-    if (interrupted()) return end_interrupted(one);
     const Outcome side = run_outcome(*guarded_, spec, placement.problem(), plan_options_);
     const Quality quality = compare_selections(workload_, {reference_->tokens.span<const i32>(), settings_.top_k},
                                                {side.tokens.span<const i32>(), settings_.top_k});
@@ -458,8 +501,8 @@ class CompareRun {
   }
 
   std::string reproduce(const IndexerSpec& spec) const {
-    return command_text(words_,
-                        {"--indexer", "--output", "--format", "--annotate", "--bundle", "--write-golden", "--config"}) +
+    return command_text(words_, {"--indexer", "--output", "--format", "--annotate", "--bundle", "--write-golden",
+                                 "--force", "--config"}) +
            " --indexer " + spec.name;
   }
 
@@ -485,8 +528,9 @@ class CompareRun {
                            [&](const AgreementCase& one) { return one.verdict == verdict; });
     };
     if (bundled_) {
-      write_trace((fs::path(options_.bundle) / "input.safetensors").string(), workload_);
-      write_text((fs::path(options_.bundle) / "report.json").string(), write_agreement(report_, AgreementFormat::json));
+      write_trace((fs::path(options_.bundle) / kBundledInput).string(), workload_);
+      write_text((fs::path(options_.bundle) / kBundledReport).string(),
+                 write_agreement(report_, AgreementFormat::json));
     }
     const auto end = [&](ErrorKind kind, const char* id, CaseVerdict verdict, const char* what) {
       if (count(verdict) == 0) return;
@@ -504,8 +548,7 @@ class CompareRun {
     auto facts = backend_facts(*backend_, shape_of(workload_));
     facts["made_with"] = made_with_;
     for (const auto& [spec, outcome] : goldens_) {
-      write_golden((fs::path(options_.golden) / (spec.name + ".safetensors")).string(), workload_, spec, outcome,
-                   facts);
+      write_golden(golden_target(spec), workload_, spec, outcome, facts);
     }
   }
 
@@ -520,6 +563,8 @@ class CompareRun {
   Workload workload_;
   IndexerSettings settings_;
   std::vector<IndexerSpec> specs_;
+  std::optional<IndexerSpec> reference_spec_;
+  std::vector<i64> plan_limits_;
   PlanOptions plan_options_;
   std::unique_ptr<Arbiter> arbiter_;
   std::optional<Outcome> reference_;

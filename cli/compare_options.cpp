@@ -3,11 +3,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
 
 #include "backends/backends.hpp"
 #include "core/base/error.hpp"
 #include "core/base/suggest.hpp"
 #include "core/compare/faults.hpp"
+#include "core/workload/placement.hpp"
 
 namespace misa::cli {
 namespace {
@@ -71,6 +73,9 @@ void CompareOptions::add(CLI::App& command) {
            kOutputGroup);
   add_text("--bundle", bundle, "Write inputs, outputs and report into this folder, if a case fails", "DIR",
            kOutputGroup);
+  command.add_flag("--force", force, "Let --write-golden and --bundle overwrite what is there")
+      ->disable_flag_override()
+      ->group(kOutputGroup);
   command.add_flag("--annotate", annotate, "Print failures as GitHub annotations on standard error")
       ->disable_flag_override()
       ->group(kOutputGroup);
@@ -153,6 +158,57 @@ Outcome run_side(const CompareOptions& options, Backend& backend, const IndexerS
   throw Error(ErrorKind::usage, "MP-E038",
               fmt::format("{} gives no occasion for the mistake '{}' on this workload", spec.name, info->name), {},
               occasion_for(*info, spec, arbiter.workload()));
+}
+
+std::vector<i64> comparison_limits(const CompareOptions& options, const Backend& exact, const Backend& side,
+                                   const Backend* other, const std::vector<IndexerSpec>& specs,
+                                   const std::optional<IndexerSpec>& reference, const Workload& workload, i64 copies) {
+  constexpr i64 kGuards = 1 << 20;  // what poisons a side's memory
+  const Problem outline = outline_of(workload);
+  const i64 placed = Placement::bytes_needed(workload);
+  const i64 limit = options.workload.memory_limit();
+  // The outcomes of both sides; a third one of a run that must give the same bits, or copies that are written.
+  const bool again =
+      options.robust || options.repeats > 0 || options.sweep || options.poison || !options.inject.empty();
+  const bool writes = !options.bundle.empty() || !options.golden.empty();
+  const i64 outcomes = 2 + (again ? 1 : 0) + (writes ? 2 : 0);
+  i64 goldens = 0;
+  for (const IndexerSpec& spec : specs) {
+    if (!options.golden.empty()) goldens += outcome_bytes(spec, outline.shape);
+  }
+
+  std::vector<i64> limits;
+  for (const IndexerSpec& spec : specs) {
+    i64 outcome = 0, plan = 0, plan_beside = 0;
+    i64 on_device = std::numeric_limits<i64>::max();
+    for (const IndexerSpec* one : {&spec, reference ? &*reference : nullptr}) {
+      if (one == nullptr) continue;
+      outcome = std::max(outcome, outcome_bytes(*one, outline.shape));
+      for (const Backend* backend : {&side, other != nullptr ? other : &exact}) {
+        const PlanBytes bytes = Plan::bytes_needed(*backend, *one, outline, true);
+        if (backend->free_bytes()) {
+          on_device = std::min(on_device, options.workload.memory_limit(*backend) - placed);
+          plan_beside = std::max(plan_beside, bytes.host + kFetchedColumnBytes * bytes.columns);
+        } else {
+          plan = std::max(plan, bytes.least());
+          plan_beside = std::max(plan_beside, placed + kGuards + kFetchedColumnBytes * bytes.columns);
+        }
+      }
+    }
+    const i64 beside = (1 + copies) * workload.bytes() + Arbiter::bytes_needed(workload) + goldens + outcomes * outcome;
+    const i64 judging = reference ? 0 : Arbiter::row_bytes(exact, spec, outline);
+    const i64 needed = beside + std::max(plan_beside + plan, judging);
+    if (needed > limit) {
+      throw Error(ErrorKind::runtime, "MP-E502",
+                  fmt::format("comparing {} needs {} bytes (workload {}, what both sides and the arbiter keep {}, "
+                              "a side's run {}, a row to be judged {}), the limit is {}",
+                              spec.name, needed, workload.bytes(), beside - workload.bytes(), plan_beside + plan,
+                              judging, limit),
+                  workload.name, "a larger --max-memory, fewer --rows or a shorter context");
+    }
+    limits.push_back(std::min(limit - beside - plan_beside, on_device));
+  }
+  return limits;
 }
 
 bool is_backend(const std::string& name) {

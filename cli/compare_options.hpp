@@ -24,7 +24,7 @@ struct CompareOptions {
   std::optional<i64> threads, device;
   std::vector<std::string> stages;
   i64 max_miss = 0, repeats = 0;
-  bool poison = false, sweep = false, robust = false, no_fusion = false, annotate = false, dry = false;
+  bool poison = false, sweep = false, robust = false, no_fusion = false, annotate = false, force = false, dry = false;
   std::string against_indexer, golden, bundle, inject, config;
   std::optional<double> min_recall;
 
@@ -38,6 +38,14 @@ struct CompareOptions {
 /// What one side chose: a run of the backend, with the mistake of --inject where one is asked for.
 Outcome run_side(const CompareOptions& options, Backend& backend, const IndexerSpec& spec, Arbiter& arbiter,
                  const PlanOptions& plan_options);
+
+/// What the plans of a comparison may take beside the problem: of each of `specs`, by which `side` and `other` (null:
+/// there is none) run, or rate against `reference`. `copies` of the workload are alive besides. Error(runtime) with the
+/// bytes needed where --max-memory, or what a device has free, cannot hold all that is alive at once; nothing of it is
+/// allocated before.
+std::vector<i64> comparison_limits(const CompareOptions& options, const Backend& exact, const Backend& side,
+                                   const Backend* other, const std::vector<IndexerSpec>& specs,
+                                   const std::optional<IndexerSpec>& reference, const Workload& workload, i64 copies);
 
 /// True when the name is a backend's.
 bool is_backend(const std::string& name);

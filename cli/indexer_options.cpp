@@ -8,6 +8,7 @@
 
 #include "core/base/error.hpp"
 #include "core/base/suggest.hpp"
+#include "core/compare/outcome.hpp"
 #include "core/workload/placement.hpp"
 
 namespace misa::cli {
@@ -104,20 +105,42 @@ std::vector<IndexerSpec> IndexerOptions::specs(const IndexerSettings& settings) 
   return specs;
 }
 
-i64 memory_per_indexer(const WorkloadOptions& options, const Backend& backend, const Workload& workload,
-                       const std::vector<IndexerSpec>& specs) {
-  const bool own_memory = backend.free_bytes().has_value();
-  const i64 limit = options.memory_limit(backend);
-  const i64 copies = (own_memory ? 1 : 2) * Placement::bytes_needed(workload);
-  if (copies > limit) {
-    throw Error(ErrorKind::runtime, "MP-E504",
-                fmt::format("the workload needs {} bytes on {}, the limit is {}", copies,
-                            own_memory ? "the device" : "host and backend", limit),
-                workload.name, "a larger --max-memory, fewer --rows or a shorter context");
+std::vector<i64> plan_limits(const WorkloadOptions& options, const Backend& backend, const Workload& workload,
+                             std::vector<IndexerSpec> specs, const IndexerSettings& settings) {
+  const auto is_dsa = [](const IndexerSpec& spec) { return spec.name == "dsa"; };
+  if (std::none_of(specs.begin(), specs.end(), is_dsa)) specs.push_back(make_indexer("dsa", settings));
+  const Problem outline = outline_of(workload);
+  const i64 placed = Placement::bytes_needed(workload);
+  std::vector<i64> limits;
+  i64 plans = 0, on_host = workload.bytes(), fetched = 0;
+  for (const IndexerSpec& spec : specs) {
+    const PlanBytes plan = Plan::bytes_needed(backend, spec, outline);
+    limits.push_back(plan.least());
+    plans += plan.least();
+    on_host += plan.host;
+    fetched = std::max(fetched, 2 * outcome_bytes(spec, outline.shape));
   }
-  const bool has_dsa =
-      std::any_of(specs.begin(), specs.end(), [](const IndexerSpec& spec) { return spec.name == "dsa"; });
-  return (limit - copies) / (static_cast<i64>(specs.size()) + (has_dsa ? 0 : 1));
+  on_host += fetched;
+  const auto check = [&](i64 needed, i64 limit, const char* where) {
+    if (needed <= limit) return;
+    throw Error(
+        ErrorKind::runtime, "MP-E502",
+        fmt::format("{} needs {} bytes {} (workload {}, its copy {}, {} indexers side by side {}, what they "
+                    "select {}), the limit is {}",
+                    workload.name, needed, where, workload.bytes(), placed, specs.size(), plans, fetched, limit),
+        {}, "a larger --max-memory, fewer indexers at once (they share it), fewer --rows or a shorter context");
+  };
+  i64 spare = 0;
+  if (backend.free_bytes()) {
+    check(on_host, options.memory_limit(), "on the host");
+    check(placed + plans, options.memory_limit(backend), "on the device");
+    spare = options.memory_limit(backend) - placed - plans;
+  } else {
+    check(on_host + placed + plans, options.memory_limit(), "in all");
+    spare = options.memory_limit() - on_host - placed - plans;
+  }
+  for (i64& limit : limits) limit += spare / static_cast<i64>(specs.size());
+  return limits;
 }
 
 }  // namespace misa::cli

@@ -29,10 +29,12 @@ struct IndexerOptions {
   std::vector<IndexerSpec> specs(const IndexerSettings& settings) const;
 };
 
-/// Bytes that each of `specs` may take beside the workload when all run side by side, and dsa with them as reference.
-/// Error(runtime) when the limit cannot hold the workload itself: on the backend, and on the host if it uses the same.
-i64 memory_per_indexer(const WorkloadOptions& options, const Backend& backend, const Workload& workload,
-                       const std::vector<IndexerSpec>& specs);
+/// The most that the plan of each of `specs` may take beside the problem when all of them are alive side by side, and
+/// last that of dsa as their reference where it is not one of them. What is left beyond the least that each takes is
+/// shared evenly. Error(runtime) with the bytes needed when --max-memory, or what a device has free, cannot hold the
+/// workload, its copy on the backend, all plans and what they select at once.
+std::vector<i64> plan_limits(const WorkloadOptions& options, const Backend& backend, const Workload& workload,
+                             std::vector<IndexerSpec> specs, const IndexerSettings& settings);
 
 /// "a,b" and "c" -> a, b, c.
 std::vector<std::string> split_at_commas(const std::vector<std::string>& lists);

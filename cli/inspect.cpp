@@ -76,6 +76,20 @@ void describe_file(const SafetensorsHeader& header, const InputFile& file, Sheet
   }
 }
 
+/// Error(runtime) when the limit cannot hold the workload, its copy on a backend, and the numbers that are sorted: of
+/// all keys, all gates, or some rows of scores.
+void check_memory(const Workload& workload, i64 limit) {
+  constexpr i64 kSorted = 48;  // bytes of a number in a list that grows, and in the copies that are sorted
+  const i64 scores = std::min(kScoredRows, workload.rows()) * std::max<i64>(1, shape_of(workload).max_window);
+  const i64 numbers = std::max({workload.keys(), workload.weights.size(), scores});
+  const i64 needed =
+      workload.bytes() + Placement::bytes_needed(workload) + kSorted * numbers + i64{sizeof(double)} * scores;
+  if (needed <= limit) return;
+  throw Error(ErrorKind::runtime, "MP-E504",
+              fmt::format("the workload needs {} bytes to be looked at, the limit is {}", needed, limit), workload.name,
+              "a larger --max-memory");
+}
+
 void describe_rows(const Workload& workload, Sheet& sheet) {
   std::vector<double> lengths;
   for (std::size_t m = 0; m < workload.ks.size(); ++m) lengths.push_back(workload.ke[m] - workload.ks[m]);
@@ -237,6 +251,7 @@ void inspect(const InspectOptions& options) {
     std::vector<Warning> warnings;
     const Workload workload = read_trace(path, options.workload.memory_limit(), &warnings);
     const auto oracle = make_backend("oracle", static_cast<int>(system_info().cores));
+    check_memory(workload, options.workload.memory_limit());
     const Placement placement(*oracle, workload);
     describe_rows(workload, sheet);
     describe_gates(workload, sheet);

@@ -13,6 +13,7 @@
 #include "cli/options.hpp"
 #include "cli/output.hpp"
 #include "core/base/error.hpp"
+#include "core/base/interrupt.hpp"
 #include "core/platform/file.hpp"
 #include "core/platform/signals.hpp"
 #include "core/report/text.hpp"
@@ -141,6 +142,8 @@ int main(int argc, char** argv) {
     install_signal_handlers();
     status = run(argc, argv);
   } catch (const ClosedPipe&) {
+    status = 0;
+  } catch (const Interrupted&) {
     status = 0;
   } catch (const Error& error) {
     print_error(error);

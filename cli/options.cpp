@@ -218,6 +218,13 @@ Workload WorkloadOptions::load(std::vector<Warning>* warnings) const {
     return synthesise();
   }
   Workload recorded_workload = read_trace(trace_path(), memory_limit(), warnings);
+  if (const i64 needed = recorded_workload.bytes() + thinning_bytes(recorded_workload, rows.value_or(0));
+      needed > memory_limit()) {
+    throw Error(ErrorKind::runtime, "MP-E504",
+                fmt::format("the workload needs {} bytes while rows are taken from it, the limit is {}", needed,
+                            memory_limit()),
+                recorded_workload.name, "a larger --max-memory, fewer --rows or a shorter context");
+  }
   return rows ? keep_rows(std::move(recorded_workload), *rows) : std::move(recorded_workload);
 }
 

@@ -100,10 +100,11 @@ std::vector<Target> OutputOptions::targets(const std::vector<std::string>& input
   return targets;
 }
 
-void OutputOptions::write(
-    const std::vector<Target>& targets, const std::vector<Warning>& warnings,
-    const std::function<std::string(const std::string& format, const WriterOptions&)>& text) const {
+void OutputOptions::write(const std::vector<Target>& targets, const std::vector<Warning>& warnings,
+                          const std::function<std::string(const std::string& format, const WriterOptions&)>& text,
+                          std::string_view streamed) const {
   for (const Target& target : targets) {
+    if (target.format == streamed) continue;
     WriterOptions options;
     if (target.path == "-") {
       options.colour = uses_colour(*find_colour_mode(colour_), terminal_facts(StandardStream::output));
@@ -120,6 +121,25 @@ void show_warnings(const std::vector<Warning>& warnings) {
   std::string text;
   for (const Warning& warning : warnings) text += "misa-prof: " + warning_line(warning) + "\n";
   (void)std::fwrite(text.data(), 1, text.size(), stderr);
+}
+
+StreamedTargets::StreamedTargets(const std::vector<Target>& targets, std::string_view format) {
+  for (const Target& target : targets) {
+    if (target.format == format) paths_.push_back(target.path);
+  }
+}
+
+void StreamedTargets::write(std::string_view piece) {
+  const bool first = files_.empty();
+  for (std::size_t i = 0; i < paths_.size(); ++i) {
+    if (first) files_.push_back(std::make_unique<OutputFile>(paths_[i]));
+    files_[i]->write(piece);
+    if (first) files_[i]->publish();
+  }
+}
+
+void StreamedTargets::finish() {
+  for (const auto& file : files_) file->commit();
 }
 
 void check_writable(const std::string& path) {
@@ -149,6 +169,12 @@ void Progress::show(const std::string& line) {
   if (!visible_) return;
   draw(shortened(line, terminal_width(StandardStream::error) - 1));
   shown_ = true;
+}
+
+void Progress::say(const std::string& line) {
+  clear();
+  const std::string text = "misa-prof: " + line + "\n";
+  (void)std::fwrite(text.data(), 1, text.size(), stderr);
 }
 
 void Progress::clear() {

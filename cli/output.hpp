@@ -2,9 +2,11 @@
 
 #include <CLI/CLI.hpp>
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "core/platform/file.hpp"
 #include "core/platform/terminal.hpp"
 #include "core/report/write.hpp"
 
@@ -31,9 +33,10 @@ class OutputOptions {
   /// of `inputs` or stand twice.
   std::vector<Target> targets(const std::vector<std::string>& inputs) const;
   /// `text` makes the text of a format. Where no target is standard output, `warnings` are shown on standard error too:
-  /// whoever started the run would not see them otherwise.
+  /// whoever started the run would not see them otherwise. Targets of the format `streamed` are written already.
   void write(const std::vector<Target>& targets, const std::vector<Warning>& warnings,
-             const std::function<std::string(const std::string& format, const WriterOptions&)>& text) const;
+             const std::function<std::string(const std::string& format, const WriterOptions&)>& text,
+             std::string_view streamed = {}) const;
 
  private:
   std::string format_of(const std::string& name) const;
@@ -43,6 +46,22 @@ class OutputOptions {
   std::string format_ = "table", colour_ = "auto";
   std::vector<std::string> outputs_;
   bool host_ = false;
+};
+
+/// The places of some targets, written piece by piece: each piece is there once it is written, whatever ends the
+/// process.
+class StreamedTargets {
+ public:
+  /// Of `targets` those of `format`.
+  StreamedTargets(const std::vector<Target>& targets, std::string_view format);
+
+  /// The first piece replaces a file that is there; later ones are added to it.
+  void write(std::string_view piece);
+  void finish();
+
+ private:
+  std::vector<std::string> paths_;
+  std::vector<std::unique_ptr<OutputFile>> files_;
 };
 
 /// `text` to the file, or standard output; atomically.
@@ -66,6 +85,8 @@ class Progress {
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
   void show(const std::string& line);
+  /// A line that stays, whoever watches.
+  void say(const std::string& line);
   void clear();
 
  private:

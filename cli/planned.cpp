@@ -76,10 +76,12 @@ PlannedRun plan_run(const WorkloadOptions& workload_options, const IndexerOption
   std::vector<Refusal> refused;  // profile says which
   const std::vector<IndexerSpec> specs =
       runnable_specs(backend, shape_of(workload), indexer_options.specs(settings), refused);
-  const i64 each = memory_per_indexer(workload_options, backend, workload, specs);
+  const std::vector<i64> limits = plan_limits(workload_options, backend, workload, specs, settings);
   const Placement placement(backend, workload);
-  for (const IndexerSpec& spec : specs) {
-    Plan plan(backend, spec, placement.problem(), {.max_bytes = each + placement.problem().bytes, .fusion = fusion});
+  for (std::size_t i = 0; i < specs.size(); ++i) {
+    const IndexerSpec& spec = specs[i];
+    Plan plan(backend, spec, placement.problem(),
+              {.max_bytes = limits[i] + placement.problem().bytes, .fusion = fusion});
     SpanCounter counter;
     plan.run(&counter);
     run.indexers.push_back({spec.name, plan.rows_per_chunk(), plan.workspace_bytes(), std::move(counter.spans)});

@@ -16,6 +16,7 @@
 #include "cli/output.hpp"
 #include "cli/planned.hpp"
 #include "core/base/error.hpp"
+#include "core/base/interrupt.hpp"
 #include "core/base/suggest.hpp"
 #include "core/compare/golden.hpp"
 #include "core/compare/quality.hpp"
@@ -38,6 +39,9 @@
 namespace misa::cli {
 namespace {
 
+constexpr i64 kMostSamples = 50;
+constexpr double kLongRun = 5;  // seconds that are worth an estimate
+constexpr std::string_view kStreamed = "jsonl";
 constexpr double kBusyLaunch = 1e-3;  // seconds
 constexpr const char* kExamples =
     "\nExamples:\n"
@@ -122,7 +126,8 @@ class ProfileRun {
       : options_(options),
         threads_(thread_count(options.threads)),
         inputs_(input_files(options)),
-        targets_(options.output.targets(inputs_)) {
+        targets_(options.output.targets(inputs_)),
+        streamed_(targets_, kStreamed) {
     if (options.once && options.samples) {
       throw Error(ErrorKind::usage, "MP-E051", "--profile-once takes one sample, and --samples says how many", {},
                   "one of them");
@@ -141,26 +146,37 @@ class ProfileRun {
       report_.skipped.push_back({std::move(one.indexer), std::string(backend_->name()), std::move(one.reason)});
     }
 
-    ContentionWatch roof_watch(threads_, system_info().cores);
-    backend_->roofs();  // these two want memory of their own, which then is not free any more
-    const Contention at_roofs = roof_watch.finish();
-    if (on_host()) roofs_loaded_ = why_loaded(at_roofs);
+    // These two want memory of their own, which on a device then is not free any more.
+    if (const i64 needed = workload_.bytes() + backend_->roofs_bytes(); needed <= options.workload.memory_limit()) {
+      ContentionWatch roof_watch(threads_, system_info().cores);
+      roofs_ = backend_->roofs();
+      const Contention at_roofs = roof_watch.finish();
+      if (on_host()) roofs_loaded_ = why_loaded(at_roofs);
+    } else {
+      report_.warnings.push_back(
+          {"MP-W050", fmt::format("roofs were not measured: workload and roofs need {} bytes, the limit is {}", needed,
+                                  options.workload.memory_limit())});
+    }
     backend_->prepare_run(!options.warm);
-    const i64 each = memory_per_indexer(options.workload, *backend_, workload_, specs_);
+    plan_limits_ = plan_limits(options.workload, *backend_, workload_, specs_, settings_);
     placement_ = std::make_unique<Placement>(*backend_, workload_);
-    plan_options_ = {.max_bytes = each + placement_->problem().bytes, .fusion = !options.no_fusion};
   }
 
   void run() {
     for (const IndexerSpec& spec : specs_) {
-      contenders_.push_back({spec, std::make_unique<Plan>(*backend_, spec, placement_->problem(), plan_options_),
+      const PlanOptions plan_options = options_of_plan(contenders_.size());
+      contenders_.push_back({spec, std::make_unique<Plan>(*backend_, spec, placement_->problem(), plan_options),
                              RangeName(fmt::format("case {} {} {}", spec.name, backend_->name(), workload_.name))});
     }
     report_.tool_version = program_version();
     report_.workload = describe_workload(options_.workload, workload_, settings_.top_k);
-    report_.environment = describe_environment({backend_.get()}, threads_, options_.output.host(), workload_.q.dtype);
+    report_.environment = describe_environment({backend_.get()}, threads_, options_.output.host(),
+                                               roofs_ ? std::optional(workload_.q.dtype) : std::nullopt);
     if (auto& roofs = report_.environment.backends.front().roofs) roofs->loaded = roofs_loaded_;
     warn_if_busy();
+
+    JsonLinesWriter lines([&](std::string_view line) { streamed_.write(line); });
+    lines.header(report_);
 
     DeviceWatch watch(*backend_);
     const SampleSet samples = take_samples(watch);
@@ -177,11 +193,18 @@ class ProfileRun {
       report_.cases.push_back(
           describe_case(contenders_[i], samples.subjects[modes * i], samples.subjects[modes * i + modes - 1]));
     }
+    warn_if_cut(samples);
     compare_with_dsa(samples);
     progress_.clear();
-    options_.output.write(targets_, report_.warnings, [&](const std::string& format, const WriterOptions& options) {
-      return write_report(report_, *find_format(format), options);
-    });
+    for (const ReportCase& one : report_.cases) lines.add(one);
+    lines.footer(report_);
+    streamed_.finish();
+    options_.output.write(
+        targets_, report_.warnings,
+        [&](const std::string& format, const WriterOptions& options) {
+          return write_report(report_, *find_format(format), options);
+        },
+        kStreamed);
     if (!options_.selection_path.empty() && !report_.interrupted) write_selections();
   }
 
@@ -244,20 +267,23 @@ class ProfileRun {
 
   /// What explains figures that cannot be true.
   void note_circumstances() {
-    const auto roofs = backend_->roofs();
     circumstances_ = {.loaded = report_.measurement.contention && report_.measurement.contention->loaded,
-                      .roofs_loaded = roofs_loaded_ || (on_host() && roofs && roofs->launch_seconds >= kBusyLaunch),
+                      .roofs_loaded = roofs_loaded_ || (on_host() && roofs_ && roofs_->launch_seconds >= kBusyLaunch),
                       .mark_seconds = on_host() ? mark_seconds(*backend_->clock()) : 0,
                       .cache_bytes = on_host() ? system_info().cache_bytes : 0};
   }
 
+  /// Of contender `i`, or behind the last of the reference.
+  PlanOptions options_of_plan(std::size_t i) const {
+    return {.max_bytes = plan_limits_[i] + placement_->problem().bytes, .fusion = !options_.no_fusion};
+  }
+
   /// An empty parallel region takes microseconds; milliseconds mean that threads wait for a core.
   void warn_if_busy() {
-    const auto roofs = backend_->roofs();
-    if (!roofs || roofs->launch_seconds < kBusyLaunch) return;
+    if (!roofs_ || roofs_->launch_seconds < kBusyLaunch) return;
     report_.warnings.push_back({"MP-W001", fmt::format("other work shares these cores (an empty parallel region took "
                                                        "{:.1f} ms): do not trust times and roofs of this run",
-                                                       roofs->launch_seconds * 1e3)});
+                                                       roofs_->launch_seconds * 1e3)});
   }
 
   /// Whether what was sampled was replayed. The last to be recorded is the last indexer.
@@ -279,6 +305,19 @@ class ProfileRun {
     }
   }
 
+  bool slow() const { return backend_->logits_dtype() == Dtype::f64; }
+  i64 most_samples() const { return options_.samples.value_or(slow() || options_.once ? 1 : kMostSamples); }
+
+  /// A budget that ended sampling before there were the samples asked for, or, where no number was asked for, few.
+  void warn_if_cut(const SampleSet& samples) {
+    const i64 taken = static_cast<i64>(samples.subjects.front().runs.size());
+    if (!samples.cut || (!options_.samples && taken >= kLeastRounds)) return;
+    report_.warnings.push_back(
+        {"MP-W051", fmt::format("the budget of {:g} s ended sampling after {} of {} samples of each indexer: "
+                                "--budget for more",
+                                options_.budget_seconds, taken, options_.samples.value_or(kLeastRounds))});
+  }
+
   /// Each indexer twice: as a whole, and with its stages marked; of --profile-once, the latter run is both.
   SampleSet take_samples(DeviceWatch& watch) {
     bool warmed_up = false;
@@ -293,23 +332,27 @@ class ProfileRun {
         subjects.push_back({contender.spec.name, [&warmed_up, run = runs_.back().get()] { return (*run)(warmed_up); }});
       }
     }
-    const bool slow = backend_->logits_dtype() == Dtype::f64;
     SamplerOptions sampling;
-    sampling.warm_up = options_.warm_up.value_or(slow ? 0 : 1);
-    const bool single = slow || options_.once;
-    sampling.min_samples = options_.samples.value_or(single ? 1 : kLeastRounds);
-    sampling.max_samples = options_.samples.value_or(single ? 1 : 50);
+    sampling.warm_up = options_.warm_up.value_or(slow() ? 0 : 1);
+    sampling.max_samples = most_samples();
     sampling.budget_seconds = options_.budget_seconds;
     sampling.interrupted = interrupted;
     sampling.warmed_up = [&] {
       warmed_up = true;
       contention_watch_.emplace(threads_, system_info().cores);
     };
-    sampling.after_run = [&](std::size_t subject, i64 count) {
-      if (count > 0) watch.sampled();
+    sampling.after_run = [&](const SamplingProgress& done) {
+      if (done.samples > 0) watch.sampled();
       if (contention_watch_) contention_watch_->sampled();
-      progress_.show(fmt::format("{}: {}", subjects[subject].name,
-                                 count == 0 ? std::string("warming up") : fmt::format("sample {}", count)));
+      const double all = done.seconds + done.seconds_left;
+      if (done.runs == 1 && all > kLongRun) {
+        progress_.say(fmt::format("this takes about {:.0f} s: the first of at most {} runs took {:.2g} s", all,
+                                  done.most_runs, done.seconds));
+      }
+      const std::string what =
+          done.samples == 0 ? std::string("warming up") : fmt::format("sample {} of {}", done.samples, most_samples());
+      progress_.show(fmt::format("{}: {}, run {} of {}, {:.0f} s left", subjects[done.subject].name, what, done.runs,
+                                 done.most_runs, done.seconds_left));
     };
     return sample(subjects, sampling);
   }
@@ -333,7 +376,7 @@ class ProfileRun {
     described.threads = threads_;
     if (whole.first) described.first_call_s = whole.first->seconds;
     const std::vector<StageSummary> stages = summarise_stages(staged.runs);
-    described.stages = describe_stages(stages, spec, problem, backend_->roofs(), recorded(), circumstances_);
+    described.stages = describe_stages(stages, spec, problem, roofs_, recorded(), circumstances_);
     if (!whole.runs.empty()) {
       std::vector<double> raw = seconds_of(whole.runs);
       const Summary summary = summarise(raw);
@@ -360,7 +403,14 @@ class ProfileRun {
       for (ReportCase& one : report_.cases) one.quality_reason = "interrupted";
       return;
     }
-    const HostTensor reference = dsa_tokens();
+    HostTensor reference;
+    try {
+      reference = dsa_tokens();
+    } catch (const Interrupted&) {
+      report_.interrupted = true;
+      for (ReportCase& one : report_.cases) one.quality_reason = "interrupted";
+      return;
+    }
     const SelectedTokens wanted{reference.span<const i32>(), settings_.top_k};
     const Baselines blind = baselines(workload_, wanted);
     report_.workload.chance_recall = blind.chance;
@@ -383,7 +433,7 @@ class ProfileRun {
       if (contender.spec.name == "dsa") return fetch_ids(*backend_, contender.plan->tokens());
     }
     progress_.show("dsa: reference");
-    Plan dsa(*backend_, make_indexer("dsa", settings_), placement_->problem(), plan_options_);
+    Plan dsa(*backend_, make_indexer("dsa", settings_), placement_->problem(), options_of_plan(contenders_.size()));
     dsa.run(nullptr);
     return fetch_ids(*backend_, dsa.tokens());
   }
@@ -405,12 +455,14 @@ class ProfileRun {
   i64 threads_;
   std::vector<std::string> inputs_;
   std::vector<Target> targets_;
+  StreamedTargets streamed_;
   std::unique_ptr<Backend> backend_;
   Workload workload_;
   IndexerSettings settings_;
   std::vector<IndexerSpec> specs_;
   std::unique_ptr<Placement> placement_;
-  PlanOptions plan_options_;
+  std::vector<i64> plan_limits_;
+  std::optional<Roofs> roofs_;
   std::vector<Contender> contenders_;
   std::vector<std::unique_ptr<TimedRun>> runs_;
   std::optional<ContentionWatch> contention_watch_;  ///< from the first sample on
@@ -440,13 +492,17 @@ Work add_profile(CLI::App& app) {
   add_flag("--no-fusion", options->no_fusion, "One kernel per stage", kBackendGroup);
   add_flag("--no-graph", options->no_graph, "On cuda: launch kernel by kernel, not as a graph", kBackendGroup);
 
-  add_count(command, "--samples", options->samples, "Samples of each indexer (default: 6 to 50 within the budget)",
+  add_count(command, "--samples", options->samples, "Samples of each indexer, if the budget holds them (default: 50)",
             kTimingGroup);
   add_flag("--profile-once", options->once, "For a profiler: one run of each indexer, its stages marked", kTimingGroup);
   add_count(command, "--warm-up", options->warm_up, "Runs that are thrown away first (default: 1)", kTimingGroup, 0);
   add_flag("--warm", options->warm, "On cuda: leave in the cache what the last run left there", kTimingGroup);
   add_flag("--dry-run", options->dry, "Run nothing: print what would run, and its memory", kTimingGroup);
-  command.add_option("--budget", options->budget_seconds, "Seconds for all samples together")
+  command
+      .add_option(
+          "--budget", options->budget_seconds,
+          "Seconds for all runs together, first calls, warm-up and stages too; a sample of each indexer is always "
+          "taken")
       ->check(decimal(0, 1e6))
       ->type_name("SECONDS")
       ->capture_default_str()

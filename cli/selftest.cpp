@@ -144,7 +144,12 @@ Work add_selftest(CLI::App& app) {
   return [seed, seeds] {
     std::vector<Tally> tallies;
     for (u64 one = *seed; one < *seed + *seeds && !interrupted(); ++one) {
-      const std::vector<Trial> trials = Selftest(one).run();
+      std::vector<Trial> trials;
+      try {
+        trials = Selftest(one).run();
+      } catch (const Interrupted&) {
+        break;
+      }
       tallies.resize(trials.size());
       for (std::size_t i = 0; i < trials.size(); ++i) {
         Tally& tally = tallies[i];

@@ -84,7 +84,9 @@ Work add_shrink(CLI::App& app) {
     const std::vector<IndexerSpec> specs =
         compared->indexer.specs(compared->indexer.settings(workload, compared->workload.seed));
     const std::vector<Choice> choices = compared->choices();
-    const PlanOptions plan_options{.fusion = !compared->no_fusion};
+    const std::vector<i64> limits =
+        comparison_limits(*compared, *oracle, *backend, other.get(), specs, std::nullopt, workload, 2);
+    PlanOptions plan_options{.fusion = !compared->no_fusion};
 
     Progress progress;
     i64 tried = 0;
@@ -93,9 +95,10 @@ Work add_shrink(CLI::App& app) {
       progress.show(fmt::format("{}: try {}", spec.name, ++tried));
       check_workload(part, "a part of the workload");
       Arbiter arbiter(*oracle, part);
+      plan_options.max_bytes = limits[static_cast<std::size_t>(&spec - specs.data())] + arbiter.problem().bytes;
       const Outcome side = run_side(*compared, *backend, spec, arbiter, plan_options);
       Outcome against = [&] {
-        if (!other) return run_outcome(*oracle, spec, arbiter.problem());
+        if (!other) return run_outcome(*oracle, spec, arbiter.problem(), plan_options);
         const Placement placement(*other, part);
         return run_outcome(*other, spec, placement.problem(), plan_options);
       }();
@@ -112,7 +115,6 @@ Work add_shrink(CLI::App& app) {
     }
     const Workload small = shrink(workload, [&](const Workload& part) { return fails_with(*failing, part); });
     progress.clear();
-    if (interrupted()) return;
     write_trace(options->path, small);
     const auto windows = [](const Workload& one) {
       i64 longest = 0;
@@ -125,7 +127,7 @@ Work add_shrink(CLI::App& app) {
                                 windows(workload), windows(small), tried,
                                 command_text(words, {"--trace", "--model", "--workload", "--preset", "--rows",
                                                      "--indexer", "--output", "--format", "--annotate", "--bundle",
-                                                     "--write-golden", "--config"}),
+                                                     "--write-golden", "--force", "--config"}),
                                 shell_word(options->path), failing->name));
   };
 }

@@ -48,6 +48,7 @@ class Cpu final : public Backend {
   }
 
   std::unique_ptr<Clock> clock() override { return std::make_unique<WallClock>(); }
+  i64 roofs_bytes() const override { return cpu::kRoofBytes + threads_ * cpu::Tile::kBytes; }
   std::optional<Roofs> roofs() override {
     if (!roofs_) roofs_ = cpu::measure_roofs(threads_);
     return roofs_;

@@ -7,6 +7,7 @@
 
 #include "backends/cpu/tasks.hpp"
 #include "backends/cpu/tile.hpp"
+#include "core/base/interrupt.hpp"
 
 namespace misa::cpu {
 
@@ -29,7 +30,7 @@ void pool(const PoolTask& task, int threads) {
     float key[Tile::kMaxDepth];
     i64 token = ranges.begin[starts[s]];
     for (i64 i = starts[s]; i < starts[s + 1]; ++i) {
-      for (; token < ranges.end[i]; ++token) {
+      for (; token < ranges.end[i] && !interrupted(); ++token) {
         const double scale = widen_key(task.keys, ranges.sequence[i], token, key);
         for (i64 d = 0; d < dim; ++d) sum[d] += scale * key[d];
       }
@@ -37,6 +38,7 @@ void pool(const PoolTask& task, int threads) {
       for (i64 d = 0; d < dim; ++d) task.means(i, d) = static_cast<float>(sum[d] / tokens);
     }
   }
+  stop_if_interrupted();
 }
 
 }  // namespace misa::cpu

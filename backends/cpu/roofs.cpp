@@ -7,6 +7,7 @@
 
 #include "backends/cpu/tasks.hpp"
 #include "backends/cpu/tile.hpp"
+#include "core/base/interrupt.hpp"
 
 namespace misa::cpu {
 namespace {
@@ -27,6 +28,7 @@ double flops_per_second(int threads) {
     for (i64 i = 0; i < kTileColumns * kDepth; ++i) tile.keys[i] = static_cast<float>(i % 29) - 14.0f;
   }
   for (int attempt = 0; attempt < 4; ++attempt) {  // the first warms up
+    stop_if_interrupted();
     const double seconds = seconds_of([&] {
 #pragma omp parallel for schedule(static) num_threads(threads)
       for (int t = 0; t < threads; ++t) {
@@ -40,10 +42,9 @@ double flops_per_second(int threads) {
 
 /// A sum over more memory than the caches hold.
 double bytes_per_second(int threads) {
-  constexpr i64 kBytes = 192 << 20;
-  const Buffer buffer(host_allocator(), kBytes);
+  const Buffer buffer(host_allocator(), kRoofBytes);
   const u64* words = buffer.as<const u64>();
-  constexpr i64 kPageWords = 512, kPages = kBytes / 8 / kPageWords;
+  constexpr i64 kPageWords = 512, kPages = kRoofBytes / 8 / kPageWords;
 #pragma omp parallel for schedule(static) num_threads(threads)
   for (i64 page = 0; page < kPages; ++page) {
     std::memset(buffer.data() + page * 4096, static_cast<int>(page & 0xFF), 4096);
@@ -51,6 +52,7 @@ double bytes_per_second(int threads) {
   double best = 0;
   u64 sum = 0;
   for (int attempt = 0; attempt < 3; ++attempt) {
+    stop_if_interrupted();
     const double seconds = seconds_of([&] {
 #pragma omp parallel for schedule(static) num_threads(threads) reduction(+ : sum)
       for (i64 page = 0; page < kPages; ++page) {
@@ -60,7 +62,7 @@ double bytes_per_second(int threads) {
         sum += of_page;
       }
     });
-    best = std::max(best, kBytes / seconds);
+    best = std::max(best, kRoofBytes / seconds);
   }
   volatile u64 used = sum;
   static_cast<void>(used);

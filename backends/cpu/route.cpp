@@ -10,6 +10,7 @@
 
 #include "backends/cpu/tasks.hpp"
 #include "backends/cpu/tile.hpp"
+#include "core/base/interrupt.hpp"
 #include "core/indexer/linear_head.hpp"
 #include "core/indexer/routing.hpp"
 
@@ -44,7 +45,7 @@ void mean_energies(const RouteTask& task, i64 first, i64 count, Tile& tile, doub
     end = std::max(end, last_of(m));
     load_queries(task.queries, m, m - first, tile);
   }
-  for (i64 token = begin; token < end; token += kTileColumns) {
+  for (i64 token = begin; token < end && !interrupted(); token += kTileColumns) {
     const i64 next = std::min(token + kTileColumns, end);
     load_keys(task.keys, task.windows.sequence[first], token, next - token, dim, tile);
     multiply(count * heads, dim, tile);
@@ -97,7 +98,7 @@ std::vector<double> tile_products(const RouteTask& task, i64 m, Tile& tile) {
   const i64 begin = task.windows.begin[m], count = std::max<i64>(0, task.windows.end[m] - begin);
   std::vector<double> found(static_cast<std::size_t>(heads * count));
   load_queries(task.queries, m, 0, tile);
-  for (i64 first = 0; first < count; first += kTileColumns) {
+  for (i64 first = 0; first < count && !interrupted(); first += kTileColumns) {
     const i64 columns = std::min(kTileColumns, count - first);
     load_keys(task.keys, task.windows.sequence[m], begin + first, columns, dim, tile);
     multiply(heads, dim, tile);
@@ -134,6 +135,7 @@ void route(const RouteTask& task, int threads) {
     std::vector<double> energy(static_cast<std::size_t>(rows_per_tile(heads) * heads));
 #pragma omp for schedule(dynamic)
     for (std::size_t s = 0; s < starts.size() - 1; ++s) {
+      if (interrupted()) continue;
       const i64 first = starts[s], count = starts[s + 1] - first;
       if (samples_keys(task.router)) {
         route_by_samples(task, first, tile_products(task, first, tile));
@@ -150,6 +152,7 @@ void route(const RouteTask& task, int threads) {
       }
     }
   }
+  stop_if_interrupted();
 }
 
 }  // namespace misa::cpu

@@ -11,6 +11,7 @@
 
 #include "backends/cpu/tasks.hpp"
 #include "backends/cpu/tile.hpp"
+#include "core/base/interrupt.hpp"
 
 namespace misa::cpu {
 namespace {
@@ -84,13 +85,14 @@ void score_windows(const ScoreTask& task, const View<float, 2>& logits, int thre
     }
 #pragma omp for schedule(dynamic)
     for (std::size_t n = 0; n < items.size(); ++n) {
+      if (interrupted()) continue;
       const Group& group = groups[items[n].group];
       const i64 first = items[n].token, last = std::min(first + kTileColumns, group.end);
       load_keys(task.keys, task.windows.sequence[order[group.first]], first, last - first, dim, tile);
       const auto sees_tile = [&](i64 m) { return task.windows.begin[m] < last && task.windows.end[m] > first; };
 
       i64 next = group.first;
-      while (next < group.first + group.count) {
+      while (next < group.first + group.count && !interrupted()) {
         i64 members[kMaxTileRows];
         i64 used = 0;
         for (; next < group.first + group.count && used < rows_per_tile(heads); ++next) {
@@ -123,6 +125,7 @@ void score_candidates(const ScoreTask& task, const View<float, 2>& logits, int t
 #pragma omp for schedule(dynamic) collapse(2)
     for (i64 m = 0; m < rows; ++m) {
       for (i64 t = 0; t < tiles; ++t) {
+        if (interrupted()) continue;
         const i64 first = t * kTileColumns, count = std::min(kTileColumns, columns - first);
         i64 scored[kTileColumns];  // columns that hold a token, packed
         i64 used = 0;
@@ -153,6 +156,7 @@ void score(const ScoreTask& task, int threads) {
   } else {
     score_windows(task, logits, threads);
   }
+  stop_if_interrupted();
 }
 
 }  // namespace misa::cpu

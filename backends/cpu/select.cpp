@@ -12,6 +12,7 @@
 
 #include "backends/cpu/tasks.hpp"
 #include "backends/cpu/tile.hpp"
+#include "core/base/interrupt.hpp"
 
 namespace misa::cpu {
 namespace {
@@ -150,8 +151,11 @@ void select(const SelectTask& task, int threads) {
   {
     Scratch scratch(logits.shape[1]);
 #pragma omp for schedule(dynamic)
-    for (i64 m = 0; m < logits.shape[0]; ++m) select_row(task, logits, m, scratch);
+    for (i64 m = 0; m < logits.shape[0]; ++m) {
+      if (!interrupted()) select_row(task, logits, m, scratch);
+    }
   }
+  stop_if_interrupted();
 }
 
 }  // namespace misa::cpu

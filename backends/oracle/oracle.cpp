@@ -7,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include "core/base/interrupt.hpp"
 #include "core/indexer/linear_head.hpp"
 #include "core/indexer/routing.hpp"
 #include "core/indexer/wall_clock.hpp"
@@ -106,7 +107,7 @@ std::vector<double> head_energies(const RouteTask& task, i64 m) {
       break;
     case Router::pooled:
     case Router::oracle:
-      for (i64 token = begin; token < end; ++token) {
+      for (i64 token = begin; token < end && !interrupted(); ++token) {
         if (token == end - 1 && !task.tails.empty()) {
           for (i64 d = 0; d < row.dim; ++d) key[d] = task.tails(m, d);
           scale = 1;
@@ -151,18 +152,20 @@ class Oracle final : public Backend {
       const i64 begin = task.ranges.begin[p], end = task.ranges.end[p];
       std::vector<double> sum(dim, 0.0), key(dim);
       double scale = 1;
-      for (i64 token = begin; token < end; ++token) {
+      for (i64 token = begin; token < end && !interrupted(); ++token) {
         load_key(task.keys, task.ranges.sequence[p], token, key, scale);
         for (i64 d = 0; d < dim; ++d) sum[d] += scale * key[d];
       }
       const double count = static_cast<double>(std::max<i64>(1, end - begin));
       for (i64 d = 0; d < dim; ++d) task.means(p, d) = static_cast<float>(sum[d] / count);
     }
+    stop_if_interrupted();
   }
 
   void route(const RouteTask& task) override {
 #pragma omp parallel for schedule(dynamic) num_threads(threads_)
     for (i64 m = 0; m < rows_of(task.queries); ++m) {
+      if (interrupted()) continue;
       if (samples_keys(task.router)) {
         route_by_samples(task, m, sampled_products(task, m));
         continue;
@@ -170,16 +173,18 @@ class Oracle final : public Backend {
       if (task.given.empty()) choose_heads(task, m, head_energies(task, m));
       gather_heads(task, m);
     }
+    stop_if_interrupted();
   }
 
   void score(const ScoreTask& task) override {
     const View<double, 2> logits = std::get<View<double, 2>>(task.logits);
 #pragma omp parallel for schedule(dynamic) num_threads(threads_)
     for (i64 m = 0; m < logits.shape[0]; ++m) {
+      if (interrupted()) continue;
       const Row row(task.queries, m);
       std::vector<double> key(row.dim);
       double scale = 1;
-      for (i64 column = 0; column < logits.shape[1]; ++column) {
+      for (i64 column = 0; column < logits.shape[1] && !interrupted(); ++column) {
         const i64 token = visible_token(task.windows, task.candidates, m, column);
         if (token < 0) {
           logits(m, column) = -kInfinity;
@@ -192,12 +197,14 @@ class Oracle final : public Backend {
         logits(m, column) = scale * sum;
       }
     }
+    stop_if_interrupted();
   }
 
   void select(const SelectTask& task) override {
     const View<double, 2> logits = std::get<View<double, 2>>(task.logits);
 #pragma omp parallel for schedule(dynamic) num_threads(threads_)
     for (i64 m = 0; m < logits.shape[0]; ++m) {
+      if (interrupted()) continue;
       std::vector<double> score(logits.shape[1]);
       std::vector<i64> columns;
       columns.reserve(score.size());
@@ -222,6 +229,7 @@ class Oracle final : public Backend {
         task.selected(m, i) = static_cast<i32>(pad ? -1 : token - task.windows.begin[m]);
       }
     }
+    stop_if_interrupted();
   }
 
  private:

@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "core/base/error.hpp"
+#include "core/base/interrupt.hpp"
 #include "core/indexer/linear_head.hpp"
 
 namespace misa {
@@ -75,7 +76,10 @@ class Comparison {
         if (ids_of(*side, choice).empty()) one.reason = fmt::format("{} has none", side->name);
       }
     }
-    for (i64 m = 0; m < rows_; ++m) compare_row(m, agreement);
+    for (i64 m = 0; m < rows_; ++m) {
+      stop_if_interrupted();
+      compare_row(m, agreement);
+    }
     agreement.all_zero = agreement.violated() == 0 && offers_only_zeros(agreement);
     return agreement;
   }
@@ -557,6 +561,7 @@ Judgement judge(const Field& field, std::span<const i32> chosen) {
       std::any_of(outside.begin(), outside.end(), unbounded) || std::any_of(band.begin(), band.end(), unbounded);
   judgement.verdict = open ? Verdict::unbounded : Verdict::within_bound;
   for (std::size_t i = 0; i < std::min(outside.size(), band.size()); ++i) {
+    stop_if_interrupted();
     const std::size_t out = outside[i], in = band[i];
     if (low(out) <= high(in)) break;
     judgement.verdict = Verdict::miss;

@@ -5,6 +5,8 @@
 #include <limits>
 #include <numeric>
 
+#include "core/base/interrupt.hpp"
+
 namespace misa {
 namespace {
 
@@ -47,6 +49,24 @@ const Field& ExactRow::operator[](Choice choice) const {
 Arbiter::Arbiter(Backend& exact, const Workload& workload)
     : exact_(exact), workload_(workload), placement_(exact, workload), bounds_(placement_.problem()) {}
 
+i64 Arbiter::bytes_needed(const Workload& workload) {
+  // The placement, the norms of keys and queries, and the norms of placing, which are gone by then.
+  const i64 norms = workload.keys() * 8 + workload.rows() * workload.heads() * 8;
+  return Placement::bytes_needed(workload) + norms;
+}
+
+i64 Arbiter::row_bytes(const Backend& exact, const IndexerSpec& spec, const Problem& problem) {
+  // Of each token: id, score and bound of both sides; while a row is scored its scores twice and its tokens; while it
+  // is judged ranks, their order, and what is inside and outside. Of each miss its numbers.
+  constexpr i64 kColumn = 128, kMiss = 128;
+  const PlanBytes plan = Plan::bytes_needed(exact, spec, problem, true);
+  const i64 columns = std::max(plan.columns, problem.shape.max_window);
+  i64 samples = 0;
+  if (spec.heads && samples_keys(spec.heads->router)) samples = count_samples(problem, spec.heads->samples).longest;
+  return plan.least() + kColumn * columns + kMiss * std::min(spec.top_k, columns) +
+         2 * sampled_row_bytes(problem.shape.heads, samples);
+}
+
 const BlockLayout& Arbiter::blocks(i64 block_size, BlockWindow window) {
   const auto [found, inserted] = layouts_.try_emplace({block_size, window});
   if (inserted) found->second = layout_blocks(problem(), block_size, window);
@@ -69,7 +89,11 @@ ExactRow Arbiter::row(const IndexerSpec& spec, const Outcome& side, i64 m,
     Field field;
     const std::vector<double> scores = fetch_row(exact_, logits, 0);
     const std::vector<i32> tokens = column_tokens(exact_, row, 0, 0, static_cast<i64>(scores.size()), columns);
+    field.ids.reserve(tokens.size());
+    field.scores.reserve(tokens.size());
+    field.bounds.reserve(tokens.size());
     for (std::size_t c = 0; c < tokens.size(); ++c) {
+      stop_if_interrupted();
       if (tokens[c] < 0) continue;
       field.ids.push_back(tokens[c]);
       field.scores.push_back(scores[c]);

@@ -50,6 +50,10 @@ class Arbiter {
   /// `arithmetic`: whose bounds; nothing: zeros.
   ExactRow row(const IndexerSpec& spec, const Outcome& side, i64 m, const std::optional<Arithmetic>& arithmetic);
 
+  /// Host memory of this object, and of row() for both sides and of judging what it says, at most.
+  static i64 bytes_needed(const Workload& workload);
+  static i64 row_bytes(const Backend& exact, const IndexerSpec& spec, const Problem& problem);
+
   const Bounds& bounds() const { return bounds_; }
   /// The blocks of `block_size` tokens that rows of the problem see.
   const BlockLayout& blocks(i64 block_size, BlockWindow window);

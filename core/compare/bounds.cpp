@@ -5,6 +5,8 @@
 #include <initializer_list>
 #include <limits>
 
+#include "core/base/interrupt.hpp"
+
 namespace misa {
 namespace {
 
@@ -62,6 +64,7 @@ Bounds::Bounds(const Problem& problem) : problem_(problem) {
       [&](const auto& values) {
         for (i64 page = 0; page < values.shape[0]; ++page) {
           for (i64 slot = 0; slot < values.shape[1]; ++slot) {
+            stop_if_interrupted();
             const double scale =
                 problem.keys.scales.empty() ? 1.0 : std::abs(static_cast<double>(problem.keys.scales(page, slot)));
             key_sizes_.push_back({norm(values[page][slot], values.shape[2]), scale});

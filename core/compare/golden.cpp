@@ -4,6 +4,7 @@
 
 #include "core/base/error.hpp"
 #include "core/workload/input_hash.hpp"
+#include "core/workload/safetensors.hpp"
 #include "core/workload/trace.hpp"
 
 namespace misa {
@@ -16,9 +17,8 @@ std::string value_of(const std::map<std::string, std::string>& facts, const std:
   return found == facts.end() ? std::string() : found->second;
 }
 
-RecordedSelection read_any_golden(const std::string& path) {
-  RecordedSelection selection = read_selection(path);
-  const std::string schema = value_of(selection.metadata, "golden");
+void check_schema(const std::map<std::string, std::string>& metadata, const std::string& path) {
+  const std::string schema = value_of(metadata, "golden");
   if (schema != kSchema) {
     throw Error(ErrorKind::input, "MP-E602",
                 schema.empty() ? std::string("the selection has no 'golden' in its metadata: what it was made from is "
@@ -26,7 +26,6 @@ RecordedSelection read_any_golden(const std::string& path) {
                                : fmt::format("golden is '{}', and this program reads {}", schema, kSchema),
                 path, "misa-prof compare --write-golden");
   }
-  return selection;
 }
 
 }  // namespace
@@ -67,8 +66,9 @@ void write_golden(const std::string& path, const Workload& workload, const Index
   write_selection(path, workload, selection, metadata, as_it_is);
 }
 
-Outcome read_golden(const std::string& path, const Workload& workload, const IndexerSpec& spec) {
-  RecordedSelection selection = read_any_golden(path);
+Outcome read_golden(const std::string& path, const Workload& workload, const IndexerSpec& spec, i64 max_bytes) {
+  RecordedSelection selection = read_selection(path, max_bytes);
+  check_schema(selection.metadata, path);
   for (const auto& [key, wanted] : golden_facts(spec, workload)) {
     const std::string found = value_of(selection.metadata, key);
     if (found == wanted) continue;
@@ -97,6 +97,10 @@ Outcome read_golden(const std::string& path, const Workload& workload, const Ind
   return outcome;
 }
 
-std::map<std::string, std::string> golden_metadata(const std::string& path) { return read_any_golden(path).metadata; }
+std::map<std::string, std::string> golden_metadata(const std::string& path) {
+  std::map<std::string, std::string> metadata = read_safetensors_header(InputFile(path)).metadata;
+  check_schema(metadata, path);
+  return metadata;
+}
 
 }  // namespace misa

@@ -21,8 +21,10 @@ void write_golden(const std::string& path, const Workload& workload, const Index
                   const std::map<std::string, std::string>& facts, bool as_it_is = false);
 
 /// Reads the golden at `path`. Error(input): not a selection, no or another golden schema (MP-E602), made from other
-/// inputs (MP-E603) or by another indexer or other parameters than `spec` (MP-E604).
-Outcome read_golden(const std::string& path, const Workload& workload, const IndexerSpec& spec);
+/// inputs (MP-E603) or by another indexer or other parameters than `spec` (MP-E604); Error(runtime): its tensors take
+/// more than `max_bytes`.
+Outcome read_golden(const std::string& path, const Workload& workload, const IndexerSpec& spec,
+                    i64 max_bytes = i64{1} << 32);
 
 /// The metadata of the golden at `path`. Error(input) as above.
 std::map<std::string, std::string> golden_metadata(const std::string& path);

@@ -7,6 +7,7 @@ namespace misa {
 namespace {
 
 constexpr i64 kGuard = 256;            // bytes before and after; keeps the alignment
+constexpr i64 kPiece = 1 << 20;        // bytes that are filled at a time
 constexpr u32 kGarbage = 0x7FF7FF7Fu;  // NaN as f32 and, twice, as f64; bytes of it are NaN as e4m3
 constexpr std::byte kCanary{0xA7};
 
@@ -17,11 +18,13 @@ GuardedBackend::~GuardedBackend() = default;
 std::byte* GuardedBackend::allocate(i64 bytes) {
   const i64 guarded = bytes + 2 * kGuard;
   std::byte* base = inner_.allocate(guarded);
-  std::vector<std::byte> filling(static_cast<std::size_t>(guarded), kCanary);
-  for (i64 at = 0; at < bytes; at += 4) {
-    std::memcpy(filling.data() + kGuard + at, &kGarbage, static_cast<std::size_t>(std::min<i64>(4, bytes - at)));
+  const std::vector<std::byte> canaries(static_cast<std::size_t>(kGuard), kCanary);
+  const std::vector<u32> garbage(static_cast<std::size_t>(std::min(kPiece, ceil_div(bytes, 4) * 4) / 4), kGarbage);
+  inner_.upload(base, canaries.data(), kGuard);
+  for (i64 at = 0; at < bytes; at += kPiece) {
+    inner_.upload(base + kGuard + at, reinterpret_cast<const std::byte*>(garbage.data()), std::min(kPiece, bytes - at));
   }
-  inner_.upload(base, filling.data(), guarded);
+  inner_.upload(base + kGuard + bytes, canaries.data(), kGuard);
   living_[base + kGuard] = bytes;
   ++allocations_;
   return base + kGuard;

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <limits>
 
+#include "core/base/interrupt.hpp"
+
 namespace misa {
 namespace {
 
@@ -78,6 +80,16 @@ std::vector<i32> column_tokens(Backend& backend, const Problem& problem, i64 m, 
   return tokens;
 }
 
+i64 outcome_bytes(const IndexerSpec& spec, const Shape& shape) {
+  const i64 columns = std::max<i64>(1, shape.max_window);
+  i64 row = spec.top_k * (4 + 8);
+  if (spec.heads) row += spec.heads->kept(shape.heads) * 4;
+  if (spec.heads && spec.heads->linear_head(shape.heads)) row += (shape.head_dim + 1) * 4;
+  if (spec.blocks) row += std::min(spec.blocks->blocks, columns) * 4;
+  if (spec.rerank) row += std::min(spec.rerank->candidates, columns) * 4;
+  return shape.rows * row + 4 * spec.top_k;
+}
+
 Outcome run_outcome(Backend& backend, const IndexerSpec& spec, const Problem& problem, PlanOptions options,
                     const Follow& follow) {
   Outcome outcome;
@@ -104,6 +116,7 @@ Outcome run_outcome(Backend& backend, const IndexerSpec& spec, const Problem& pr
       return;
     }
     for (i64 i = 0; i < chunk.rows; ++i) {
+      stop_if_interrupted();
       const i64 m = chunk.first + i;
       const std::vector<double> scores = fetch_row(backend, *logits, i);
       const std::vector<i32> found = column_tokens(backend, problem, m, i, static_cast<i64>(scores.size()), columns);

@@ -22,6 +22,11 @@ struct Outcome {
   HostTensor scores;      ///< [M, k] f32 or f64: the score of each token, 0 at pads
 };
 
+/// Host memory of an outcome of `spec` with scores in double, at most; and while it is taken down, of each column of a
+/// row: its score twice, and its token.
+constexpr i64 kFetchedColumnBytes = 8 + 8 + 4;
+i64 outcome_bytes(const IndexerSpec& spec, const Shape& shape);
+
 /// Runs `spec` and takes down what it chose and, where no fused kernel hides them, the scores it chose by.
 /// What is followed in place of the plan's own choices is taken down as chosen.
 Outcome run_outcome(Backend& backend, const IndexerSpec& spec, const Problem& problem, PlanOptions options = {},

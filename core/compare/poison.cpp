@@ -4,6 +4,8 @@
 #include <cstring>
 #include <vector>
 
+#include "core/base/interrupt.hpp"
+
 namespace misa {
 namespace {
 
@@ -36,6 +38,7 @@ i64 poison_unseen(Workload& workload) {
   };
   i64 filled = 0;
   for (i64 slot = 0; slot < static_cast<i64>(seen.size()); ++slot) {
+    stop_if_interrupted();
     if (seen[static_cast<std::size_t>(slot)]) continue;
     ++filled;
     if (!workload.paged()) {

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/base/error.hpp"
+#include "core/base/interrupt.hpp"
 #include "core/workload/take.hpp"
 
 namespace misa {
@@ -54,6 +55,9 @@ Workload shrink(const Workload& workload, const std::function<bool(const Workloa
     try {
       if (!fails(cut(smaller))) return false;
     } catch (const Error&) {
+      return false;
+    } catch (const Interrupted&) {
+      tries = 0;  // what is left by now still fails
       return false;
     }
     part = smaller;

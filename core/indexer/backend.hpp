@@ -178,6 +178,8 @@ class Backend : public Allocator {
 
   /// Measured once per process, in well under a second; nothing where roofs mean nothing (the oracle).
   virtual std::optional<Roofs> roofs() = 0;
+  /// Host memory that measuring them takes and gives back.
+  virtual i64 roofs_bytes() const { return 0; }
   /// Nothing where no driver tells.
   virtual std::optional<DeviceState> device_state() { return std::nullopt; }
   /// The workspace that a plan takes when it may: more makes chunks of rows larger.

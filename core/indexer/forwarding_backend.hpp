@@ -37,6 +37,7 @@ class ForwardingBackend : public Backend {
   std::unique_ptr<Recording> record(const std::function<void()>& work) override { return inner_.record(work); }
   bool prepare_run(bool cold) override { return inner_.prepare_run(cold); }
   std::optional<Roofs> roofs() override { return inner_.roofs(); }
+  i64 roofs_bytes() const override { return inner_.roofs_bytes(); }
   std::optional<DeviceState> device_state() override { return inner_.device_state(); }
   i64 workspace_bytes() const override { return inner_.workspace_bytes(); }
   i64 scratch_bytes(const ScratchShape& shape) const override { return inner_.scratch_bytes(shape); }

@@ -5,6 +5,7 @@
 #include <limits>
 #include <numeric>
 
+#include "core/base/interrupt.hpp"
 #include "core/indexer/routing.hpp"
 
 namespace misa {
@@ -60,7 +61,7 @@ std::vector<double> sampled_products(const RouteTask& task, i64 m) {
   std::visit(
       [&](const auto& queries) {
         for (i64 h = 0; h < heads; ++h) {
-          for (i64 i = 0; i < count; ++i) {
+          for (i64 i = 0; i < count && !interrupted(); ++i) {
             double& dot = products[size(h * count + i)];
             for (i64 d = 0; d < dim; ++d)
               dot += static_cast<double>(to_float(queries(m, h, d))) * keys(0, begin + i, d);

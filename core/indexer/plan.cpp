@@ -110,7 +110,6 @@ i64 index_bytes(i64 pooled, i64 rows) { return (3 * pooled + 5 * rows) * 4; }
 struct Sizes {
   IndexerSpec spec;
   std::optional<BlockCount> head_blocks, token_blocks;
-  i64 columns = 0;  ///< of the first pass
   PlanBytes bytes;
 };
 
@@ -125,7 +124,7 @@ Sizes sizes_of(const Backend& backend, IndexerSpec spec, const Problem& problem,
     bytes.fixed += index_bytes(count.pooled, rows) + count.pooled * head_dim * 4;
     bytes.host += 2 * index_bytes(count.pooled, rows);  // the layout, and a second one for the cost model
   };
-  sizes.columns = problem.shape.max_window;
+  bytes.columns = problem.shape.max_window;
   bytes.fixed += rows * spec.top_k * 4;
   if (spec.heads) {
     HeadRouting& routing = *spec.heads;
@@ -147,12 +146,12 @@ Sizes sizes_of(const Backend& backend, IndexerSpec spec, const Problem& problem,
     sizes.token_blocks = count_blocks(problem, spec.blocks->block_size, spec.block_window);
     spec.blocks->blocks = std::min(spec.blocks->blocks, sizes.token_blocks->longest);
     // Ids ascend, so that no token stands in a column beyond its distance from the origin.
-    sizes.columns = std::min(spec.blocks->blocks * spec.blocks->block_size, sizes.token_blocks->reach);
+    bytes.columns = std::min(spec.blocks->blocks * spec.blocks->block_size, sizes.token_blocks->reach);
     add_pooled(*sizes.token_blocks);
     bytes.fixed += rows * spec.blocks->blocks * 4;
     bytes.per_row += sizes.token_blocks->longest * score;
   }
-  bytes.per_row += sizes.columns * score;
+  bytes.per_row += bytes.columns * score;
   if (spec.rerank) {
     spec.rerank->candidates = std::min(spec.rerank->candidates, problem.shape.max_window);
     bytes.fixed += rows * spec.rerank->candidates * 4;
@@ -259,7 +258,7 @@ struct Plan::State {
       block_logits.allocate(backend, chunk, sizes.token_blocks->longest);
       selected_blocks.allocate(backend, rows, spec.blocks->blocks);
     }
-    logits.allocate(backend, chunk, sizes.columns);
+    logits.allocate(backend, chunk, sizes.bytes.columns);
     if (spec.rerank) {
       selected_candidates.allocate(backend, rows, spec.rerank->candidates);
       candidate_logits.allocate(backend, chunk, spec.rerank->candidates);
@@ -348,7 +347,7 @@ struct Plan::State {
     i64 columns = 0;
     if (spec.blocks) {
       within = choose_blocks(first, count, queries, follow, seen, observer);
-      columns = sizes.columns;
+      columns = sizes.bytes.columns;
     } else {
       for (i64 m = first; m < first + count; ++m) {
         columns = std::max<i64>(columns,

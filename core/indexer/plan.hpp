@@ -40,6 +40,7 @@ struct PlanOptions {
 /// the backend, `host` bytes beside them. Where the backend uses the host's memory, all is in the first two.
 struct PlanBytes {
   i64 fixed = 0, per_row = 0, host = 0;
+  i64 columns = 0;  ///< of the widest row of scores of tokens
   /// The least that will do: one row at a time.
   i64 least() const { return fixed + per_row; }
 };

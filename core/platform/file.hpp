@@ -21,7 +21,7 @@ class InputFile {
 
   i64 size() const { return size_; }
   const std::string& path() const { return path_; }
-  /// Fills `to` with `bytes` bytes from `offset` on. A short read is an error.
+  /// Fills `to` with `bytes` bytes from `offset` on. A short read is an error. Ends by Interrupted.
   void read(std::byte* to, i64 offset, i64 bytes) const;
   /// Throws when size or modification time differ from what they were at opening.
   void check_unchanged() const;
@@ -52,8 +52,12 @@ class OutputFile {
   void write(std::string_view text);
   void write(const std::byte* data, i64 bytes);
   void commit();
+  /// Gives what was written so far its name, as commit() does, and goes on: what is written from now on is in the file
+  /// at once, for as long as the process lives and after it was killed.
+  void publish();
 
  private:
+  void rename_temporary();
   [[noreturn]] void fail(const char* action, int error);
   void discard() noexcept;
 

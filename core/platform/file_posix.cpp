@@ -17,6 +17,7 @@
 #include <utility>
 
 #include "core/base/error.hpp"
+#include "core/base/interrupt.hpp"
 #include "core/platform/file.hpp"
 
 namespace misa {
@@ -123,9 +124,10 @@ InputFile::~InputFile() {
 }
 
 void InputFile::read(std::byte* to, i64 offset, i64 bytes) const {
-  constexpr i64 kPiece = 1 << 30;  // Linux transfers at most 2^31 - 4096 bytes a call
+  constexpr i64 kPiece = 1 << 24;
   i64 done = 0;
   while (done < bytes) {
+    stop_if_interrupted();
     const auto want = static_cast<std::size_t>(std::min(kPiece, bytes - done));
     const auto got = retry([&] { return ::pread(handle_, to + done, want, static_cast<off_t>(offset + done)); });
     if (got < 0) {
@@ -261,21 +263,10 @@ void OutputFile::write(const std::byte* data, i64 bytes) {
   }
 }
 
-void OutputFile::commit() {
-  if (handle_ == STDOUT_FILENO) {
-    if (std::fflush(stdout) != 0) fail("cannot write", errno);
-    return;
-  }
-  if (temporary_.empty()) {
-    const int handle = std::exchange(handle_, -1);
-    if (::close(handle) != 0 && errno != EINTR) fail("cannot write", errno);
-    return;
-  }
-  if (retry([&] { return ::fsync(handle_); }) != 0 && errno != EINVAL && errno != ENOTSUP) fail("cannot write", errno);
-  const int handle = std::exchange(handle_, -1);
-  if (::close(handle) != 0 && errno != EINTR) fail("cannot write", errno);
+void OutputFile::rename_temporary() {
   if (::rename(temporary_.c_str(), target_.c_str()) != 0) fail("cannot rename the finished file", errno);
   release_temporary(std::exchange(slot_, -1));
+  temporary_.clear();
   // The new name is on disk once its directory is; file systems that cannot sync a directory lose nothing.
   const int directory =
       retry([&] { return ::open(directory_of(target_).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); });
@@ -283,6 +274,24 @@ void OutputFile::commit() {
     (void)::fsync(directory);
     ::close(directory);
   }
+}
+
+void OutputFile::publish() {
+  if (!temporary_.empty()) rename_temporary();
+}
+
+void OutputFile::commit() {
+  if (handle_ == STDOUT_FILENO) {
+    if (std::fflush(stdout) != 0) fail("cannot write", errno);
+    return;
+  }
+  const bool regular = !target_.empty();
+  if (regular && retry([&] { return ::fsync(handle_); }) != 0 && errno != EINVAL && errno != ENOTSUP) {
+    fail("cannot write", errno);
+  }
+  const int handle = std::exchange(handle_, -1);
+  if (::close(handle) != 0 && errno != EINTR) fail("cannot write", errno);
+  if (!temporary_.empty()) rename_temporary();
 }
 
 void discard_uncommitted_files() noexcept {

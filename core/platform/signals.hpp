@@ -1,13 +1,14 @@
 #pragma once
 
+#include "core/base/interrupt.hpp"
+
 namespace misa {
 
-/// From now on the first SIGINT or SIGTERM only makes interrupted() true: the run ends at its next sample and its
-/// partial result is written. A second one removes the files under way and ends the process at once. SIGPIPE is
-/// ignored (writes fail instead). A SIGINT that was ignored at the start stays ignored (nohup, background jobs).
+/// From now on the first SIGINT or SIGTERM only makes interrupted() true: the work under way ends at its next tile or
+/// row, and what was done before it is written. A second one removes the files under way and ends the process at once.
+/// SIGPIPE is ignored (writes fail instead). A SIGINT that was ignored at the start stays ignored (nohup, background
+/// jobs).
 void install_signal_handlers();
-
-bool interrupted() noexcept;
 
 /// The signal that made interrupted() true; 0: none.
 int interrupting_signal() noexcept;

@@ -31,7 +31,10 @@ void die_by(int signal_number) {
 
 void on_signal(int signal_number) {
   int none = 0;
-  if (caught_signal.compare_exchange_strong(none, signal_number)) return;
+  if (caught_signal.compare_exchange_strong(none, signal_number)) {
+    interruption = true;
+    return;
+  }
   discard_uncommitted_files();
   die_by(signal_number);
 }
@@ -46,8 +49,6 @@ void install_signal_handlers() {
   }
   set_handler(SIGPIPE, SIG_IGN);
 }
-
-bool interrupted() noexcept { return caught_signal != 0; }
 
 int interrupting_signal() noexcept { return caught_signal; }
 

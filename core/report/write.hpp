@@ -38,7 +38,7 @@ class JsonLinesWriter {
   /// All of the report but its cases, skips, warnings and completeness.
   void header(const Report& report);
   void add(const ReportCase& one);
-  /// Skips, warnings, completeness, and how many cases went before.
+  /// Skips, warnings, completeness, the workload with what was learnt of it, and how many cases went before.
   void footer(const Report& report);
 
  private:

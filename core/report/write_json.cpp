@@ -230,6 +230,7 @@ void JsonLinesWriter::footer(const Report& report) {
   Json json;
   put(json, "record", std::string_view("footer"));
   json["cases"] = cases_;
+  json["workload"] = workload_json(report.workload);  // with what only the selections tell
   put_tail(json, report);
   sink_(line_of(json));
 }

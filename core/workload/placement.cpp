@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "core/base/error.hpp"
+#include "core/base/interrupt.hpp"
 
 namespace misa {
 namespace {
@@ -61,6 +62,19 @@ Shape shape_of(const Workload& workload) {
   return shape;
 }
 
+Problem outline_of(const Workload& workload) {
+  Problem problem;
+  problem.shape = shape_of(workload);
+  problem.sequence = workload.sequence;
+  problem.begin = workload.ks;
+  problem.end = workload.ke;
+  if (workload.paged()) {
+    const auto lengths = workload.seq_lens.span<const i32>();
+    problem.lengths.assign(lengths.begin(), lengths.end());
+  }
+  return problem;
+}
+
 i64 Placement::bytes_needed(const Workload& workload) {
   const i64 norms = workload.rows() * workload.heads() * 4;
   const i64 windows = workload.rows() * 3 * 4;
@@ -68,10 +82,14 @@ i64 Placement::bytes_needed(const Workload& workload) {
          workload.k_pages.bytes() + workload.block_table.bytes() + norms + windows;
 }
 
-Placement::Placement(Backend& backend, const Workload& workload) {
+Placement::Placement(Backend& backend, const Workload& workload) : problem_(outline_of(workload)) {
   const auto place_bytes = [&](const std::byte* data, i64 bytes) {
+    constexpr i64 kPiece = 1 << 26;
     buffers_.emplace_back(backend, bytes);
-    if (bytes > 0) backend.upload(buffers_.back().data(), data, bytes);
+    for (i64 at = 0; at < bytes; at += kPiece) {
+      stop_if_interrupted();
+      backend.upload(buffers_.back().data() + at, data + at, std::min(kPiece, bytes - at));
+    }
     problem_.bytes += bytes;
     return buffers_.back().data();
   };
@@ -83,7 +101,6 @@ Placement::Placement(Backend& backend, const Workload& workload) {
   };
 
   const i64 rows = workload.rows(), heads = workload.heads(), dim = workload.head_dim();
-  problem_.shape = shape_of(workload);
   problem_.queries.values = values_of(workload.q.dtype, place(workload.q), {rows, heads, dim}, {heads * dim, dim, 1});
   problem_.queries.weights = {reinterpret_cast<const float*>(place(workload.weights)), {rows, heads}};
   if (const HostTensor norms = query_norms(workload); !norms.empty()) {
@@ -111,13 +128,6 @@ Placement::Placement(Backend& backend, const Workload& workload) {
     }
   }
 
-  if (workload.paged()) {
-    const auto lengths = workload.seq_lens.span<const i32>();
-    problem_.lengths.assign(lengths.begin(), lengths.end());
-  }
-  problem_.sequence = workload.sequence;
-  problem_.begin = workload.ks;
-  problem_.end = workload.ke;
   problem_.windows = {place_indices(problem_.sequence), place_indices(problem_.begin), place_indices(problem_.end)};
 }
 

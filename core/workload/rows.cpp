@@ -1,5 +1,6 @@
 #include "core/workload/rows.hpp"
 
+#include <algorithm>
 #include <cstring>
 #include <utility>
 
@@ -45,6 +46,12 @@ void keep_listed(HostTensor& tensor, std::vector<i32>& rows, const std::vector<i
 }
 
 }  // namespace
+
+i64 thinning_bytes(const Workload& workload, i64 count) {
+  const i64 largest =
+      std::max({workload.q.bytes(), workload.weights.bytes(), workload.attention_mass.bytes(), workload.topk.bytes()});
+  return count < workload.rows() ? largest / workload.rows() * count : largest;
+}
 
 Workload keep_rows(Workload workload, i64 count) {
   const i64 rows = workload.rows();

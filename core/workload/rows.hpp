@@ -9,4 +9,7 @@ namespace misa {
 /// rows than `count`.
 Workload keep_rows(Workload workload, i64 count);
 
+/// Memory that keep_rows takes beside the workload, at most.
+i64 thinning_bytes(const Workload& workload, i64 count);
+
 }  // namespace misa

@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "core/base/error.hpp"
+#include "core/base/interrupt.hpp"
 
 namespace misa {
 namespace {
@@ -511,7 +512,14 @@ void write_safetensors(const std::string& path, const std::map<std::string, std:
   const std::string header = safetensors_header_bytes(metadata, tensors);
   OutputFile file(path);
   file.write(header);
-  for (const SafetensorsTensor& tensor : tensors) file.write(tensor.data.data(), static_cast<i64>(tensor.data.size()));
+  constexpr i64 kPiece = 1 << 26;
+  for (const SafetensorsTensor& tensor : tensors) {
+    const i64 bytes = static_cast<i64>(tensor.data.size());
+    for (i64 at = 0; at < bytes; at += kPiece) {
+      if (at > 0) stop_if_interrupted();
+      file.write(tensor.data.data() + at, std::min(kPiece, bytes - at));
+    }
+  }
   file.commit();
 }
 

@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "core/base/error.hpp"
+#include "core/base/interrupt.hpp"
 #include "core/workload/rng.hpp"
 #include "core/workload/synthetic.hpp"
 
@@ -178,6 +179,7 @@ void write_queries(const SyntheticRequest& request, const SyntheticSequence& seq
     std::vector<float> q(head_count * width);
 #pragma omp for schedule(static)
     for (i64 m = first; m < first + count; ++m) {
+      if (interrupted()) continue;
       const Row& row = rows[static_cast<std::size_t>(m)];
       float* weights = workload.weights.storage.as<float>() + m * heads;
       float* norms = workload.q_norm.storage.as<float>() + m * heads;
@@ -211,6 +213,7 @@ void write_keys(const SyntheticRequest& request, const KeySource& source, i64 fi
     std::vector<float> piece(static_cast<std::size_t>(kPiece * dim));
 #pragma omp for schedule(static)
     for (i64 p = 0; p < pieces; ++p) {
+      if (interrupted()) continue;
       const i64 begin = p * kPiece, tokens = std::min(kPiece, count - begin);
       source.read(begin, tokens, dim, piece.data());
       for (i64 i = 0; i < tokens; ++i) {
@@ -293,6 +296,7 @@ void write_pages(const SyntheticRequest& request, const KeySource& source, i64 c
     std::vector<float> piece(static_cast<std::size_t>(size * dim));
 #pragma omp for schedule(static)
     for (i64 p = 0; p < static_cast<i64>(pages.size()); ++p) {
+      if (interrupted()) continue;
       const i64 begin = p * size, tokens = std::min(size, context - begin);
       source.read(begin, tokens, dim, piece.data());
       for (i64 slot = 0; slot < size; ++slot) {
@@ -457,6 +461,7 @@ Workload generate(const SyntheticRequest& request) {
     while (row_start + own_rows < count && rows[static_cast<std::size_t>(row_start + own_rows)].sequence == s)
       ++own_rows;
     write_queries(request, sequence, rows, row_start, own_rows, workload);
+    stop_if_interrupted();
     for (i64 m = row_start; m < row_start + own_rows; ++m) {
       const Row& row = rows[static_cast<std::size_t>(m)];
       workload.q_pos.push_back(static_cast<i32>(row.position));

@@ -17,6 +17,7 @@
 #include <utility>
 
 #include "core/base/error.hpp"
+#include "core/base/interrupt.hpp"
 #include "core/base/suggest.hpp"
 #include "core/workload/safetensors.hpp"
 
@@ -92,8 +93,10 @@ constexpr LaneTest kSignF16{0x8000800080008000u, 0, 0x8000800080008000u, 16};
 
 /// Index of the first bad element, or -1. Elements are little endian, as the file has them.
 i64 find_bad(const LaneTest& test, const std::byte* data, i64 bytes) {
-  constexpr i64 kRun = 1 << 14;  // bytes between looks at the result
+  constexpr i64 kRun = 1 << 14;    // bytes between looks at the result
+  constexpr i64 kPiece = 1 << 26;  // and at whether to go on
   for (i64 begin = 0; begin < bytes; begin += kRun) {
+    if (begin > 0 && begin % kPiece == 0) stop_if_interrupted();
     const i64 end = std::min(bytes, begin + kRun);
     u64 seen = 0, word = 0;
     i64 i = begin;
@@ -482,6 +485,7 @@ void check_ids(const IdRule& rule, std::span<const i32> ids, i64 rows, const std
   const i64 columns = rows > 0 ? static_cast<i64>(ids.size()) / rows : 0;
   std::vector<i32> sorted;
   for (i64 row = 0; row < rows; ++row) {
+    stop_if_interrupted();
     const i64 limit = least_bad(row);
     const std::span<const i32> list = ids.subspan(row * columns, columns);
     const auto end = std::find(list.begin(), list.end(), -1);

@@ -48,6 +48,19 @@ struct Workload {
   HostTensor topk;            ///< [R, k] i32 recorded selection relative to ks, -1 pads, or empty
   std::vector<i32> topk_row;  ///< [R]
 
+  /// Host memory that it holds.
+  i64 bytes() const {
+    i64 sum = 0;
+    for (const HostTensor* tensor :
+         {&q, &weights, &q_scale, &q_norm, &k, &k_scale, &k_pages, &block_table, &seq_lens, &attention_mass, &topk}) {
+      sum += tensor->bytes();
+    }
+    for (const std::vector<i32>* rows_of : {&q_pos, &sequence, &ks, &ke, &attention_mass_row, &topk_row}) {
+      sum += static_cast<i64>(rows_of->size() * sizeof(i32));
+    }
+    return sum + static_cast<i64>(needles.size() * sizeof(Needle));
+  }
+
   bool paged() const { return !k_pages.empty(); }
   i64 rows() const { return q.shape.at(0); }
   i64 heads() const { return q.shape.at(1); }

@@ -10,7 +10,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 record() {  # NAME OPTIONS...
   "${MISA_PROF:-build/gpu/cli/misa-prof}" compare --backend "${MISA_BACKEND:-cuda}" "${@:2}" --repeat-bitwise 3 \
-    --indexer all --write-golden "$out/$1" -o "json:$out/$1.json"
+    --indexer all --force --write-golden "$out/$1" -o "json:$out/$1.json"
   rm "$out/$1.json"
   echo "$1: $(find "$out/$1" -name '*.safetensors' | wc -l) goldens, $(du -sk "$out/$1" | cut -f1) KiB"
 }

@@ -170,6 +170,28 @@ TEST_CASE("an output that is not committed leaves nothing behind") {
   CHECK(directory.files() == 0);
 }
 
+TEST_CASE("a published output has its name at once, grows by what is written, and stays whatever follows") {
+  const Directory directory;
+  const std::string path = directory.with("result", "old");
+  for (const bool committed : {true, false}) {
+    CAPTURE(committed);
+    {
+      OutputFile file(path);
+      file.write("header\n");
+      CHECK(text_of(path) != "header\n");
+      file.publish();
+      CHECK(text_of(path) == "header\n");
+      file.write("case\n");
+      CHECK(text_of(path) == "header\ncase\n");
+      discard_uncommitted_files();
+      if (committed) file.commit();
+    }
+    CHECK(text_of(path) == "header\ncase\n");
+    CHECK(directory.files() == 1);
+    directory.with("result", "old");
+  }
+}
+
 TEST_CASE("a signal handler can remove unfinished outputs and leaves finished ones") {
   const Directory directory;
   OutputFile finished(directory / "finished"), unfinished(directory / "unfinished");

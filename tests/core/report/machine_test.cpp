@@ -175,7 +175,7 @@ TEST_CASE("JSON lines put together are the JSON document") {
     const Json footer = parse_strictly(lines.back());
     CHECK(footer["record"] == "footer");
     CHECK(footer["cases"] == 4);
-    for (const char* key : {"skipped", "measurement", "warnings", "complete"}) whole[key] = footer[key];
+    for (const char* key : {"workload", "skipped", "measurement", "warnings", "complete"}) whole[key] = footer[key];
     CHECK(whole == Json::parse(write_report(report, Format::json)));
   }
 }
