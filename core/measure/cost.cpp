@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <map>
 #include <utility>
+#include <variant>
 
 #include "core/indexer/blocks.hpp"
 #include "core/indexer/linear_head.hpp"
@@ -15,6 +16,11 @@ constexpr i64 kFloat = 4, kIndex = 4;  // bytes
 // Of a sampled product: mean, difference, square added up; beside a linear head both of x and of its product with
 // relu(x), and the residual.
 constexpr i64 kDeviationFlops = 4, kLineFlops = 12;
+
+/// Bytes of one number of `values`.
+i64 value_size(const Values& values) {
+  return std::visit([](const auto& view) { return static_cast<i64>(sizeof(*view.data)); }, values);
+}
 
 i64 visible(const Problem& problem, std::size_t m) { return std::max<i64>(0, problem.end[m] - problem.begin[m]); }
 
@@ -106,7 +112,7 @@ std::vector<StageCost> stage_costs(const IndexerSpec& spec, const Problem& probl
   const i64 active = spec.heads ? std::min(spec.heads->active, heads) : heads;
   const i64 value_bytes = dtype_size(problem.shape.dtype);
   const bool scaled = !problem.keys.scales.empty();
-  const i64 key_bytes = dim * value_bytes + (scaled ? kFloat : 0);
+  const i64 key_bytes = dim * value_size(problem.keys.values) + (scaled ? kFloat : 0);
   const i64 mean_bytes = dim * kFloat;
   const i64 head_flops = 2 * dim + 3;  // dot, relu, weight, sum
   const i64 query_bytes = rows * heads * dim * value_bytes, weight_bytes = rows * heads * kFloat;

@@ -24,10 +24,11 @@ i64 visible_pairs(const Problem& problem);
 
 /// The stages of `spec` on `problem`, in the algorithm's order; only those it has. Source: ours.
 ///
-/// M rows, H heads, h active heads (route: those kept as they are), D head_dim, q and e bytes per query and key value
-/// (dtype), s = 4 where keys have a scale, else 0; K = e * D + s bytes of a key. n[m] visible tokens and b[m] visible
-/// blocks of row m; N visible tokens (a token that several rows see counts once); P block means that rows share; T rows
-/// whose last block is a mean of its own (block window `visible`). All counts are exact.
+/// M rows, H heads, h active heads (route: those kept as they are), D head_dim. q bytes per query value and e bytes per
+/// key value, each by its own dtype, for they may differ; s = 4 where keys have a scale, else 0; K = e * D + s bytes of
+/// a key. Means are f32, whatever the keys are. n[m] visible tokens and b[m] visible blocks of row m; N visible tokens
+/// (a token that several rows see counts once); P block means that rows share; T rows whose last block is a mean of its
+/// own (block window `visible`). All counts are exact.
 ///
 ///   stage    when            flops                               bytes, each thing once
 ///   pool     router pooled   V * D * (1, or 2 with scales)       read V * K, write (P + T) * D * 4

@@ -3,7 +3,9 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <array>
 #include <map>
+#include <optional>
 #include <random>
 #include <set>
 #include <string>
@@ -21,7 +23,13 @@ struct Row {
   i32 sequence, begin, end;
 };
 
-Problem problem_of(const std::vector<Row>& rows, Dtype dtype = Dtype::f32) {
+Values keys_of(Dtype dtype) {
+  if (dtype == Dtype::bf16) return View<const Bf16, 3>();
+  if (dtype == Dtype::e4m3) return View<const E4m3, 3>();
+  return View<const float, 3>();
+}
+
+Problem problem_of(const std::vector<Row>& rows, Dtype dtype = Dtype::f32, std::optional<Dtype> keys = {}) {
   static float scale = 1;
   Problem problem;
   for (const Row& row : rows) {
@@ -35,7 +43,8 @@ Problem problem_of(const std::vector<Row>& rows, Dtype dtype = Dtype::f32) {
   problem.shape.heads = kHeads;
   problem.shape.head_dim = kDim;
   problem.shape.dtype = dtype;
-  if (dtype == Dtype::e4m3) problem.keys.scales = View<const float, 2>(&scale, {1, 1});
+  problem.keys.values = keys_of(keys.value_or(dtype));
+  if (keys.value_or(dtype) == Dtype::e4m3) problem.keys.scales = View<const float, 2>(&scale, {1, 1});
   return problem;
 }
 
@@ -89,6 +98,58 @@ TEST_CASE("FP8 keys cost one byte per value and a scale of four") {
   const Problem problem = problem_of({{0, 0, 100}}, Dtype::e4m3);
   const StageCost score = stage(stage_costs(spec_of(2), problem), Stage::score);
   CHECK(score.bytes == kHeads * kDim + kHeads * 4 + 100 * (kDim + 4) + 100 * 4);
+}
+
+TEST_CASE("queries and keys of different dtypes are each counted by their own") {
+  // Two rows that see 100 FP8 keys of 64 numbers, asked for by four f32 heads.
+  Problem issue = problem_of({{0, 0, 100}, {0, 0, 100}}, Dtype::f32, Dtype::e4m3);
+  issue.shape.head_dim = 64;
+  CHECK(stage(stage_costs(spec_of(10), issue), Stage::score).bytes == 9680);
+
+  // Every stage that reads keys reads so many of them, and only their bytes follow the keys' dtype.
+  const std::vector<Row> rows = two_sequences(5, 3);  // 8 tokens, each seen by some row
+  std::vector<std::pair<IndexerSpec, std::map<Stage, i64>>> cases;
+  cases.push_back({spec_of(2), {{Stage::score, 8}}});
+  const auto with_router = [&](Router router, std::map<Stage, i64> keys) {
+    IndexerSpec spec = spec_of(2);
+    spec.heads = HeadRouting{.router = router, .active = 2, .block_size = 2, .samples = 100};
+    keys[Stage::score] = 8;
+    cases.push_back({spec, keys});
+  };
+  with_router(Router::pooled, {{Stage::pool, 8}});
+  with_router(Router::linear_residual, {{Stage::pool, 8}});
+  with_router(Router::covariance, {{Stage::pool, 8}});
+  with_router(Router::oracle, {{Stage::route, 8}});
+  with_router(Router::selfk, {{Stage::route, 8}});
+  with_router(Router::gate, {});
+  with_router(Router::qnorm, {});
+  with_router(Router::random, {});
+  IndexerSpec hisa = spec_of(2);
+  hisa.blocks = BlockPruning{.blocks = 100, .block_size = 2};
+  cases.push_back({hisa, {{Stage::pool, 8}, {Stage::score, 8}}});
+  IndexerSpec dagger = spec_of(2);
+  dagger.rerank = Rerank{.candidates = 3};
+  cases.push_back({dagger, {{Stage::score, 8}, {Stage::rerank, 3 + 3}}});
+
+  const auto key_bytes = [](Dtype dtype) { return kDim * dtype_size(dtype) + (dtype == Dtype::e4m3 ? 4 : 0); };
+  constexpr std::array kDtypes{Dtype::f32, Dtype::bf16, Dtype::e4m3};
+  for (const auto& [spec, keys] : cases) {
+    for (const Dtype queries : kDtypes) {
+      const std::vector<StageCost> same = stage_costs(spec, problem_of(rows, queries));
+      for (const Dtype dtype : kDtypes) {
+        const std::vector<StageCost> mixed = stage_costs(spec, problem_of(rows, queries, dtype));
+        REQUIRE(names(mixed) == names(same));
+        for (std::size_t i = 0; i < mixed.size(); ++i) {
+          CAPTURE(stage_set_name(mixed[i].stages));
+          CAPTURE(dtype_name(queries));
+          CAPTURE(dtype_name(dtype));
+          i64 read = 0;
+          for (const auto& [which, count] : keys) read += mixed[i].stages == which ? count : 0;
+          CHECK(mixed[i].bytes - same[i].bytes == read * (key_bytes(dtype) - key_bytes(queries)));
+        }
+      }
+    }
+  }
 }
 
 TEST_CASE("misa pools keys once, ranks heads over blocks and scores with the active ones") {
