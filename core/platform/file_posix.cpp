@@ -23,6 +23,23 @@
 namespace misa {
 namespace {
 
+constexpr const char* kOtherCopy = "again, or a copy of the file on another disk";
+
+/// What may help when a file cannot be opened for reading.
+const char* open_advice(int error) {
+  switch (error) {
+    case ENOENT: return "check the spelling and the current directory";
+    case EACCES:
+    case EPERM: return "a file that may be read: chmod u+r";
+    case ENOTDIR: return "a path whose folders are folders and not files";
+    case ENAMETOOLONG: return "a shorter path";
+    case ELOOP: return "the file itself: its symbolic links go round in circles";
+    case EMFILE:
+    case ENFILE: return "a larger limit on open files (ulimit -n)";
+    default: return kOtherCopy;
+  }
+}
+
 std::string reason(int error) { return std::generic_category().message(error); }
 
 /// Interrupted calls are repeated.
@@ -88,20 +105,20 @@ std::string resolved(const std::string& path) {
 
 InputFile::InputFile(const std::string& path) : path_(path) {
   if (path.empty() || path.find('\0') != std::string::npos) {
-    throw Error(ErrorKind::input, "MP-E101", "cannot open a file: the path is empty or holds a NUL", path);
+    throw Error(ErrorKind::input, "MP-E101", "cannot open a file: the path is empty or holds a NUL", path,
+                "the path of a file");
   }
   // O_NONBLOCK: opening a FIFO would wait for its writer. It changes nothing for regular files.
   const int handle = retry([&] { return ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY); });
   if (handle < 0) {
     const int error = errno;
-    throw Error(ErrorKind::input, "MP-E101", "cannot open the file: " + reason(error), path,
-                error == ENOENT ? "check the spelling and the current directory" : "");
+    throw Error(ErrorKind::input, "MP-E101", "cannot open the file: " + reason(error), path, open_advice(error));
   }
   struct stat status {};
   if (::fstat(handle, &status) != 0) {
     const int error = errno;
     ::close(handle);
-    throw Error(ErrorKind::input, "MP-E101", "cannot examine the file: " + reason(error), path);
+    throw Error(ErrorKind::input, "MP-E101", "cannot examine the file: " + reason(error), path, kOtherCopy);
   }
   if (!S_ISREG(status.st_mode)) {
     ::close(handle);
@@ -132,7 +149,7 @@ void InputFile::read(std::byte* to, i64 offset, i64 bytes) const {
     const auto got = retry([&] { return ::pread(handle_, to + done, want, static_cast<off_t>(offset + done)); });
     if (got < 0) {
       throw Error(ErrorKind::input, "MP-E103", "cannot read the file: " + reason(errno),
-                  path_ + ", byte " + std::to_string(offset + done));
+                  path_ + ", byte " + std::to_string(offset + done), kOtherCopy);
     }
     if (got == 0) {
       throw Error(ErrorKind::input, "MP-E103",
@@ -146,7 +163,7 @@ void InputFile::read(std::byte* to, i64 offset, i64 bytes) const {
 void InputFile::check_unchanged() const {
   struct stat status {};
   if (::fstat(handle_, &status) != 0) {
-    throw Error(ErrorKind::input, "MP-E103", "cannot examine the file: " + reason(errno), path_);
+    throw Error(ErrorKind::input, "MP-E103", "cannot examine the file: " + reason(errno), path_, kOtherCopy);
   }
   if (static_cast<i64>(status.st_size) != size_) {
     throw Error(ErrorKind::input, "MP-E104",
@@ -182,7 +199,8 @@ OutputFile::OutputFile(const std::string& path) : path_(path) {
     return;
   }
   if (path.empty() || path.find('\0') != std::string::npos) {
-    throw Error(ErrorKind::runtime, "MP-E106", "cannot write a file: the path is empty or holds a NUL", path);
+    throw Error(ErrorKind::runtime, "MP-E106", "cannot write a file: the path is empty or holds a NUL", path,
+                "the path of a file to write, or '-' for standard output");
   }
   struct stat status {};
   if (::stat(path.c_str(), &status) == 0) {
@@ -233,11 +251,14 @@ void OutputFile::fail(const char* action, int error) {
   const bool standard_output = path_ == "-";
   discard();
   if (standard_output && error == EPIPE) throw ClosedPipe();
-  const char* how = "";
+  const char* how = "another place, on a disk without errors";
   if (error == ENOSPC || error == EDQUOT) how = "free some space or write elsewhere";
   if (error == ENOENT) how = "create the directory first";
   if (error == EACCES || error == EROFS || error == EPERM) how = "a path that may be written";
   if (error == EISDIR) how = "a file name, not a directory";
+  if (error == ENOTDIR) how = "a path whose folders are folders and not files";
+  if (error == ENAMETOOLONG) how = "fewer outputs or a shorter path";
+  if (error == EPIPE) how = "a reader that stays until the end";
   throw Error(ErrorKind::runtime, "MP-E106", std::string(action) + ": " + reason(error),
               standard_output ? "standard output" : path_, how);
 }

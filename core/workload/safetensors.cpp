@@ -41,7 +41,11 @@ constexpr std::array kDtypes{
 constexpr std::array kOurDtypes{Dtype::f32,  Dtype::f64,  Dtype::bf16,  Dtype::f16,
                                 Dtype::e4m3, Dtype::e8m0, Dtype::int32, Dtype::uint8};
 
-[[noreturn]] void reject(std::string id, const std::string& what, std::string where, std::string how = {}) {
+/// What may help when a header is not as the format wants it, or when this program was told to write such a one.
+constexpr const char* kWriter = "a file as the safetensors library writes it";
+constexpr const char* kWritten = "a report of this error: misa-prof was about to write it";
+
+[[noreturn]] void reject(std::string id, const std::string& what, std::string where, std::string how) {
   throw Error(ErrorKind::input, std::move(id), what, std::move(where), std::move(how));
 }
 
@@ -129,7 +133,8 @@ class HeaderParser final : public nlohmann::json_sax<nlohmann::json> {
     if (value > kMaxCount) return scalar(std::to_string(value));
     if (key_ == "shape") {
       if (static_cast<i64>(entry_.shape.size()) == kMaxRank) {
-        reject("MP-E131", fmt::format("the shape has more than {} dimensions", kMaxRank), where_entry());
+        reject("MP-E131", fmt::format("the shape has more than {} dimensions", kMaxRank), where_entry(),
+               "reshape the tensor before it is written");
       }
       entry_.shape.push_back(static_cast<i64>(value));
     } else {
@@ -147,7 +152,8 @@ class HeaderParser final : public nlohmann::json_sax<nlohmann::json> {
     }
     if (level_ == kEntry && key_ == "dtype") {
       if (safetensors_dtype_bits(value) == 0) {
-        reject("MP-E130", "unknown dtype " + quote(value), where_entry());
+        reject("MP-E130", "unknown dtype " + quote(value), where_entry(),
+               "a dtype of the safetensors format, in capitals: F32, BF16, F8_E4M3, ...");
       }
       entry_.dtype = std::move(value);
       return true;
@@ -169,9 +175,12 @@ class HeaderParser final : public nlohmann::json_sax<nlohmann::json> {
       case kRoot:
         if (!names_.insert(value).second) duplicate(where());
         if (value == "__metadata__") return true;
-        if (const auto why = why_bad_name(value)) reject("MP-E121", *why, where() + ", tensor " + quote(value));
+        if (const auto why = why_bad_name(value)) {
+          reject("MP-E121", *why, where() + ", tensor " + quote(value), "a shorter name of printable characters");
+        }
         if (static_cast<i64>(header_.tensors.size()) == limits_.tensors) {
-          reject("MP-E120", fmt::format("the header names more than {} tensors", limits_.tensors), where());
+          reject("MP-E120", fmt::format("the header names more than {} tensors", limits_.tensors), where(),
+                 "a file of fewer tensors; is this a checkpoint and not a trace?");
         }
         entry_ = SafetensorsEntry{};
         entry_.name = value;
@@ -195,7 +204,7 @@ class HeaderParser final : public nlohmann::json_sax<nlohmann::json> {
     if (level_ == kEntry) {
       for (const char* needed : {"dtype", "shape", "data_offsets"}) {
         if (seen_.count(needed) == 0) {
-          reject("MP-E123", fmt::format("the tensor's entry has no {}", needed), where_entry());
+          reject("MP-E123", fmt::format("the tensor's entry has no {}", needed), where_entry(), kWriter);
         }
       }
       check_entry();
@@ -222,7 +231,7 @@ class HeaderParser final : public nlohmann::json_sax<nlohmann::json> {
     std::string text = error.what();
     if (const std::size_t colon = text.find(": "); colon != std::string::npos) text = text.substr(colon + 2);
     reject("MP-E116", "the header is not JSON near " + quote(token) + ": " + printable(text),
-           fmt::format("{}, header byte {}", header_.path, position));
+           fmt::format("{}, header byte {}", header_.path, position), kWriter);
   }
 
  private:
@@ -240,7 +249,7 @@ class HeaderParser final : public nlohmann::json_sax<nlohmann::json> {
   }
 
   [[noreturn]] void bad_offsets(const std::string& found) const {
-    reject("MP-E135", "data_offsets must be two unsigned integers, not " + found, where_entry());
+    reject("MP-E135", "data_offsets must be two unsigned integers, not " + found, where_entry(), kWriter);
   }
 
   /// Every value that does not fit its place ends here.
@@ -251,23 +260,26 @@ class HeaderParser final : public nlohmann::json_sax<nlohmann::json> {
                "str() on the values when writing");
       case kArray:
         if (key_ == "data_offsets") bad_offsets(found);
-        reject("MP-E132", "a dimension must be an unsigned integer below 2^63, not " + found, where_entry());
+        reject("MP-E132", "a dimension must be an unsigned integer below 2^63, not " + found, where_entry(), kWriter);
       case kEntry:
         reject("MP-E125", fmt::format("{} must be {}, not {}", key_, key_ == "dtype" ? "a string" : "an array", found),
-               where_entry());
+               where_entry(), kWriter);
       case kRoot:
-        if (key_ == "__metadata__") reject("MP-E124", "__metadata__ must be an object, not " + found, where());
-        reject("MP-E125", "a tensor's entry must be an object, not " + found, where_entry());
+        if (key_ == "__metadata__") {
+          reject("MP-E124", "__metadata__ must be an object, not " + found, where(), "{} when there is nothing to say");
+        }
+        reject("MP-E125", "a tensor's entry must be an object, not " + found, where_entry(), kWriter);
       case kOutside: break;
     }
-    reject("MP-E114", "the header must be a JSON object, not " + found, where());
+    reject("MP-E114", "the header must be a JSON object, not " + found, where(), kWriter);
   }
 
   void check_entry() const {
     const Extent extent = extent_of(entry_.dtype, entry_.shape);
-    if (extent.id != nullptr) reject(extent.id, extent.what, where_entry());
+    if (extent.id != nullptr) reject(extent.id, extent.what, where_entry(), kWriter);
     if (entry_.begin > entry_.end) {
-      reject("MP-E136", fmt::format("data_offsets run backwards: {} to {}", entry_.begin, entry_.end), where_entry());
+      reject("MP-E136", fmt::format("data_offsets run backwards: {} to {}", entry_.begin, entry_.end), where_entry(),
+             kWriter);
     }
     if (entry_.end > header_.data_bytes) {
       reject("MP-E137",
@@ -278,7 +290,7 @@ class HeaderParser final : public nlohmann::json_sax<nlohmann::json> {
       reject("MP-E138",
              fmt::format("shape [{}] of {} takes {} bytes, data_offsets give {}", fmt::join(entry_.shape, ", "),
                          entry_.dtype, extent.bytes, entry_.bytes()),
-             where_entry());
+             where_entry(), kWriter);
     }
   }
 
@@ -296,8 +308,10 @@ i64 header_bytes(const std::array<std::byte, kPrefix>& prefix, i64 file_bytes, c
                  const SafetensorsLimits& limits) {
   u64 length = 0;
   for (std::size_t i = 0; i < kPrefix; ++i) length |= static_cast<u64>(prefix[i]) << (8 * i);
-  if (length < 2)
-    reject("MP-E111", fmt::format("the header's length is {}, at least 2", length), path + ", bytes 0..8");
+  if (length < 2) {
+    reject("MP-E111", fmt::format("the header's length is {}, at least 2", length), path + ", bytes 0..8",
+           "is this a safetensors file?");
+  }
   if (length > static_cast<u64>(limits.header_bytes)) {
     reject("MP-E112", fmt::format("the header's length is {}, at most {} bytes are read", length, limits.header_bytes),
            path + ", bytes 0..8", "is this a safetensors file?");
@@ -325,7 +339,8 @@ std::string_view json_object(std::string_view text, const std::string& path) {
            "is this a safetensors file?");
   }
   if (const std::size_t bad = find_invalid_utf8(text); bad != std::string_view::npos) {
-    reject("MP-E115", fmt::format("the header is not UTF-8: byte 0x{:02X}", static_cast<u8>(text[bad])), at(bad));
+    reject("MP-E115", fmt::format("the header is not UTF-8: byte 0x{:02X}", static_cast<u8>(text[bad])), at(bad),
+           kWriter);
   }
   std::size_t close = std::string_view::npos;
   i64 depth = 0;
@@ -339,19 +354,21 @@ std::string_view json_object(std::string_view text, const std::string& path) {
       in_string = true;
     } else if (c == '{' || c == '[') {
       if (++depth > kMaxDepth) {
-        reject("MP-E119", fmt::format("the header nests deeper than {} levels", kMaxDepth), at(i));
+        reject("MP-E119", fmt::format("the header nests deeper than {} levels", kMaxDepth), at(i), kWriter);
       }
     } else if (c == '}' || c == ']') {
       if (--depth == 0) close = i;
     }
   }
-  if (close == std::string_view::npos) reject("MP-E116", "the header's JSON object is not closed", at(text.size()));
+  if (close == std::string_view::npos) {
+    reject("MP-E116", "the header's JSON object is not closed", at(text.size()), kWriter);
+  }
   for (std::size_t i = close + 1; i < text.size(); ++i) {
     if (text[i] == ' ') continue;
     const bool nul = text[i] == '\0';
     reject("MP-E117",
            fmt::format("only spaces may follow the header's object, not byte 0x{:02X}", static_cast<u8>(text[i])),
-           at(i), nul ? "pad with spaces (0x20): some writers pad with NUL" : "");
+           at(i), nul ? "pad with spaces (0x20): some writers pad with NUL" : kWriter);
   }
   return text.substr(0, close + 1);
 }
@@ -376,10 +393,12 @@ SafetensorsHeader parse_header(std::string_view text, i64 file_bytes, const std:
     const std::string where = path + ", tensor " + quote(entry.name);
     if (entry.begin < covered) {
       reject("MP-E139",
-             fmt::format("the tensor begins at data byte {}, another one reaches to {}", entry.begin, covered), where);
+             fmt::format("the tensor begins at data byte {}, another one reaches to {}", entry.begin, covered), where,
+             "tensors that share no bytes: .clone() before saving");
     }
     if (entry.begin > covered) {
-      reject("MP-E140", fmt::format("nothing covers the data bytes {} to {}", covered, entry.begin), where);
+      reject("MP-E140", fmt::format("nothing covers the data bytes {} to {}", covered, entry.begin), where,
+             "tensors one after the other, without holes");
     }
     covered = entry.end;
   }
@@ -462,7 +481,8 @@ std::string safetensors_header_bytes(const std::map<std::string, std::string>& m
   });
   const auto json_string = [](const std::string& text) {
     if (find_invalid_utf8(text) != std::string::npos) {
-      reject("MP-E115", "not UTF-8 and cannot be written: " + quote(text), "metadata or a tensor's name");
+      reject("MP-E115", "not UTF-8 and cannot be written: " + quote(text), "metadata or a tensor's name",
+             "text in UTF-8");
     }
     return nlohmann::json(text).dump();
   };
@@ -476,24 +496,27 @@ std::string safetensors_header_bytes(const std::map<std::string, std::string>& m
   std::set<std::string> names;
   for (const SafetensorsTensor& tensor : tensors) {
     const std::string where = "tensor " + quote(tensor.name) + " to be written";
-    if (const auto why = why_bad_name(tensor.name)) reject("MP-E121", *why, where);
+    if (const auto why = why_bad_name(tensor.name)) reject("MP-E121", *why, where, kWritten);
     if (!names.insert(tensor.name).second || tensor.name == "__metadata__") {
-      reject("MP-E118", "the key " + quote(tensor.name) + " is there twice", where);
+      reject("MP-E118", "the key " + quote(tensor.name) + " is there twice", where, kWritten);
     }
-    if (safetensors_dtype_bits(tensor.dtype) == 0) reject("MP-E130", "unknown dtype " + quote(tensor.dtype), where);
+    if (safetensors_dtype_bits(tensor.dtype) == 0) {
+      reject("MP-E130", "unknown dtype " + quote(tensor.dtype), where, kWritten);
+    }
     if (static_cast<i64>(tensor.shape.size()) > kMaxRank) {
-      reject("MP-E131", fmt::format("the shape has more than {} dimensions", kMaxRank), where);
+      reject("MP-E131", fmt::format("the shape has more than {} dimensions", kMaxRank), where, kWritten);
     }
     if (std::any_of(tensor.shape.begin(), tensor.shape.end(), [](i64 n) { return n < 0; })) {
-      reject("MP-E132", fmt::format("shape [{}] has a negative dimension", fmt::join(tensor.shape, ", ")), where);
+      reject("MP-E132", fmt::format("shape [{}] has a negative dimension", fmt::join(tensor.shape, ", ")), where,
+             kWritten);
     }
     const Extent extent = extent_of(tensor.dtype, tensor.shape);
-    if (extent.id != nullptr) reject(extent.id, extent.what, where);
+    if (extent.id != nullptr) reject(extent.id, extent.what, where, kWritten);
     if (extent.bytes != static_cast<i64>(tensor.data.size())) {
       reject("MP-E138",
              fmt::format("shape [{}] of {} takes {} bytes, the data has {}", fmt::join(tensor.shape, ", "),
                          tensor.dtype, extent.bytes, tensor.data.size()),
-             where);
+             where, kWritten);
     }
     parts.push_back(fmt::format("{}:{{\"dtype\":\"{}\",\"shape\":[{}],\"data_offsets\":[{},{}]}}",
                                 json_string(tensor.name), tensor.dtype, fmt::join(tensor.shape, ","), offset,

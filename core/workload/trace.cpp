@@ -64,7 +64,12 @@ constexpr std::array kRules{
     TensorRule{"out.scores", 2, {"F32", "F64", ""}},
 };
 
-[[noreturn]] void reject(std::string id, const std::string& what, std::string where, std::string how = {}) {
+// What may help.
+constexpr const char* kReshape = "reshape the tensor before it is saved; docs/traces.md lists the shapes";
+constexpr const char* kConvert = "convert the tensor before it is saved; docs/traces.md lists the dtypes";
+constexpr const char* kRecordAgain = "leave the row out, or record it again before the kernel's memory is used anew";
+
+[[noreturn]] void reject(std::string id, const std::string& what, std::string where, std::string how) {
   throw Error(ErrorKind::input, std::move(id), what, std::move(where), std::move(how));
 }
 
@@ -76,6 +81,9 @@ std::string at_row(const std::string& where, std::string_view tensor, i64 row) {
 }
 
 std::string shape_text(const std::vector<i64>& shape) { return fmt::format("[{}]", fmt::join(shape, ", ")); }
+
+constexpr const char* kWindowOfBuffer = "ks and ke as the kernel was given them: tokens of the key buffer, from 0";
+constexpr const char* kNeedleColumns = "four columns, of tokens and positions from 0: start, length; start, length";
 
 // ---------------------------------------------------------------------------------------------------------------
 // Values. A word of eight bytes is tested at once: in each lane, (bits & keep) + add carries into the lane's highest
@@ -138,7 +146,7 @@ void check_finite(const HostTensor& tensor, const std::string& id, std::string_v
     reject(id, fmt::format("element {} is the FP8 code 0x{:02X}, a NaN", bad % width, tensor.span<E4m3>()[bad].bits),
            at_row(where, name, bad / width), "is it F8_E4M3 as OCP defines it (e4m3fn)?");
   }
-  reject(id, fmt::format("element {} is not finite", bad % width), at_row(where, name, bad / width));
+  reject(id, fmt::format("element {} is not finite", bad % width), at_row(where, name, bad / width), kRecordAgain);
 }
 
 // ---------------------------------------------------------------------------------------------------------------
@@ -149,13 +157,14 @@ void expect_shape(const HostTensor& tensor, const std::vector<i64>& shape, std::
   if (tensor.shape == shape) return;
   reject("MP-E208",
          fmt::format("the shape is {}, must be {} = {}", shape_text(tensor.shape), letters, shape_text(shape)),
-         at(where, name));
+         at(where, name), kReshape);
 }
 
 void expect_length(std::size_t length, i64 expected, std::string_view name, std::string_view letters,
                    const std::string& where) {
   if (static_cast<i64>(length) == expected) return;
-  reject("MP-E208", fmt::format("the shape is [{}], must be {} = [{}]", length, letters, expected), at(where, name));
+  reject("MP-E208", fmt::format("the shape is [{}], must be {} = [{}]", length, letters, expected), at(where, name),
+         kReshape);
 }
 
 void expect_dtype(const HostTensor& tensor, std::initializer_list<Dtype> allowed, std::string_view name,
@@ -164,16 +173,18 @@ void expect_dtype(const HostTensor& tensor, std::initializer_list<Dtype> allowed
   std::vector<std::string_view> names;
   for (Dtype dtype : allowed) names.push_back(dtype_name(dtype));
   reject("MP-E206", fmt::format("the dtype is {}, must be {}", dtype_name(tensor.dtype), fmt::join(names, " or ")),
-         at(where, name));
+         at(where, name), kConvert);
 }
 
 [[noreturn]] void missing(std::string_view name, const std::string& where, std::string_view why) {
-  reject("MP-E205", fmt::format("there is no tensor '{}': {}", name, why), where);
+  reject("MP-E205", fmt::format("there is no tensor '{}': {}", name, why), where,
+         "add it when recording; docs/traces.md lists what a trace holds");
 }
 
 void expect_count(i64 count, std::string_view what, std::string_view name, const std::string& where) {
   if (count >= 1 && count <= kMaxIndex) return;
-  reject("MP-E212", fmt::format("{} {}, must be 1 to {}", count, what, kMaxIndex), at(where, name));
+  reject("MP-E212", fmt::format("{} {}, must be 1 to {}", count, what, kMaxIndex), at(where, name),
+         count < 1 ? "a trace that has some" : "a shorter recording");
 }
 
 /// Columns of attention_mass: tokens that a row's window may name.
@@ -186,16 +197,19 @@ void check_shapes(const Workload& w, const std::string& where) {
   if (w.q.shape.empty()) missing("q", where, "the queries [Q, H, D]");
   if (w.weights.shape.empty()) missing("weights", where, "the gates [Q, H], all scales of the query folded in");
   if (w.q.shape.size() != 3) {
-    reject("MP-E208", fmt::format("the shape is {}, must be [Q, H, D]", shape_text(w.q.shape)), at(where, "q"));
+    reject("MP-E208", fmt::format("the shape is {}, must be [Q, H, D]", shape_text(w.q.shape)), at(where, "q"),
+           kReshape);
   }
   expect_dtype(w.q, {Dtype::e4m3, Dtype::bf16, Dtype::f32}, "q", where);
   const i64 rows = w.rows(), heads = w.heads(), dim = w.head_dim();
   expect_count(rows, "query rows", "q", where);
   if (heads < 1 || heads > kMaxHeads) {
-    reject("MP-E210", fmt::format("{} heads, must be 1 to {}", heads, kMaxHeads), at(where, "q"));
+    reject("MP-E210", fmt::format("{} heads, must be 1 to {}", heads, kMaxHeads), at(where, "q"),
+           "q as [rows, heads, head dimension]");
   }
   if (std::find(kHeadDims.begin(), kHeadDims.end(), dim) == kHeadDims.end()) {
-    reject("MP-E211", fmt::format("head dimension {}, must be {}", dim, fmt::join(kHeadDims, ", ")), at(where, "q"));
+    reject("MP-E211", fmt::format("head dimension {}, must be {}", dim, fmt::join(kHeadDims, ", ")), at(where, "q"),
+           "zeros behind q and k up to the next of them: they change no score");
   }
   const auto per_head = [&](const HostTensor& tensor, std::string_view name) {
     expect_dtype(tensor, {Dtype::f32}, name, where);
@@ -214,7 +228,7 @@ void check_shapes(const Workload& w, const std::string& where) {
     expect_dtype(w.k, {Dtype::e4m3, Dtype::bf16, Dtype::f32}, "k", where);
     if (w.k.shape.size() != 2 || w.k.shape[1] != dim) {
       reject("MP-E208", fmt::format("the shape is {}, must be [N, D] = [N, {}]", shape_text(w.k.shape), dim),
-             at(where, "k"));
+             at(where, "k"), kReshape);
     }
     expect_count(w.keys(), "keys", "k", where);
     if (w.k.dtype == Dtype::e4m3) {
@@ -226,9 +240,12 @@ void check_shapes(const Workload& w, const std::string& where) {
              "multiply them into k");
     }
     if (!w.block_table.shape.empty()) {
-      reject("MP-E209", "a block table belongs to k_pages", at(where, "block_table"));
+      reject("MP-E209", "a block table belongs to k_pages", at(where, "block_table"),
+             "k_pages in place of k, or no block_table");
     }
-    if (!w.seq_lens.shape.empty()) reject("MP-E209", "seq_lens belong to k_pages", at(where, "seq_lens"));
+    if (!w.seq_lens.shape.empty()) {
+      reject("MP-E209", "seq_lens belong to k_pages", at(where, "seq_lens"), "k_pages in place of k, or no seq_lens");
+    }
   } else {
     expect_dtype(w.k_pages, {Dtype::uint8, Dtype::bf16, Dtype::f32}, "k_pages", where);
     const i64 width = w.k_pages.dtype == Dtype::uint8 ? dim + kScaleBytes : dim;
@@ -236,13 +253,14 @@ void check_shapes(const Workload& w, const std::string& where) {
       reject("MP-E208",
              fmt::format("the shape is {}, must be [pages, page_size, {}] = [pages, page_size, {}]",
                          shape_text(w.k_pages.shape), width == dim ? "D" : "D + 4", width),
-             at(where, "k_pages"));
+             at(where, "k_pages"), kReshape);
     }
     expect_count(w.k_pages.shape[0], "pages", "k_pages", where);
     expect_count(w.k_pages.shape[1], "tokens per page", "k_pages", where);
     expect_count(w.keys(), "keys", "k_pages", where);
     if (!w.k_scale.shape.empty()) {
-      reject("MP-E209", "the scales of k_pages stand inside its pages", at(where, "k_scale"));
+      reject("MP-E209", "the scales of k_pages lie inside its pages", at(where, "k_scale"),
+             "no k_scale, or k in place of k_pages");
     }
     if (w.block_table.shape.empty()) missing("block_table", where, "k_pages needs the pages of each sequence");
     if (w.seq_lens.shape.empty()) missing("seq_lens", where, "k_pages needs the tokens of each sequence");
@@ -250,7 +268,7 @@ void check_shapes(const Workload& w, const std::string& where) {
     expect_dtype(w.seq_lens, {Dtype::int32}, "seq_lens", where);
     if (w.seq_lens.shape.size() != 1) {
       reject("MP-E208", fmt::format("the shape is {}, must be [B]", shape_text(w.seq_lens.shape)),
-             at(where, "seq_lens"));
+             at(where, "seq_lens"), kReshape);
     }
     const i64 sequences = w.seq_lens.shape[0];
     expect_count(sequences, "sequences", "seq_lens", where);
@@ -258,7 +276,7 @@ void check_shapes(const Workload& w, const std::string& where) {
       reject("MP-E208",
              fmt::format("the shape is {}, must be [B, pages per sequence] = [{}, ...]",
                          shape_text(w.block_table.shape), sequences),
-             at(where, "block_table"));
+             at(where, "block_table"), kReshape);
     }
     expect_count(w.block_table.shape[1], "pages per sequence", "block_table", where);
     if (w.block_table.shape[1] > kMaxIndex / w.page_size()) {
@@ -278,7 +296,8 @@ void check_shapes(const Workload& w, const std::string& where) {
   if (!w.topk.shape.empty()) {
     expect_dtype(w.topk, {Dtype::int32}, "topk", where);
     if (w.topk.shape.size() != 2) {
-      reject("MP-E208", fmt::format("the shape is {}, must be [R, k]", shape_text(w.topk.shape)), at(where, "topk"));
+      reject("MP-E208", fmt::format("the shape is {}, must be [R, k]", shape_text(w.topk.shape)), at(where, "topk"),
+             kReshape);
     }
     expect_count(w.topk.shape[0], "rows", "topk", where);
     expect_count(w.topk.shape[1], "columns", "topk", where);
@@ -339,11 +358,11 @@ void check_contiguous_windows(const Workload& w, const std::string& where) {
     const i64 ks = w.ks[m], ke = w.ke[m], position = w.q_pos[m];
     if (ks < 0 || ks >= keys) {
       reject("MP-E230", fmt::format("the window begins at token {}, the keys are 0 to {}", ks, keys - 1),
-             at_row(where, "ks", row));
+             at_row(where, "ks", row), kWindowOfBuffer);
     }
     if (ke > keys) {
       reject("MP-E230", fmt::format("the window ends before token {}, there are {} keys", ke, keys),
-             at_row(where, "ke", row));
+             at_row(where, "ke", row), kWindowOfBuffer);
     }
     if (ke <= ks) {
       reject("MP-E231", fmt::format("the window [{}, {}) {}", ks, ke, ke < ks ? "runs backwards" : "is empty"),
@@ -356,7 +375,7 @@ void check_contiguous_windows(const Workload& w, const std::string& where) {
     if (begin_of.emplace(w.sequence[m], w.ks[m]).first->second != w.ks[m]) {
       reject("MP-E233",
              fmt::format("ks is {}, another row of sequence {} has {}", ks, w.sequence[m], begin_of[w.sequence[m]]),
-             at_row(where, "ks", row));
+             at_row(where, "ks", row), "the same ks for all rows of a sequence");
     }
   }
 }
@@ -367,7 +386,7 @@ void check_seq_lens(const Workload& w, const std::string& where) {
   for (std::size_t s = 0; s < seq_lens.size(); ++s) {
     if (seq_lens[s] < 0 || seq_lens[s] > capacity) {
       reject("MP-E235", fmt::format("sequence {} has {} tokens, its pages hold 0 to {}", s, seq_lens[s], capacity),
-             at(where, "seq_lens"));
+             at(where, "seq_lens"), "a block_table with all pages of the sequence");
     }
   }
 }
@@ -426,7 +445,7 @@ void check_pages(const Workload& w, const std::string& where) {
     if (page < 0 || page >= pages) {
       reject("MP-E234",
              fmt::format("page {} of sequence {} is number {}, there are 0 to {}", block, sequence, page, pages - 1),
-             at(where, "block_table"));
+             at(where, "block_table"), "the whole cache as k_pages, or page numbers that count in the part recorded");
     }
   });
   const bool fp8 = w.k_pages.dtype == Dtype::uint8;
@@ -442,7 +461,7 @@ void check_pages(const Workload& w, const std::string& where) {
         const float scale = load_f32(w.k_pages.storage.data() + page * page_bytes + size * dim + t * kScaleBytes);
         if (!good_scale(scale)) {
           reject("MP-E220", fmt::format("the scale is {}, must be finite and above 0", scale), place(page, t),
-                 census(w).looks_interleaved() ? std::string(kInterleaved) : "");
+                 census(w).looks_interleaved() ? std::string(kInterleaved) : kRecordAgain);
         }
       }
     });
@@ -452,7 +471,7 @@ void check_pages(const Workload& w, const std::string& where) {
     const i64 bad = find_bad(fp8 ? kNanE4m3 : non_finite(w.k_pages.dtype), data, used * token_bytes);
     if (bad >= 0) {
       reject("MP-E221", fmt::format("element {} is {}", bad % dim, fp8 ? "an FP8 NaN" : "not finite"),
-             place(page, bad / dim));
+             place(page, bad / dim), kRecordAgain);
     }
   });
 }
@@ -463,7 +482,7 @@ void check_contiguous_keys(const Workload& w, const std::string& where) {
     const auto bad = std::find_if_not(scales.begin(), scales.end(), good_scale);
     if (bad != scales.end()) {
       reject("MP-E220", fmt::format("the scale is {}, must be finite and above 0", *bad),
-             at_row(where, "k_scale", bad - scales.begin()));
+             at_row(where, "k_scale", bad - scales.begin()), kRecordAgain);
     }
   }
   check_finite(w.k, "MP-E221", "k", where);
@@ -490,12 +509,14 @@ void check_ids(const IdRule& rule, std::span<const i32> ids, i64 rows, const std
     const std::span<const i32> list = ids.subspan(row * columns, columns);
     const auto end = std::find(list.begin(), list.end(), -1);
     if (const auto late = std::find_if(end, list.end(), [](i32 id) { return id != -1; }); late != list.end()) {
-      reject("MP-E243", fmt::format("{} {} stands behind a -1, which only pads the end", rule.unit, *late),
-             at_row(where, rule.tensor, row));
+      reject("MP-E243", fmt::format("{} {} follows a -1, which only pads the end", rule.unit, *late),
+             at_row(where, rule.tensor, row), "move every -1 to the end of the row");
     }
     for (auto id = list.begin(); id != end; ++id) {
-      if (*id < 0)
-        reject("MP-E241", fmt::format("{} {} is out of range", rule.unit, *id), at_row(where, rule.tensor, row));
+      if (*id < 0) {
+        reject("MP-E241", fmt::format("{} {} is out of range", rule.unit, *id), at_row(where, rule.tensor, row),
+               "ids from 0, and -1 where there is none");
+      }
       if (*id >= limit) too_large(row, *id, limit);
     }
     // Duplicates first: a list that has one does not ascend either.
@@ -503,12 +524,13 @@ void check_ids(const IdRule& rule, std::span<const i32> ids, i64 rows, const std
     const bool ascends = std::is_sorted(sorted.begin(), sorted.end());
     if (!ascends) std::sort(sorted.begin(), sorted.end());
     if (const auto twice = std::adjacent_find(sorted.begin(), sorted.end()); twice != sorted.end()) {
-      reject("MP-E240", fmt::format("{} {} is there twice", rule.unit, *twice), at_row(where, rule.tensor, row));
+      reject("MP-E240", fmt::format("{} {} is named twice", rule.unit, *twice), at_row(where, rule.tensor, row),
+             "each id once, and -1 where there is none");
     }
     if (rule.ascending && !ascends) {
       const auto lower = std::adjacent_find(list.begin(), end, std::greater<>());
       reject("MP-E251", fmt::format("{} {} follows {}, they must ascend", rule.unit, *(lower + 1), *lower),
-             at_row(where, rule.tensor, row));
+             at_row(where, rule.tensor, row), "sort each row's ids before they are saved");
     }
   }
 }
@@ -520,10 +542,12 @@ void check_row_numbers(const std::vector<i32>& numbers, i64 expected, i64 rows, 
   std::vector<bool> seen(static_cast<std::size_t>(rows), false);
   for (i32 row : numbers) {
     if (row < 0 || row >= rows) {
-      reject("MP-E244", fmt::format("row {} is out of range, there are {}", row, rows), at(where, name));
+      reject("MP-E244", fmt::format("row {} is out of range, there are {}", row, rows), at(where, name),
+             "rows of this trace's q, from 0");
     }
-    if (seen[static_cast<std::size_t>(row)])
-      reject("MP-E244", fmt::format("row {} is named twice", row), at(where, name));
+    if (seen[static_cast<std::size_t>(row)]) {
+      reject("MP-E244", fmt::format("row {} is named twice", row), at(where, name), "each row once");
+    }
     seen[static_cast<std::size_t>(row)] = true;
   }
 }
@@ -556,7 +580,7 @@ void check_attention_mass(const Workload& w, const std::string& where) {
   const auto refuse = [&](i64 i) {
     reject("MP-E246",
            fmt::format("token {} has the mass {}, must be finite and not negative", i % columns, to_float(mass[i])),
-           at_row(where, "attention_mass", i / columns));
+           at_row(where, "attention_mass", i / columns), "probabilities after the softmax, as F16");
   };
   if (const i64 bad = find_bad(kNonFiniteF16, w.attention_mass.storage.data(), w.attention_mass.bytes()); bad >= 0) {
     refuse(bad);
@@ -575,13 +599,13 @@ void check_needles(const Workload& w, const std::string& where) {
     if (!inside(needle.start, needle.length)) {
       reject("MP-E245",
              fmt::format("the needle has {} tokens from {} on, there are {}", needle.length, needle.start, tokens),
-             at_row(where, "needle", static_cast<i64>(i)));
+             at_row(where, "needle", static_cast<i64>(i)), kNeedleColumns);
     }
     if (!inside(needle.question_start, needle.question_length)) {
       reject("MP-E245",
              fmt::format("the question has {} positions from {} on, there are {}", needle.question_length,
                          needle.question_start, tokens),
-             at_row(where, "needle", static_cast<i64>(i)));
+             at_row(where, "needle", static_cast<i64>(i)), kNeedleColumns);
     }
   }
 }
@@ -595,7 +619,8 @@ std::optional<i64> metadata_number(const std::map<std::string, std::string>& met
   const std::string& text = found->second;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (error != std::errc() || end != text.data() + text.size() || value < 1) {
-    reject("MP-E213", key + " must be a positive integer, not " + quote(text), where + ", metadata");
+    reject("MP-E213", key + " must be a positive integer, not " + quote(text), where + ", metadata",
+           "decimal digits, or no such key");
   }
   return value;
 }
@@ -621,12 +646,13 @@ void check_metadata(const Workload& w, const std::string& where) {
   (void)metadata_number(w.metadata, "index_n_heads", where);
   const std::optional<i64> dim = metadata_number(w.metadata, "index_head_dim", where);
   if (dim && *dim != w.head_dim()) {
-    reject("MP-E213", fmt::format("index_head_dim is {}, q has the head dimension {}", *dim, w.head_dim()), place);
+    reject("MP-E213", fmt::format("index_head_dim is {}, q has the head dimension {}", *dim, w.head_dim()), place,
+           fmt::format("index_head_dim = {}", w.head_dim()));
   }
   const std::optional<i64> top_k = metadata_number(w.metadata, "index_topk", where);
   if (top_k && !w.topk.shape.empty() && w.topk.shape[1] > *top_k) {
     reject("MP-E247", fmt::format("{} tokens per row are recorded, index_topk is {}", w.topk.shape[1], *top_k),
-           at(where, "topk"));
+           at(where, "topk"), fmt::format("index_topk = {}", w.topk.shape[1]));
   }
 }
 
@@ -678,7 +704,7 @@ void check_values(const Workload& w, const std::string& where) {
     reject("MP-E223",
            fmt::format("head {} has {}, must be finite and {} 0", i % w.heads(), *bad,
                        zero_allowed ? "at least" : "above"),
-           at_row(where, name, i / w.heads()));
+           at_row(where, name, i / w.heads()), kRecordAgain);
   };
   if (!w.q_scale.shape.empty()) check_sign(w.q_scale, "q_scale", false);
   if (!w.q_norm.shape.empty()) check_sign(w.q_norm, "q_norm", true);
@@ -743,13 +769,14 @@ void check_tensors(const SafetensorsHeader& header) {
       for (std::string_view dtype : rule->dtypes) {
         if (!dtype.empty()) allowed.push_back(dtype);
       }
-      reject("MP-E206", fmt::format("the dtype is {}, must be {}", entry.dtype, fmt::join(allowed, " or ")), where);
+      reject("MP-E206", fmt::format("the dtype is {}, must be {}", entry.dtype, fmt::join(allowed, " or ")), where,
+             kConvert);
     }
     if (entry.shape.size() != rule->rank) {
       reject("MP-E208",
              fmt::format("the shape {} has {} dimensions, must have {}", shape_text(entry.shape), entry.shape.size(),
                          rule->rank),
-             where);
+             where, kReshape);
     }
   }
 }
@@ -814,7 +841,7 @@ void check_workload(const Workload& workload, const std::string& where) {
     reject("MP-E236",
            fmt::format("next_n is {}, {} rows of {} sequences were given", workload.next_n, workload.rows(),
                        workload.seq_lens.shape[0]),
-           where);
+           where, "next_n rows for every sequence");
   }
   check_values(workload, where);
 }
@@ -863,7 +890,7 @@ Workload read_trace(const std::string& path, i64 max_bytes, std::vector<Warning>
   for (std::string_view name : {"attention_mass", "topk"}) {
     if (reader.has(std::string(name) + "_row") && !reader.has(name)) {
       reject("MP-E209", fmt::format("it names the rows of '{}', which is not there", name),
-             at(path, std::string(name) + "_row"));
+             at(path, std::string(name) + "_row"), fmt::format("'{}' with it, or neither", name));
     }
   }
   // Without row numbers, a tensor of rows has one for every query.
@@ -939,11 +966,17 @@ void check_selection(const RecordedSelection& selection, const std::string& wher
   expect_length(selection.ke.size(), rows, "ke", "[Q]", where);
   for (i64 row = 0; row < rows; ++row) {
     const i32 ks = selection.ks[static_cast<std::size_t>(row)], ke = selection.ke[static_cast<std::size_t>(row)];
-    if (ks < 0) reject("MP-E230", fmt::format("the window begins at token {}", ks), at_row(where, "ks", row));
-    if (ke < ks) reject("MP-E231", fmt::format("the window [{}, {}) runs backwards", ks, ke), at_row(where, "ke", row));
+    if (ks < 0) {
+      reject("MP-E230", fmt::format("the window begins at token {}", ks), at_row(where, "ks", row), kWindowOfBuffer);
+    }
+    if (ke < ks) {
+      reject("MP-E231", fmt::format("the window [{}, {}) runs backwards", ks, ke), at_row(where, "ke", row),
+             kWindowOfBuffer);
+    }
   }
   if (selection.tokens.shape.empty() && selection.heads.shape.empty() && selection.blocks.shape.empty()) {
-    reject("MP-E250", "nothing is recorded: out.topk, out.heads and out.blocks are all missing", where);
+    reject("MP-E250", "nothing is recorded: out.topk, out.heads and out.blocks are all missing", where,
+           "one of them at least");
   }
   const auto window = [&](i64 row) {
     return i64{selection.ke[static_cast<std::size_t>(row)]} - selection.ks[static_cast<std::size_t>(row)];
@@ -953,7 +986,7 @@ void check_selection(const RecordedSelection& selection, const std::string& wher
     expect_dtype(tensor, {Dtype::int32}, rule.tensor, where);
     if (tensor.shape.size() != 2 || tensor.shape[0] != rows) {
       reject("MP-E208", fmt::format("the shape is {}, must be [Q, ...] = [{}, ...]", shape_text(tensor.shape), rows),
-             at(where, rule.tensor));
+             at(where, rule.tensor), kReshape);
     }
     expect_count(tensor.shape[1], "columns", rule.tensor, where);
     check_ids(rule, tensor.span<i32>(), rows, where, least_bad, too_large);
@@ -971,7 +1004,7 @@ void check_selection(const RecordedSelection& selection, const std::string& wher
       reject("MP-E208",
              fmt::format("the shape is {}, must be that of out.topk, {}", shape_text(selection.scores.shape),
                          shape_text(selection.tokens.shape)),
-             at(where, "out.scores"));
+             at(where, "out.scores"), kReshape);
     }
   }
   if (!selection.linear.shape.empty()) {
@@ -979,18 +1012,19 @@ void check_selection(const RecordedSelection& selection, const std::string& wher
     const std::vector<i64>& shape = selection.linear.shape;
     if (shape.size() != 2 || shape[0] != rows || shape[1] < 2) {
       reject("MP-E208", fmt::format("the shape is {}, must be [Q, D + 1] = [{}, ...]", shape_text(shape), rows),
-             at(where, "out.linear"));
+             at(where, "out.linear"), kReshape);
     }
   }
   const std::optional<i64> heads = metadata_number(selection.metadata, "index_n_heads", where);
   if (!selection.heads.shape.empty() && !heads) {
-    reject("MP-E213", "index_n_heads is missing: out.heads cannot be checked", where + ", metadata");
+    reject("MP-E213", "index_n_heads is missing: out.heads cannot be checked", where + ", metadata",
+           "index_n_heads = the number of heads before routing");
   }
   check(
       selection.heads, {"out.heads", "head", false}, [&](i64) { return heads.value_or(0); },
       [&](i64 row, i64 id, i64 limit) {
         reject("MP-E241", fmt::format("head {} is out of range, there are {}", id, limit),
-               at_row(where, "out.heads", row));
+               at_row(where, "out.heads", row), "heads counted from 0");
       });
   // A window that begins or ends inside a block touches one block more than its length needs.
   const i64 block_size = metadata_number(selection.metadata, "block_size", where).value_or(1);
@@ -1000,7 +1034,7 @@ void check_selection(const RecordedSelection& selection, const std::string& wher
         reject("MP-E241",
                fmt::format("block {} is out of range: {} tokens in blocks of {} touch at most {}", id, window(row),
                            block_size, limit),
-               at_row(where, "out.blocks", row));
+               at_row(where, "out.blocks", row), "blocks counted from the row's first, and the right block_size");
       });
 }
 
