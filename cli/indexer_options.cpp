@@ -10,6 +10,7 @@
 #include "core/base/suggest.hpp"
 #include "core/compare/outcome.hpp"
 #include "core/workload/placement.hpp"
+#include "core/workload/trace.hpp"
 
 namespace misa::cli {
 std::vector<std::string> split_at_commas(const std::vector<std::string>& lists) {
@@ -80,6 +81,7 @@ IndexerSettings IndexerOptions::settings(const Workload& workload, u64 seed) con
     throw Error(ErrorKind::usage, "MP-E027", "--block-window is '" + block_window + "'", {}, "visible or upstream");
   }
   settings.block_window = *window;
+  if (*window == BlockWindow::upstream) check_unseen_keys(workload, workload.name);
   return settings;
 }
 

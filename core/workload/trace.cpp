@@ -132,21 +132,30 @@ const LaneTest& non_finite(Dtype dtype) {
   return dtype == Dtype::e4m3 ? kNanE4m3 : dtype == Dtype::bf16 ? kNonFiniteBf16 : kNonFiniteF32;
 }
 
+// Beyond these no quantiser's scale lies: amax / 448 of what a network computes, and the floors that stacks give amax.
+constexpr float kLeastScale = 0x1p-64f, kLargestScale = 0x1p32f;
+
 bool good_scale(float scale) { return std::isfinite(scale) && scale > 0; }
 
 /// A scale that some quantiser may have made: amax / 448 of numbers that a network computes.
 bool plausible_scale(float scale) { return good_scale(scale) && scale > 0x1p-40f && scale < 0x1p20f; }
 
-/// Throws for the first number of `tensor` ([rows, ...]) that is not finite.
-void check_finite(const HostTensor& tensor, const std::string& id, std::string_view name, const std::string& where) {
-  const i64 bad = find_bad(non_finite(tensor.dtype), tensor.storage.data(), tensor.bytes());
-  if (bad < 0) return;
-  const i64 width = tensor.size() / tensor.shape[0];
+/// Throws for the first number in rows [first, last) of `tensor` ([rows, ...]) that is not finite.
+void check_finite(const HostTensor& tensor, i64 first, i64 last, const std::string& id, std::string_view name,
+                  const std::string& where) {
+  const i64 width = tensor.size() / tensor.shape[0], row_bytes = tensor.bytes() / tensor.shape[0];
+  const i64 found =
+      find_bad(non_finite(tensor.dtype), tensor.storage.data() + first * row_bytes, (last - first) * row_bytes);
+  if (found < 0) return;
+  const i64 bad = first * width + found;
   if (tensor.dtype == Dtype::e4m3) {
     reject(id, fmt::format("element {} is the FP8 code 0x{:02X}, a NaN", bad % width, tensor.span<E4m3>()[bad].bits),
            at_row(where, name, bad / width), "is it F8_E4M3 as OCP defines it (e4m3fn)?");
   }
   reject(id, fmt::format("element {} is not finite", bad % width), at_row(where, name, bad / width), kRecordAgain);
+}
+void check_finite(const HostTensor& tensor, const std::string& id, std::string_view name, const std::string& where) {
+  check_finite(tensor, 0, tensor.shape[0], id, name, where);
 }
 
 // ---------------------------------------------------------------------------------------------------------------
@@ -413,6 +422,50 @@ void for_used_pages(const Workload& w, Visit visit) {
   }
 }
 
+/// Calls visit(first, last) for the keys [first, last) that some row sees, ascending and disjoint. Contiguous keys; the
+/// windows are right already.
+template <class Visit>
+void for_seen_keys(const Workload& w, Visit visit) {
+  std::vector<std::pair<i64, i64>> windows;
+  for (std::size_t m = 0; m < w.ks.size(); ++m) windows.emplace_back(w.ks[m], w.ke[m]);
+  std::sort(windows.begin(), windows.end());
+  for (std::size_t m = 0; m < windows.size();) {
+    auto [first, last] = windows[m];
+    for (; m < windows.size() && windows[m].first <= last; ++m) last = std::max(last, windows[m].second);
+    visit(first, last);
+  }
+}
+
+/// Calls visit(slot) for every key whose scale matters, one that sequences share more than once. A slot counts keys in
+/// `k`, or entries of all pages.
+template <class Visit>
+void for_used_slots(const Workload& w, Visit visit) {
+  if (w.paged()) {
+    for_used_pages(w, [&](i64, i64, i64 page, i64 used) {
+      for (i64 t = 0; t < used; ++t) visit(page * w.page_size() + t);
+    });
+  } else {
+    for_seen_keys(w, [&](i64 first, i64 last) {
+      for (i64 key = first; key < last; ++key) visit(key);
+    });
+  }
+}
+
+bool has_scales(const Workload& w) { return w.paged() ? w.k_pages.dtype == Dtype::uint8 : !w.k_scale.shape.empty(); }
+
+/// The four bytes of a slot's scale.
+const std::byte* scale_bytes(const Workload& w, i64 slot) {
+  if (!w.paged()) return w.k_scale.storage.data() + slot * kScaleBytes;
+  const i64 size = w.page_size(), dim = w.head_dim();
+  return w.k_pages.storage.data() + slot / size * size * (dim + kScaleBytes) + size * dim + slot % size * kScaleBytes;
+}
+
+/// Where a slot's scale is, for messages.
+std::string scale_place(const Workload& w, i64 slot, const std::string& where) {
+  if (!w.paged()) return at_row(where, "k_scale", slot);
+  return fmt::format("{}, page {}, token {}", at(where, "k_pages"), slot / w.page_size(), slot % w.page_size());
+}
+
 /// How the scales look when a page is read as the format says, and when it is read as D + 4 bytes per token.
 struct ScaleCensus {
   i64 tokens = 0, plausible = 0, plausible_interleaved = 0;
@@ -422,15 +475,13 @@ struct ScaleCensus {
   }
 };
 ScaleCensus census(const Workload& w) {
-  const i64 size = w.page_size(), dim = w.head_dim(), page_bytes = size * (dim + kScaleBytes);
+  const i64 dim = w.head_dim();
   ScaleCensus result;
-  for_used_pages(w, [&](i64, i64, i64 page, i64 used) {
-    const std::byte* data = w.k_pages.storage.data() + page * page_bytes;
-    for (i64 t = 0; t < used; ++t) {
-      ++result.tokens;
-      result.plausible += plausible_scale(load_f32(data + size * dim + t * kScaleBytes)) ? 1 : 0;
-      result.plausible_interleaved += plausible_scale(load_f32(data + t * (dim + kScaleBytes) + dim)) ? 1 : 0;
-    }
+  for_used_slots(w, [&](i64 slot) {
+    ++result.tokens;
+    result.plausible += plausible_scale(load_f32(scale_bytes(w, slot))) ? 1 : 0;
+    const std::byte* interleaved = w.k_pages.storage.data() + slot * (dim + kScaleBytes) + dim;
+    result.plausible_interleaved += plausible_scale(load_f32(interleaved)) ? 1 : 0;
   });
   return result;
 }
@@ -439,8 +490,85 @@ constexpr std::string_view kInterleaved =
     "the pages look as if each token's scale followed its values; a page is page_size * D FP8 bytes, then page_size "
     "scales";
 
-void check_pages(const Workload& w, const std::string& where) {
-  const i64 pages = w.k_pages.shape[0], size = w.page_size(), dim = w.head_dim();
+// The metadata key that says how the four bytes of a scale are read, and its values.
+constexpr const char* kScaleFormat = "k_scale_format";
+constexpr const char* kF32Scales = "f32";
+constexpr const char* kE8m0Scales = "ue8m0x4";
+
+/// The value of a scale that is stored as four equal UE8M0 bytes, as matrix units that want one for every 32 numbers
+/// are given it. Nothing when the bytes differ.
+std::optional<float> four_equal_e8m0(const std::byte* bytes) {
+  if (bytes[0] != bytes[1] || bytes[0] != bytes[2] || bytes[0] != bytes[3]) return std::nullopt;
+  return e8m0_to_float(static_cast<u8>(bytes[0]));
+}
+
+/// True when every scale is four equal bytes that make sense as UE8M0. None of those bytes makes sense as f32: 0x57 to
+/// 0x92 are 2^-40 to 2^19 as UE8M0 and above 2^47, or negative, as f32.
+bool looks_like_e8m0(const Workload& w) {
+  bool any = false, all = true;
+  for_used_slots(w, [&](i64 slot) {
+    const std::optional<float> scale = four_equal_e8m0(scale_bytes(w, slot));
+    any = true;
+    all = all && scale && plausible_scale(*scale);
+  });
+  return any && all;
+}
+
+/// Makes f32 of scales that are four equal UE8M0 bytes: when the metadata says so, and with a warning when it says
+/// nothing and they cannot be anything else. The windows and the block table are right already.
+void read_scales(Workload& w, const std::string& where, std::vector<Warning>* warnings) {
+  if (!has_scales(w)) return;
+  const auto stated = w.metadata.find(kScaleFormat);
+  const bool said = stated != w.metadata.end() && stated->second == kE8m0Scales;
+  if (!said && (stated != w.metadata.end() || !looks_like_e8m0(w))) return;
+  std::vector<bool> done(static_cast<std::size_t>(w.keys()), false);
+  std::byte* storage = w.paged() ? w.k_pages.storage.data() : w.k_scale.storage.data();
+  for_used_slots(w, [&](i64 slot) {
+    if (done[static_cast<std::size_t>(slot)]) return;  // sequences share pages
+    done[static_cast<std::size_t>(slot)] = true;
+    const std::byte* bytes = scale_bytes(w, slot);
+    const std::optional<float> scale = four_equal_e8m0(bytes);
+    if (!scale) {
+      reject("MP-E254", "the four UE8M0 bytes of the scale differ: one for every 32 numbers of the key",
+             scale_place(w, slot, where), "keys with one scale each: quantise them again in groups of D");
+    }
+    std::memcpy(storage + (bytes - storage), &*scale, sizeof *scale);
+  });
+  w.metadata[kScaleFormat] = kF32Scales;
+  if (!said && warnings != nullptr) {
+    warnings->push_back({"MP-W020",
+                         fmt::format("every key scale is four equal bytes that make no sense as f32: they are read as "
+                                     "UE8M0, 2^(byte - 127); say {} = {} or {} in the metadata",
+                                     kScaleFormat, kE8m0Scales, kF32Scales),
+                         where});
+  }
+}
+
+/// The windows and the block table are right already.
+void check_scales(const Workload& w, const std::string& where) {
+  if (!has_scales(w)) return;
+  // The bytes of a page have no dtype of their own: a scale out of all proportion is another layout.
+  const bool in_doubt = w.paged() && w.metadata.count(kScaleFormat) == 0;
+  for_used_slots(w, [&](i64 slot) {
+    const float scale = load_f32(scale_bytes(w, slot));
+    const auto hint = [&] { return w.paged() && census(w).looks_interleaved(); };
+    if (!good_scale(scale)) {
+      reject("MP-E220", fmt::format("the scale is {}, must be finite and above 0", scale), scale_place(w, slot, where),
+             hint() ? std::string(kInterleaved) : kRecordAgain);
+    }
+    if (in_doubt && (scale < kLeastScale || scale > kLargestScale)) {
+      reject("MP-E253", fmt::format("the scale is {:g}, and no quantiser writes one below 2^-64 or above 2^32", scale),
+             scale_place(w, slot, where),
+             hint()
+                 ? std::string(kInterleaved)
+                 : fmt::format("pages of page_size * D FP8 bytes and then page_size f32 scales, or {} in the metadata",
+                               kScaleFormat));
+    }
+  });
+}
+
+void check_block_table(const Workload& w, const std::string& where) {
+  const i64 pages = w.k_pages.shape[0];
   for_used_pages(w, [&](i64 sequence, i64 block, i64 page, i64) {
     if (page < 0 || page >= pages) {
       reject("MP-E234",
@@ -448,44 +576,21 @@ void check_pages(const Workload& w, const std::string& where) {
              at(where, "block_table"), "the whole cache as k_pages, or page numbers that count in the part recorded");
     }
   });
+}
+
+void check_pages(const Workload& w, const std::string& where) {
+  const i64 dim = w.head_dim();
   const bool fp8 = w.k_pages.dtype == Dtype::uint8;
   const i64 token_bytes = fp8 ? dim : dim * dtype_size(w.k_pages.dtype);
-  const i64 page_bytes = w.k_pages.bytes() / pages;
-  const auto place = [&](i64 page, i64 token) {
-    return fmt::format("{}, page {}, token {}", at(where, "k_pages"), page, token);
-  };
-  // Scales of all pages before values of any: a wrong layout is best seen by its scales.
-  if (fp8) {
-    for_used_pages(w, [&](i64, i64, i64 page, i64 used) {
-      for (i64 t = 0; t < used; ++t) {
-        const float scale = load_f32(w.k_pages.storage.data() + page * page_bytes + size * dim + t * kScaleBytes);
-        if (!good_scale(scale)) {
-          reject("MP-E220", fmt::format("the scale is {}, must be finite and above 0", scale), place(page, t),
-                 census(w).looks_interleaved() ? std::string(kInterleaved) : kRecordAgain);
-        }
-      }
-    });
-  }
+  const i64 page_bytes = w.k_pages.bytes() / w.k_pages.shape[0];
   for_used_pages(w, [&](i64, i64, i64 page, i64 used) {
     const std::byte* data = w.k_pages.storage.data() + page * page_bytes;
     const i64 bad = find_bad(fp8 ? kNanE4m3 : non_finite(w.k_pages.dtype), data, used * token_bytes);
     if (bad >= 0) {
       reject("MP-E221", fmt::format("element {} is {}", bad % dim, fp8 ? "an FP8 NaN" : "not finite"),
-             place(page, bad / dim), kRecordAgain);
+             fmt::format("{}, page {}, token {}", at(where, "k_pages"), page, bad / dim), kRecordAgain);
     }
   });
-}
-
-void check_contiguous_keys(const Workload& w, const std::string& where) {
-  if (!w.k_scale.shape.empty()) {
-    const std::span<const float> scales = w.k_scale.span<float>();
-    const auto bad = std::find_if_not(scales.begin(), scales.end(), good_scale);
-    if (bad != scales.end()) {
-      reject("MP-E220", fmt::format("the scale is {}, must be finite and above 0", *bad),
-             at_row(where, "k_scale", bad - scales.begin()), kRecordAgain);
-    }
-  }
-  check_finite(w.k, "MP-E221", "k", where);
 }
 
 // ---------------------------------------------------------------------------------------------------------------
@@ -643,6 +748,11 @@ void check_metadata(const Workload& w, const std::string& where) {
              fmt::format("{}", fmt::join(kProvenances, ", ")));
     }
   }
+  if (const auto found = w.metadata.find(kScaleFormat);
+      found != w.metadata.end() && found->second != kF32Scales && found->second != kE8m0Scales) {
+    reject("MP-E213", fmt::format("{} is {}", kScaleFormat, quote(found->second)), place,
+           fmt::format("{} or {}", kF32Scales, kE8m0Scales));
+  }
   (void)metadata_number(w.metadata, "index_n_heads", where);
   const std::optional<i64> dim = metadata_number(w.metadata, "index_head_dim", where);
   if (dim && *dim != w.head_dim()) {
@@ -666,7 +776,7 @@ void collect_warnings(const Workload& w, const std::string& where, std::vector<W
     warnings.push_back(
         {"MP-W031", fmt::format("index_n_heads is {}, q has {} heads: were heads padded?", *heads, w.heads()), where});
   }
-  if (w.paged() && w.k_pages.dtype == Dtype::uint8 && census(w).looks_interleaved()) {
+  if (w.paged() && has_scales(w) && census(w).looks_interleaved()) {
     warnings.push_back({"MP-W032", std::string(kInterleaved), where});
   }
 }
@@ -687,10 +797,13 @@ void check_values(const Workload& w, const std::string& where) {
     check_same_rows(w.ke, windows.ke, "ke", where);
     check_same_rows(w.q_pos, windows.q_pos, "q_pos", where);
     check_same_rows(w.sequence, windows.sequence, "sequence", where);
+    check_block_table(w, where);
+    check_scales(w, where);  // of all keys before the numbers of any: a wrong layout is best seen by its scales
     check_pages(w, where);
   } else {
     check_contiguous_windows(w, where);
-    check_contiguous_keys(w, where);
+    check_scales(w, where);
+    for_seen_keys(w, [&](i64 first, i64 last) { check_finite(w.k, first, last, "MP-E221", "k", where); });
   }
   check_finite(w.q, "MP-E221", "q", where);
   check_finite(w.weights, "MP-E222", "weights", where);
@@ -846,6 +959,18 @@ void check_workload(const Workload& workload, const std::string& where) {
   check_values(workload, where);
 }
 
+void check_unseen_keys(const Workload& w, const std::string& where) {
+  if (w.paged()) return;
+  const i64 bad = find_bad(non_finite(w.k.dtype), w.k.storage.data(), w.k.bytes());
+  i64 key = bad < 0 ? w.keys() : bad / w.head_dim();
+  const std::span<const float> scales = w.k_scale.span<float>();
+  const auto bad_scale = std::find_if_not(scales.begin(), scales.end(), good_scale);
+  key = std::min<i64>(key, bad_scale == scales.end() ? w.keys() : bad_scale - scales.begin());
+  if (key == w.keys()) return;
+  reject("MP-E255", fmt::format("key {} holds no number; no row sees it, but --block-window upstream averages it", key),
+         at(where, "k"), "--block-window visible");
+}
+
 Workload read_trace(const std::string& path, i64 max_bytes, std::vector<Warning>* warnings) {
   const InputFile file(path);
   const SafetensorsHeader header = read_safetensors_header(file);
@@ -905,12 +1030,15 @@ Workload read_trace(const std::string& path, i64 max_bytes, std::vector<Warning>
     if (!reader.has("ks")) w.ks = std::move(windows.ks);
     if (!reader.has("ke")) w.ke = std::move(windows.ke);
     if (!reader.has("q_pos")) w.q_pos = std::move(windows.q_pos);
+    check_block_table(w, path);
   } else {
     for (const char* name : {"q_pos", "ks", "ke"}) {
       if (!reader.has(name)) missing(name, path, "contiguous keys need q_pos, ks and ke [Q]");
     }
     w.sequence = sequences_of(w.ks);
+    check_contiguous_windows(w, path);
   }
+  read_scales(w, path, warnings);
   check_values(w, path);
   if (warnings != nullptr) collect_warnings(w, path, *warnings);
   return w;

@@ -22,6 +22,10 @@ void write_trace(const std::string& path, const Workload& workload);
 /// All that read_trace demands of values, for a workload in memory. `where` is for messages. Error(input).
 void check_workload(const Workload& workload, const std::string& where);
 
+/// Throws Error(input) when a contiguous key that no row sees is not a finite number. Such keys are legal, but block
+/// window `upstream` averages them.
+void check_unseen_keys(const Workload& workload, const std::string& where);
+
 /// What a backend selected for the rows of a workload. Tensors that were not recorded are empty.
 struct RecordedSelection {
   HostTensor tokens;      ///< [M, k] i32, relative to the row's ks, ascending, -1 pads last

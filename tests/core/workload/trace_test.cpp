@@ -1,8 +1,10 @@
 #include "core/workload/trace.hpp"
 
 #include <doctest/doctest.h>
+#include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <filesystem>
@@ -566,6 +568,8 @@ TEST_CASE("the largest tensors of a file are checked to their last element") {
   file.set("k", "F8_E4M3", {keys, kDim}, fp8_codes(static_cast<std::size_t>(keys * kDim), 9));
   file.set("k_scale", "F32", {keys}, reals(static_cast<std::size_t>(keys), 9));
   file.set("attention_mass", "F16", {2, keys}, std::vector<u16>(static_cast<std::size_t>(2 * keys), 0x8000));
+  file.integers("q_pos", {kRows}, {2, 2050, 0, 3});
+  file.integers("ke", {kRows}, {3, 2051, 9, 12});
   REQUIRE(trace_outcome(file).message == "");
   std::mt19937 random(17);
   for (int i = 0; i < 40; ++i) {
@@ -618,6 +622,152 @@ TEST_CASE("pages with a scale behind each token's values are recognised") {
   REQUIRE(warnings.size() == 1);
   CHECK(warnings[0].id == "MP-W032");
   CHECK(warnings[0].what.find("as if each token's scale followed its values") != std::string::npos);
+}
+
+TEST_CASE("keys that no row sees may hold anything, and the keys beside them may not") {
+  RawFile file = contiguous_file();
+  file.set("attention_mass", "F16", {2, kKeys}, std::vector<u16>(2 * kKeys, 0x2C00));
+  file.integers("q_pos", {kRows}, {2, 3, 0, 2});
+  file.integers("ke", {kRows}, {3, 4, 9, 11});  // keys 4 to 7 and 11 are seen by none
+  file.integers("topk", {2, 4}, {2, 0, 3, -1, 0, -1, -1, -1});
+  for (const i64 key : {4, 5, 6, 7, 11}) {
+    for (i64 d = 0; d < kDim; ++d) file.poke<u8>("k", static_cast<std::size_t>(key * kDim + d), 0x7F);
+    file.poke("k_scale", static_cast<std::size_t>(key), key % 2 == 0 ? 0.0f : kNan);
+  }
+  CHECK(trace_outcome(file).message == "");
+  for (const i64 key : {0, 3, 8, 10}) {
+    for (const i64 d : {i64{0}, kDim - 1}) {
+      RawFile spoiled = file;
+      spoiled.poke<u8>("k", static_cast<std::size_t>(key * kDim + d), 0xFF);
+      const Outcome outcome = trace_outcome(spoiled);
+      INFO("key ", key, ", element ", d, ": ", outcome.message);
+      CHECK(outcome.id == "MP-E221");
+      CHECK(outcome.message.find(fmt::format("element {} ", d)) != std::string::npos);
+      CHECK(outcome.message.find(fmt::format("row {};", key)) != std::string::npos);
+    }
+    RawFile spoiled = file;
+    spoiled.poke("k_scale", static_cast<std::size_t>(key), -1.0f);
+    const Outcome outcome = trace_outcome(spoiled);
+    INFO("key ", key, ": ", outcome.message);
+    CHECK(outcome.id == "MP-E220");
+    CHECK(outcome.message.find(fmt::format("row {};", key)) != std::string::npos);
+  }
+  // Means over whole blocks of the buffer would take them in.
+  const TemporaryPath temporary;
+  file.write(temporary.path);
+  const Workload garbage = read_trace(temporary.path, kPlenty);
+  CHECK(outcome_of([&] { check_unseen_keys(garbage, "w"); }).id == "MP-E255");
+  contiguous_file().write(temporary.path);
+  const Workload clean = read_trace(temporary.path, kPlenty);
+  CHECK(outcome_of([&] { check_unseen_keys(clean, "w"); }).id == "");
+}
+
+/// The scale of a slot of a workload, as f32.
+float scale_of(const Workload& w, i64 slot) {
+  if (!w.paged()) return w.k_scale.span<float>()[slot];
+  float scale = 0;
+  std::memcpy(&scale,
+              w.k_pages.storage.data() + slot / kPageSize * kPageBytes + kPageSize * kDim + slot % kPageSize * 4, 4);
+  return scale;
+}
+
+TEST_CASE("scales of four equal UE8M0 bytes are read as powers of two, wherever they are") {
+  // Used slots of paged_file: all of page 1, two of page 3, three of page 0. Sequences share page 1 here.
+  RawFile paged = paged_file(), contiguous = contiguous_file();
+  paged.integers("block_table", {2, 2}, {1, 3, 1, -1});
+  std::map<i64, u8> codes;
+  for (const i64 slot : {4, 5, 6, 7, 12, 13}) codes[slot] = static_cast<u8>(100 + 3 * slot);
+  for (const auto& [slot, code] : codes) {
+    const u32 word = code * 0x01010101u;
+    const i64 offset = slot / kPageSize * kPageBytes + kPageSize * kDim + slot % kPageSize * 4;
+    paged.poke<u32>("k_pages", static_cast<std::size_t>(offset / 4), word);
+  }
+  for (i64 key = 0; key < kKeys; ++key) {
+    contiguous.poke<u32>("k_scale", static_cast<std::size_t>(key), static_cast<u32>(100 + 3 * key) * 0x01010101u);
+  }
+  const auto read = [](const RawFile& file, std::vector<Warning>* warnings) {
+    const TemporaryPath temporary;
+    file.write(temporary.path);
+    return read_trace(temporary.path, kPlenty, warnings);
+  };
+  for (RawFile file : {paged, contiguous}) {
+    const bool pages = file.tensors.count("k_pages") != 0;
+    CAPTURE(pages);
+    for (const bool said : {false, true}) {
+      CAPTURE(said);
+      if (said) file.metadata["k_scale_format"] = "ue8m0x4";
+      std::vector<Warning> warnings;
+      const Workload w = read(file, &warnings);
+      CHECK(warnings.size() == (said ? 0 : 1));
+      if (!said) CHECK(warnings[0].what.find("UE8M0") != std::string::npos);
+      CHECK(w.metadata.at("k_scale_format") == "f32");
+      for (i64 slot = 0; slot < (pages ? kPages * kPageSize : kKeys); ++slot) {
+        if (pages && codes.count(slot) == 0) continue;
+        CAPTURE(slot);
+        CHECK(scale_of(w, slot) == std::ldexp(1.0f, static_cast<int>(100 + 3 * slot) - 127));
+      }
+      // What was read is f32 from now on: it is written and read again as it is.
+      const TemporaryPath again;
+      write_trace(again.path, w);
+      warnings.clear();
+      CHECK(scale_of(read_trace(again.path, kPlenty, &warnings), 5) == scale_of(w, 5));
+      CHECK(warnings.empty());
+    }
+    // One token whose bytes differ: there is no one scale.
+    RawFile mixed = file;
+    mixed.poke<u8>(pages ? "k_pages" : "k_scale",
+                   static_cast<std::size_t>(pages ? kPageBytes + kPageSize * kDim + 1 : 1), 99);
+    CHECK(trace_outcome(mixed).id == "MP-E254");
+    // 0xFF is UE8M0's NaN.
+    RawFile nan = file;
+    nan.poke<u32>(pages ? "k_pages" : "k_scale",
+                  static_cast<std::size_t>(pages ? (kPageBytes + kPageSize * kDim) / 4 : 0), 0xFFFFFFFFu);
+    CHECK(trace_outcome(nan).id == "MP-E220");
+    // Taken at its word, f32 is f32, if only it is finite and above 0.
+    RawFile f32 = file;
+    f32.metadata["k_scale_format"] = "f32";
+    for (u32 i = 0; i < 16 && !pages; ++i) {
+      if (i < kKeys) f32.poke<u32>("k_scale", i, 0x78787878u);
+    }
+    if (!pages) CHECK(trace_outcome(f32).message == "");
+    f32.metadata["k_scale_format"] = "f64";
+    CHECK(trace_outcome(f32).id == "MP-E213");
+  }
+}
+
+TEST_CASE("a page's scale that no quantiser writes is refused, and f32 scales are never taken for UE8M0") {
+  RawFile file = paged_file();
+  for (const float scale : {0x1p-65f, 0x1.8p32f, 2.0e34f, 1e-40f}) {
+    for (const i64 slot : {4, 13}) {
+      RawFile spoiled = file;
+      const i64 offset = slot / kPageSize * kPageBytes + kPageSize * kDim + slot % kPageSize * 4;
+      spoiled.poke("k_pages", static_cast<std::size_t>(offset / 4), scale);
+      const Outcome outcome = trace_outcome(spoiled);
+      INFO("scale ", scale, ": ", outcome.message);
+      CHECK(outcome.id == "MP-E253");
+      spoiled.metadata["k_scale_format"] = "f32";
+      CHECK(trace_outcome(spoiled).message == "");
+    }
+  }
+  // 0.0115 is 0x3C3C3C3C.
+  const std::vector<i64> slots{4, 5, 6, 7, 12, 13, 0, 1, 2};
+  for (const i64 slot : slots) {
+    const i64 offset = slot / kPageSize * kPageBytes + kPageSize * kDim + slot % kPageSize * 4;
+    file.poke<u32>("k_pages", static_cast<std::size_t>(offset / 4), 0x3C3C3C3Cu);
+  }
+  const TemporaryPath temporary;
+  file.write(temporary.path);
+  std::vector<Warning> warnings;
+  CHECK(scale_of(read_trace(temporary.path, kPlenty, &warnings), 4) == doctest::Approx(0.0114890));
+  CHECK(warnings.empty());
+  // No byte makes sense both ways: what one reading takes for a quantiser's, the other refuses.
+  for (u32 byte = 0; byte < 256; ++byte) {
+    const float as_f32 = std::bit_cast<float>(byte * 0x01010101u), as_e8m0 = e8m0_to_float(static_cast<u8>(byte));
+    const bool f32 = as_f32 > 0x1p-40f && as_f32<0x1p20f, e8m0 = as_e8m0> 0x1p-40f && as_e8m0 < 0x1p20f;
+    CAPTURE(byte);
+    CHECK_FALSE((f32 && e8m0));
+    if (e8m0) CHECK_FALSE((as_f32 >= 0x1p-64f && as_f32 <= 0x1p32f));
+  }
 }
 
 TEST_CASE("what a file leaves unsaid is warned about") {
