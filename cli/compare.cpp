@@ -310,7 +310,8 @@ class CompareRun {
   void describe() {
     report_.tool_version = program_version();
     report_.command_line = words_;
-    report_.workload = describe_workload(options_.workload, workload_, settings_.top_k);
+    report_.workload =
+        describe_workload(options_.workload, workload_, settings_.top_k, options_.indexer.top_k.has_value());
     std::vector<Backend*> used{backend_.get(), oracle_.get()};
     if (other_) used.push_back(other_.get());
     report_.environment = describe_environment(used, threads_, options_.output.host());

@@ -11,7 +11,8 @@
 
 namespace misa::cli {
 
-ReportWorkload describe_workload(const WorkloadOptions& options, const Workload& workload, i64 top_k) {
+ReportWorkload describe_workload(const WorkloadOptions& options, const Workload& workload, i64 top_k,
+                                 bool top_k_asked) {
   const auto metadata = [&](const char* key) {
     const auto found = workload.metadata.find(key);
     return found == workload.metadata.end() ? std::string() : found->second;
@@ -28,6 +29,7 @@ ReportWorkload describe_workload(const WorkloadOptions& options, const Workload&
   described.head_dim = shape.head_dim;
   described.keys = shape.keys;
   described.top_k = top_k;
+  described.top_k_source = top_k_asked ? "option" : default_top_k(workload).source;
   described.sequences = static_cast<i64>(std::set<i32>(workload.sequence.begin(), workload.sequence.end()).size());
   described.dtype = dtype_name(shape.dtype);
   described.paged = shape.paged;

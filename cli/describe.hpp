@@ -17,7 +17,8 @@
 
 namespace misa::cli {
 
-ReportWorkload describe_workload(const WorkloadOptions& options, const Workload& workload, i64 top_k);
+/// `top_k_asked`: an option said `top_k`.
+ReportWorkload describe_workload(const WorkloadOptions& options, const Workload& workload, i64 top_k, bool top_k_asked);
 /// With the machine's name if `host`, and with the roofs for elements of `roofs_of`; empty: without roofs.
 ReportEnvironment describe_environment(const std::vector<Backend*>& backends, i64 threads, bool host,
                                        std::optional<Dtype> roofs_of = {});

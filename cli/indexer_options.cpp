@@ -42,7 +42,8 @@ void IndexerOptions::add(CLI::App& command) {
                               fmt::join(known_routers, ", ")))
       ->type_name("NAME")
       ->group(kIndexerGroup);
-  add_count(command, "--top-k", top_k, "Tokens each row keeps (default: the workload's, else 2048)", kIndexerGroup);
+  add_count(command, "--top-k", top_k,
+            "Tokens each row keeps (default: the workload's index_topk or recorded topk, else 2048)", kIndexerGroup);
   add_count(command, "--active-heads", active_heads, "Heads that misa scores with; a linear head is two",
             kIndexerGroup);
   add_count(command, "--sampled-keys", sampled_keys, "Keys of a row, at least, that misa-lr fits lines to",
@@ -55,12 +56,7 @@ void IndexerOptions::add(CLI::App& command) {
 
 IndexerSettings IndexerOptions::settings(const Workload& workload, u64 seed) const {
   IndexerSettings settings;
-  const auto recorded = workload.metadata.find("index_topk");
-  if (top_k) {
-    settings.top_k = *top_k;
-  } else if (recorded != workload.metadata.end() && std::atoll(recorded->second.c_str()) > 0) {
-    settings.top_k = std::atoll(recorded->second.c_str());
-  }
+  settings.top_k = top_k.value_or(default_top_k(workload).k);
   settings.active_heads = active_heads;
   settings.block_size = block_size;
   settings.samples = sampled_keys;

@@ -158,7 +158,13 @@ void describe_scales(const Problem& problem, const Workload& workload, Sheet& sh
       for (i64 token = 0; token < lengths[s]; ++token) look_at(static_cast<i64>(s), token);
     }
   } else {
-    for (i64 token = 0; token < workload.keys(); ++token) look_at(0, token);
+    std::vector<bool> seen(static_cast<std::size_t>(workload.keys()), false);
+    for (std::size_t m = 0; m < workload.ks.size(); ++m) {
+      std::fill(seen.begin() + workload.ks[m], seen.begin() + workload.ke[m], true);
+    }
+    for (i64 token = 0; token < workload.keys(); ++token) {
+      if (seen[static_cast<std::size_t>(token)]) look_at(0, token);
+    }
   }
   if (values.empty()) return;
   const Summary summary = summarise(values);
@@ -171,8 +177,7 @@ void describe_scales(const Problem& problem, const Workload& workload, Sheet& sh
 
 /// Scores of the last rows, all heads, in double.
 void describe_scores(Backend& oracle, const Problem& problem, const Workload& workload, Sheet& sheet) {
-  const auto recorded = workload.metadata.find("index_topk");
-  const i64 k = recorded == workload.metadata.end() ? 2048 : std::max<i64>(1, std::atoll(recorded->second.c_str()));
+  const i64 k = default_top_k(workload).k;
   const i64 count = std::min(kScoredRows, workload.rows()), first = workload.rows() - count;
   const i64 columns = std::max<i64>(1, problem.shape.max_window);
   const Buffer buffer(oracle, count * columns * 8);

@@ -169,7 +169,8 @@ class ProfileRun {
                              RangeName(fmt::format("case {} {} {}", spec.name, backend_->name(), workload_.name))});
     }
     report_.tool_version = program_version();
-    report_.workload = describe_workload(options_.workload, workload_, settings_.top_k);
+    report_.workload =
+        describe_workload(options_.workload, workload_, settings_.top_k, options_.indexer.top_k.has_value());
     report_.environment = describe_environment({backend_.get()}, threads_, options_.output.host(),
                                                roofs_ ? std::optional(workload_.q.dtype) : std::nullopt);
     if (auto& roofs = report_.environment.backends.front().roofs) roofs->loaded = roofs_loaded_;

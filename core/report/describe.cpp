@@ -131,7 +131,8 @@ std::vector<Fact> describe_run(const Report& report) {
        .parts = {counted(workload.rows, "row", "rows"), fmt::format("{} heads × {}", workload.heads, workload.head_dim),
                  fmt::format("{} keys in {}", workload.keys, counted(workload.sequences, "sequence", "sequences")),
                  printable(workload.dtype) + (workload.paged ? " paged" : ""),
-                 fmt::format("top-k {}", workload.top_k)}});
+                 fmt::format("top-k {}{}", workload.top_k,
+                             workload.top_k_source == "recorded" ? " as the recorded topk has" : "")}});
 
   Fact context{.name = "context",
                .parts = {workload.context.minimum == workload.context.maximum

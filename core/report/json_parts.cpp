@@ -139,6 +139,7 @@ Json workload_json(const ReportWorkload& workload) {
   json["keys"] = workload.keys;
   json["sequences"] = workload.sequences;
   json["top_k"] = workload.top_k;
+  put(json, "top_k_source", workload.top_k_source);
   put(json, "dtype", workload.dtype);
   json["paged"] = workload.paged;
   json["pairs"] = workload.pairs;

@@ -70,6 +70,7 @@ struct ReportWorkload {
   i64 rows = 0, heads = 0, head_dim = 0;
   i64 keys = 0;  ///< tokens stored
   i64 sequences = 0, top_k = 0;
+  std::string top_k_source = "default";  ///< "option", "index_topk", "recorded" (columns of topk) or "default"
   std::string dtype;
   bool paged = false;
   i64 pairs = 0;  ///< visible (row, token) pairs

@@ -76,6 +76,7 @@ Workload keep_rows(Workload workload, i64 count) {
   workload.ks = gather_rows(workload.ks, kept);
   workload.ke = gather_rows(workload.ke, kept);
   keep_listed(workload.attention_mass, workload.attention_mass_row, kept);
+  keep_top_k(workload, workload.metadata);  // the rows kept may be none of those with a recorded selection
   keep_listed(workload.topk, workload.topk_row, kept);
   return workload;
 }

@@ -92,6 +92,7 @@ Workload take(const Workload& from, std::span<const i64> rows, std::span<const i
   Workload to;
   to.name = from.name;
   to.metadata = from.metadata;
+  keep_top_k(from, to.metadata);
   if (const auto recorded = to.metadata.find("index_n_heads"); recorded != to.metadata.end()) {
     recorded->second = std::to_string(heads.size());
   }

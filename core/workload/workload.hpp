@@ -2,6 +2,7 @@
 
 #include <map>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/tensor/host_tensor.hpp"
@@ -69,5 +70,17 @@ struct Workload {
   i64 keys() const { return paged() ? k_pages.shape.at(0) * k_pages.shape.at(1) : k.shape.at(0); }
   i64 page_size() const { return paged() ? k_pages.shape.at(1) : 0; }
 };
+
+/// How many tokens each row keeps where nobody asks for a number: `index_topk` of the metadata, else the columns of the
+/// recorded selection, else 2048, DeepSeek-V3.2's.
+struct DefaultTopK {
+  i64 k = 2048;
+  std::string_view source = "default";  ///< "index_topk", "recorded" or "default"
+};
+DefaultTopK default_top_k(const Workload& workload);
+
+/// Writes the columns of the recorded selection of `from` into `metadata` as index_topk, unless index_topk is there:
+/// for a part of `from` that lacks the selection.
+void keep_top_k(const Workload& from, std::map<std::string, std::string>& metadata);
 
 }  // namespace misa
