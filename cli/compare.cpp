@@ -21,6 +21,7 @@
 #include "core/compare/guarded_backend.hpp"
 #include "core/compare/poison.hpp"
 #include "core/compare/quality.hpp"
+#include "core/compare/recorded.hpp"
 #include "core/indexer/runnable.hpp"
 #include "core/platform/file.hpp"
 #include "core/platform/signals.hpp"
@@ -252,6 +253,10 @@ class CompareRun {
       if (interrupted()) end_interrupted(one);
       if (one.verdict != CaseVerdict::passed) one.reproduce = reproduce(spec);
       one.seconds = since(start);
+    }
+    if (const std::optional<RecordedTopK> recorded = recorded_topk(workload_); recorded && !interrupted()) {
+      compare_recorded(*recorded);
+      if (interrupted()) end_interrupted(report_.cases.back());
     }
     report_.interrupted = interrupted();
     progress_.clear();
@@ -499,6 +504,59 @@ class CompareRun {
       one.explanation = fmt::format("the mean recall is {:.4f}, and {:.4f} was asked for", *quality.recall.mean,
                                     *options_.min_recall);
     }
+  }
+
+  /// The selection that the trace recorded, as one more case: rated against the indexer that was asked for, or judged
+  /// by the formulas of dsa.
+  void compare_recorded(const RecordedTopK& recorded) {
+    progress_.show("recorded topk");
+    const auto start = std::chrono::steady_clock::now();
+    AgreementCase& one = report_.cases.emplace_back();
+    hints_.emplace_back();
+    one.indexer = "recorded topk";
+    one.parameters.top_k = recorded.k;
+    IndexerSettings settings = settings_;
+    settings.top_k = recorded.k;
+    plan_options_.max_bytes = *std::max_element(plan_limits_.begin(), plan_limits_.end()) + arbiter_->problem().bytes;
+    try {
+      if (!options_.against_indexer.empty()) {
+        const Placement placement(*guarded_, workload_);
+        const Outcome reference = run_outcome(*guarded_, make_indexer(options_.against_indexer, settings),
+                                              placement.problem(), plan_options_);
+        one.quality = describe_quality(rate_recorded(workload_, recorded, reference.tokens.span<const i32>()),
+                                       options_.against_indexer);
+      } else if (std::find(choices_.begin(), choices_.end(), Choice::tokens) == choices_.end()) {
+        one.verdict = CaseVerdict::passed;
+        one.explanation = "not judged: the comparison is not of tokens";
+      } else {
+        judge_recorded(recorded, make_indexer("dsa", settings), one);
+      }
+    } catch (const Interrupted&) {
+    }
+    one.seconds = since(start);
+  }
+
+  void judge_recorded(const RecordedTopK& recorded, const IndexerSpec& dsa, AgreementCase& one) {
+    const Outcome exact = run_outcome(*oracle_, dsa, arbiter_->problem(), plan_options_);
+    const RecordedAgreement judged = misa::judge_recorded(*arbiter_, recorded, dsa, exact);
+    one.quality = describe_quality(rate_recorded(workload_, recorded, exact.tokens.span<const i32>()), "dsa");
+    ReportChoice& tokens = one.choices.emplace_back(to_report(judged.agreement.choices.front()));
+    for (const Difference& found : judged.differences) {
+      tokens.differences.push_back(
+          {found.row, found.tokens, found.token, found.score, found.last_score - found.score, found.bound});
+    }
+    tokens.differing = judged.differing;
+    const Concluded concluded = conclude(judged.agreement, options_.max_miss);
+    one.verdict = to_report(concluded.conclusion);
+    one.explanation = concluded.why;
+    hints_.back() = concluded.how;
+    if (judged.assumed && tokens.verdicts.exact < tokens.rows) {
+      one.explanation += fmt::format(
+          "{}the trace does not say its topk_arithmetic, and is judged by the bounds of {}, the "
+          "loosest known",
+          one.explanation.empty() ? "" : "; ", judged.judged_by.name);
+    }
+    if (one.verdict != CaseVerdict::passed) one.reproduce = reproduce(dsa);
   }
 
   std::string reproduce(const IndexerSpec& spec) const {

@@ -155,6 +155,8 @@ ReportQuality describe_quality(const Quality& quality, std::string_view referenc
   report.attention_mass_rows = quality.attention_rows;
   report.needle_hit_rate = quality.needle_hit_rate;
   report.needle_cells = quality.needle_cells;
+  report.needle_answer_cells = quality.needle_answer_cells;
+  report.reference_needle_hit_rate = quality.reference_needle_hit_rate;
   return report;
 }
 

@@ -106,7 +106,13 @@ std::vector<IndexerSpec> IndexerOptions::specs(const IndexerSettings& settings) 
 std::vector<i64> plan_limits(const WorkloadOptions& options, const Backend& backend, const Workload& workload,
                              std::vector<IndexerSpec> specs, const IndexerSettings& settings) {
   const auto is_dsa = [](const IndexerSpec& spec) { return spec.name == "dsa"; };
-  if (std::none_of(specs.begin(), specs.end(), is_dsa)) specs.push_back(make_indexer("dsa", settings));
+  // The references: dsa of this k and of the recorded selection's, one after the other, where no contender is it.
+  const i64 recorded = workload.topk.empty() ? settings.top_k : workload.topk.shape.at(1);
+  if (recorded != settings.top_k || std::none_of(specs.begin(), specs.end(), is_dsa)) {
+    IndexerSettings reference = settings;
+    reference.top_k = std::max(settings.top_k, recorded);
+    specs.push_back(make_indexer("dsa", reference));
+  }
   const Problem outline = outline_of(workload);
   const i64 placed = Placement::bytes_needed(workload);
   std::vector<i64> limits;

@@ -20,6 +20,7 @@
 #include "core/base/suggest.hpp"
 #include "core/compare/golden.hpp"
 #include "core/compare/quality.hpp"
+#include "core/compare/recorded.hpp"
 #include "core/indexer/plan.hpp"
 #include "core/indexer/runnable.hpp"
 #include "core/measure/contention.hpp"
@@ -406,7 +407,8 @@ class ProfileRun {
     }
     HostTensor reference;
     try {
-      reference = dsa_tokens();
+      reference = dsa_tokens(settings_.top_k);
+      rate_recorded_topk(reference);
     } catch (const Interrupted&) {
       report_.interrupted = true;
       for (ReportCase& one : report_.cases) one.quality_reason = "interrupted";
@@ -429,12 +431,26 @@ class ProfileRun {
     }
   }
 
-  HostTensor dsa_tokens() {
+  /// The selection that the trace recorded, against dsa of as many tokens; `reference` is dsa's of this run's top-k.
+  void rate_recorded_topk(const HostTensor& reference) {
+    const std::optional<RecordedTopK> recorded = recorded_topk(workload_);
+    if (!recorded) return;
+    const HostTensor own = recorded->k == settings_.top_k ? HostTensor() : dsa_tokens(recorded->k);
+    const Quality quality = rate_recorded(workload_, *recorded, (own.empty() ? reference : own).span<const i32>());
+    report_.recorded_topk = {.top_k = recorded->k, .quality = describe_quality(quality, "dsa")};
+  }
+
+  /// What dsa selects when each row keeps `top_k` tokens. [M, top_k]
+  HostTensor dsa_tokens(i64 top_k) {
     for (const Contender& contender : contenders_) {
-      if (contender.spec.name == "dsa") return fetch_ids(*backend_, contender.plan->tokens());
+      if (contender.spec.name == "dsa" && contender.spec.top_k == top_k) {
+        return fetch_ids(*backend_, contender.plan->tokens());
+      }
     }
     progress_.show("dsa: reference");
-    Plan dsa(*backend_, make_indexer("dsa", settings_), placement_->problem(), options_of_plan(contenders_.size()));
+    IndexerSettings settings = settings_;
+    settings.top_k = top_k;
+    Plan dsa(*backend_, make_indexer("dsa", settings), placement_->problem(), options_of_plan(contenders_.size()));
     dsa.run(nullptr);
     return fetch_ids(*backend_, dsa.tokens());
   }

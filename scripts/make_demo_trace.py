@@ -63,9 +63,9 @@ def integers(tensor):
     return struct.unpack(f"<{len(data) // 4}i", data)
 
 
-def choose_rows(positions, needles, count):
+def choose_rows(positions, needles, columns, count):
     """Rows that ask for a needle first, then rows spread evenly over the rest."""
-    questions = [(needles[i + 2], needles[i + 2] + needles[i + 3]) for i in range(0, len(needles), 4)]
+    questions = [(needles[i + 2], needles[i + 2] + needles[i + 3]) for i in range(0, len(needles), columns)]
     asking = [row for row, p in enumerate(positions) if any(begin <= p < end for begin, end in questions)][:count]
     others = [row for row in range(len(positions)) if row not in asking]
     left = count - len(asking)
@@ -81,7 +81,8 @@ def main():
     options = parser.parse_args()
 
     metadata, tensors = read(options.source)
-    rows = choose_rows(integers(tensors["q_pos"]), integers(tensors["needle"]), options.mass_rows)
+    rows = choose_rows(integers(tensors["q_pos"]), integers(tensors["needle"]), tensors["needle"][1][1],
+                       options.mass_rows)
     dtype, (_, tokens), mass = tensors["attention_mass"]
     stride = tokens * BITS[dtype] // 8
     kept = b"".join(mass[row * stride : (row + 1) * stride] for row in rows)

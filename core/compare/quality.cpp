@@ -49,26 +49,34 @@ void compare_attention(const Workload& workload, const SelectedTokens& reference
   if (theirs > 0) quality.attention_mass = ours / theirs;
 }
 
-void find_needles(const Workload& workload, const SelectedTokens& selected, Quality& quality) {
-  i64 hits = 0;
+/// Looks for the needles in both selections.
+void find_needles(const Workload& workload, const SelectedTokens& reference, const SelectedTokens& selected,
+                  Quality& quality) {
+  i64 hits = 0, reference_hits = 0;
   for (i64 m = 0; m < workload.rows(); ++m) {
     const std::size_t row = static_cast<std::size_t>(m);
     for (const Needle& needle : workload.needles) {
       const i64 asked = workload.q_pos[row] - needle.question_start;
-      const i64 first = needle.start - workload.ks[row], last = first + needle.length;
+      const bool answer = needle.has_answer();
+      const i64 length = answer ? needle.answer_length : needle.length;
+      const i64 first = (answer ? needle.answer_start : needle.start) - workload.ks[row], last = first + length;
       const bool asks = asked >= 0 && asked < needle.question_length;
       const bool sees = first >= 0 && last <= workload.ke[row] - workload.ks[row];
-      if (!asks || !sees || needle.length == 0) continue;
-      const std::span<const i32> tokens = selected.row(m);
-      const auto begin = std::lower_bound(tokens.begin(), tokens.end(), first);
-      const auto end = std::lower_bound(tokens.begin(), tokens.end(), last);
+      if (!asks || !sees || length == 0) continue;
+      const auto finds = [&](std::span<const i32> tokens) {
+        const auto begin = std::lower_bound(tokens.begin(), tokens.end(), first);
+        const auto end = std::lower_bound(tokens.begin(), tokens.end(), last);
+        return static_cast<double>(end - begin) >= kFound * static_cast<double>(length);
+      };
       ++quality.needle_cells;
-      if (static_cast<double>(end - begin) >= kFound * needle.length) ++hits;
+      if (answer) ++quality.needle_answer_cells;
+      if (finds(selected.row(m))) ++hits;
+      if (finds(reference.row(m))) ++reference_hits;
     }
   }
-  if (quality.needle_cells > 0) {
-    quality.needle_hit_rate = static_cast<double>(hits) / static_cast<double>(quality.needle_cells);
-  }
+  if (quality.needle_cells == 0) return;
+  quality.needle_hit_rate = static_cast<double>(hits) / static_cast<double>(quality.needle_cells);
+  quality.reference_needle_hit_rate = static_cast<double>(reference_hits) / static_cast<double>(quality.needle_cells);
 }
 
 }  // namespace
@@ -102,7 +110,7 @@ Quality compare_selections(const Workload& workload, const SelectedTokens& refer
     quality.iou = overlaps / static_cast<double>(quality.rows);
   }
   compare_attention(workload, reference, selected, quality);
-  find_needles(workload, selected, quality);
+  find_needles(workload, reference, selected, quality);
   return quality;
 }
 

@@ -35,11 +35,14 @@ struct Quality {
   std::optional<double> reference_attention_mass;
 
   i64 needle_cells = 0;                   ///< (row, needle) pairs: a row that asks for a needle it can see
-  std::optional<double> needle_hit_rate;  ///< share of cells with at least 90 % of the needle selected
+  i64 needle_answer_cells = 0;            ///< of them: the workload says which of the needle's tokens are the answer
+  std::optional<double> needle_hit_rate;  ///< share of cells with at least 90 % of those tokens selected
+  std::optional<double> reference_needle_hit_rate;  ///< the same of the reference's selection
 };
 
-/// Compares row by row. Rows in which the reference selects nothing do not count. Source: ours; the needle rule of 90 %
-/// and the percentiles are in docs/measurement.md.
+/// Compares row by row. Rows in which the reference selects nothing do not count. A needle is its answer's tokens, or
+/// all of its tokens where the workload does not say which are the answer. Source: ours; the needle rule of 90 % and
+/// the percentiles are in docs/measurement.md.
 Quality compare_selections(const Workload& workload, const SelectedTokens& reference, const SelectedTokens& selected);
 
 /// Recall of `reference` by two selections that look at nothing: k random tokens (mean over rows of

@@ -10,7 +10,7 @@ constexpr double kF64 = 0x1p-53, kF32 = 0x1p-24, kBf16 = 0x1p-8, kF16 = 0x1p-10;
 constexpr double kLargestF64 = 0x1.fffffffffffffp1023, kLargestF32 = 0x1.fffffep127;
 constexpr double kTiny64 = 0x1p-1074, kTiny32 = 0x1p-126;  // f32 kernels may flush subnormals to zero
 
-constexpr std::array<Arithmetic, 6> kArithmetics{{
+constexpr std::array<Arithmetic, 7> kArithmetics{{
     {.name = "f64",
      .what = "everything in double; stored block means in f32",
      .dot = kF64,
@@ -42,6 +42,15 @@ constexpr std::array<Arithmetic, 6> kArithmetics{{
      .head_sum = kF32,
      .pool = kF32,
      .result = kF32,
+     .overflow = kLargestF32,
+     .underflow = kTiny32},
+    {.name = "bf16-result",
+     .what = "as bf16, and scores rounded to bf16",
+     .operand = kBf16,
+     .dot = kF32,
+     .head_sum = kF32,
+     .pool = kF32,
+     .result = kBf16,
      .overflow = kLargestF32,
      .underflow = kTiny32},
     {.name = "fp8-mma",

@@ -25,7 +25,7 @@ struct Arithmetic {
   double underflow = 0;    ///< largest absolute error of an operation whose result is subnormal
 };
 
-/// Every arithmetic whose bounds are known: f64, f32-dot, f32, bf16, fp8-mma, bf16-mma.
+/// Every arithmetic whose bounds are known: f64, f32-dot, f32, bf16, bf16-result, fp8-mma, bf16-mma.
 std::span<const Arithmetic> arithmetics();
 std::optional<Arithmetic> find_arithmetic(std::string_view name);
 

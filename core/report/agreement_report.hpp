@@ -36,6 +36,15 @@ struct ReportViolation {
   std::string fault;  ///< "duplicate", "out-of-window", ...
 };
 
+/// A row of a recorded selection that holds tokens which exact scores leave out.
+struct ReportDifference {
+  i64 row = 0;
+  i64 tokens = 0;             ///< so many of them
+  i64 token = 0;              ///< the one of the lowest exact score
+  double score = 0;           ///< its exact score
+  double gap = 0, bound = 0;  ///< how far it lies below the last that belongs, and what rounding explains of that
+};
+
 /// One of heads, blocks, candidates, tokens, scores.
 struct ReportChoice {
   std::string name;
@@ -47,7 +56,9 @@ struct ReportChoice {
   double largest_bound_share = 0;  ///< largest score difference in proportion to its bound
   std::vector<ReportMiss> misses;
   std::vector<ReportViolation> violations;
-  std::string reason;  ///< why no row was compared; empty: some were
+  std::vector<ReportDifference> differences = {};  ///< of a recorded selection: the first hundred
+  i64 differing = 0;                               ///< all rows that differ
+  std::string reason;                              ///< why no row was compared; empty: some were
 };
 
 enum class CaseVerdict { passed, failed, inconclusive, nothing };
@@ -72,7 +83,7 @@ struct AgreementCase {
   std::string explanation;  ///< why, in a line; may be empty when passed
   std::vector<ReportChoice> choices;
   std::vector<ReportCheck> checks;
-  std::optional<ReportQuality> quality;  ///< of --against-indexer
+  std::optional<ReportQuality> quality;  ///< of --against-indexer, and of a recorded selection
   std::optional<double> minimum_recall;  ///< --min-recall
   std::string reproduce;                 ///< the command that runs this case alone
   double seconds = 0;

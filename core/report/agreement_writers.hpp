@@ -28,6 +28,10 @@ std::string case_reason(const AgreementCase& one);
 /// named "miss", "violation", "more".
 std::vector<Fact> describe_findings(std::span<const ReportChoice> choices, i64 limit);
 
+/// The rows of `choices` that differ from the exact selection though rounding may explain it, at most `limit`; last how
+/// many more there are. Facts are named "differs" and "more".
+std::vector<Fact> describe_differences(std::span<const ReportChoice> choices, i64 limit);
+
 /// Recall, IoU, attention mass, needles, and what was asked for.
 Fact describe_quality(const ReportQuality& quality, std::optional<double> minimum_recall);
 

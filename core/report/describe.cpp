@@ -221,8 +221,9 @@ std::vector<Fact> describe_run(const Report& report) {
 std::string case_name(const Report& report, const ReportCase& one) {
   std::string name = printable(one.indexer);
   if (one.router && *one.router != "pooled") name += " (" + printable(*one.router) + ")";
-  const bool several = std::any_of(report.cases.begin(), report.cases.end(),
-                                   [&](const ReportCase& other) { return other.backend != one.backend; });
+  const bool several =
+      !one.backend.empty() && std::any_of(report.cases.begin(), report.cases.end(),
+                                          [&](const auto& other) { return other.backend != one.backend; });
   if (several) name += " on " + printable(one.backend);
   return name;
 }
@@ -344,6 +345,21 @@ TextTable stage_table(const Report& report, const std::optional<WriterOptions>& 
   return table;
 }
 
+ReportCase recorded_case(const Report& report) {
+  ReportCase one;
+  one.indexer = "recorded topk";
+  one.parameters.top_k = one.shape.top_k = report.recorded_topk->top_k;
+  one.shape.rows = report.recorded_topk->quality.rows;
+  one.shape.heads = report.workload.heads;
+  one.shape.head_dim = report.workload.head_dim;
+  one.shape.keys = report.workload.keys;
+  one.shape.max_window = report.workload.context.maximum;
+  one.shape.dtype = report.workload.dtype;
+  one.shape.paged = report.workload.paged;
+  one.quality = report.recorded_topk->quality;
+  return one;
+}
+
 TextTable summary_table(const Report& report) {
   TextTable table({{.header = "indexer", .right = false, .drop = 0},
                    {.header = "end to end", .right = true, .drop = 0},
@@ -357,7 +373,7 @@ TextTable summary_table(const Report& report) {
                    {.header = "mass", .right = true, .drop = 2},
                    {.header = "needles", .right = true, .drop = 2}});
   const bool loaded = report.measurement.contention && report.measurement.contention->loaded;
-  for (const ReportCase& one : report.cases) {
+  const auto add = [&](const ReportCase& one) {
     std::vector<Cell> row{{case_name(report, one), Style::strong},
                           {one.end_to_end ? si_number(one.end_to_end->median_s, "s") : "not timed", Style::plain}};
     const auto [speedup, interval] = speedup_cells(one, loaded);
@@ -371,13 +387,25 @@ TextTable summary_table(const Report& report) {
       }
       row.push_back({share_number(quality.iou), Style::plain});
       row.push_back({quality.attention_mass ? share_number(*quality.attention_mass) : "", Style::plain});
-      row.push_back({quality.needle_hit_rate ? percent(*quality.needle_hit_rate) : "", Style::plain});
+      row.push_back({quality.shows_needles() ? percent(*quality.needle_hit_rate) : "", Style::plain});
     } else {
       row.push_back({"–", Style::faint});
     }
     table.add(std::move(row));
-  }
+  };
+  for (const ReportCase& one : report.cases) add(one);
+  if (report.recorded_topk) add(recorded_case(report));
   return table;
+}
+
+std::string unshown_needles(const ReportQuality& quality) {
+  const double rate = quality.reference_needle_hit_rate.value_or(0);
+  return fmt::format("needles are not shown: {} itself selects {:.0f} of {}{}", printable(quality.reference),
+                     rate * static_cast<double>(quality.needle_cells), quality.needle_cells,
+                     quality.needle_answer_cells == 0
+                         ? ", and the workload does not say which of a needle's tokens are "
+                           "the answer, so that all of them count"
+                         : "");
 }
 
 std::vector<Cell> describe_notes(const Report& report) {
@@ -386,6 +414,11 @@ std::vector<Cell> describe_notes(const Report& report) {
     notes.push_back(
         {fmt::format("skipped {} on {}: {}", printable(skip.indexer), printable(skip.backend), printable(skip.reason)),
          Style::caution});
+  }
+  for (const ReportCase& one : report.cases) {
+    if (!one.quality || !one.quality->needle_hit_rate || one.quality->shows_needles()) continue;
+    notes.push_back({unshown_needles(*one.quality), Style::faint});
+    break;  // the reference is the same for all
   }
   for (const Warning& warning : report.warnings) notes.push_back({warning_line(warning), Style::caution});
   const auto with_verdict = [&](SpeedupVerdict verdict) {

@@ -35,10 +35,16 @@ std::vector<Cell> describe_timing(const ReportCase& one);
 /// row after the other, each with the name of its case.
 TextTable stage_table(const Report& report, const std::optional<WriterOptions>& terminal);
 
-/// Indexer, end to end, speed-up, quality.
+/// The recorded selection of a report that has one, in the form of a case that was not timed.
+ReportCase recorded_case(const Report& report);
+
+/// Indexer, end to end, speed-up, quality; the recorded selection comes last.
 TextTable summary_table(const Report& report);
 
-/// Skips, warnings, interruption.
+/// Why a needle rate is not shown: the reference itself finds too few (ReportQuality::shows_needles).
+std::string unshown_needles(const ReportQuality& quality);
+
+/// Skips, needles that are not shown, warnings, interruption.
 std::vector<Cell> describe_notes(const Report& report);
 
 }  // namespace misa

@@ -186,6 +186,8 @@ Json quality_json(const ReportQuality& quality) {
   json["attention_mass_rows"] = quality.attention_mass_rows;
   put(json, "needle_hit_rate", quality.needle_hit_rate, "the workload has no needles");
   json["needle_cells"] = quality.needle_cells;
+  json["needle_answer_cells"] = quality.needle_answer_cells;
+  put(json, "reference_needle_hit_rate", quality.reference_needle_hit_rate, "the workload has no needles");
   return json;
 }
 

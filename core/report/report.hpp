@@ -142,7 +142,12 @@ struct ReportQuality {
   std::optional<double> reference_attention_mass;  ///< the same of the reference
   i64 attention_mass_rows = 0;                     ///< rows for which the workload records it
   std::optional<double> needle_hit_rate;
-  i64 needle_cells = 0;  ///< (needle, row) pairs that rate is over
+  i64 needle_cells = 0;         ///< (needle, row) pairs that rate is over
+  i64 needle_answer_cells = 0;  ///< of them: the answer's tokens are counted, and not all of the needle
+  std::optional<double> reference_needle_hit_rate = {};
+
+  /// What people are shown: no rate that the reference itself does not reach in half of the cells.
+  bool shows_needles() const { return needle_hit_rate && reference_needle_hit_rate.value_or(1) >= 0.5; }
 };
 
 enum class SpeedupVerdict { faster, slower, inconclusive, too_few };
@@ -177,6 +182,12 @@ struct ReportCase {
   std::optional<ReportSpeedup> speedup;      ///< the same round by round; empty for dsa itself
   std::optional<ReportQuality> quality;
   std::string quality_reason;  ///< why there is none: "is the reference", "not asked for", ...
+};
+
+/// The selection that the trace recorded, rated against dsa of as many tokens.
+struct ReportRecorded {
+  i64 top_k = 0;  ///< its columns
+  ReportQuality quality;
 };
 
 struct ReportDeviceState {
@@ -223,6 +234,7 @@ struct Report {
   ReportWorkload workload;
   ReportMeasurement measurement;
   std::vector<ReportCase> cases;
+  std::optional<ReportRecorded> recorded_topk = {};  ///< empty: the workload has none, or the run was interrupted
   std::vector<ReportSkip> skipped;
   std::vector<Warning> warnings;
   bool interrupted = false;

@@ -51,6 +51,16 @@ Fact describe_miss(const ReportChoice& choice, const ReportMiss& miss) {
   return fact;
 }
 
+Fact describe_difference(const ReportChoice& choice, const ReportDifference& difference) {
+  return {
+      .name = "differs",
+      .parts = {printable(choice.name), fmt::format("row {}", difference.row),
+                fmt::format("{} taken that {} not belong", difference.tokens, difference.tokens == 1 ? "does" : "do"),
+                fmt::format("the lowest is {} (exact {}), {} below the last that belongs", difference.token,
+                            number(difference.score, 9), number(difference.gap, 3)),
+                fmt::format("rounding explains {}", number(difference.bound, 3))}};
+}
+
 Fact describe_violation(const ReportChoice& choice, const ReportViolation& violation) {
   return {.name = "violation",
           .parts = {place(choice, violation.side), fmt::format("row {}, column {}", violation.row, violation.column),
@@ -142,6 +152,20 @@ std::vector<Fact> describe_findings(std::span<const ReportChoice> choices, i64 l
   return misses;
 }
 
+std::vector<Fact> describe_differences(std::span<const ReportChoice> choices, i64 limit) {
+  std::vector<Fact> facts;
+  i64 differing = 0;
+  for (const ReportChoice& choice : choices) {
+    differing += choice.differing;
+    for (const ReportDifference& difference : choice.differences) {
+      if (static_cast<i64>(facts.size()) < limit) facts.push_back(describe_difference(choice, difference));
+    }
+  }
+  const i64 left = differing - static_cast<i64>(facts.size());
+  if (left > 0) facts.push_back({.name = "more", .parts = {fmt::format("{} rows differ", left)}});
+  return facts;
+}
+
 Fact describe_quality(const ReportQuality& quality, std::optional<double> minimum_recall) {
   const ReportRecall& recall = quality.recall;
   Fact fact{.name = "quality",
@@ -151,7 +175,10 @@ Fact describe_quality(const ReportQuality& quality, std::optional<double> minimu
                           (recall.worst_row ? fmt::format(" in row {}", *recall.worst_row) : std::string()),
                       "IoU " + share_number(quality.iou)}};
   if (quality.attention_mass) fact.parts.push_back("attention mass " + share_number(*quality.attention_mass));
-  if (quality.needle_hit_rate) fact.parts.push_back("needles " + share_number(*quality.needle_hit_rate));
+  if (quality.needle_hit_rate) {
+    fact.parts.push_back(quality.shows_needles() ? "needles " + share_number(*quality.needle_hit_rate)
+                                                 : unshown_needles(quality));
+  }
   if (minimum_recall) fact.parts.push_back(fmt::format("at least {} was asked for", share_number(*minimum_recall)));
   return fact;
 }

@@ -49,6 +49,17 @@ Json violation_json(const ReportViolation& violation) {
   return json;
 }
 
+Json difference_json(const ReportDifference& difference) {
+  Json json;
+  json["row"] = difference.row;
+  json["tokens"] = difference.tokens;
+  json["token"] = difference.token;
+  put(json, "score", difference.score);
+  put(json, "gap", difference.gap);
+  put(json, "bound", difference.bound);
+  return json;
+}
+
 Json choice_json(const ReportChoice& choice) {
   Json json;
   put(json, "name", choice.name);
@@ -63,6 +74,11 @@ Json choice_json(const ReportChoice& choice) {
   for (const ReportMiss& miss : choice.misses) json["misses"].push_back(miss_json(miss));
   json["violations"] = Json::array();
   for (const ReportViolation& violation : choice.violations) json["violations"].push_back(violation_json(violation));
+  json["differing"] = choice.differing;
+  json["differences"] = Json::array();
+  for (const ReportDifference& difference : choice.differences) {
+    json["differences"].push_back(difference_json(difference));
+  }
   put(json, "reason", choice.reason);
   return json;
 }

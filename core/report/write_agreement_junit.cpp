@@ -83,6 +83,9 @@ std::string counts_of(const ReportChoice& choice) {
 
 Test test_of(const AgreementCase& one, const ReportChoice& choice, bool misses_fail) {
   Test test{.name = choice.name, .type = {}, .message = {}, .body = {}, .output = counts_of(choice)};
+  for (const Fact& fact : describe_differences({&choice, 1}, std::numeric_limits<i64>::max())) {
+    test.output += "\n" + fact.name + ": " + joined(fact.parts, " · ");
+  }
   const i64 unjudged = choice.verdicts.unbounded + choice.verdicts.unknown + choice.verdicts.unjudged;
   if (choice.rows == 0) {
     test.outcome = Outcome::skipped;

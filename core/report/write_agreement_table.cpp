@@ -77,7 +77,13 @@ void add_details(TextTable& table, const AgreementCase& one, bool colour, int wi
     if (check.passed) checks.parts.push_back(printable(check.name) + ": " + printable(check.detail));
   }
   add_fact(table, checks, Style::faint, colour, width);
-  if (one.verdict == CaseVerdict::passed) return;
+  for (const Fact& fact : describe_differences(one.choices, kShown)) add_fact(table, fact, Style::faint, colour, width);
+  if (one.verdict == CaseVerdict::passed) {
+    if (!one.explanation.empty()) {
+      add_fact(table, {.name = "note", .parts = {printable(one.explanation)}}, Style::faint, colour, width);
+    }
+    return;
+  }
   // Neither this nor the command is cut: the one is what to know, the other what to copy.
   const std::string verdict(case_verdict_name(one.verdict));
   table.add_line(label("verdict", style_of(one.verdict), colour) + joined({verdict, printable(one.explanation)}, ": "));

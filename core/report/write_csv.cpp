@@ -5,6 +5,7 @@
 #include <string_view>
 #include <vector>
 
+#include "core/report/describe.hpp"
 #include "core/report/text.hpp"
 #include "core/report/writers.hpp"
 
@@ -203,6 +204,10 @@ std::string write_csv(const Report& report) {
       add_row([&](const Column& column) { return column.text({report, one, &stage}); });
     }
     add_row([&](const Column& column) { return column.text({report, one, nullptr}); });
+  }
+  if (report.recorded_topk) {
+    const ReportCase recorded = recorded_case(report);
+    add_row([&](const Column& column) { return column.text({report, recorded, nullptr}); });
   }
   return text;
 }

@@ -184,6 +184,12 @@ void put_tail(Json& json, const Report& report) {
     put(one, "reason", skip.reason);
     json["skipped"].push_back(std::move(one));
   }
+  if (report.recorded_topk) {
+    json["recorded_topk"] = {{"top_k", report.recorded_topk->top_k},
+                             {"quality", quality_json(report.recorded_topk->quality)}};
+  } else {
+    put_null(json, "recorded_topk", report.interrupted ? "interrupted" : "the workload records no selection");
+  }
   json["measurement"] = measurement_json(report.measurement);
   json["warnings"] = warnings_json(report.warnings);
   json["complete"] = !report.interrupted;

@@ -97,6 +97,7 @@ Workload take(const Workload& from, std::span<const i64> rows, std::span<const i
     recorded->second = std::to_string(heads.size());
   }
   to.next_n = from.next_n;
+  const i64 ratio = compress_ratio(from);
   to.q = take_heads(from.q, rows, heads);
   to.weights = take_heads(from.weights, rows, heads);
   to.q_scale = take_heads(from.q_scale, rows, heads);
@@ -114,7 +115,7 @@ Workload take(const Workload& from, std::span<const i64> rows, std::span<const i
     to.sequence.push_back(from.paged() ? static_cast<i32>(sequences.size() - 1) : from.sequence[m]);
     to.ks.push_back(from.ks[m]);
     to.ke.push_back(static_cast<i32>(from.ks[m] + length));
-    to.q_pos.push_back(whole <= window ? from.q_pos[m] : static_cast<i32>(length - 1));
+    to.q_pos.push_back(whole <= window ? from.q_pos[m] : static_cast<i32>(length * ratio - 1));
   }
   if (from.paged()) {
     take_pages(from, sequences, window, to);

@@ -19,6 +19,7 @@
 #include "core/base/error.hpp"
 #include "core/base/interrupt.hpp"
 #include "core/base/suggest.hpp"
+#include "core/indexer/arithmetic.hpp"
 #include "core/workload/safetensors.hpp"
 
 namespace misa {
@@ -83,7 +84,8 @@ std::string at_row(const std::string& where, std::string_view tensor, i64 row) {
 std::string shape_text(const std::vector<i64>& shape) { return fmt::format("[{}]", fmt::join(shape, ", ")); }
 
 constexpr const char* kWindowOfBuffer = "ks and ke as the kernel was given them: tokens of the key buffer, from 0";
-constexpr const char* kNeedleColumns = "four columns, of tokens and positions from 0: start, length; start, length";
+constexpr const char* kNeedleColumns =
+    "tokens and positions from 0: start, length; start, length of the question; start, length of the answer";
 
 // ---------------------------------------------------------------------------------------------------------------
 // Values. A word of eight bytes is tested at once: in each lane, (bits & keep) + add carries into the lane's highest
@@ -355,8 +357,23 @@ void check_same_rows(const std::vector<i32>& given, const std::vector<i32>& deri
          "leave it out: paged windows follow from seq_lens");
 }
 
+/// A positive decimal number of the metadata; nothing when the key is not there.
+std::optional<i64> metadata_number(const std::map<std::string, std::string>& metadata, const std::string& key,
+                                   const std::string& where) {
+  const auto found = metadata.find(key);
+  if (found == metadata.end()) return std::nullopt;
+  i64 value = 0;
+  const std::string& text = found->second;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size() || value < 1) {
+    reject("MP-E213", key + " must be a positive integer, not " + quote(text), where + ", metadata",
+           "decimal digits, or no such key");
+  }
+  return value;
+}
+
 void check_contiguous_windows(const Workload& w, const std::string& where) {
-  const i64 rows = w.rows(), keys = w.keys();
+  const i64 rows = w.rows(), keys = w.keys(), ratio = metadata_number(w.metadata, "compress_ratio", where).value_or(1);
   expect_length(w.q_pos.size(), rows, "q_pos", "[Q]", where);
   expect_length(w.ks.size(), rows, "ks", "[Q]", where);
   expect_length(w.ke.size(), rows, "ke", "[Q]", where);
@@ -373,11 +390,17 @@ void check_contiguous_windows(const Workload& w, const std::string& where) {
       reject("MP-E230", fmt::format("the window ends before token {}, there are {} keys", ke, keys),
              at_row(where, "ke", row), kWindowOfBuffer);
     }
-    if (ke <= ks) {
+    // A row that stands before the end of the first compressed key sees none.
+    if (ke < ks || (ke == ks && ratio == 1)) {
       reject("MP-E231", fmt::format("the window [{}, {}) {}", ks, ke, ke < ks ? "runs backwards" : "is empty"),
              at_row(where, "ke", row), "a row sees at least its own token");
     }
-    if (ke != ks + position + 1) {
+    if (position < 0 || ke != ks + (position + 1) / ratio) {
+      if (ratio > 1) {
+        reject("MP-E232",
+               fmt::format("ke is {}, ks + floor((q_pos + 1) / {}) is {}", ke, ratio, ks + (position + 1) / ratio),
+               at_row(where, "ke", row), "q_pos in tokens where compress_ratio is given, in keys where it is not");
+      }
       reject("MP-E232", fmt::format("ke is {}, ks + q_pos + 1 is {}", ke, ks + position + 1), at_row(where, "ke", row),
              "ke = ks + q_pos + 1: the row's own token is visible, q_pos counts from its sequence's start");
     }
@@ -698,36 +721,33 @@ void check_attention_mass(const Workload& w, const std::string& where) {
 
 void check_needles(const Workload& w, const std::string& where) {
   const i64 tokens = tokens_of(w);
-  const auto inside = [&](i64 start, i64 length) { return start >= 0 && length >= 1 && start + length <= tokens; };
+  const i64 positions = (tokens + 1) * compress_ratio(w) - 1;  // a row behind the last key stands before the next one
+  const auto inside = [](i64 start, i64 length, i64 count) {
+    return start >= 0 && length >= 1 && start + length <= count;
+  };
   for (std::size_t i = 0; i < w.needles.size(); ++i) {
     const Needle& needle = w.needles[i];
-    if (!inside(needle.start, needle.length)) {
+    if (!inside(needle.start, needle.length, tokens)) {
       reject("MP-E245",
              fmt::format("the needle has {} tokens from {} on, there are {}", needle.length, needle.start, tokens),
              at_row(where, "needle", static_cast<i64>(i)), kNeedleColumns);
     }
-    if (!inside(needle.question_start, needle.question_length)) {
+    if (!inside(needle.question_start, needle.question_length, positions)) {
       reject("MP-E245",
              fmt::format("the question has {} positions from {} on, there are {}", needle.question_length,
-                         needle.question_start, tokens),
+                         needle.question_start, positions),
              at_row(where, "needle", static_cast<i64>(i)), kNeedleColumns);
     }
+    const bool none = needle.answer_start == 0 && needle.answer_length == 0;
+    const i64 answer_end = i64{needle.answer_start} + needle.answer_length;
+    if (!none && (needle.answer_length < 1 || needle.answer_start < needle.start ||
+                  answer_end > i64{needle.start} + needle.length)) {
+      reject("MP-E245",
+             fmt::format("the answer has {} tokens from {} on, the needle {} from {} on", needle.answer_length,
+                         needle.answer_start, needle.length, needle.start),
+             at_row(where, "needle", static_cast<i64>(i)), "an answer inside its needle; 0, 0 where it is not known");
+    }
   }
-}
-
-/// A positive decimal number of the metadata; nothing when the key is not there.
-std::optional<i64> metadata_number(const std::map<std::string, std::string>& metadata, const std::string& key,
-                                   const std::string& where) {
-  const auto found = metadata.find(key);
-  if (found == metadata.end()) return std::nullopt;
-  i64 value = 0;
-  const std::string& text = found->second;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size() || value < 1) {
-    reject("MP-E213", key + " must be a positive integer, not " + quote(text), where + ", metadata",
-           "decimal digits, or no such key");
-  }
-  return value;
 }
 
 void check_metadata(const Workload& w, const std::string& where) {
@@ -752,6 +772,13 @@ void check_metadata(const Workload& w, const std::string& where) {
       found != w.metadata.end() && found->second != kF32Scales && found->second != kE8m0Scales) {
     reject("MP-E213", fmt::format("{} is {}", kScaleFormat, quote(found->second)), place,
            fmt::format("{} or {}", kF32Scales, kE8m0Scales));
+  }
+  if (const auto found = w.metadata.find("topk_arithmetic");
+      found != w.metadata.end() && !find_arithmetic(found->second)) {
+    std::vector<std::string_view> known;
+    for (const Arithmetic& arithmetic : arithmetics()) known.push_back(arithmetic.name);
+    reject("MP-E213", "unknown topk_arithmetic " + quote(found->second), place,
+           fmt::format("{}, or no such key", fmt::join(known, ", ")));
   }
   (void)metadata_number(w.metadata, "index_n_heads", where);
   const std::optional<i64> dim = metadata_number(w.metadata, "index_head_dim", where);
@@ -1004,10 +1031,14 @@ Workload read_trace(const std::string& path, i64 max_bytes, std::vector<Warning>
   file.check_unchanged();
 
   if (!needles.shape.empty()) {
-    expect_shape(needles, {needles.shape[0], 4}, "needle", "[n, 4]", path);
+    const bool answers = needles.shape[1] == 6;
+    if (!answers) expect_shape(needles, {needles.shape[0], 4}, "needle", "[n, 4] or [n, 6]", path);
     const std::span<const i32> values = needles.span<i32>();
-    for (std::size_t i = 0; i < values.size(); i += 4) {
-      w.needles.push_back({values[i], values[i + 1], values[i + 2], values[i + 3]});
+    for (std::size_t i = 0; i < values.size(); i += answers ? 6 : 4) {
+      Needle& needle = w.needles.emplace_back();
+      needle = {values[i], values[i + 1], values[i + 2], values[i + 3]};
+      if (answers) needle.answer_start = values[i + 4];
+      if (answers) needle.answer_length = values[i + 5];
     }
   }
   check_shapes(w, path);
@@ -1075,12 +1106,15 @@ void write_trace(const std::string& path, const Workload& w) {
   }
   add("topk", w.topk);
   if (!w.topk.shape.empty()) add_row("topk_row", w.topk_row);
+  const bool answers = std::any_of(w.needles.begin(), w.needles.end(), [](const Needle& n) { return n.has_answer(); });
   std::vector<i32> needles;
-  for (const Needle& n : w.needles)
+  for (const Needle& n : w.needles) {
     needles.insert(needles.end(), {n.start, n.length, n.question_start, n.question_length});
+    if (answers) needles.insert(needles.end(), {n.answer_start, n.answer_length});
+  }
   if (!needles.empty()) {
     tensors.emplace_back("needle", std::span<const i32>(needles),
-                         std::vector<i64>{static_cast<i64>(w.needles.size()), 4});
+                         std::vector<i64>{static_cast<i64>(w.needles.size()), answers ? 6 : 4});
   }
   write_safetensors(path, metadata, std::move(tensors));
 }

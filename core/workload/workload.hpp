@@ -13,6 +13,9 @@ namespace misa {
 struct Needle {
   i32 start = 0, length = 0;                    ///< tokens, counted as `Workload::ks` counts them
   i32 question_start = 0, question_length = 0;  ///< positions whose rows ask for it
+  i32 answer_start = 0, answer_length = 0;      ///< tokens of the needle that answer the question; 0, 0: not known
+
+  bool has_answer() const { return answer_length > 0; }
 };
 
 /// One (layer, phase) of indexer inputs in host memory: generated or recorded. Every tensor is as a kernel would
@@ -70,6 +73,9 @@ struct Workload {
   i64 keys() const { return paged() ? k_pages.shape.at(0) * k_pages.shape.at(1) : k.shape.at(0); }
   i64 page_size() const { return paged() ? k_pages.shape.at(1) : 0; }
 };
+
+/// Tokens of the sequence that each contiguous key stands for: `compress_ratio` of the metadata, else 1.
+i64 compress_ratio(const Workload& workload);
 
 /// How many tokens each row keeps where nobody asks for a number: `index_topk` of the metadata, else the columns of the
 /// recorded selection, else 2048, DeepSeek-V3.2's.

@@ -169,6 +169,22 @@ TEST_CASE("a needle is found when nine tenths of it are selected by a row that a
   CHECK(*quality.needle_hit_rate == 0.5);
 }
 
+TEST_CASE("of a needle whose answer is known, the answer's tokens count") {
+  Workload workload = rows_of_lengths({40, 40, 40});
+  // Rows 0 and 1 ask for tokens 12 and 13 of a sentence of ten, row 2 for a sentence whose answer is not known.
+  workload.q_pos = {37, 38, 39};
+  workload.needles = {
+      {.start = 10, .length = 10, .question_start = 37, .question_length = 2, .answer_start = 12, .answer_length = 2},
+      {.start = 20, .length = 4, .question_start = 39, .question_length = 1}};
+  const std::vector<i32> reference{12, 13, 20, 21, /**/ 12, 13, 14, 15, /**/ 20, 21, 22, 30};
+  const std::vector<i32> selected{0, 12, 13, 39, /**/ 10, 12, 14, 15, /**/ 20, 21, 22, 23};
+  const Quality quality = compare_selections(workload, {reference, 4}, {selected, 4});
+  CHECK(quality.needle_cells == 3);
+  CHECK(quality.needle_answer_cells == 2);
+  CHECK(*quality.needle_hit_rate == doctest::Approx(2.0 / 3));            // rows 0 and 2
+  CHECK(*quality.reference_needle_hit_rate == doctest::Approx(2.0 / 3));  // rows 0 and 1
+}
+
 TEST_CASE("baselines say what chance and the last k tokens would have found") {
   const Workload workload = rows_of_lengths({8, 2});
   const std::vector<i32> reference{0, 7, /**/ 0, 1};

@@ -160,6 +160,8 @@ AgreementReport hostile_agreement() {
         miss.gap_to_last = miss.mass_lost = miss.bound = infinite;
       }
       for (ReportViolation& violation : choice.violations) violation.side = violation.fault = kHostile;
+      choice.differences = {{.row = 3, .tokens = 1, .token = 7, .score = nan, .gap = infinite, .bound = infinite}};
+      choice.differing = 2;
     }
   }
   report.cases.back().quality->recall = {.mean = nan, .median = nan, .p1 = nan, .worst = -infinite, .worst_row = 0};

@@ -129,7 +129,8 @@ TEST_CASE("JSON keys have a fixed order, complete comes last") {
   std::vector<std::string> keys;
   for (const auto& [key, value] : json.items()) keys.push_back(key);
   CHECK(keys == std::vector<std::string>{"$schema", "schema", "schema_version", "tool", "command_line", "environment",
-                                         "workload", "cases", "skipped", "measurement", "warnings", "complete"});
+                                         "workload", "cases", "skipped", "recorded_topk", "recorded_topk_reason",
+                                         "measurement", "warnings", "complete"});
   CHECK(write_report(sample_report(), Format::json) == write_report(sample_report(), Format::json));
 }
 
@@ -175,7 +176,10 @@ TEST_CASE("JSON lines put together are the JSON document") {
     const Json footer = parse_strictly(lines.back());
     CHECK(footer["record"] == "footer");
     CHECK(footer["cases"] == 4);
-    for (const char* key : {"workload", "skipped", "measurement", "warnings", "complete"}) whole[key] = footer[key];
+    for (const char* key :
+         {"workload", "skipped", "recorded_topk", "recorded_topk_reason", "measurement", "warnings", "complete"}) {
+      whole[key] = footer[key];
+    }
     CHECK(whole == Json::parse(write_report(report, Format::json)));
   }
 }

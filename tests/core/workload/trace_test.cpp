@@ -461,6 +461,26 @@ TEST_CASE("what contradicts the format is refused, each with its own id") {
       {"a topk row that does not exist", "MP-E244", [](RawFile& f) { f.poke<i32>("topk_row", 1, 4); }},
       {"a topk row twice", "MP-E244", [](RawFile& f) { f.poke<i32>("topk_row", 1, 1); }},
       {"a mass row of -1", "MP-E244", [](RawFile& f) { f.poke<i32>("attention_mass_row", 0, -1); }},
+      {"an answer before its needle", "MP-E245",
+       [](RawFile& f) {
+         f.integers("needle", {1, 6}, {1, 2, 6, 2, 0, 2});
+       }},
+      {"an answer that reaches beyond its needle", "MP-E245",
+       [](RawFile& f) {
+         f.integers("needle", {1, 6}, {1, 2, 6, 2, 2, 2});
+       }},
+      {"an answer of no tokens", "MP-E245",
+       [](RawFile& f) {
+         f.integers("needle", {1, 6}, {1, 2, 6, 2, 1, 0});
+       }},
+      {"needles of five columns", "MP-E208",
+       [](RawFile& f) {
+         f.integers("needle", {1, 5}, {1, 2, 6, 2, 1});
+       }},
+      {"an arithmetic that is not known", "MP-E213", [](RawFile& f) { f.metadata["topk_arithmetic"] = "fp7"; }},
+      {"a ratio of compression that is no number", "MP-E213", [](RawFile& f) { f.metadata["compress_ratio"] = "0"; }},
+      {"positions that count keys where the ratio is given", "MP-E232",
+       [](RawFile& f) { f.metadata["compress_ratio"] = "4"; }},
       {"a needle before the keys", "MP-E245", [](RawFile& f) { f.poke<i32>("needle", 0, -1); }},
       {"a needle of no tokens", "MP-E245", [](RawFile& f) { f.poke<i32>("needle", 1, 0); }},
       {"a needle behind the keys", "MP-E245", [](RawFile& f) { f.poke<i32>("needle", 0, 11); }},
@@ -768,6 +788,20 @@ TEST_CASE("a page's scale that no quantiser writes is refused, and f32 scales ar
     CHECK_FALSE((f32 && e8m0));
     if (e8m0) CHECK_FALSE((as_f32 >= 0x1p-64f && as_f32 <= 0x1p32f));
   }
+}
+
+TEST_CASE("the answers of needles are read and written again") {
+  RawFile file = contiguous_file();
+  file.integers("needle", {2, 6}, {1, 3, 6, 2, 2, 2, /**/ 4, 2, 7, 1, 0, 0});
+  const TemporaryPath first, second;
+  file.write(first.path);
+  const Workload w = read_trace(first.path, kPlenty);
+  REQUIRE(w.needles.size() == 2);
+  CHECK(w.needles[0].answer_start == 2);
+  CHECK(w.needles[0].answer_length == 2);
+  CHECK_FALSE(w.needles[1].has_answer());
+  write_trace(second.path, w);
+  CHECK(differing_tensors(first.path, second.path).empty());
 }
 
 TEST_CASE("what a file leaves unsaid is warned about") {
