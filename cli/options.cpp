@@ -225,7 +225,14 @@ Workload WorkloadOptions::load(std::vector<Warning>* warnings) const {
                             memory_limit()),
                 recorded_workload.name, "a larger --max-memory, fewer --rows or a shorter context");
   }
-  return rows ? keep_rows(std::move(recorded_workload), *rows) : std::move(recorded_workload);
+  if (!rows) return recorded_workload;
+  const bool selects = !recorded_workload.topk.empty();
+  Workload kept = keep_rows(std::move(recorded_workload), *rows);
+  if (selects && kept.topk.empty() && warnings != nullptr) {
+    warnings->push_back(
+        {"MP-W021", "no row that --rows keeps has a recorded topk: none is rated or judged", trace_path()});
+  }
+  return kept;
 }
 
 void apply_config(CLI::App& command, const std::string& path) {

@@ -190,6 +190,13 @@ class RecordedTopK(Cli):
                                          topk_row=("I32", [1], integers([2]))))
         case, _ = self.compared(path, 0)
         self.assertEqual(case["choices"][0]["rows"], 1)
+        other = write_trace(self.folder / "first.safetensors", {},
+                            problem.parts(topk=topk_part([problem.ranked(0)[:16]], 16),
+                                          topk_row=("I32", [1], integers([0]))))
+        few = strict_json(self.succeeds("profile", "--trace", other, *RUN, "--rows", "1", "--format", "json"))
+        self.assertIsNone(few["recorded_topk"])
+        self.assertIn("MP-W021", [warning["id"] for warning in few["warnings"]])
+        self.assertEqual(few["workload"]["top_k"], 16)
         report = strict_json(self.succeeds("profile", "--trace", path, *RUN, "--format", "json"))
         self.assertEqual(report["recorded_topk"]["quality"]["rows"], 1)
         self.assertEqual(report["recorded_topk"]["quality"]["recall"]["mean"], 1)
