@@ -20,6 +20,7 @@ POOL, TILE, GEMM = "backends/cpu/pool.cpp", "backends/cpu/tile.hpp", "backends/c
 PLAN, BLOCKS = "core/indexer/plan.cpp", "core/indexer/blocks.cpp"
 ROUTING, INPUTS = "core/indexer/routing.hpp", "core/indexer/inputs.hpp"
 LINEAR, PLACE = "core/indexer/linear_head.cpp", "core/workload/placement.cpp"
+RATIO, LOAD, DOUBT = "core/measure/paired_ratio.cpp", "core/measure/contention.cpp", "core/measure/doubt.cpp"
 STATISTICS, COST, QUALITY = "core/measure/statistics.cpp", "core/measure/cost.cpp", "core/compare/quality.cpp"
 BOUNDS, ARBITER, AGREEMENT = "core/compare/bounds.cpp", "core/compare/arbiter.cpp", "core/compare/agreement.cpp"
 MUTANTS = [
@@ -261,6 +262,28 @@ MUTANTS = [
       "all rows belong to the first sequence"),
     M(PLACE, "i64 norms = workload.rows() * workload.heads() * 4;", "i64 norms = 0;", "norms need no memory"),
     M(PLACE, "workload.k_pages.bytes() +", "", "pages need no memory"),
+    # ratios, contention, doubts
+    M(RATIO, "if (2 * tail >", "if (tail >", "an interval of 90 % is called one of 95 %"),
+    M(RATIO, "ratios[static_cast<std::size_t>(outside - 1)]", "ratios[static_cast<std::size_t>(outside)]",
+      "the interval begins one ratio too high"),
+    M(RATIO, "ratios.size() - static_cast<std::size_t>(outside)]", "ratios.size() - static_cast<std::size_t>(outside) - 1]",
+      "the interval ends one ratio too low"),
+    M(RATIO, "numerator[i] / denominator[i]", "denominator[i] / numerator[i]", "the ratio upside down"),
+    M(RATIO, "if (std::isfinite(ratio))", "if (true)", "a round without time counts"),
+    M(LOAD, "contention.waiting_share.value_or(0) > kWaitingTolerance", "false", "waiting is no contention"),
+    M(LOAD, "contention.steal_share.value_or(0) > kWaitingTolerance", "false", "steal is no contention"),
+    M(LOAD, "contention.others_share.value_or(0) > kOthersTolerance", "false", "other processes are no contention"),
+    M(LOAD, "*busy - own / of_cores", "*busy", "this process is one of the others"),
+    M(LOAD, "last.waiting_seconds, of_threads", "last.waiting_seconds, of_cores", "waiting per core, not per thread"),
+    M(LOAD, "std::max(0.0, *after - *before)", "(*after - *before)", "a share below 0"),
+    M(LOAD, "found.seconds >= kTickSeconds", "true", "ticks are believed of a moment"),
+    M(DOUBT, "if (roof.fraction <= 1) return std::nullopt;", "if (roof.fraction < 1) return std::nullopt;",
+      "a stage at its roof is doubted"),
+    M(DOUBT, "cost.bytes <= circumstances.cache_bytes", "cost.bytes < circumstances.cache_bytes", "a full cache holds nothing"),
+    M(DOUBT, "roof.bound == Bound::memory &&", "", "a cache explains arithmetic"),
+    M(DOUBT, "const double marks = 2 *", "const double marks = 1 *", "a stage has one mark"),
+    M(DOUBT, "spread += stage.seconds.p90 - stage.seconds.p10;", "spread += 0;", "stages have no spread"),
+    M(DOUBT, "std::abs(residual) <= kClosureTolerance", "residual <= kClosureTolerance", "stages longer than the whole close"),
     # statistics
     M(STATISTICS, ".p10 = percentile_of_sorted(sorted, 0.1)", ".p10 = percentile_of_sorted(sorted, 0.9)", "p10 is p90"),
     M(STATISTICS, ".p90 = percentile_of_sorted(sorted, 0.9)", ".p90 = percentile_of_sorted(sorted, 0.1)", "p90 is p10"),
