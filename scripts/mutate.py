@@ -34,7 +34,7 @@ MEMORY_BYTES = 12 << 30
 # What is run for a changed file, by the beginning of its path; the fastest tests first.
 TESTS = [
     ("core/", ["test_core_compare", "test_core_indexer", "test_conformance", "test_agreement"]),
-    ("core/workload/placement", ["tests/reference/reference_test.py", "test_core_indexer"]),
+    ("core/workload/placement", ["test_core_workload", "tests/reference/reference_test.py", "test_core_indexer"]),
     ("core/indexer/linear_head", ["tests/reference/reference_test.py", "test_core_indexer"]),
     ("core/measure/", ["test_core_measure"]),
     ("core/compare/quality", ["test_core_compare"]),
