@@ -15,11 +15,11 @@ namespace {
 std::optional<std::string> always(int /*device*/) { return std::nullopt; }
 
 constexpr std::array<BackendInfo, 3> kBackends{{
-    {"cpu", "OpenMP and oneDNN", false, kWorkspaceBytes, [](int /*device*/) { return cpu_why_not(); },
+    {"cpu", "OpenMP and oneDNN", false, false, kWorkspaceBytes, [](int /*device*/) { return cpu_why_not(); },
      [](const BackendOptions& options) { return make_cpu(options.threads); }},
-    {"oracle", "the formulas in double precision; the reference, slow", false, kWorkspaceBytes, always,
+    {"oracle", "the formulas in double precision; the reference, slow", false, false, kWorkspaceBytes, always,
      [](const BackendOptions& options) { return make_oracle(options.threads); }},
-    {"cuda", "Hopper kernels (sm_90a)", true, kCudaWorkspaceBytes, cuda_why_not,
+    {"cuda", "Hopper kernels (sm_90a)", true, false, kCudaWorkspaceBytes, cuda_why_not,
      [](const BackendOptions& options) { return make_cuda(options.device); }},
 }};
 
@@ -34,7 +34,7 @@ std::unique_ptr<Backend> make_backend(std::string_view name, int threads, int de
     if (backend.name != name) continue;
     if (const auto reason = backend.why_absent(device)) {
       throw Error(ErrorKind::unavailable, "MP-E403", "backend " + std::string(name) + " is absent: " + *reason, {},
-                  "--backend cpu, or misa-prof list");
+                  "misa-prof list, which says what is here");
     }
     return backend.make({threads, device});
   }

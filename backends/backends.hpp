@@ -18,6 +18,7 @@ struct BackendOptions {
 struct BackendInfo {
   std::string_view name, what;
   bool devices = false;     ///< it runs on one of several
+  bool fuses = false;       ///< it has a kernel that does two stages (Backend::fuses)
   i64 workspace_bytes = 0;  ///< Backend::workspace_bytes, known where it is absent too
   std::optional<std::string> (*why_absent)(int device);
   std::unique_ptr<Backend> (*make)(const BackendOptions& options);

@@ -14,6 +14,7 @@
 #include "cli/commands.hpp"
 #include "cli/compare_options.hpp"
 #include "cli/describe.hpp"
+#include "cli/given_options.hpp"
 #include "cli/planned.hpp"
 #include "core/base/error.hpp"
 #include "core/base/suggest.hpp"
@@ -22,6 +23,7 @@
 #include "core/compare/poison.hpp"
 #include "core/compare/quality.hpp"
 #include "core/compare/recorded.hpp"
+#include "core/indexer/effective.hpp"
 #include "core/indexer/runnable.hpp"
 #include "core/platform/file.hpp"
 #include "core/platform/signals.hpp"
@@ -183,9 +185,14 @@ std::vector<std::string> indexers_of_goldens(const std::string& against) {
   return names;
 }
 
+RunFacts facts_of(const CompareOptions& options) {
+  return {.rates = !options.against_indexer.empty(), .mistaken = !options.inject.empty()};
+}
+
 class CompareRun {
  public:
-  CompareRun(const CompareOptions& options, std::vector<std::string> words, std::string made_with)
+  CompareRun(const CompareOptions& options, const GivenOptions& given, std::vector<std::string> words,
+             std::string made_with)
       : options_(options),
         words_(std::move(words)),
         made_with_(std::move(made_with)),
@@ -208,6 +215,15 @@ class CompareRun {
     specs_ = options.indexer.specs(settings_);
     std::vector<Refusal> refused;  // each case says so for itself
     runnable_specs(*backend_, shape_of(workload_), specs_, refused);
+    RunFacts facts = facts_of(options);
+    facts.specs = specs_;
+    if (!options.against_indexer.empty()) facts.specs.push_back(make_indexer(options.against_indexer, settings_));
+    facts.generated = !options.workload.recorded();
+    facts.run_on(options.backend);
+    facts.run_on("oracle");  // judges
+    facts.run_on(options.against);
+    facts.write_to(targets_);
+    warn(options_without_effect(given, facts));
 
     if (!options.against_indexer.empty()) reference_spec_ = make_indexer(options.against_indexer, settings_);
     const bool copied = options.poison || options.robust || !options.inject.empty();
@@ -216,6 +232,7 @@ class CompareRun {
     plan_options_.fusion = !options.no_fusion;
     refuse_to_overwrite();
     arbiter_ = std::make_unique<Arbiter>(*oracle_, workload_);
+    warn(options_cut(given, facts.specs, arbiter_->problem()));
   }
 
   void run() {
@@ -239,6 +256,7 @@ class CompareRun {
       one.indexer = spec.name;
       if (spec.heads) one.router = router_name(spec.heads->router);
       one.parameters = describe_parameters(spec);
+      one.used = describe_parameters(effective(spec, arbiter_->problem()));
       try {
         if (const std::string reason = why_not(spec); !reason.empty()) {
           one.verdict = CaseVerdict::nothing;
@@ -296,7 +314,8 @@ class CompareRun {
     }
     if (options_.min_recall) {
       throw Error(ErrorKind::usage, "MP-E040", "--min-recall needs an indexer to rate against", {},
-                  "--against-indexer dsa");
+                  options_.indexer.listed() == std::vector<std::string>{"dsa"} ? "--against-indexer misa"
+                                                                               : "--against-indexer dsa");
     }
     if (options_.against == options_.backend) {
       throw Error(ErrorKind::usage, "MP-E041", options_.backend + " against itself says nothing", {},
@@ -310,6 +329,10 @@ class CompareRun {
     throw Error(near.empty() ? ErrorKind::input : ErrorKind::usage, "MP-E606",
                 "'" + options_.against + "' is no backend, and no file or folder of goldens", "--against",
                 near.empty() ? "misa-prof compare --write-golden " + shell_word(options_.against) : near);
+  }
+
+  void warn(const std::vector<Warning>& warnings) {
+    report_.warnings.insert(report_.warnings.end(), warnings.begin(), warnings.end());
   }
 
   void describe() {
@@ -636,12 +659,14 @@ class CompareRun {
 };
 
 /// What both sides would run. A golden runs nothing.
-std::string dry_run(const CompareOptions& options) {
+std::string dry_run(const CompareOptions& options, const GivenOptions& given) {
   options.choices();
-  options.output.targets({});
+  RunFacts facts = facts_of(options);
+  facts.write_to(options.output.targets({}));
+  facts.run_on("oracle");
   const auto planned = [&](const std::string& backend) {
     return plan_run(options.workload, options.indexer, backend, thread_count(options.threads), options.device_number(),
-                    !options.no_fusion)
+                    !options.no_fusion, backend == options.backend ? given : GivenOptions{}, facts)
         .text();
   };
   return planned(options.backend) + (is_backend(options.against) ? planned(options.against) : std::string());
@@ -656,17 +681,18 @@ Work add_compare(CLI::App& app) {
   options->add(command);
   return [options, &command, &app] {
     if (!options->config.empty()) apply_config(command, options->config);
+    const GivenOptions given = given_options(command);  // without those that a golden brings
     if (!is_backend(options->against)) {
       adopt_made_with(command, options->against);
       const std::vector<std::string> names = indexers_of_goldens(options->against);
       if (command.get_option("--indexer")->count() == 0 && !names.empty()) options->indexer.names = names;
     }
-    if (options->dry) return write_text("-", dry_run(*options));
+    if (options->dry) return write_text("-", dry_run(*options, given));
     // Without --indexer, all of them but the one they are rated against.
     if (command.get_option("--indexer")->count() == 0) {
       std::erase(options->indexer.names, options->against_indexer);
     }
-    CompareRun(*options, command_words(app, command), made_with(command)).run();
+    CompareRun(*options, given, command_words(app, command), made_with(command)).run();
   };
 }
 

@@ -45,10 +45,8 @@ void CompareOptions::add(CLI::App& command) {
   add_text("--against-indexer", against_indexer,
            "Rate what --indexer selects against what this one does, on the same backend: quality, not agreement",
            "NAME", kCompareGroup);
-  command.add_option("--min-recall", min_recall, "Least mean recall that passes, with --against-indexer")
-      ->check(decimal(0, 1))
-      ->type_name("SHARE")
-      ->group(kCompareGroup);
+  add_decimal(command, "--min-recall", min_recall, "Least mean recall that passes, with --against-indexer", "SHARE",
+              kCompareGroup, 0, 1);
   add_count(command, "--threads", threads, "Threads (default: the cores available)", kBackendGroup);
   add_device(command, device);
   workload.add_memory(command);
@@ -93,7 +91,7 @@ std::vector<Choice> CompareOptions::choices() const {
     if (std::find(names.begin(), names.end(), name) != names.end()) continue;
     const std::string near = nearest(name, names);
     throw Error(ErrorKind::usage, "MP-E036", "there is no stage '" + name + "' to compare", {},
-                near.empty() ? fmt::format("of {}", fmt::join(names, ", ")) : near);
+                near.empty() ? fmt::format("one of {}", fmt::join(names, ", ")) : near);
   }
   std::vector<Choice> chosen;
   for (const Choice choice : kChoices) {

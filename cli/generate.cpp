@@ -54,6 +54,7 @@ Work add_generate(CLI::App& app) {
       throw Error(ErrorKind::usage, "MP-E025", "'" + options->path + "' is an input and would be overwritten", {},
                   "another name");
     }
+    check_trace_name("-o", options->path);
     check_writable(options->path);
     const Workload workload = options->workload.synthesise();
     if (!interrupted()) write_trace(options->path, workload);

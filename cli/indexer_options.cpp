@@ -40,6 +40,7 @@ void IndexerOptions::add(CLI::App& command) {
       .add_option("--router", router,
                   fmt::format("How heads are ranked: {} (default: misa pooled, misa-lr covariance)",
                               fmt::join(known_routers, ", ")))
+      ->check(not_empty())
       ->type_name("NAME")
       ->group(kIndexerGroup);
   add_count(command, "--top-k", top_k,
@@ -49,9 +50,13 @@ void IndexerOptions::add(CLI::App& command) {
   add_count(command, "--sampled-keys", sampled_keys, "Keys of a row, at least, that misa-lr fits lines to",
             kIndexerGroup);
   add_count(command, "--block-size", block_size, "Tokens per block (default: misa 1024, hisa 128)", kIndexerGroup);
-  add_count(command, "--candidates", candidates, "Tokens that a dagger ranks again", kIndexerGroup);
+  add_count(command, "--candidates", candidates,
+            "Tokens that a dagger ranks again (default: 8192, or 4 K where K of --top-k is larger)", kIndexerGroup);
   add_count(command, "--blocks", blocks, "Blocks that hisa keeps", kIndexerGroup);
-  add_name(command, "--block-window", block_window, "visible, or upstream as the released patch", kIndexerGroup);
+  command.add_option("--block-window", block_window, "visible, or upstream as the released patch")
+      ->type_name("NAME")
+      ->capture_default_str()
+      ->group(kIndexerGroup);
 }
 
 IndexerSettings IndexerOptions::settings(const Workload& workload, u64 seed) const {
@@ -60,7 +65,8 @@ IndexerSettings IndexerOptions::settings(const Workload& workload, u64 seed) con
   settings.active_heads = active_heads;
   settings.block_size = block_size;
   settings.samples = sampled_keys;
-  settings.candidates = candidates;
+  const i64 usual = settings.candidates;
+  settings.candidates = candidates.value_or(settings.top_k <= usual ? usual : 4 * settings.top_k);
   settings.blocks = blocks;
   settings.seed = seed;
 
@@ -82,9 +88,16 @@ IndexerSettings IndexerOptions::settings(const Workload& workload, u64 seed) con
 }
 
 std::vector<std::string> IndexerOptions::listed() const {
-  std::vector<std::string> all = split_at_commas(names);
-  if (all == std::vector<std::string>{"all"}) {
-    all.clear();
+  std::vector<std::string> all;
+  for (const std::string& name : split_at_commas(names)) {
+    if (name.empty()) {
+      throw Error(ErrorKind::usage, "MP-E010", "--indexer has an empty name", {},
+                  "names with one comma between them, or --indexer all");
+    }
+    if (name != "all") {
+      all.push_back(name);
+      continue;
+    }
     for (const IndexerInfo& info : indexers()) all.emplace_back(info.name);
   }
   if (std::set<std::string>(all.begin(), all.end()).size() == all.size()) return all;

@@ -16,9 +16,9 @@ namespace misa::cli {
 struct IndexerOptions {
   std::vector<std::string> names{"dsa", "misa", "misa-dagger", "hisa"};
   std::string router, block_window = "visible";  ///< no router: each indexer's own
-  std::optional<i64> top_k, block_size;
+  std::optional<i64> top_k, block_size, candidates;
   i64 active_heads = IndexerSettings{}.active_heads, sampled_keys = IndexerSettings{}.samples;
-  i64 candidates = IndexerSettings{}.candidates, blocks = IndexerSettings{}.blocks;
+  i64 blocks = IndexerSettings{}.blocks;
 
   void add(CLI::App& command);
   /// What the options mean for `workload`. Error(usage) for names that do not exist.

@@ -11,6 +11,7 @@
 #include "cli/options.hpp"
 #include "cli/output.hpp"
 #include "core/base/error.hpp"
+#include "core/base/suggest.hpp"
 #include "core/platform/terminal.hpp"
 #include "core/report/text.hpp"
 #include "core/workload/profile.hpp"
@@ -22,7 +23,8 @@ constexpr const char* kExamples =
     "\nExamples:\n"
     "  misa-prof list\n"
     "  misa-prof list --format json\n"
-    "\nExit codes: 0 ok, 2 usage.\n";
+    "  misa-prof list --names indexers                     # for scripts\n"
+    "\nExit codes: 0 ok, 2 usage, 4 there are no profiles.\n";
 
 /// One thing that can be named on a command line.
 struct Entry {
@@ -81,8 +83,8 @@ std::string as_text(const std::vector<Section>& all) {
   const int width = terminal_width(StandardStream::output);
   std::string text;
   for (const Section& section : all) {
-    if (section.entries.empty()) continue;
     text += (text.empty() ? "" : "\n") + section.title + "\n";
+    if (section.entries.empty()) text += "  none\n";
     i64 longest = 0;
     for (const Entry& entry : section.entries) longest = std::max(longest, display_width(printable(entry.name)));
     for (const Entry& entry : section.entries) {
@@ -105,6 +107,25 @@ std::string as_text(const std::vector<Section>& all) {
   return text;
 }
 
+/// The names of one section for scripts: a line each, or an array. Error(usage) when there is no such section.
+std::string names_of(const std::vector<Section>& all, const std::string& title, bool json) {
+  std::vector<std::string_view> titles;
+  std::string text;
+  auto array = nlohmann::ordered_json::array();
+  for (const Section& section : all) {
+    titles.push_back(section.title);
+    if (section.title != title) continue;
+    for (const Entry& entry : section.entries) {
+      array.push_back(entry.name);
+      text += printable(entry.name) + "\n";
+    }
+    return json ? array.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n" : text;
+  }
+  const std::string near = nearest(title, titles);
+  throw Error(ErrorKind::usage, "MP-E057", "there is no section '" + title + "'", {},
+              near.empty() ? fmt::format("one of {}", fmt::join(titles, ", ")) : near);
+}
+
 std::string as_json(const std::vector<Section>& all) {
   nlohmann::ordered_json document;
   for (const Section& section : all) {
@@ -120,18 +141,27 @@ std::string as_json(const std::vector<Section>& all) {
 
 Work add_list(CLI::App& app) {
   CLI::App& command = *app.add_subcommand("list", "What there is: indexers, routers, backends, profiles, traces");
-  const auto format = std::make_shared<std::string>("table");
+  const auto format = std::make_shared<std::string>("table"), names = std::make_shared<std::string>();
   command.footer(kExamples);
   command.add_option("--format", *format, "table or json")
       ->type_name("NAME")
       ->capture_default_str()
       ->group(kOutputGroup);
-  return [format] {
+  command.add_option("--names", *names, "Only the names of one section, a line each: indexers, routers, traces, ...")
+      ->check(not_empty())
+      ->type_name("SECTION")
+      ->group(kOutputGroup);
+  return [format, names] {
     if (*format != "table" && *format != "json") {
       throw Error(ErrorKind::usage, "MP-E021", "there is no format called '" + *format + "'", {}, "table or json");
     }
     const std::vector<Section> all = sections();
-    write_text("-", *format == "json" ? as_json(all) : as_text(all));
+    if (!names->empty()) {
+      write_text("-", names_of(all, *names, *format == "json"));
+    } else {
+      write_text("-", *format == "json" ? as_json(all) : as_text(all));
+    }
+    if (profile_directories().empty()) throw no_profiles();
   };
 }
 

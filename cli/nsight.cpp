@@ -13,6 +13,7 @@
 #include "core/base/suggest.hpp"
 #include "core/platform/executable.hpp"
 #include "core/ranges/stage_ranges.hpp"
+#include "core/report/text.hpp"
 
 namespace misa::cli {
 namespace {
@@ -50,7 +51,7 @@ std::string ncu_filter(const std::string& range) {
 
 class Nsight {
  public:
-  explicit Nsight(const NsightOptions& options) : options_(options) {
+  Nsight(const NsightOptions& options, const GivenOptions& given) : options_(options) {
     if (!options.tool.empty() && options.tool != "nsys" && options.tool != "ncu") {
       throw Error(ErrorKind::usage, "MP-E052", "--tool is '" + options.tool + "'", {}, "nsys or ncu");
     }
@@ -63,7 +64,7 @@ class Nsight {
                   "a build where CMake finds nvtx3/nvToolsExt.h (MISA_NVTX_INCLUDE)");
     }
     planned_ = plan_run(options.workload, options.indexer, options.backend, thread_count(options.threads),
-                        device_number(options.device, {options.backend}), !options.no_fusion);
+                        device_number(options.device, {options.backend}), !options.no_fusion, given);
     check_stage();
   }
 
@@ -85,6 +86,7 @@ class Nsight {
                            counted(stages, kStageRange + options_.stage));
     }
     lines += "\n# a filter that matches nothing is no error: compare the numbers\n";
+    for (const Warning& warning : planned_.warnings) lines += "# " + warning_line(warning) + "\n";
     if (!planned_.absent.empty()) {
       lines += fmt::format("# backend {} is absent here ({}): for a machine with this one's memory\n", options_.backend,
                            planned_.absent);
@@ -165,7 +167,7 @@ Work add_nsight(CLI::App& app) {
       ->disable_flag_override()
       ->group(kBackendGroup);
   return [options, &command, &app] {
-    const Nsight nsight(*options);
+    const Nsight nsight(*options, given_options(command));
     write_text("-", nsight.expectations() + nsight.commands(command_words(app, command)));
   };
 }

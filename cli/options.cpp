@@ -4,12 +4,12 @@
 
 #include <algorithm>
 #include <cctype>
-#include <charconv>
 #include <cstdlib>
 #include <filesystem>
 #include <limits>
 
 #include "backends/backends.hpp"
+#include "core/base/decimal.hpp"
 #include "core/base/error.hpp"
 #include "core/base/suggest.hpp"
 #include "core/platform/executable.hpp"
@@ -45,6 +45,17 @@ std::string elsewhere(const CLI::App& command, const std::string& name) {
   return "";
 }
 
+/// Where profiles of the program are looked for: installed, then in a build tree.
+std::vector<std::string> usual_directories() {
+  const fs::path program = executable_path();
+  std::vector<std::string> directories{
+      (program.parent_path().parent_path() / "share" / "misa-prof" / "profiles").string()};
+  for (fs::path up = program.parent_path(); up.has_relative_path(); up = up.parent_path()) {
+    directories.push_back((up / "profiles").string());
+  }
+  return directories;
+}
+
 }  // namespace
 
 std::vector<std::string> profile_directories() {
@@ -64,53 +75,82 @@ std::vector<std::string> profile_directories() {
                   "a directory that holds models, workloads or traces");
     }
   }
-  const fs::path program = executable_path();
-  add(program.parent_path().parent_path() / "share" / "misa-prof" / "profiles");
-  for (fs::path up = program.parent_path(); up.has_relative_path(); up = up.parent_path()) add(up / "profiles");
+  for (const std::string& directory : usual_directories()) add(directory);
   return found;
 }
 
-i64 parse_bytes(const std::string& text) {
-  double number = 0;
-  const char* const last = text.data() + text.size();
-  const char* end = std::from_chars(text.data(), last, number).ptr;
-  std::string unit;
-  for (; end != last; ++end) unit += static_cast<char>(std::tolower(static_cast<unsigned char>(*end)));
-  if (unit.size() > 1 && unit.back() == 'b') unit.pop_back();
-  double factor = 0;
-  if (unit.empty() || unit == "b") factor = 1;
-  if (unit == "k" || unit == "ki") factor = 1 << 10;
-  if (unit == "m" || unit == "mi") factor = 1 << 20;
-  if (unit == "g" || unit == "gi") factor = 1 << 30;
-  const bool plain = !text.empty() && std::isdigit(static_cast<unsigned char>(text.front())) != 0;
-  if (!plain || factor == 0 || !(number * factor >= 1) || number * factor > 0x1p62) {
-    throw Error(ErrorKind::usage, "MP-E015", "'" + text + "' is not a number of bytes", "--max-memory",
-                "2GiB, 512MiB or 1000000");
-  }
-  return static_cast<i64>(number * factor);
+Error no_profiles() {
+  return {ErrorKind::unavailable, "MP-E055", "there are no profiles: models, workloads and traces",
+          fmt::format("searched {}", fmt::join(usual_directories(), ", ")),
+          "MISA_PROF_PROFILES=DIR, the profiles folder of the source"};
 }
 
-CLI::Validator whole_number(u64 least, u64 most) {
+i64 parse_bytes(const std::string& text) {
+  constexpr i64 kMost = i64{1} << 62;
+  const std::size_t digits = std::min(text.find_first_not_of("0123456789."), text.size());
+  std::string unit = text.substr(digits);
+  for (char& c : unit) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  if (unit.size() > 1 && unit.back() == 'b') unit.pop_back();
+  i64 factor = 0;
+  if (unit.empty() || unit == "b") factor = 1;
+  if (unit == "k" || unit == "ki") factor = i64{1} << 10;
+  if (unit == "m" || unit == "mi") factor = i64{1} << 20;
+  if (unit == "g" || unit == "gi") factor = i64{1} << 30;
+  if (unit == "t" || unit == "ti") factor = i64{1} << 40;
+  const std::string number = text.substr(0, digits);
+  const std::optional<u64> whole = whole_number_of(number);
+  const std::optional<double> decimal = decimal_number_of(number);
+  if (factor > 0 && whole && *whole >= 1 && *whole <= static_cast<u64>(kMost / factor)) {
+    return static_cast<i64>(*whole) * factor;
+  }
+  // A part of a byte is no byte: 1.5KiB is 1536, 0.5 is nothing.
+  if (factor > 1 && decimal && *decimal * static_cast<double>(factor) >= 1 &&
+      *decimal * static_cast<double>(factor) <= static_cast<double>(kMost)) {
+    return static_cast<i64>(*decimal * static_cast<double>(factor));
+  }
+  throw Error(ErrorKind::usage, "MP-E015", "'" + text + "' is not a number of bytes", "--max-memory",
+              "2GiB, 512MiB or 1000000");
+}
+
+namespace {
+
+CLI::Validator whole_number(u64 least, u64 most = 0x7fffffff) {
   const auto check = [least, most](const std::string& text) {
-    u64 value = 0;
-    const char* const last = text.data() + text.size();
-    const auto [end, error] = std::from_chars(text.data(), last, value);
-    if (error == std::errc() && end == last && value >= least && value <= most) return std::string();
-    return "'" + text + "' is not a whole number from " + std::to_string(least) + " to " + std::to_string(most);
+    const std::optional<u64> value = whole_number_of(text);
+    if (value && *value >= least && *value <= most) return std::string();
+    return fmt::format("'{}' is not a whole number from {} to {} in digits", text, least, most);
   };
   return {check, ""};
 }
 
 CLI::Validator decimal(double least, double most) {
   const auto check = [least, most](const std::string& text) {
-    double value = 0;
-    const char* const last = text.data() + text.size();
-    const auto [end, error] = std::from_chars(text.data(), last, value);
-    if (error == std::errc() && end == last && value >= least && value <= most) return std::string();
-    return "'" + text + "' is not a number from " + exact_number(least) + " to " + exact_number(most);
+    const std::optional<double> value = decimal_number_of(text);
+    if (value && *value >= least && *value <= most) return std::string();
+    return fmt::format("'{}' is not a number from {:.0f} to {:.0f} such as 0.5", text, least, most);
   };
   return {check, ""};
 }
+
+/// An option whose text `read` turns into the value; CLI11's own conversion would read "010" as 8 and depend on the
+/// locale. `shown`: the default, for --help.
+template <class Value, class Read>
+CLI::Option* add_number(CLI::App& command, const char* name, Value& value, const char* what, const Read& read,
+                        std::function<std::string()> shown = {}) {
+  const auto assign = [&value, read](const CLI::results_t& results) {
+    const auto number = read(results.front());
+    if (number) value = static_cast<std::decay_t<decltype(*number)>>(*number);
+    return number.has_value();
+  };
+  return command.add_option(name, assign, what, shown != nullptr, std::move(shown));
+}
+
+std::optional<i64> count_of(const std::string& text) {
+  const std::optional<u64> value = whole_number_of(text);
+  return value ? std::optional(static_cast<i64>(*value)) : std::nullopt;
+}
+
+}  // namespace
 
 CLI::Validator not_empty() {
   return {[](const std::string& text) { return text.empty() ? std::string("the name is empty") : std::string(); }, ""};
@@ -123,15 +163,8 @@ void WorkloadOptions::add_synthetic(CLI::App& command) {
   add("--model", model, "Model profile: a name (misa-prof list) or a .toml file");
   add("--workload", workload, "Workload profile: a name or a .toml file");
   add("--preset", preset, "Synthetic preset instead of the workload profile's");
-  command.add_option("--seed", seed, "Seed of everything that is drawn")
-      ->check(whole_number(0, std::numeric_limits<u64>::max()))
-      ->type_name("N")
-      ->capture_default_str()
-      ->group(kWorkloadGroup);
-  command.add_option("--rows", rows, "Query rows (of a recorded prefill: so many, evenly spaced)")
-      ->check(whole_number(1))
-      ->type_name("N")
-      ->group(kWorkloadGroup);
+  add_seed(command, seed, "Seed of everything that is drawn", kWorkloadGroup);
+  add_count(command, "--rows", rows, "Query rows (of a recorded prefill: so many, evenly spaced)", kWorkloadGroup);
 }
 
 void WorkloadOptions::add_trace(CLI::App& command) {
@@ -179,7 +212,9 @@ std::string WorkloadOptions::trace_path() const {
   std::error_code failure;
   if (fs::exists(name, failure) || name.find('/') != std::string::npos) return name;
   std::vector<std::string> known;
-  for (const std::string& directory : profile_directories()) {
+  const std::vector<std::string> directories = profile_directories();
+  if (directories.empty()) throw no_profiles();
+  for (const std::string& directory : directories) {
     const fs::path traces = fs::path(directory) / "traces";
     if (fs::exists(traces / (name + kTraceEnding), failure)) return (traces / (name + kTraceEnding)).string();
     for (const auto& entry : fs::directory_iterator(traces, failure)) {
@@ -193,6 +228,7 @@ std::string WorkloadOptions::trace_path() const {
 
 Workload WorkloadOptions::synthesise() const {
   const std::vector<std::string> directories = profile_directories();
+  if (directories.empty() && profile_files().size() < 2) throw no_profiles();
   const ModelProfile model_profile = load_model(model.empty() ? kDefaultModel : model, directories);
   WorkloadProfile workload_profile = load_workload(workload.empty() ? kDefaultWorkload : workload, directories);
   if (!preset.empty()) {
@@ -279,7 +315,12 @@ void refuse_extras(const CLI::App& command) {
   const std::vector<std::string> extras = command.remaining();
   if (extras.empty()) return;
   std::string word = extras.front();
-  const bool is_option = word.size() > 1 && word.front() == '-';
+  const bool is_option = word.size() > 1 && word.find_first_not_of('-') != std::string::npos && word.front() == '-';
+  for (const CLI::App* sub : command.get_subcommands()) {
+    // A command takes all options up to "--"; those after it come here.
+    if (!is_option || sub->get_option_no_throw(word.substr(0, word.find('='))) == nullptr) continue;
+    throw Error(ErrorKind::usage, "MP-E020", "the option '" + word + "' stands after --", {}, "it before --, or no --");
+  }
   std::vector<std::string> storage;
   std::string near;
   if (is_option) {
@@ -295,7 +336,7 @@ void refuse_extras(const CLI::App& command) {
     near = nearest(word, std::vector<std::string_view>(storage.begin(), storage.end()));
   }
   const std::string name = command.get_parent() == nullptr ? command.get_name() : "misa-prof " + command.get_name();
-  const bool names_command = !is_option && command.get_parent() == nullptr;
+  const bool names_command = !is_option && command.get_parent() == nullptr && command.get_subcommands().empty();
   throw Error(ErrorKind::usage, "MP-E020",
               "unknown " +
                   std::string(is_option       ? "option"
@@ -316,16 +357,38 @@ void add_backend(CLI::App& command, std::string& value, const std::string& what,
 }
 
 void add_count(CLI::App& command, const char* name, i64& value, const char* what, const char* group, u64 least) {
-  command.add_option(name, value, what)
+  add_number(command, name, value, what, count_of, [&value] { return std::to_string(value); })
       ->check(whole_number(least))
       ->type_name("N")
-      ->group(group)
-      ->capture_default_str();
+      ->group(group);
 }
 
 void add_count(CLI::App& command, const char* name, std::optional<i64>& value, const char* what, const char* group,
                u64 least) {
-  command.add_option(name, value, what)->check(whole_number(least))->type_name("N")->group(group);
+  add_number(command, name, value, what, count_of)->check(whole_number(least))->type_name("N")->group(group);
+}
+
+void add_seed(CLI::App& command, u64& value, const char* what, const char* group) {
+  const auto read = [](const std::string& text) { return whole_number_of(text); };
+  add_number(command, "--seed", value, what, read, [&value] { return std::to_string(value); })
+      ->check(whole_number(0, std::numeric_limits<u64>::max()))
+      ->type_name("N")
+      ->group(group);
+}
+
+void add_decimal(CLI::App& command, const char* name, double& value, const char* what, const char* type,
+                 const char* group, double least, double most) {
+  const auto read = [](const std::string& text) { return decimal_number_of(text); };
+  add_number(command, name, value, what, read, [&value] { return exact_number(value); })
+      ->check(decimal(least, most))
+      ->type_name(type)
+      ->group(group);
+}
+
+void add_decimal(CLI::App& command, const char* name, std::optional<double>& value, const char* what, const char* type,
+                 const char* group, double least, double most) {
+  const auto read = [](const std::string& text) { return decimal_number_of(text); };
+  add_number(command, name, value, what, read)->check(decimal(least, most))->type_name(type)->group(group);
 }
 
 void add_device(CLI::App& command, std::optional<i64>& device) {
@@ -342,10 +405,17 @@ int device_number(std::optional<i64> device, const std::vector<std::string>& nam
 }
 
 i64 thread_count(std::optional<i64> threads) {
-  const i64 cores = system_info().cores, count = threads.value_or(cores);
-  if (count >= 1 && count <= 4 * cores) return count;
-  throw Error(ErrorKind::usage, "MP-E029", fmt::format("--threads is {}, and there are {} cores", count, cores), {},
-              fmt::format("1 to {}", 4 * cores));
+  const i64 cores = system_info().cores;
+  std::string name = "--threads", given = threads ? std::to_string(*threads) : "";
+  if (const char* text = std::getenv("OMP_NUM_THREADS"); text != nullptr && *text != '\0' && !threads) {
+    name = "OMP_NUM_THREADS";
+    given = std::string(text).substr(0, std::string_view(text).find(','));  // one number for each level of nesting
+  }
+  if (given.empty()) return cores;
+  const std::optional<u64> count = whole_number_of(given);
+  if (count && *count >= 1 && *count <= static_cast<u64>(4 * cores)) return static_cast<i64>(*count);
+  throw Error(ErrorKind::usage, "MP-E029", fmt::format("{} is {}, and there are {} cores", name, given, cores), {},
+              fmt::format("--threads {}; {} at most", cores, 4 * cores));
 }
 
 }  // namespace misa::cli

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "core/base/error.hpp"
 #include "core/base/warning.hpp"
 #include "core/indexer/backend.hpp"
 #include "core/workload/workload.hpp"
@@ -19,6 +20,8 @@ inline constexpr const char* kOutputGroup = "Output";
 
 /// Where the profiles are: $MISA_PROF_PROFILES, then beside the program (installed or in a build tree).
 std::vector<std::string> profile_directories();
+/// What to throw where one is needed and there is none: names the directories that were searched.
+Error no_profiles();
 
 /// The options that name a workload, and the workload they name.
 struct WorkloadOptions {
@@ -52,18 +55,21 @@ void apply_config(CLI::App& command, const std::string& path);
 /// Turns what CLI11 did not understand into Error(usage) with the nearest option or command.
 void refuse_extras(const CLI::App& command);
 
-/// Of an option's text: a whole number from `least` to `most`, in digits; CLI11 itself wraps and saturates.
-CLI::Validator whole_number(u64 least, u64 most = 0x7fffffff);
-/// A finite decimal from `least` to `most`.
-CLI::Validator decimal(double least, double most);
 /// Anything but "".
 CLI::Validator not_empty();
 
-/// An option that takes a name, and one that takes a number from `least` on.
+/// An option that takes a name.
 void add_name(CLI::App& command, const char* name, std::string& value, const std::string& what, const char* group);
+/// Options that take a number from `least` on (core/base/decimal.hpp says how it is written); a 64-bit seed; a
+/// decimal from `least` to `most`.
 void add_count(CLI::App& command, const char* name, i64& value, const char* what, const char* group, u64 least = 1);
 void add_count(CLI::App& command, const char* name, std::optional<i64>& value, const char* what, const char* group,
                u64 least = 1);
+void add_seed(CLI::App& command, u64& value, const char* what, const char* group);
+void add_decimal(CLI::App& command, const char* name, double& value, const char* what, const char* type,
+                 const char* group, double least, double most);
+void add_decimal(CLI::App& command, const char* name, std::optional<double>& value, const char* what, const char* type,
+                 const char* group, double least, double most);
 
 /// --backend, with the names of all backends in its help.
 void add_backend(CLI::App& command, std::string& value, const std::string& what, const char* group);

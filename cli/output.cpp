@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
+#include <cctype>
 #include <cstdio>
 #include <filesystem>
 
@@ -15,6 +17,22 @@
 namespace misa::cli {
 namespace fs = std::filesystem;
 namespace {
+
+/// Endings of files, and the formats that they stand for.
+constexpr std::array<std::pair<std::string_view, std::string_view>, 7> kEndings{{{".txt", "table"},
+                                                                                 {".json", "json"},
+                                                                                 {".jsonl", "jsonl"},
+                                                                                 {".csv", "csv"},
+                                                                                 {".md", "md"},
+                                                                                 {".xml", "junit"},
+                                                                                 {".junit", "junit"}}};
+
+/// ".json" of "a.b/report.JSON"; empty where the name has none, as that of a pipe or a device.
+std::string ending_of(const std::string& path) {
+  std::string ending = fs::path(path).extension().string();
+  for (char& c : ending) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  return ending;
+}
 
 /// A terminal that went away does not end the run.
 void draw(const std::string& line) {
@@ -36,6 +54,19 @@ std::string OutputOptions::format_of(const std::string& name) const {
               near.empty() ? fmt::format("one of {}", fmt::join(formats_, ", ")) : near);
 }
 
+std::string OutputOptions::format_of_ending(const std::string& path) const {
+  const std::string ending = ending_of(path);
+  if (ending.empty()) return "";
+  std::vector<std::string> endings;
+  for (const auto& [end, format] : kEndings) {
+    if (!known(format)) continue;
+    if (ending == end) return std::string(format);
+    endings.push_back(std::string(end));
+  }
+  throw Error(ErrorKind::usage, "MP-E054", "no format has the ending '" + ending + "'", "-o " + path,
+              fmt::format("-o {}:{}, or one of {}", formats_.front(), path, fmt::join(endings, ", ")));
+}
+
 void OutputOptions::add(CLI::App& command) {
   command.add_option("--format", format_, fmt::format("{}", fmt::join(formats_, ", ")))
       ->capture_default_str()
@@ -44,7 +75,8 @@ void OutputOptions::add(CLI::App& command) {
   command
       .add_option(
           "-o,--output", outputs_,
-          "[FORMAT:]FILE, repeatable; '-' is standard output. Without FORMAT: by the file's ending, else --format")
+          "[FORMAT:]FILE, repeatable; '-' is standard output. Without FORMAT: the file's ending says which; without "
+          "an ending, --format")
       ->type_name("[FORMAT:]FILE")
       ->group(kOutputGroup)
       ->expected(1)
@@ -64,21 +96,18 @@ std::vector<Target> OutputOptions::targets(const std::vector<std::string>& input
     throw Error(ErrorKind::usage, "MP-E022", "--color is '" + colour_ + "'", {}, "auto, always or never");
   }
   const std::string usual = format_of(format_);
-  if (outputs_.empty()) return {{usual, "-"}};
+  if (outputs_.empty()) return {{usual}};
   std::vector<Target> targets;
   for (const std::string& output : outputs_) {
-    Target target{usual, output};
+    Target target{"", output};
     const std::size_t colon = output.find(':');
     if (colon != std::string::npos && known(output.substr(0, colon))) {
-      target = {output.substr(0, colon), output.substr(colon + 1)};
+      target = {output.substr(0, colon), output.substr(colon + 1), false};
     } else if (colon != std::string::npos && output.find_first_not_of("abcdefghijklmnopqrstuvwxyz") == colon) {
       const std::string near = nearest(output.substr(0, colon), formats_);
       throw Error(ErrorKind::usage, "MP-E021", "there is no format called '" + output.substr(0, colon) + "'",
-                  "-o " + output, near.empty() ? "./" + output + " for a file of that name" : near);
-    } else if (const std::size_t dot = output.rfind('.'); dot != std::string::npos) {
-      const std::string ending = output.substr(dot + 1);
-      if (known(ending)) target.format = ending;
-      if (ending == "xml" && known("junit")) target.format = "junit";
+                  "-o " + output,
+                  near.empty() ? "-o ./" + output + " for a file of that name" : "-o " + near + output.substr(colon));
     }
     if (target.path.empty()) {
       throw Error(ErrorKind::usage, "MP-E023", "-o '" + output + "' names no file", {}, "-o json:report.json");
@@ -94,6 +123,9 @@ std::vector<Target> OutputOptions::targets(const std::vector<std::string>& input
                     "another name");
       }
     }
+    if (target.format.empty()) target.format = format_of_ending(target.path);
+    target.own_format = !target.format.empty();
+    if (target.format.empty()) target.format = usual;
     check_writable(target.path);
     targets.push_back(target);
   }
@@ -140,6 +172,13 @@ void StreamedTargets::write(std::string_view piece) {
 
 void StreamedTargets::finish() {
   for (const auto& file : files_) file->commit();
+}
+
+void check_trace_name(const std::string& option, const std::string& path) {
+  const std::string ending = ending_of(path);
+  if (ending.empty() || ending == ".safetensors") return;
+  throw Error(ErrorKind::usage, "MP-E054", "a trace or a selection has the ending .safetensors, not '" + ending + "'",
+              option + " " + path, option + " " + fs::path(path).replace_extension(".safetensors").string());
 }
 
 void check_writable(const std::string& path) {

@@ -16,12 +16,13 @@ namespace misa::cli {
 struct Target {
   std::string format;
   std::string path = "-";
+  bool own_format = false;  ///< named before the path, or by its ending; else --format says
 };
 
 /// --format, -o and --color, and where they send a report.
 class OutputOptions {
  public:
-  /// `formats`: the first is the default; also the endings of files that stand for a format.
+  /// `formats`: the first is the default.
   explicit OutputOptions(std::vector<std::string_view> formats = format_names()) : formats_(std::move(formats)) {}
 
   void add(CLI::App& command);
@@ -40,6 +41,8 @@ class OutputOptions {
 
  private:
   std::string format_of(const std::string& name) const;
+  /// Empty: the path has no ending. Error(usage) for one that stands for none of the formats.
+  std::string format_of_ending(const std::string& path) const;
   bool known(std::string_view name) const;
 
   std::vector<std::string_view> formats_;
@@ -69,6 +72,9 @@ void write_text(const std::string& path, const std::string& text);
 
 /// "misa-prof: warning: MP-W001: what; where" on standard error, a line each: for what writes no report.
 void show_warnings(const std::vector<Warning>& warnings);
+
+/// Refuses a file for tensors that looks like something else: Error(usage). A name without an ending will do.
+void check_trace_name(const std::string& option, const std::string& path);
 
 /// Refuses now what could not be written later, without touching `path`: a directory, one that is missing, no
 /// permission.

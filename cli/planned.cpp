@@ -51,11 +51,13 @@ std::string PlannedRun::text() const {
     lines += fmt::format("{}: {}; {} rows at a time; {} of memory\n", one.name, fmt::join(stages, ", "),
                          one.rows_per_chunk, binary_bytes(one.bytes));
   }
+  for (const Warning& warning : warnings) lines += warning_line(warning) + "\n";
   return lines;
 }
 
 PlannedRun plan_run(const WorkloadOptions& workload_options, const IndexerOptions& indexer_options,
-                    const std::string& backend_name, i64 threads, int device, bool fusion) {
+                    const std::string& backend_name, i64 threads, int device, bool fusion, const GivenOptions& given,
+                    RunFacts facts) {
   PlannedRun run;
   run.backend = backend_name;
   i64 workspace = kWorkspaceBytes;
@@ -68,7 +70,7 @@ PlannedRun plan_run(const WorkloadOptions& workload_options, const IndexerOption
                                  run.absent.empty() ? device : 0);
   DryBackend backend(*like, workspace);
 
-  const Workload workload = workload_options.load(nullptr);
+  const Workload workload = workload_options.load(&run.warnings);
   run.workload = workload.name;
   run.rows = workload.rows();
   run.workload_bytes = Placement::bytes_needed(workload);
@@ -78,6 +80,11 @@ PlannedRun plan_run(const WorkloadOptions& workload_options, const IndexerOption
       runnable_specs(backend, shape_of(workload), indexer_options.specs(settings), refused);
   const std::vector<i64> limits = plan_limits(workload_options, backend, workload, specs, settings);
   const Placement placement(backend, workload);
+  facts.specs = specs;
+  facts.generated = !workload_options.recorded();
+  facts.run_on(backend_name);
+  for (const Warning& warning : options_without_effect(given, facts)) run.warnings.push_back(warning);
+  for (const Warning& warning : options_cut(given, specs, placement.problem())) run.warnings.push_back(warning);
   for (std::size_t i = 0; i < specs.size(); ++i) {
     const IndexerSpec& spec = specs[i];
     Plan plan(backend, spec, placement.problem(),

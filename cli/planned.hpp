@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include "cli/given_options.hpp"
 #include "cli/indexer_options.hpp"
 #include "cli/options.hpp"
 
@@ -25,6 +26,7 @@ struct PlannedRun {
   std::string workload, backend, absent;  ///< absent: why the backend cannot run here; empty: it can
   i64 rows = 0, workload_bytes = 0;
   std::vector<PlannedIndexer> indexers;
+  std::vector<Warning> warnings;  ///< of the workload's reader and of options
 
   /// The run in words, a line for the workload and one for each indexer.
   std::string text() const;
@@ -32,8 +34,9 @@ struct PlannedRun {
 
 /// Loads the workload and makes the plans that a run on `backend` would make, on one that computes nothing. Where the
 /// backend is absent, the plans are those of f32 logits with nothing fused, in the memory of this machine. Throws what
-/// such a run throws before its first stage, except that the backend is absent.
+/// such a run throws before its first stage, except that the backend is absent. `facts`: what the command knows beside
+/// workload, indexers and backend.
 PlannedRun plan_run(const WorkloadOptions& workload, const IndexerOptions& indexer, const std::string& backend,
-                    i64 threads, int device, bool fusion);
+                    i64 threads, int device, bool fusion, const GivenOptions& given, RunFacts facts = {});
 
 }  // namespace misa::cli

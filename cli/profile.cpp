@@ -11,6 +11,7 @@
 #include "cli/build_facts.hpp"
 #include "cli/commands.hpp"
 #include "cli/describe.hpp"
+#include "cli/given_options.hpp"
 #include "cli/indexer_options.hpp"
 #include "cli/options.hpp"
 #include "cli/output.hpp"
@@ -21,6 +22,7 @@
 #include "core/compare/golden.hpp"
 #include "core/compare/quality.hpp"
 #include "core/compare/recorded.hpp"
+#include "core/indexer/effective.hpp"
 #include "core/indexer/plan.hpp"
 #include "core/indexer/runnable.hpp"
 #include "core/measure/contention.hpp"
@@ -123,7 +125,7 @@ std::string selection_path(const std::string& path, const std::string& indexer, 
 
 class ProfileRun {
  public:
-  explicit ProfileRun(const ProfileOptions& options)
+  ProfileRun(const ProfileOptions& options, const GivenOptions& given)
       : options_(options),
         threads_(thread_count(options.threads)),
         inputs_(input_files(options)),
@@ -146,6 +148,10 @@ class ProfileRun {
     for (Refusal& one : refused) {
       report_.skipped.push_back({std::move(one.indexer), std::string(backend_->name()), std::move(one.reason)});
     }
+    RunFacts facts{.specs = specs_, .generated = !options.workload.recorded(), .once = options.once};
+    facts.run_on(options.backend);
+    facts.write_to(targets_);
+    warn(options_without_effect(given, facts));
 
     // These two want memory of their own, which on a device then is not free any more.
     if (const i64 needed = workload_.bytes() + backend_->roofs_bytes(); needed <= options.workload.memory_limit()) {
@@ -161,6 +167,7 @@ class ProfileRun {
     backend_->prepare_run(!options.warm);
     plan_limits_ = plan_limits(options.workload, *backend_, workload_, specs_, settings_);
     placement_ = std::make_unique<Placement>(*backend_, workload_);
+    warn(options_cut(given, specs_, placement_->problem()));
   }
 
   void run() {
@@ -226,6 +233,7 @@ class ProfileRun {
       throw Error(ErrorKind::usage, "MP-E023", "--dump-selection '" + given + "' names no file", {},
                   "--dump-selection selected.safetensors");
     }
+    check_trace_name("--dump-selection", given);
     const std::vector<std::string> names = options_.indexer.listed();
     for (const std::string& name : names) {
       const std::string path = selection_path(given, name, names.size() > 1);
@@ -240,6 +248,10 @@ class ProfileRun {
       }
       check_writable(path);
     }
+  }
+
+  void warn(const std::vector<Warning>& warnings) {
+    report_.warnings.insert(report_.warnings.end(), warnings.begin(), warnings.end());
   }
 
   /// The work runs on the cores of this machine, and not on a device that has memory of its own.
@@ -366,7 +378,8 @@ class ProfileRun {
     described.indexer = spec.name;
     if (spec.heads) described.router = router_name(spec.heads->router);
     described.backend = backend_->name();
-    described.parameters = describe_parameters(spec);
+    described.parameters = describe_parameters(contender.spec);
+    described.used = describe_parameters(effective(contender.spec, problem));
     described.shape = {problem.shape.rows,
                        problem.shape.heads,
                        problem.shape.head_dim,
@@ -515,15 +528,10 @@ Work add_profile(CLI::App& app) {
   add_count(command, "--warm-up", options->warm_up, "Runs that are thrown away first (default: 1)", kTimingGroup, 0);
   add_flag("--warm", options->warm, "On cuda: leave in the cache what the last run left there", kTimingGroup);
   add_flag("--dry-run", options->dry, "Run nothing: print what would run, and its memory", kTimingGroup);
-  command
-      .add_option(
-          "--budget", options->budget_seconds,
-          "Seconds for all runs together, first calls, warm-up and stages too; a sample of each indexer is always "
-          "taken")
-      ->check(decimal(0, 1e6))
-      ->type_name("SECONDS")
-      ->capture_default_str()
-      ->group(kTimingGroup);
+  add_decimal(command, "--budget", options->budget_seconds,
+              "Seconds for all runs together, first calls, warm-up and stages too; a sample of each indexer is always "
+              "taken",
+              "SECONDS", kTimingGroup, 0, 1e6);
 
   options->output.add(command);
   command
@@ -541,13 +549,15 @@ Work add_profile(CLI::App& app) {
   return [options, &command, &app] {
     if (!options->config.empty()) apply_config(command, options->config);
     if (options->dry) {
-      options->output.targets({});
+      RunFacts facts{.once = options->once};
+      facts.write_to(options->output.targets({}));
       const int device = device_number(options->device, {options->backend});
-      return write_text("-", plan_run(options->workload, options->indexer, options->backend,
-                                      thread_count(options->threads), device, !options->no_fusion)
-                                 .text());
+      return write_text(
+          "-", plan_run(options->workload, options->indexer, options->backend, thread_count(options->threads), device,
+                        !options->no_fusion, given_options(command), facts)
+                   .text());
     }
-    ProfileRun run(*options);
+    ProfileRun run(*options, given_options(command));
     run.set_command_line(command_words(app, command));
     run.run();
   };

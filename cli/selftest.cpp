@@ -134,16 +134,15 @@ class Selftest {
 
 Work add_selftest(CLI::App& app) {
   CLI::App& command = *app.add_subcommand("selftest", "Make known mistakes and see whether compare finds each");
-  const auto seed = std::make_shared<u64>(1), seeds = std::make_shared<u64>(1);
+  const auto seed = std::make_shared<u64>(1);
+  const auto seeds = std::make_shared<i64>(1);
   command.footer(kExamples);
-  const auto add = [&](const char* name, u64& value, const char* what, u64 least) {
-    command.add_option(name, value, what)->check(whole_number(least))->type_name("N")->capture_default_str();
-  };
-  add("--seed", *seed, "Seed of the workloads", 0);
-  add("--seeds", *seeds, "Make every mistake on the workloads of this many seeds, from --seed on", 1);
+  add_seed(command, *seed, "Seed of the workloads", kWorkloadGroup);
+  add_count(command, "--seeds", *seeds, "Make every mistake on the workloads of this many seeds, from --seed on",
+            kWorkloadGroup);
   return [seed, seeds] {
     std::vector<Tally> tallies;
-    for (u64 one = *seed; one < *seed + *seeds && !interrupted(); ++one) {
+    for (u64 one = *seed; one - *seed < static_cast<u64>(*seeds) && !interrupted(); ++one) {
       std::vector<Trial> trials;
       try {
         trials = Selftest(one).run();

@@ -63,6 +63,7 @@ Work add_shrink(CLI::App& app) {
     if (options->bundle.empty()) {
       throw Error(ErrorKind::usage, "MP-E042", "shrink needs a bundle", {}, "misa-prof compare --bundle DIR");
     }
+    check_trace_name("-o", options->path);
     check_writable(options->path);
     const fs::path folder(options->bundle);
     const std::string report = (folder / "report.json").string();

@@ -33,6 +33,7 @@ class BlockRegions {
     for (auto& [key, region] : regions) {
       region.first_block = count.pooled;
       count.pooled += ceil_div(region.end - region.begin, size_);
+      count.stretch = std::max(count.stretch, region.end - region.begin);
     }
     for (std::size_t m = 0; m < problem.begin.size(); ++m) {
       if (!sees(m)) continue;

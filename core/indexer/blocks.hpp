@@ -29,6 +29,7 @@ BlockLayout layout_blocks(const Problem& problem, i64 block_size, BlockWindow wi
 struct BlockCount {
   i64 pooled = 0;   ///< pooled keys
   i64 longest = 0;  ///< most pooled keys that a row sees
+  i64 stretch = 0;  ///< most tokens that are divided into blocks together
   i64 reach = 0;    ///< most tokens from a row's `origin` to its end; 0 of samples, whose tokens nobody scores in runs
 };
 BlockCount count_blocks(const Problem& problem, i64 block_size, BlockWindow window);

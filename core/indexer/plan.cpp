@@ -7,6 +7,7 @@
 
 #include "core/base/error.hpp"
 #include "core/indexer/blocks.hpp"
+#include "core/indexer/effective.hpp"
 
 namespace misa {
 namespace {
@@ -116,6 +117,9 @@ struct Sizes {
 Sizes sizes_of(const Backend& backend, IndexerSpec spec, const Problem& problem, bool energies) {
   const i64 rows = problem.shape.rows, heads = problem.shape.heads, head_dim = problem.shape.head_dim;
   const i64 score = dtype_size(backend.logits_dtype());
+  const i64 top_k = spec.top_k;  // the columns asked for, padded where there are fewer tokens
+  spec = effective(std::move(spec), problem);
+  spec.top_k = top_k;
   Sizes sizes;
   PlanBytes& bytes = sizes.bytes;
   i64 pooled = 0, samples = 0;
@@ -127,9 +131,7 @@ Sizes sizes_of(const Backend& backend, IndexerSpec spec, const Problem& problem,
   bytes.columns = problem.shape.max_window;
   bytes.fixed += rows * spec.top_k * 4;
   if (spec.heads) {
-    HeadRouting& routing = *spec.heads;
-    routing.linear = routing.linear_head(heads);
-    routing.active = std::min(routing.active, heads);
+    const HeadRouting& routing = *spec.heads;
     if (routing.router == Router::pooled) {
       sizes.head_blocks = count_blocks(problem, routing.block_size, spec.block_window);
       if (spec.block_window == BlockWindow::visible) bytes.per_row += head_dim * 4;  // tails
@@ -144,7 +146,6 @@ Sizes sizes_of(const Backend& backend, IndexerSpec spec, const Problem& problem,
   }
   if (spec.blocks) {
     sizes.token_blocks = count_blocks(problem, spec.blocks->block_size, spec.block_window);
-    spec.blocks->blocks = std::min(spec.blocks->blocks, sizes.token_blocks->longest);
     // Ids ascend, so that no token stands in a column beyond its distance from the origin.
     bytes.columns = std::min(spec.blocks->blocks * spec.blocks->block_size, sizes.token_blocks->reach);
     add_pooled(*sizes.token_blocks);
@@ -153,7 +154,6 @@ Sizes sizes_of(const Backend& backend, IndexerSpec spec, const Problem& problem,
   }
   bytes.per_row += bytes.columns * score;
   if (spec.rerank) {
-    spec.rerank->candidates = std::min(spec.rerank->candidates, problem.shape.max_window);
     bytes.fixed += rows * spec.rerank->candidates * 4;
     bytes.per_row += spec.rerank->candidates * score;
   }

@@ -78,7 +78,7 @@ struct ReportCheck {
 struct AgreementCase {
   std::string indexer;
   std::optional<std::string> router;
-  ReportParameters parameters;
+  ReportParameters parameters, used;  ///< as told, and what that amounts to
   CaseVerdict verdict = CaseVerdict::passed;
   std::string explanation;  ///< why, in a line; may be empty when passed
   std::vector<ReportChoice> choices;

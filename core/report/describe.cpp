@@ -229,8 +229,9 @@ std::string case_name(const Report& report, const ReportCase& one) {
 }
 
 std::vector<std::string> describe_parameters(const ReportCase& one) {
-  const ReportParameters& parameters = one.parameters;
-  std::vector<std::string> parts{fmt::format("top-k {}", parameters.top_k)};
+  const ReportParameters& parameters = one.used;
+  std::vector<std::string> parts{fmt::format("top-k {}", one.parameters.top_k)};
+  if (parameters.top_k < one.parameters.top_k) parts.back() += fmt::format(" ({} used)", parameters.top_k);
   if (parameters.active_heads) {
     std::string heads = fmt::format("{} of {} heads", *parameters.active_heads, one.shape.heads);
     if (one.router) heads += " by " + printable(*one.router);

@@ -82,7 +82,7 @@ struct ReportWorkload {
   std::optional<double> window_recall;     ///< share of DSA's tokens among the last k of the row
 };
 
-/// What the indexer was told; empty where it has no such parameter.
+/// The numbers of an indexer, as told or as used; empty where it has no such parameter.
 struct ReportParameters {
   i64 top_k = 0;
   std::optional<i64> active_heads;
@@ -169,7 +169,8 @@ struct ReportCase {
   std::string indexer;
   std::optional<std::string> router;  ///< empty: routes no heads
   std::string backend;
-  ReportParameters parameters;
+  ReportParameters parameters;  ///< as told
+  ReportParameters used;        ///< what that amounts to: no more of anything than the workload has room for
   ReportShape shape;
   i64 threads = 0;
   std::vector<ReportStage> stages;

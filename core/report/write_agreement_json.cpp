@@ -96,6 +96,7 @@ Json case_json(const AgreementCase& one) {
   put(json, "indexer", one.indexer);
   put(json, "router", one.router);
   json["parameters"] = parameters_json(one.parameters);
+  json["used"] = parameters_json(one.used);
   put(json, "verdict", case_verdict_name(one.verdict));
   put(json, "explanation", one.explanation);
   json["choices"] = Json::array();

@@ -114,11 +114,11 @@ std::vector<Column> columns() {
       of_case("dtype", [text](R, C one) { return text(one.shape.dtype); }),
       of_case("paged", [](R, C one) { return std::string_view(one.shape.paged ? "true" : "false"); }),
       of_case("top_k", [](R, C one) { return one.parameters.top_k; }),
-      of_case("active_heads", [](R, C one) { return one.parameters.active_heads; }),
-      of_case("head_block_size_tokens", [](R, C one) { return one.parameters.head_block_size; }),
-      of_case("blocks", [](R, C one) { return one.parameters.blocks; }),
-      of_case("block_size_tokens", [](R, C one) { return one.parameters.block_size; }),
-      of_case("candidates", [](R, C one) { return one.parameters.candidates; }),
+      of_case("active_heads", [](R, C one) { return one.used.active_heads; }),
+      of_case("head_block_size_tokens", [](R, C one) { return one.used.head_block_size; }),
+      of_case("blocks", [](R, C one) { return one.used.blocks; }),
+      of_case("block_size_tokens", [](R, C one) { return one.used.block_size; }),
+      of_case("candidates", [](R, C one) { return one.used.candidates; }),
       {"stage", [](const Row& row) { return row.stage ? field_of(row.stage->name) : std::string("end_to_end"); }},
       of_time("median_ns", [](T time) { return whole_nanoseconds(time.median_s); }),
       of_time("p10_ns", [](T time) { return whole_nanoseconds(time.p10_s); }),
@@ -153,7 +153,7 @@ std::vector<Column> columns() {
                 const std::optional<ReportDevice>& device = report.measurement.device;
                 return device ? device->sm_clock_max_hz : std::nullopt;
               }),
-      of_case("sampled_keys", [](R, C one) { return one.parameters.sampled_keys; }),
+      of_case("sampled_keys", [](R, C one) { return one.used.sampled_keys; }),
       of_case("warnings", [](R report, C) { return all_warnings(report); }),
       of_stage(
           "roof_doubt",
@@ -186,6 +186,7 @@ std::vector<Column> columns() {
       of_quality("worst_row", [](Q quality) { return quality.recall.worst_row; }),
       of_case("host", [](R report, C) { return report.environment.host; }),
       of_case("load_average", [](R report, C) { return report.environment.load_average; }),
+      of_case("top_k_used", [](R, C one) { return one.used.top_k; }),
   };
 }
 

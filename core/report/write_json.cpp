@@ -73,6 +73,7 @@ Json case_json(const ReportCase& one) {
   put(json, "router", one.router);
   put(json, "backend", one.backend);
   json["parameters"] = parameters_json(one.parameters);
+  json["used"] = parameters_json(one.used);
   json["shape"] = shape_json(one.shape);
   json["threads"] = one.threads;
   json["stages"] = Json::array();

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
+#include <charconv>
 #include <filesystem>
 #include <map>
 #include <stdexcept>
@@ -86,6 +88,20 @@ toml::table parse(std::string_view text, const std::string& path) {
   } catch (const std::logic_error& error) {
     reject("MP-E302", fmt::format("not valid TOML: {}{}", error.what(), note), path, "see toml.io for the syntax");
   }
+}
+
+/// The integer of a node, nothing where it is none. TOML has 0x10, 0o10 and 0b10 too; options have not, and a number
+/// must not mean one thing there and be refused here.
+std::optional<i64> decimal_integer(const std::string& path, std::string_view key, const toml::node& node) {
+  const toml::value<i64>* value = node.as_integer();
+  if (value == nullptr) return std::nullopt;
+  constexpr auto kOtherBases = toml::value_flags::format_as_binary | toml::value_flags::format_as_octal |
+                               toml::value_flags::format_as_hexadecimal;
+  if ((value->flags() & kOtherBases) != toml::value_flags::none) {
+    reject("MP-E304", fmt::format("{} is not decimal", shown(key)), position(path, node.source().begin),
+           fmt::format("{}", value->get()));
+  }
+  return value->get();
 }
 
 const char* type_name(toml::node_type type) {
@@ -212,7 +228,7 @@ class Section {
   }
 
   i64 whole(std::string_view key, const toml::node& node, i64 least, i64 most) const {
-    const std::optional<i64> value = node.value_exact<i64>();
+    const std::optional<i64> value = decimal_integer(path_, key, node);
     if (!value) wrong_type(key, node, "an integer");
     if (*value < least || *value > most) {
       reject("MP-E305", fmt::format("{} is {}", key, *value), position(path_, node.source().begin),
@@ -223,7 +239,8 @@ class Section {
 
   double number(std::string_view key, const toml::node& node, double least, double most) const {
     if (!node.is_number()) wrong_type(key, node, "a number");
-    const double value = node.is_integer() ? static_cast<double>(node.ref<i64>()) : node.ref<double>();
+    const std::optional<i64> integer = decimal_integer(path_, key, node);
+    const double value = integer ? static_cast<double>(*integer) : node.ref<double>();
     if (!(value >= least && value <= most)) {
       reject("MP-E305", fmt::format("{} is {}", key, value), position(path_, node.source().begin),
              fmt::format("a value from {} to {}", least, most));
@@ -341,8 +358,13 @@ std::string resolve(std::string_view name, std::string_view kind, std::string_vi
 
 std::string text_of(const std::string& path, std::string_view key, const toml::node& node) {
   if (const auto text = node.value_exact<std::string>()) return *text;
-  if (const auto whole = node.value_exact<i64>()) return fmt::format("{}", *whole);
-  if (const auto real = node.value_exact<double>()) return fmt::format("{}", *real);
+  if (const auto whole = decimal_integer(path, key, node)) return fmt::format("{}", *whole);
+  if (const auto real = node.value_exact<double>()) {
+    std::array<char, 512> digits;  // the longest double has 309 before its point, the smallest 324 after it
+    const auto end = std::to_chars(digits.data(), digits.data() + digits.size(), *real, std::chars_format::fixed).ptr;
+    const std::string text(digits.data(), end);
+    return text.find_first_of(".n") == std::string::npos ? text + ".0" : text;  // 10.0 is not the whole number 10
+  }
   if (const auto flag = node.value_exact<bool>()) return *flag ? "true" : "false";
   reject("MP-E304", fmt::format("{} is {}", shown(key), type_name(node.type())), position(path, node.source().begin),
          "a string, a number, true, false, or a flat array of those");

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <cmath>
 #include <cstring>
 #include <filesystem>
@@ -16,6 +15,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "core/base/decimal.hpp"
 #include "core/base/error.hpp"
 #include "core/base/interrupt.hpp"
 #include "core/base/suggest.hpp"
@@ -362,14 +362,13 @@ std::optional<i64> metadata_number(const std::map<std::string, std::string>& met
                                    const std::string& where) {
   const auto found = metadata.find(key);
   if (found == metadata.end()) return std::nullopt;
-  i64 value = 0;
   const std::string& text = found->second;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size() || value < 1) {
+  const std::optional<u64> value = whole_number_of(text);
+  if (!value || *value < 1 || *value > 0x7fffffff) {
     reject("MP-E213", key + " must be a positive integer, not " + quote(text), where + ", metadata",
            "decimal digits, or no such key");
   }
-  return value;
+  return static_cast<i64>(*value);
 }
 
 void check_contiguous_windows(const Workload& w, const std::string& where) {

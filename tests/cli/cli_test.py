@@ -331,7 +331,7 @@ class Errors(Cli):
         report = strict_json(self.succeeds("profile", *FAST, "--indexer", "dsa,hisa", "--top-k", "100000", "--format",
                                            "json"))
         self.assertEqual(report["workload"]["top_k"], 100000)
-        self.fails(2, "MP-E028.*--candidates", "profile", *FAST, "--top-k", "100000")
+        self.fails(2, "MP-E028.*--candidates", "profile", *FAST, "--top-k", "100000", "--candidates", "50000")
 
     def test_bad_values_are_usage_errors(self):
         for arguments in (["--seed", "-1"], ["--rows", "0"], ["--rows", "x"], ["--top-k", "0"], ["--active-heads", "-3"],

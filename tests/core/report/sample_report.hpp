@@ -183,6 +183,7 @@ inline Report sample_report() {
   contention.clock_drift = 0.1 / 3.7;
 
   report.cases = {dsa, misa, dagger, hisa};
+  for (ReportCase& one : report.cases) one.used = one.parameters;
   report.skipped = {{.indexer = "misa", .backend = "cuda", .reason = "no device"}};
   report.warnings = {{.id = "MP-W012", .what = "the machine was busy", .where = "misa"}};
   return report;

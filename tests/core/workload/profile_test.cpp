@@ -165,6 +165,7 @@ TEST_CASE("unknown keys are refused with line, column and the nearest name") {
 
 TEST_CASE("wrong types are refused") {
   check_model(kModel + "layers = \"61\"\n", "MP-E304", "layers is a string", "m.toml:8:10", "an integer");
+  check_model(kModel + "layers = 0x10\n", "MP-E304", "layers is not decimal", "m.toml:8:10", "16");
   check_model(kModel + "layers = 1.0\n", "MP-E304", "layers is a float", "m.toml:8:10", "an integer");
   check_workload(kHead + "phase = \"prefill\"\ncontexts = 5\n", "MP-E304", "contexts is an integer", "w.toml:5:12",
                  "an array");
@@ -286,7 +287,7 @@ TEST_CASE("the first directory that has a name wins, missing directories are ski
 
 TEST_CASE("option files keep the order and spell values as a command line does") {
   const std::vector<ConfigEntry> entries =
-      parse_config("zeta = \"x\"\nalpha = [1, \"b\", 0.25]\n  flag = true\nhex = 0x10\nnone = []\n", "c.toml");
+      parse_config("zeta = \"x\"\nalpha = [1, \"b\", 0.25]\n  flag = true\nreal = 1e3\nnone = []\n", "c.toml");
   REQUIRE(entries.size() == 5);
   CHECK(entries[0].key == "zeta");
   CHECK(entries[0].values == std::vector<std::string>{"x"});
@@ -294,8 +295,17 @@ TEST_CASE("option files keep the order and spell values as a command line does")
   CHECK(entries[1].values == std::vector<std::string>{"1", "b", "0.25"});
   CHECK(entries[2].values == std::vector<std::string>{"true"});
   CHECK(location("c.toml", entries[2]) == "c.toml:3:3");
-  CHECK(entries[3].values == std::vector<std::string>{"16"});
+  CHECK(entries[3].values == std::vector<std::string>{"1000.0"});
   CHECK(entries[4].values.empty());
+  for (const char* number : {"0x10", "0o20", "0b10000", "[1, 0x10]"}) {
+    CAPTURE(number);
+    const Refusal other = refusal([&] { parse_config("a = " + std::string(number) + "\n", "c.toml"); });
+    CHECK(other.id == "MP-E304");
+    CHECK(other.what == "a is not decimal");
+    CHECK(other.how == "16");
+  }
+  CHECK(parse_config("a = 0.00001", "c.toml")[0].values == std::vector<std::string>{"0.00001"});
+  CHECK(parse_config("a = 10.0", "c.toml")[0].values == std::vector<std::string>{"10.0"});
   CHECK(refusal([] { parse_config("[a]\nb = 1\n", "c.toml"); }).id == "MP-E304");
   CHECK(refusal([] { parse_config("a = [[1]]\n", "c.toml"); }).where == "c.toml:1:6");
   CHECK(refusal([] { parse_config("a = 2020-01-01\n", "c.toml"); }).what == "a is a date");

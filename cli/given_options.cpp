@@ -1,0 +1,165 @@
+#include "cli/given_options.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <optional>
+
+#include "backends/backends.hpp"
+#include "core/base/error.hpp"
+#include "core/indexer/effective.hpp"
+
+namespace misa::cli {
+namespace {
+
+template <class Test>
+bool any_indexer(const RunFacts& facts, const Test& test) {
+  return std::any_of(facts.specs.begin(), facts.specs.end(), test);
+}
+
+bool routes(const IndexerSpec& spec) { return spec.heads.has_value(); }
+bool samples(const IndexerSpec& spec) { return spec.heads && samples_keys(spec.heads->router); }
+bool draws(const IndexerSpec& spec) { return spec.heads && spec.heads->router == Router::random; }
+bool has_blocks(const IndexerSpec& spec) { return spec.blocks || (spec.heads && spec.heads->router == Router::pooled); }
+
+/// An option, why it cannot matter, and whether it does not.
+struct Rule {
+  std::string_view option, reason;
+  bool (*idle)(const RunFacts& facts);
+  bool asks = false;  ///< for a check or an output: refused, not warned about
+};
+
+constexpr std::string_view kNoDevice = "no side of this run is on a device";
+constexpr std::string_view kNoBlocks = "no indexer of this run has blocks";
+constexpr std::string_view kRates = "--against-indexer rates, and makes no comparison";
+constexpr std::string_view kRatesOrMistakes = "it is not done with --against-indexer, nor with --inject";
+
+bool rates(const RunFacts& facts) { return facts.rates; }
+bool rates_or_mistaken(const RunFacts& facts) { return facts.rates || facts.mistaken; }
+bool no_device(const RunFacts& facts) { return !facts.device; }
+bool no_blocks(const RunFacts& facts) { return !any_indexer(facts, has_blocks); }
+bool no_routing(const RunFacts& facts) { return !any_indexer(facts, routes); }
+
+constexpr std::array<Rule, 23> kRules{{
+    {"--router", "no indexer of this run routes heads", no_routing},
+    {"--active-heads", "no indexer of this run routes heads", no_routing},
+    {"--sampled-keys", "no router of this run samples keys",
+     [](const RunFacts& facts) { return !any_indexer(facts, samples); }},
+    {"--block-size", kNoBlocks, no_blocks},
+    {"--block-window", kNoBlocks, no_blocks},
+    {"--candidates", "no indexer of this run ranks tokens again",
+     [](const RunFacts& facts) {
+       return !any_indexer(facts, [](const IndexerSpec& spec) { return spec.rerank.has_value(); });
+     }},
+    {"--blocks", "no indexer of this run keeps blocks",
+     [](const RunFacts& facts) {
+       return !any_indexer(facts, [](const IndexerSpec& spec) { return spec.blocks.has_value(); });
+     }},
+    {"--seed", "the workload is recorded, and no router of this run draws",
+     [](const RunFacts& facts) { return !facts.generated && !any_indexer(facts, draws); }},
+    {"--threads", "no side of this run is on the host's cores", [](const RunFacts& facts) { return !facts.host; }},
+    {"--no-fusion", "no backend of this run has fused kernels", [](const RunFacts& facts) { return !facts.fuses; }},
+    {"--no-graph", kNoDevice, no_device},
+    {"--warm", kNoDevice, no_device},
+    {"--budget", "--profile-once takes one sample", [](const RunFacts& facts) { return facts.once; }},
+    {"--format", "each output has a format of its own", [](const RunFacts& facts) { return !facts.format_decides; }},
+    {"--color", "no table goes to standard output", [](const RunFacts& facts) { return !facts.colours; }},
+    {"--max-miss", kRates, rates},
+    {"--stages", kRates, rates, true},
+    {"--inject", kRates, rates, true},
+    {"--bundle", kRates, rates, true},
+    {"--repeat-bitwise", kRatesOrMistakes, rates_or_mistaken, true},
+    {"--thread-sweep", kRatesOrMistakes, rates_or_mistaken, true},
+    {"--poison-unseen", kRatesOrMistakes, rates_or_mistaken, true},
+    {"--robust", kRatesOrMistakes, rates_or_mistaken, true},
+}};
+
+/// A number of an indexer that a problem may have no room for.
+struct Number {
+  std::string_view option, room;  ///< the room, with the number that is used and its plural
+  std::optional<i64> (*of)(const IndexerSpec& spec);
+};
+
+constexpr std::array<Number, 7> kNumbers{{
+    {"--top-k", "no row sees more than {} token{}", [](const IndexerSpec& spec) { return std::optional(spec.top_k); }},
+    {"--active-heads", "the workload has {} head{}",
+     [](const IndexerSpec& spec) { return spec.heads ? std::optional(spec.heads->active) : std::nullopt; }},
+    {"--sampled-keys", "no row sees more than {} token{}",
+     [](const IndexerSpec& spec) { return samples(spec) ? std::optional(spec.heads->samples) : std::nullopt; }},
+    {"--block-size", "no block has more than {} token{}",
+     [](const IndexerSpec& spec) {
+       const bool pools = spec.heads && spec.heads->router == Router::pooled;
+       return pools ? std::optional(spec.heads->block_size) : std::nullopt;
+     }},
+    {"--block-size", "no block has more than {} token{}",
+     [](const IndexerSpec& spec) { return spec.blocks ? std::optional(spec.blocks->block_size) : std::nullopt; }},
+    {"--blocks", "no row sees more than {} block{}",
+     [](const IndexerSpec& spec) { return spec.blocks ? std::optional(spec.blocks->blocks) : std::nullopt; }},
+    {"--candidates", "no row sees more than {} token{}",
+     [](const IndexerSpec& spec) { return spec.rerank ? std::optional(spec.rerank->candidates) : std::nullopt; }},
+}};
+
+}  // namespace
+
+GivenOptions given_options(const CLI::App& command) {
+  GivenOptions given;
+  for (const CLI::Option* option : command.get_options()) {
+    if (option->count() > 0 && !option->get_lnames().empty()) given.insert("--" + option->get_lnames().front());
+  }
+  return given;
+}
+
+void RunFacts::run_on(const std::string& backend) {
+  for (const BackendInfo& info : backends()) {
+    if (info.name != backend) continue;
+    device |= info.devices;
+    host |= !info.devices;
+    fuses |= info.fuses;
+  }
+}
+
+void RunFacts::write_to(const std::vector<Target>& targets) {
+  const auto any = [&](const auto& test) { return std::any_of(targets.begin(), targets.end(), test); };
+  format_decides = any([](const Target& target) { return !target.own_format; });
+  colours = any([](const Target& target) { return target.path == "-" && target.format == "table"; });
+}
+
+std::vector<Warning> options_without_effect(const GivenOptions& given, const RunFacts& facts) {
+  std::vector<Warning> warnings;
+  for (const Rule& rule : kRules) {
+    if (given.find(rule.option) == given.end() || !rule.idle(facts)) continue;
+    if (rule.asks) {
+      throw Error(ErrorKind::usage, "MP-E056", fmt::format("{} would do nothing: {}", rule.option, rule.reason), {},
+                  fmt::format("without {}", rule.option));
+    }
+    warnings.push_back({"MP-W033", fmt::format("{} does nothing: {}", rule.option, rule.reason)});
+  }
+  return warnings;
+}
+
+std::vector<Warning> options_cut(const GivenOptions& given, const std::vector<IndexerSpec>& specs,
+                                 const Problem& problem) {
+  std::vector<Warning> warnings;
+  for (const IndexerSpec& spec : specs) {
+    const IndexerSpec used = effective(spec, problem);
+    for (const Number& number : kNumbers) {
+      if (given.find(number.option) == given.end() || number.of(used) == number.of(spec)) continue;
+      const std::string room =
+          fmt::format(fmt::runtime(number.room), *number.of(used), *number.of(used) == 1 ? "" : "s");
+      Warning warning{"MP-W034", fmt::format("{} is {}, and {}: {} used", number.option, *number.of(spec), room,
+                                             *number.of(used) == 1 ? "1 is" : fmt::format("{} are", *number.of(used)))};
+      const auto same = std::find_if(warnings.begin(), warnings.end(),
+                                     [&](const Warning& other) { return other.what == warning.what; });
+      if (same == warnings.end()) {
+        warning.where = spec.name;
+        warnings.push_back(std::move(warning));
+      } else if (same->where != spec.name) {
+        same->where += ", " + spec.name;
+      }
+    }
+  }
+  return warnings;
+}
+
+}  // namespace misa::cli
