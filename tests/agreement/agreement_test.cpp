@@ -440,6 +440,30 @@ TEST_CASE("tokens are judged on the candidates and blocks that their own side ke
   }
 }
 
+TEST_CASE("what follows a violation is not judged, and a side of unknown arithmetic is not judged by bounds of 0") {
+  Sides sides(small_case(29), "misa");
+  const i64 kept = sides.side.heads.shape[1];
+  REQUIRE(kept > 1);
+  HostTensor heads = HostTensor::from(sides.side.heads.span<const i32>(), sides.side.heads.shape);
+  sides.side.heads.span<i32>()[1] = sides.side.heads.span<i32>()[0];
+  Agreement agreement = sides.compare();
+  CHECK(sides.choice(agreement, Choice::heads).row_verdicts[0] == Verdict::violation);
+  CHECK(sides.choice(agreement, Choice::tokens).row_verdicts[0] == Verdict::unjudged);
+  CHECK(sides.choice(agreement, Choice::tokens).row_verdicts[1] != Verdict::unjudged);
+
+  sides.side.heads = std::move(heads);
+  const std::span<i32> tokens = sides.tokens(sides.workload.rows() - 1);
+  i32 other = 0;
+  while (std::binary_search(tokens.begin(), tokens.end(), other)) ++other;
+  tokens[0] = other;
+  std::sort(tokens.begin(), tokens.end());
+  CHECK(sides.choice(sides.compare(), Choice::tokens).row_verdicts.back() == Verdict::miss);
+  sides.side.arithmetic.reset();
+  agreement = sides.compare();
+  CHECK(sides.choice(agreement, Choice::tokens).row_verdicts.back() == Verdict::unknown);
+  CHECK(agreement.missed() == 0);
+}
+
 TEST_CASE("a linear query is judged number by number, on the heads that its own side kept") {
   for (const Dtype dtype : {Dtype::e4m3, Dtype::bf16, Dtype::f32}) {
     for (const Router router : {Router::linear_residual, Router::covariance}) {

@@ -290,6 +290,23 @@ TEST_CASE("products and weights that are no numbers leave lines and the linear q
   for (const double one : row.linear_query(queries, 0, {})) CHECK(one == row.lines[0].slope);
 }
 
+TEST_CASE("weights that are no numbers count in no total and contend for no place") {
+  constexpr float kInfinite = std::numeric_limits<float>::infinity();
+  std::vector<double> products;
+  for (int h = 0; h < 6; ++h) products.insert(products.end(), {1.0 + h, -2.0, 3.0, -1.0 - h});
+  const SampledRow row(products, std::vector<float>{kInfinite, 1, 1, 1, 1, 1}, true);
+  CHECK(row.totals == std::vector<double>{2 + 3 + 4 + 5 + 6, 0, 15, 0});
+  CHECK(row.counted == std::vector<i32>{0, 2});
+  const SampledRow plain(products, std::vector<float>{kInfinite, 1, 1, 1, 1, 1}, false);
+  CHECK(plain.contenders(0) == std::vector<i32>{2, 3, 4, 5});
+}
+
+TEST_CASE("a linear query is rounded to what its row is stored in") {
+  const std::vector<double> query{1 + 0x1p-9, 3};
+  CHECK(round_linear_query(query, Dtype::f32) == std::vector<float>{1 + 0x1p-9f, 3, 1});
+  CHECK(round_linear_query(query, Dtype::bf16) == std::vector<float>{1, 3, 1});
+}
+
 TEST_CASE("a key that is no number spoils only its own score") {
   Draw draw(9);
   Workload workload = workload_of(
