@@ -23,7 +23,7 @@ constexpr const char* kExamples =
     "\nExamples:\n"
     "  misa-prof list\n"
     "  misa-prof list --format json\n"
-    "  misa-prof list --names indexers                     # for scripts\n"
+    "  misa-prof list --names indexers\n"
     "\nExit codes: 0 ok, 2 usage, 4 there are no profiles.\n";
 
 /// One thing that can be named on a command line.

@@ -317,9 +317,10 @@ void refuse_extras(const CLI::App& command) {
   std::string word = extras.front();
   const bool is_option = word.size() > 1 && word.find_first_not_of('-') != std::string::npos && word.front() == '-';
   for (const CLI::App* sub : command.get_subcommands()) {
-    // A command takes all options up to "--"; those after it come here.
+    // A command takes all options up to "--"; those before the command and after "--" come here.
     if (!is_option || sub->get_option_no_throw(word.substr(0, word.find('='))) == nullptr) continue;
-    throw Error(ErrorKind::usage, "MP-E020", "the option '" + word + "' stands after --", {}, "it before --, or no --");
+    throw Error(ErrorKind::usage, "MP-E020", "'" + word + "' stands after -- or before its command", {},
+                "misa-prof " + sub->get_name() + " " + word);
   }
   std::vector<std::string> storage;
   std::string near;

@@ -107,6 +107,7 @@ COMMANDS = {
     "misa-prof inspect learned-32k-h64 --format json": [],
     "misa-prof nsight --model glm-5 --workload prefill-32k --tool nsys | sh": NotRun("needs nsys"),
     "misa-prof list --format json": [],
+    "misa-prof list --names indexers": [],
 }
 
 

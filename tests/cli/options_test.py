@@ -230,7 +230,7 @@ class Advice(Cli):
         self.assertIn("; try: ", result.stderr, words)
         advice = result.stderr.strip().split("; try: ")[1]
         for end in ("; ", " or ", ", "):
-            advice = advice.split(end)[0]
+            advice = advice.split(end)[0].rstrip(",")
         return shlex.split(advice)
 
     def follow(self, words, advice):
@@ -262,7 +262,7 @@ class Advice(Cli):
                       ["compare", *TINY, "--indexer", "hisa", "--active-heads", "2", "--inject", "wrong-head"],
                       ["nsight", *TINY, "--tool", "ncu", "--backend", "cpu"],
                       ["profile", "--samples", "1", "--model", "tiny", "--workload", "ci", "--top-k", "x"],
-                      ["list", "--names", "nothing-like-it"], ["--nonsense"], ["profile", "--nonsense"]):
+                      ["--nonsense"], ["profile", "--nonsense"]):
             advice = self.advised(*words)
             if advice == ["--backend", "cuda"] and not has_cuda():
                 continue
@@ -335,7 +335,7 @@ class Words(Cli):
         for words in (["--"], ["---"], ["-"]):
             self.fails(2, "MP-E020: unknown (command|option) '-+'", *words)
         for word in ("--top-k", "--top-k=5", "--dry-run"):
-            self.fails(2, f"MP-E020: the option '{word}' stands after --.*try: it before --", "profile", *FAST, "--", word)
+            self.fails(2, f"MP-E020: '{word}' stands after -- or before its command.*try: misa-prof profile {word}", "profile", *FAST, "--", word)
         self.fails(2, "MP-E020: unknown argument 'x'", "profile", *FAST, "--", "x")
         self.succeeds("profile", *FAST, "--")
 
