@@ -440,6 +440,33 @@ TEST_CASE("tokens are judged on the candidates and blocks that their own side ke
   }
 }
 
+TEST_CASE(
+    "either id's bound explains a gap, a linear query's rounding is half a step, and so many misses are excused") {
+  CHECK(judge({.ids = {0, 1}, .scores = {1, 1.5}, .bounds = {0, 0.6}, .forced = {}}, std::vector<i32>{0}).verdict ==
+        Verdict::within_bound);
+  CHECK(judge({.ids = {0, 1}, .scores = {1, 1.5}, .bounds = {0.6, 0}, .forced = {}}, std::vector<i32>{0}).verdict ==
+        Verdict::within_bound);
+  const auto linear = [](std::vector<double> scores, std::vector<double> bounds, std::vector<float> found,
+                         Dtype dtype) {
+    Field field;
+    field.scores = std::move(scores);
+    field.bounds = std::move(bounds);
+    return judge_linear(field, found, dtype).verdict;
+  };
+  CHECK(linear({448}, {403}, {288, 1.5f}, Dtype::e4m3) == Verdict::miss);  // no power of two
+  CHECK(linear({448, 0.00097}, {1e-5, 1e-5}, {448, 0x1p-9f, 1}, Dtype::e4m3) == Verdict::within_bound);
+  CHECK(linear({1}, {1e-6}, {1 + 0x1p-7f, 1}, Dtype::bf16) == Verdict::miss);
+  Agreement agreement;
+  agreement.choices.emplace_back();
+  agreement.choices[0].rows = agreement.choices[0].missed = 1;
+  agreement.choices[0].verdicts[static_cast<std::size_t>(Verdict::miss)] = 1;
+  CHECK(conclude(agreement, 1).conclusion == Conclusion::passed);
+  CHECK(conclude(agreement, 0).conclusion == Conclusion::failed);
+  Sides sides(small_case(8), "dsa");
+  sides.exact.scores.span<double>()[0] = kNan;
+  CHECK(sides.choice(sides.compare(), Choice::scores).violated == 1);
+}
+
 TEST_CASE("what follows a violation is not judged, and a side of unknown arithmetic is not judged by bounds of 0") {
   Sides sides(small_case(29), "misa");
   const i64 kept = sides.side.heads.shape[1];
