@@ -35,7 +35,7 @@ MEMORY_BYTES = 12 << 30
 TESTS = [
     ("core/", ["test_core_compare", "test_core_indexer", "test_conformance", "test_agreement"]),
     ("core/workload/placement", ["test_core_workload", "tests/reference/reference_test.py", "test_core_indexer"]),
-    ("core/indexer/linear_head", ["tests/reference/reference_test.py", "test_core_indexer"]),
+    ("core/indexer/linear_head", ["test_core_indexer", "tests/reference/reference_test.py", "test_agreement"]),
     ("core/measure/", ["test_core_measure"]),
     ("core/compare/quality", ["test_core_compare"]),
     ("core/compare/", ["test_core_compare", "test_agreement"]),
