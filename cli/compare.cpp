@@ -590,8 +590,10 @@ class CompareRun {
 
   /// What to do about a case that did not pass: run it alone, unless that is what was done; else look closer.
   std::string hint(const AgreementCase& one) const {
-    if (report_.cases.size() > 1) return one.reproduce;
-    if (one.verdict != CaseVerdict::failed) return hints_[static_cast<std::size_t>(&one - report_.cases.data())];
+    const std::string& own = hints_[static_cast<std::size_t>(&one - report_.cases.data())];
+    if (one.verdict != CaseVerdict::failed && !own.empty()) return own;
+    if (specs_.size() > 1 || one.reproduce != reproduce(specs_.front())) return one.reproduce;
+    if (one.verdict != CaseVerdict::failed) return "";
     if (one.quality) return "";
     const bool shrinks = is_backend(options_.against);
     if (bundled_ && shrinks) return "misa-prof shrink " + shell_word(options_.bundle);

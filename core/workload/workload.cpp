@@ -1,6 +1,9 @@
 #include "core/workload/workload.hpp"
 
-#include <charconv>
+#include <limits>
+#include <optional>
+
+#include "core/base/decimal.hpp"
 
 namespace misa {
 namespace {
@@ -9,10 +12,8 @@ namespace {
 i64 number_of(const Workload& workload, const char* key) {
   const auto found = workload.metadata.find(key);
   if (found == workload.metadata.end()) return 0;
-  const std::string& text = found->second;
-  i64 value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  return error == std::errc() && end == text.data() + text.size() && value > 0 ? value : 0;
+  const std::optional<u64> value = whole_number_of(found->second);
+  return value && *value <= std::numeric_limits<i64>::max() ? static_cast<i64>(*value) : 0;
 }
 
 }  // namespace

@@ -253,6 +253,9 @@ class Verdicts(Compare):
             result = misa("compare", *CASES, "--inject", "truncated-row", *arguments)
             self.assertEqual(result.returncode, 1)
             self.assertRegex(result.stderr.splitlines()[-1], f"MP-E610.*; try: {how}$")
+        nothing = misa("compare", *CASES, "--against", self.folder)
+        self.assertEqual(nothing.returncode, 5)
+        self.assertRegex(nothing.stderr, "holds no golden of dsa; try: .*--write-golden DIR where its device is")
 
 
 class Goldens(Compare):
