@@ -23,7 +23,7 @@ void score_shared_pages(const ScoreTask& task, int processors, cudaStream_t stre
 
 /// Tensor cores row by row, over windows or candidates: FP8 or bf16, head_dim 128, up to 64 heads.
 bool single_rows(const ScoreTask& task);
-void score_single_rows(const ScoreTask& task, cudaStream_t stream);
+void score_single_rows(const ScoreTask& task, int processors, cudaStream_t stream);
 
 /// Tensor cores row by row over block means: FP8 or bf16 queries of head_dim 128, up to 64 heads, f32 means.
 bool scores_means(const ScoreTask& task);

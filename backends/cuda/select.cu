@@ -11,6 +11,7 @@
 #include <cooperative_groups.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 
 #include "backends/cuda/check.hpp"
@@ -651,6 +652,91 @@ __global__ void __launch_bounds__(2 * kThreads, 1) select_many_kernel(__grid_con
   }
 }
 
+/// Rows of few columns: a block holds a row's ranks in registers, column i * kThreads + t with thread t. The k-th best
+/// is found among all of them, and what reaches it goes to its place in the order of columns.
+template <int kEach>
+__global__ void __launch_bounds__(kThreads, kEach <= 16 ? 3 : 2)
+    select_short_kernel(__grid_constant__ const Task task, int log_length) {
+  __shared__ Shared shared;
+  __shared__ unsigned counts[kEach * kWarps];  // of columns that are taken, and from bit 16 on of those that are tied
+  static_assert(kEach * kWarps <= kThreads && kEach * kThreads < 1 << 16);
+  const Team team{static_cast<int>(threadIdx.x), 0};
+  const int warp = team.thread / 32;
+  const u32 lanes_before = (1u << team.thread % 32) - 1;
+  const Row<true> row(task, blockIdx.x);
+  const int begin = task.windows.begin[row.m], end = task.windows.end[row.m];
+  const i64 origin = row.listed() ? task.columns.origin[row.m] : 0;
+  const auto token_of = [&](int column) -> i64 {
+    if (log_length < 0) return row.token(column);
+    const i64 run = task.columns.runs(row.m, column >> log_length);
+    const i64 token = origin + (run << log_length) + (column & ((1 << log_length) - 1));
+    return run >= 0 && token >= begin && token < end ? token : -1;
+  };
+  for (int i = team.thread; i < kBins; i += kThreads) shared.histogram[i] = 0;
+  if (team.thread == 0) shared.count = 0;
+
+  u32 keys[kEach];  // ranks from 1 on; 0: not to be chosen
+#pragma unroll
+  for (int i = 0; i < kEach; ++i) {
+    const int column = i * kThreads + team.thread;
+    keys[i] = __float_as_uint(column < row.count ? row.scores[column] : 0.0f);
+  }
+  int mine = 0;
+#pragma unroll
+  for (int i = 0; i < kEach; ++i) {
+    const int column = i * kThreads + team.thread;
+    bool seen = column < row.count;
+    if (seen && row.listed()) seen = token_of(column) >= 0;
+    keys[i] = seen ? rank_of(__uint_as_float(keys[i])) + 1 : 0;
+    if (row.forced > 0 && seen && (column == 0 || column == row.count - 1)) keys[i] = kForced;
+    mine += seen ? 1 : 0;
+  }
+  team.sync();
+  mine = __reduce_add_sync(kWarp, mine);
+  if (team.thread % 32 == 0) atomicAdd(&shared.count, mine);
+  team.sync();
+  const int visible = shared.count, k = static_cast<int>(min(task.selected.shape[1], i64{kEach} * kThreads));
+  u32 cut = 1;
+  bool tied = false;
+  int ties = 0;  // that are taken
+  if (visible > k) {
+    const auto each = [&](const auto& visit) {
+#pragma unroll
+      for (int i = 0; i < kEach; ++i) {
+        if (keys[i] != 0) visit(keys[i]);
+      }
+    };
+    cut = kth_best<u32>(team, shared, each, k, tied);
+    ties = tied ? shared.wanted : 0;
+  }
+  const auto taken = [&](u32 key) { return __ballot_sync(kWarp, key > cut || (key == cut && !tied)); };
+  const auto equal = [&](u32 key) { return __ballot_sync(kWarp, key == cut && tied); };
+#pragma unroll
+  for (int i = 0; i < kEach; ++i) {
+    const unsigned both = static_cast<unsigned>(__popc(taken(keys[i])) | __popc(equal(keys[i])) << 16);
+    if (team.thread % 32 == 0) counts[i * kWarps + warp] = both;
+  }
+  team.sync();
+  unsigned total = 0;
+  const bool counts_here = team.thread < kEach * kWarps;
+  const unsigned before = scan(team, shared, counts_here ? counts[team.thread] : 0, total);
+  if (counts_here) counts[team.thread] = before;
+  team.sync();
+#pragma unroll
+  for (int i = 0; i < kEach; ++i) {
+    const int column = i * kThreads + team.thread;
+    const u32 above = taken(keys[i]), same = equal(keys[i]);
+    const unsigned from = counts[i * kWarps + warp];
+    const int tie = static_cast<int>(from >> 16) + __popc(same & lanes_before);
+    const int place = static_cast<int>(from & 0xffffu) + __popc(above & lanes_before) + min(tie, ties);
+    const u32 self = lanes_before + 1;
+    if ((above & self) == 0 && ((same & self) == 0 || tie >= ties)) continue;
+    task.selected(row.m, place) = row.listed() ? static_cast<i32>(token_of(column) - begin) : column;
+  }
+  const i64 chosen = min(visible, k);
+  for (i64 i = chosen + team.thread; i < task.selected.shape[1]; i += kThreads) task.selected(row.m, i) = -1;
+}
+
 __global__ void __launch_bounds__(kThreads) select_slowly_kernel(__grid_constant__ const Task task) {
   __shared__ Shared shared;
   select_from_row(Team{static_cast<int>(threadIdx.x), 0}, shared, task, blockIdx.x);
@@ -663,6 +749,18 @@ void select(const SelectTask& given, int processors, cudaStream_t stream) {
   if (given.selected.size() == 0) return;
   const i64 rows = given.selected.shape[0], width = logits.shape[1], k = given.selected.shape[1];
   Task task{logits, given.windows, columns_of(given.candidates), given.force_ends, given.selected, 0, 0};
+
+  // Lists with forced ends are rare.
+  if (width > 0 && width <= 32 * kThreads && !(task.columns.listed && task.force_ends)) {
+    const auto kernel = width <= 4 * kThreads    ? select_short_kernel<4>
+                        : width <= 8 * kThreads  ? select_short_kernel<8>
+                        : width <= 16 * kThreads ? select_short_kernel<16>
+                                                 : select_short_kernel<32>;
+    const u64 length = static_cast<u64>(task.columns.length);
+    const int log_length = std::has_single_bit(length) && length <= 1 << 20 ? std::countr_zero(length) : -1;
+    kernel<<<static_cast<unsigned>(rows), kThreads, 0, stream>>>(task, log_length);
+    return check(cudaGetLastError(), "select");
+  }
 
   // The more samples, the less room for what a guess lets through: four deviations more than is expected.
   constexpr i64 kRooms[] = {6144, 11264, 20480};

@@ -161,4 +161,27 @@ __device__ void wgmma_of(float (&d)[N / 2], u64 a, u64 b, bool add) {
   }
 }
 
+/// D[64, N] (+)= A[64, 32 bytes] * B[N, 32 bytes]^T, A in registers. Lane l of warp w holds of A four bytes a register:
+/// row 16 w + l / 4, bytes 4 (l % 4) on; row + 8, the same bytes; and both again 16 bytes further.
+template <class T, int N>
+__device__ void wgmma_from_registers(float (&d)[N / 2], const u32 (&a)[4], u64 b, bool add);
+
+#define MISA_WGMMA_FROM_REGISTERS_OF(type, kind, order, n, columns, a0, a1, a2, a3, b_name, add_name)         \
+  template <>                                                                                                 \
+  __device__ inline void wgmma_from_registers<type, columns>(float(&d)[columns / 2], const u32(&a)[4], u64 b, \
+                                                             bool add) {                                      \
+    asm volatile("{\n.reg .pred add;\nsetp.ne.b32 add, %" add_name                                            \
+                 ", 0;\nwgmma.mma_async.sync.aligned.m64n" #columns kind " {" MISA_NAMES_##n                  \
+                 "}, {%" a0 ", %" a1 ", %" a2 ", %" a3 "}, %" b_name ", add, 1, 1" order ";\n}"               \
+                 : MISA_OPERANDS_##n                                                                          \
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(static_cast<int>(add)));           \
+  }
+#define MISA_WGMMA_FROM_REGISTERS(...)                                     \
+  MISA_WGMMA_FROM_REGISTERS_OF(E4m3, "k32.f32.e4m3.e4m3", "", __VA_ARGS__) \
+  MISA_WGMMA_FROM_REGISTERS_OF(Bf16, "k16.f32.bf16.bf16", ", 0", __VA_ARGS__)
+MISA_WGMMA_FROM_REGISTERS(1, 8, "4", "5", "6", "7", "8", "9")
+MISA_WGMMA_FROM_REGISTERS(2, 16, "8", "9", "10", "11", "12", "13")
+MISA_WGMMA_FROM_REGISTERS(4, 32, "16", "17", "18", "19", "20", "21")
+MISA_WGMMA_FROM_REGISTERS(8, 64, "32", "33", "34", "35", "36", "37")
+
 }  // namespace misa::cuda

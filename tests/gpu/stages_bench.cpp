@@ -189,20 +189,25 @@ void score_decode_ragged(benchmark::State& state) { score_decode_of(state, true)
 template <MakeInputs Make = prefill>
 void score_candidates(benchmark::State& state) {
   const i64 rows = state.range(0), keys = state.range(1), runs = state.range(2), length = state.range(3);
+  const i64 heads = state.range(4), shared = state.range(5);
   const auto backend = backend_under_test();
   On on(*backend);
-  const Inputs in = Make(on, rows, keys, 64);
+  const Inputs in = Make(on, rows, keys, heads);
   std::mt19937 engine(5);
   std::vector<i32> chosen;
-  for (i64 m = 0; m < rows; ++m) {  // an ascending draw with even steps
+  for (i64 m = 0; m < rows; ++m) {  // an ascending draw with even steps, `shared` percent of it the row's before
     const i64 step = keys / length / runs;
-    for (i64 r = 0; r < runs; ++r) chosen.push_back(static_cast<i32>(r * step + static_cast<i64>(engine()) % step));
+    for (i64 r = 0; r < runs; ++r) {
+      const i32 drawn = static_cast<i32>(r * step + static_cast<i64>(engine()) % step);
+      const bool again = m > 0 && static_cast<i64>(engine() % 100) < shared;
+      chosen.push_back(again ? chosen[static_cast<std::size_t>((m - 1) * runs + r)] : drawn);
+    }
   }
   const ScoreTask task{in.queries, in.keys, in.windows,
                        Candidates{on.place<i32, 2>(chosen, {rows, runs}), in.windows.begin, length},
                        on.logits(rows, runs * length)};
   const double seconds = measure(state, *backend, [&](i64) { backend->score(task); });
-  state.counters["tflops"] = static_cast<double>(rows * runs * length) * 64 * 2 * kDim / seconds * 1e-12;
+  state.counters["tflops"] = static_cast<double>(rows * runs * length * heads) * 2 * kDim / seconds * 1e-12;
 }
 
 /// All heads over block means: HISA's blocks.
@@ -360,11 +365,15 @@ BENCHMARK(score_decode_ragged)
     ->Args({64, 32, 65536, 1});
 BENCHMARK(score_candidates<>)
     ->Name("score_candidates")
-    ->ArgNames({"rows", "keys", "runs", "length"})
+    ->ArgNames({"rows", "keys", "runs", "length", "heads", "shared"})
     ->UseManualTime()
     ->Unit(benchmark::kMicrosecond)
-    ->Args({1024, 131072, 8192, 1})
-    ->Args({1024, 131072, 64, 128});
+    ->Args({1024, 131072, 8192, 1, 64, 0})
+    ->Args({1024, 131072, 8192, 1, 64, 65})
+    ->Args({1024, 131072, 8192, 1, 32, 0})
+    ->Args({1024, 131072, 8192, 1, 32, 65})
+    ->Args({1024, 131072, 64, 128, 64, 0})
+    ->Args({1024, 131072, 64, 128, 64, 90});
 BENCHMARK(score_prefill<prefill_bf16>)
     ->Name("score_prefill_bf16")
     ->ArgNames({"heads", "rows", "keys"})
@@ -376,11 +385,15 @@ BENCHMARK(score_prefill<prefill_bf16>)
     ->Args({8, 1024, 131072});
 BENCHMARK(score_candidates<prefill_bf16>)
     ->Name("score_candidates_bf16")
-    ->ArgNames({"rows", "keys", "runs", "length"})
+    ->ArgNames({"rows", "keys", "runs", "length", "heads", "shared"})
     ->UseManualTime()
     ->Unit(benchmark::kMicrosecond)
-    ->Args({1024, 131072, 8192, 1})
-    ->Args({1024, 131072, 64, 128});
+    ->Args({1024, 131072, 8192, 1, 64, 0})
+    ->Args({1024, 131072, 8192, 1, 64, 65})
+    ->Args({1024, 131072, 8192, 1, 32, 0})
+    ->Args({1024, 131072, 8192, 1, 32, 65})
+    ->Args({1024, 131072, 64, 128, 64, 0})
+    ->Args({1024, 131072, 64, 128, 64, 90});
 BENCHMARK(score_means)
     ->ArgNames({"rows", "blocks"})
     ->UseManualTime()
