@@ -2,7 +2,7 @@
 
 #include "core/base/types.hpp"
 
-// The order of scores as whole numbers. tests/simt holds it on the host.
+// The order of scores, and of what heads cost, as whole numbers. tests/simt holds it on the host.
 
 namespace misa::cuda {
 
@@ -27,5 +27,14 @@ __device__ inline u32 rank_below(u32 rank) { return rank == 0x80000000u ? rank -
 /// The highest bit is set where `score` is above `bar`, which is the score_of a rank, and nowhere else: `bar - score`
 /// is negative there, and the sum of NaN or of two infinities has no sign on the device.
 __device__ inline u32 above_bit(float score, float bar) { return __float_as_uint(bar - score); }
+
+constexpr i32 kDropped = 0x7fffffff;  // after every number and NaN
+
+/// The order of a contender's cost among others: lower first, -0 equals 0, and NaN, of sums that f32 does not hold, by
+/// its sign. Never kDropped, which the device's NaN would be.
+__device__ inline i32 order_of_cost(float cost) {
+  const i32 bits = static_cast<i32>(__float_as_uint(cost + 0.0f)), order = bits ^ (bits >> 31 & 0x7fffffff);
+  return min(order, kDropped - 1);
+}
 
 }  // namespace misa::cuda

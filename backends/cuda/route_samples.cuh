@@ -5,6 +5,7 @@
 #include "backends/cuda/keys.cuh"
 #include "backends/cuda/means.cuh"
 #include "backends/cuda/ptx.cuh"
+#include "backends/cuda/rank.cuh"
 #include "backends/cuda/sampled_layout.hpp"
 #include "core/indexer/linear_head.hpp"
 
@@ -268,19 +269,14 @@ __device__ void find_covariances(const Group& group, int count, const float* con
 template <int OfLane>
 __device__ Heads drop_in_turns(const Heads& contenders, int heads, int count, int kept, const float* costs,
                                const float* covariances) {
-  constexpr i32 kDropped = 0x7fffffff;  // behind every number
   const int lane = static_cast<int>(threadIdx.x % 32);
   float cost[OfLane] = {};
   i32 order[OfLane];  // of the costs
-  const auto order_of = [](float x) {
-    const i32 bits = static_cast<i32>(__float_as_uint(x + 0.0f));  // -0 becomes 0
-    return bits ^ (bits >> 31 & 0x7fffffff);
-  };
 #pragma unroll
   for (int i = 0; i < OfLane; ++i) {
     const int a = OfLane * lane + i;
     if (a < count) cost[i] = costs[a];
-    order[i] = a < count ? order_of(cost[i]) : kDropped;
+    order[i] = a < count ? order_of_cost(cost[i]) : kDropped;
   }
   for (int left = count; left > kept; --left) {
     i32 least = order[0];
@@ -300,7 +296,7 @@ __device__ Heads drop_in_turns(const Heads& contenders, int heads, int count, in
     for (int i = 0; i < OfLane; ++i) {
       const int a = OfLane * lane + i;
       cost[i] = fmaf(2.0f, covariances[drop * count + min(a, count - 1)], cost[i]);
-      order[i] = a == drop || order[i] == kDropped ? kDropped : order_of(cost[i]);
+      order[i] = a == drop || order[i] == kDropped ? kDropped : order_of_cost(cost[i]);
     }
   }
   unsigned stay[OfLane];

@@ -652,69 +652,164 @@ __global__ void __launch_bounds__(2 * kThreads, 1) select_many_kernel(__grid_con
   }
 }
 
-/// Rows of few columns: a block holds a row's ranks in registers, column i * kThreads + t with thread t. The k-th best
-/// is found among all of them, and what reaches it goes to its place in the order of columns.
-template <int kEach>
-__global__ void __launch_bounds__(kThreads, kEach <= 16 ? 3 : 2)
-    select_short_kernel(__grid_constant__ const Task task, int log_length) {
-  __shared__ Shared shared;
-  __shared__ unsigned counts[kEach * kWarps];  // of columns that are taken, and from bit 16 on of those that are tied
-  static_assert(kEach * kWarps <= kThreads && kEach * kThreads < 1 << 16);
-  const Team team{static_cast<int>(threadIdx.x), 0};
-  const int warp = team.thread / 32;
-  const u32 lanes_before = (1u << team.thread % 32) - 1;
-  const Row<true> row(task, blockIdx.x);
-  const int begin = task.windows.begin[row.m], end = task.windows.end[row.m];
-  const i64 origin = row.listed() ? task.columns.origin[row.m] : 0;
-  const auto token_of = [&](int column) -> i64 {
-    if (log_length < 0) return row.token(column);
-    const i64 run = task.columns.runs(row.m, column >> log_length);
-    const i64 token = origin + (run << log_length) + (column & ((1 << log_length) - 1));
-    return run >= 0 && token >= begin && token < end ? token : -1;
-  };
-  for (int i = team.thread; i < kBins; i += kThreads) shared.histogram[i] = 0;
-  if (team.thread == 0) shared.count = 0;
+/// What columns are to a kernel for rows of few of them. Lists are of runs whose length is a power of two.
+enum class Short { window, window_with_ends, list };
 
-  u32 keys[kEach];  // ranks from 1 on; 0: not to be chosen
+/// The key of which `wanted` in a block reach it, and how many of those that equal it are wanted.
+struct Cut {
+  u32 key;
+  bool tied;
+  int ties;
+};
+
+/// The cut of `wanted` among the keys of a team, kEach of a thread, those that are not 0; they are more, and between
+/// `lowest` and `highest`.
+template <int kEach>
+__device__ __forceinline__ Cut find_cut(const Team& team, Shared& shared, const u32 (&keys)[kEach], u32 lowest,
+                                        u32 highest, int wanted) {
+  constexpr int kBinsEach = kBins / kThreads;
+  const int shift = max(0, 32 - __clz(static_cast<int>(highest - lowest)) - 11);
+  const u32 histogram = static_cast<u32>(__cvta_generic_to_shared(shared.histogram));
 #pragma unroll
   for (int i = 0; i < kEach; ++i) {
-    const int column = i * kThreads + team.thread;
-    keys[i] = __float_as_uint(column < row.count ? row.scores[column] : 0.0f);
+    asm volatile("{\n.reg .pred is;\nsetp.ne.u32 is, %1, 0;\n@is red.shared.add.u32 [%0], 1;\n}" ::"r"(
+                     histogram + 4 * ((keys[i] - lowest) >> shift)),
+                 "r"(keys[i])
+                 : "memory");
   }
-  int mine = 0;
+  team.sync();
+  const int best = kBins - 1 - kBinsEach * team.thread;
+  unsigned here[kBinsEach], mine = 0, total = 0;
 #pragma unroll
-  for (int i = 0; i < kEach; ++i) {
-    const int column = i * kThreads + team.thread;
-    bool seen = column < row.count;
-    if (seen && row.listed()) seen = token_of(column) >= 0;
-    keys[i] = seen ? rank_of(__uint_as_float(keys[i])) + 1 : 0;
-    if (row.forced > 0 && seen && (column == 0 || column == row.count - 1)) keys[i] = kForced;
-    mine += seen ? 1 : 0;
+  for (int i = 0; i < kBinsEach; ++i) {
+    here[i] = shared.histogram[best - i];
+    shared.histogram[best - i] = 0;
+    mine += here[i];
+  }
+  unsigned above = scan(team, shared, mine, total);
+#pragma unroll
+  for (int i = 0; i < kBinsEach; ++i) {
+    if (above < static_cast<unsigned>(wanted) && static_cast<unsigned>(wanted) <= above + here[i]) {
+      shared.digit = best - i;
+      shared.wanted = wanted - static_cast<int>(above);
+      shared.inside = static_cast<int>(here[i]);
+    }
+    above += here[i];
   }
   team.sync();
-  mine = __reduce_add_sync(kWarp, mine);
-  if (team.thread % 32 == 0) atomicAdd(&shared.count, mine);
-  team.sync();
-  const int visible = shared.count, k = static_cast<int>(min(task.selected.shape[1], i64{kEach} * kThreads));
-  u32 cut = 1;
-  bool tied = false;
-  int ties = 0;  // that are taken
-  if (visible > k) {
+  const u32 digit = static_cast<u32>(shared.digit);
+  const int inside = shared.inside, rest = shared.wanted;
+  if (inside == rest || shift == 0) return {lowest + (digit << shift), inside != rest, rest};
+  if (inside > kThreads) {
     const auto each = [&](const auto& visit) {
 #pragma unroll
       for (int i = 0; i < kEach; ++i) {
         if (keys[i] != 0) visit(keys[i]);
       }
     };
-    cut = kth_best<u32>(team, shared, each, k, tied);
-    ties = tied ? shared.wanted : 0;
+    bool tied = false;
+    const u32 key = kth_best<u32>(team, shared, each, wanted, tied);
+    return {key, tied, shared.wanted};
   }
-  const auto taken = [&](u32 key) { return __ballot_sync(kWarp, key > cut || (key == cut && !tied)); };
-  const auto equal = [&](u32 key) { return __ballot_sync(kWarp, key == cut && tied); };
+  // The keys of the bin, one a thread.
+  u32* const list = shared.bitmap;
 #pragma unroll
   for (int i = 0; i < kEach; ++i) {
-    const unsigned both = static_cast<unsigned>(__popc(taken(keys[i])) | __popc(equal(keys[i])) << 16);
-    if (team.thread % 32 == 0) counts[i * kWarps + warp] = both;
+    if (keys[i] != 0 && (keys[i] - lowest) >> shift == digit) list[atomicAdd(&shared.last, 1)] = keys[i];
+  }
+  team.sync();
+  const u32 own = team.thread < inside ? list[team.thread] : 0;
+  const auto each = [&](const auto& visit) {
+    if (own != 0) visit(own);
+  };
+  bool tied = false;
+  const u32 key = kth_best<u32>(team, shared, each, rest, tied);
+  return {key, tied, shared.wanted};
+}
+
+/// Rows of few columns: a block holds a row's ranks in registers, column i * kThreads + t with thread t. The k-th best
+/// is found among all of them, and what reaches it goes to its place in the order of columns.
+template <int kEach, Short kKind>
+__global__ void __launch_bounds__(kThreads, kEach <= 16 ? 3 : 2)
+    select_short_kernel(__grid_constant__ const Task task, int log_length) {
+  __shared__ Shared shared;
+  __shared__ unsigned counts[kEach * kWarps];  // of columns that are taken, and from bit 16 on of those that are tied
+  static_assert(kEach * kWarps <= kThreads && kEach * kThreads < 1 << 16);
+  constexpr bool kListed = kKind == Short::list;
+  const Team team{static_cast<int>(threadIdx.x), 0};
+  const int warp = team.thread / 32, lane = team.thread % 32;
+  const u32 lanes_before = (1u << lane) - 1;
+  const i64 m = blockIdx.x;
+  const float* const scores = &task.logits(m, team.thread);
+  const int begin = task.windows.begin[m], width = static_cast<int>(task.logits.shape[1]);
+  const int seen_tokens = max(0, task.windows.end[m] - begin), count = kListed ? width : min(width, seen_tokens);
+  const i32* const runs = kListed ? &task.columns.runs(m, 0) : nullptr;
+  const i64 offset = kListed ? static_cast<i64>(task.columns.origin[m]) - begin : 0;
+  /// Counted from the row's begin.
+  const auto token_of = [&](int column) -> i64 {
+    return offset + (static_cast<i64>(runs[column >> log_length]) << log_length) + (column & ((1 << log_length) - 1));
+  };
+  for (int i = team.thread; i < kBins; i += kThreads) shared.histogram[i] = 0;
+  if (team.thread == 0) {
+    shared.count = shared.last = 0;
+    shared.highest = 0;
+    shared.lowest = ~0u;
+  }
+
+  u32 keys[kEach];  // ranks from 1 on; 0: not to be chosen
+#pragma unroll
+  for (int i = 0; i < kEach; ++i) {
+    keys[i] = i * kThreads + team.thread < count ? __float_as_uint(__ldg(scores + i * kThreads)) : 0;
+  }
+  int mine = 0;
+  u32 highest = 0, lowest = ~0u;
+#pragma unroll
+  for (int i = 0; i < kEach; ++i) {
+    const int column = i * kThreads + team.thread;
+    bool seen = column < count;
+    if constexpr (kListed) {
+      // A run of -1 is behind all others.
+      const u32 run = seen ? static_cast<u32>(__ldg(runs + (column >> log_length))) : ~0u;
+      const i64 token = offset + (static_cast<i64>(run) << log_length) + (column & ((1 << log_length) - 1));
+      seen = token >= 0 && token < seen_tokens;
+    }
+    keys[i] = seen ? rank_of(__uint_as_float(keys[i])) + 1 : 0;
+    if (kKind == Short::window_with_ends && seen && (column == 0 || column == count - 1)) keys[i] = kForced;
+    mine += seen ? 1 : 0;
+    highest = max(highest, keys[i]);
+    lowest = min(lowest, keys[i] - 1);
+  }
+  mine = __reduce_add_sync(kWarp, mine);
+  highest = __reduce_max_sync(kWarp, highest);
+  lowest = __reduce_min_sync(kWarp, lowest);
+  team.sync();
+  if (lane == 0) {
+    atomicAdd(&shared.count, mine);
+    atomicMax(&shared.highest, highest);
+    atomicMin(&shared.lowest, lowest);
+  }
+  team.sync();
+  const int visible = shared.count, k = static_cast<int>(min(task.selected.shape[1], i64{kEach} * kThreads));
+  highest = shared.highest;
+  lowest = shared.lowest + 1;
+  Cut cut{1, false, 0};
+  if (visible > k) cut = find_cut(team, shared, keys, lowest, highest, k);
+
+  const auto store = [&](int column, int place) {
+    task.selected(m, place) = kListed ? static_cast<i32>(token_of(column)) : column;
+  };
+  if (!cut.tied) {
+#pragma unroll
+    for (int i = 0; i < kEach; ++i) {
+      const u32 taken = __ballot_sync(kWarp, keys[i] >= cut.key);
+      if (lane == 0) counts[i * kWarps + warp] = static_cast<unsigned>(__popc(taken));
+    }
+  } else {
+#pragma unroll
+    for (int i = 0; i < kEach; ++i) {
+      const u32 taken = __ballot_sync(kWarp, keys[i] > cut.key), same = __ballot_sync(kWarp, keys[i] == cut.key);
+      if (lane == 0) counts[i * kWarps + warp] = static_cast<unsigned>(__popc(taken) | __popc(same) << 16);
+    }
   }
   team.sync();
   unsigned total = 0;
@@ -722,19 +817,50 @@ __global__ void __launch_bounds__(kThreads, kEach <= 16 ? 3 : 2)
   const unsigned before = scan(team, shared, counts_here ? counts[team.thread] : 0, total);
   if (counts_here) counts[team.thread] = before;
   team.sync();
+  if (!cut.tied) {
 #pragma unroll
-  for (int i = 0; i < kEach; ++i) {
-    const int column = i * kThreads + team.thread;
-    const u32 above = taken(keys[i]), same = equal(keys[i]);
-    const unsigned from = counts[i * kWarps + warp];
-    const int tie = static_cast<int>(from >> 16) + __popc(same & lanes_before);
-    const int place = static_cast<int>(from & 0xffffu) + __popc(above & lanes_before) + min(tie, ties);
-    const u32 self = lanes_before + 1;
-    if ((above & self) == 0 && ((same & self) == 0 || tie >= ties)) continue;
-    task.selected(row.m, place) = row.listed() ? static_cast<i32>(token_of(column) - begin) : column;
+    for (int i = 0; i < kEach; ++i) {
+      const bool is = keys[i] >= cut.key;
+      const u32 taken = __ballot_sync(kWarp, is);
+      const int place = static_cast<int>(counts[i * kWarps + warp]) + __popc(taken & lanes_before);
+      if (is) store(i * kThreads + team.thread, place);
+    }
+  } else {
+#pragma unroll
+    for (int i = 0; i < kEach; ++i) {
+      const bool above = keys[i] > cut.key, equal = keys[i] == cut.key;
+      const u32 taken = __ballot_sync(kWarp, above), same = __ballot_sync(kWarp, equal);
+      const unsigned from = counts[i * kWarps + warp];
+      const int tie = static_cast<int>(from >> 16) + __popc(same & lanes_before);
+      const int place = static_cast<int>(from & 0xffffu) + __popc(taken & lanes_before) + min(tie, cut.ties);
+      if (above || (equal && tie < cut.ties)) store(i * kThreads + team.thread, place);
+    }
   }
-  const i64 chosen = min(visible, k);
-  for (i64 i = chosen + team.thread; i < task.selected.shape[1]; i += kThreads) task.selected(row.m, i) = -1;
+  for (i64 i = min(visible, k) + team.thread; i < task.selected.shape[1]; i += kThreads) task.selected(m, i) = -1;
+}
+
+template <Short kKind>
+void launch_short(const Task& task, int log_length, cudaStream_t stream) {
+  const i64 width = task.logits.shape[1];
+  const auto kernel = width <= 4 * kThreads    ? select_short_kernel<4, kKind>
+                      : width <= 8 * kThreads  ? select_short_kernel<8, kKind>
+                      : width <= 16 * kThreads ? select_short_kernel<16, kKind>
+                                               : select_short_kernel<32, kKind>;
+  kernel<<<static_cast<unsigned>(task.logits.shape[0]), kThreads, 0, stream>>>(task, log_length);
+}
+
+/// Whether kernels for rows of few columns take it.
+bool is_short(const Task& task) {
+  const i64 width = task.logits.shape[1];
+  if (width == 0 || width > 32 * kThreads || task.logits.stride[1] != 1) return false;
+  return !task.columns.listed || (!task.force_ends && std::has_single_bit(static_cast<u64>(task.columns.length)));
+}
+
+void select_short(const Task& task, cudaStream_t stream) {
+  const int log_length = std::countr_zero(static_cast<u64>(task.columns.length));
+  (task.columns.listed ? launch_short<Short::list>
+   : task.force_ends   ? launch_short<Short::window_with_ends>
+                       : launch_short<Short::window>)(task, log_length, stream);
 }
 
 __global__ void __launch_bounds__(kThreads) select_slowly_kernel(__grid_constant__ const Task task) {
@@ -750,15 +876,8 @@ void select(const SelectTask& given, int processors, cudaStream_t stream) {
   const i64 rows = given.selected.shape[0], width = logits.shape[1], k = given.selected.shape[1];
   Task task{logits, given.windows, columns_of(given.candidates), given.force_ends, given.selected, 0, 0};
 
-  // Lists with forced ends are rare.
-  if (width > 0 && width <= 32 * kThreads && !(task.columns.listed && task.force_ends)) {
-    const auto kernel = width <= 4 * kThreads    ? select_short_kernel<4>
-                        : width <= 8 * kThreads  ? select_short_kernel<8>
-                        : width <= 16 * kThreads ? select_short_kernel<16>
-                                                 : select_short_kernel<32>;
-    const u64 length = static_cast<u64>(task.columns.length);
-    const int log_length = std::has_single_bit(length) && length <= 1 << 20 ? std::countr_zero(length) : -1;
-    kernel<<<static_cast<unsigned>(rows), kThreads, 0, stream>>>(task, log_length);
+  if (is_short(task)) {
+    select_short(task, stream);
     return check(cudaGetLastError(), "select");
   }
 

@@ -1,7 +1,8 @@
-// The order of scores as whole numbers, which top-k selects by, on the host.
+// The order of scores, which top-k selects by, and of heads' costs as whole numbers, on the host.
 
 #include <doctest/doctest.h>
 
+#include <bit>
 #include <cmath>
 #include <limits>
 #include <random>
@@ -69,4 +70,16 @@ TEST_CASE("both zeros are above the rank below 0, and neither is above 0") {
     CHECK_FALSE(zero > score_of(kOfZero));
     CHECK((above_bit(zero, score_of(kOfZero)) >> 31) == 0);
   }
+}
+
+TEST_CASE("no cost of a head, NaN of whatever bits among them, is taken for that of a dropped one") {
+  for (const u32 bits : {0u, 0x80000000u, 0x7f800000u, 0xff800000u, 0x7fc00000u, 0xffc00000u, 0x7fffffffu, 0xffffffffu,
+                         0x7f7fffffu, 0x00000001u}) {
+    INFO("bits " << bits);
+    CHECK(order_of_cost(std::bit_cast<float>(bits)) < kDropped);
+  }
+  CHECK(order_of_cost(-0.0f) == order_of_cost(0.0f));
+  CHECK(order_of_cost(-1.0f) < order_of_cost(0.0f));
+  CHECK(order_of_cost(1.0f) < order_of_cost(2.0f));
+  CHECK(order_of_cost(2.0f) < order_of_cost(std::numeric_limits<float>::infinity()));
 }
