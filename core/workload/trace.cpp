@@ -381,7 +381,8 @@ void check_contiguous_windows(const Workload& w, const std::string& where) {
   for (i64 row = 0; row < rows; ++row) {
     const auto m = static_cast<std::size_t>(row);
     const i64 ks = w.ks[m], ke = w.ke[m], position = w.q_pos[m];
-    if (ks < 0 || ks >= keys) {
+    const bool may_see_none = ratio > 1 && ke == ks;  // a row that is before the end of the first compressed key
+    if (ks < 0 || ks > keys || (ks == keys && !may_see_none)) {
       reject("MP-E230", fmt::format("the window begins at token {}, the keys are 0 to {}", ks, keys - 1),
              at_row(where, "ks", row), kWindowOfBuffer);
     }
@@ -389,8 +390,7 @@ void check_contiguous_windows(const Workload& w, const std::string& where) {
       reject("MP-E230", fmt::format("the window ends before token {}, there are {} keys", ke, keys),
              at_row(where, "ke", row), kWindowOfBuffer);
     }
-    // A row that stands before the end of the first compressed key sees none.
-    if (ke < ks || (ke == ks && ratio == 1)) {
+    if (ke <= ks && !may_see_none) {
       reject("MP-E231", fmt::format("the window [{}, {}) {}", ks, ke, ke < ks ? "runs backwards" : "is empty"),
              at_row(where, "ke", row), "a row sees at least its own token");
     }

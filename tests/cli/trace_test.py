@@ -124,10 +124,11 @@ class RecordedTopK(Cli):
                                                newline="")))
         rated = [row for row in rows if row["indexer"] == "recorded topk"]
         self.assertEqual([float(row["recall_mean"]) for row in rated], [0])
-        self.assertEqual(rated[0]["top_k"], "16")
+        self.assertEqual((rated[0]["top_k"], rated[0]["top_k_used"]), ("16", "16"))
 
         case, message = self.compared(path, 1)
         self.assertEqual(case["verdict"], "failed")
+        self.assertEqual((case["parameters"]["top_k"], case["used"]["top_k"]), (16, 16))
         self.assertEqual(case["choices"][0]["verdicts"]["miss"], 3)
         self.assertEqual(case["quality"]["recall"]["mean"], 0)
         self.assertIn("MP-E610", message)
@@ -293,6 +294,41 @@ class CompressedKeys(Cli):
                 self.assertEqual(result.returncode, 0, result.stderr)
                 case = strict_json(result.stdout)["cases"][-1]
                 self.assertEqual(case["choices"][0]["verdicts"]["exact"], 4)
+
+    def test_a_last_sequence_without_a_whole_key_begins_where_the_keys_end(self):
+        problem = Problem(12, 3, 40)
+        begin, problem.ke = [0, 0, 40], [39, 40, 40]
+        path = write_trace(self.folder / "short.safetensors", {"compress_ratio": "4", "index_topk": "8"},
+                           problem.parts(ks=("I32", [3], integers(begin)),
+                                         q_pos=("I32", [3], integers([155, 159, 2]))))
+        self.succeeds("inspect", path)
+        options = ("--active-heads", "2", "--block-size", "8", "--blocks", "3", "--candidates", "32")
+        result = misa("compare", "--trace", path, "--indexer", "all", *options, "--format", "json")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        tokens = [choice for case in strict_json(result.stdout)["cases"] for choice in case["choices"]
+                  if choice["name"] == "tokens"]
+        self.assertEqual({choice["verdicts"]["empty"] for choice in tokens}, {1})
+        for ks, ke in ((41, 41), (40, 41), (40, 39)):
+            problem.ke[2] = ke
+            outside = write_trace(self.folder / "outside.safetensors", {"compress_ratio": "4"},
+                                  problem.parts(ks=("I32", [3], integers([0, 0, ks])),
+                                                q_pos=("I32", [3], integers([155, 159, 2]))))
+            self.fails(3, "MP-E23[01]", "inspect", outside)
+
+    def test_a_recorded_selection_of_rows_that_see_nothing_is_rated_as_nothing(self):
+        problem = Problem(13, 3, 40)
+        problem.ke = [0, 0, 25]
+        path = write_trace(self.folder / "blind.safetensors", {"compress_ratio": "4", "index_topk": "8"},
+                           problem.parts(topk=topk_part([[], []], 8), topk_row=("I32", [2], integers([0, 1])),
+                                         q_pos=("I32", [3], integers([0, 2, 100]))))
+        for against in ((), ("--against-indexer", "dsa")):
+            with self.subTest(against):
+                result = misa("compare", "--trace", path, "--indexer", "misa", "--active-heads", "2", *against,
+                              "--format", "json")
+                self.assertEqual(result.returncode, 5, result.stderr)
+                case = strict_json(result.stdout)["cases"][-1]
+                self.assertEqual((case["indexer"], case["verdict"]), ("recorded topk", "nothing"))
+                self.assertIn("no row with a recorded selection sees a token", case["explanation"])
 
     def test_a_window_that_is_not_the_positions_is_refused_with_the_ratio(self):
         problem = Problem(11, 1, 40)
