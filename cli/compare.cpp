@@ -537,22 +537,28 @@ class CompareRun {
     AgreementCase& one = report_.cases.emplace_back();
     hints_.emplace_back();
     one.indexer = "recorded topk";
-    one.parameters.top_k = recorded.k;
     IndexerSettings settings = settings_;
     settings.top_k = recorded.k;
+    const IndexerSpec dsa = make_indexer("dsa", settings);
+    one.parameters = describe_parameters(dsa);
+    one.used = describe_parameters(effective(dsa, arbiter_->problem()));
     plan_options_.max_bytes = *std::max_element(plan_limits_.begin(), plan_limits_.end()) + arbiter_->problem().bytes;
     try {
       if (!options_.against_indexer.empty()) {
         const Placement placement(*guarded_, workload_);
         const Outcome reference = run_outcome(*guarded_, make_indexer(options_.against_indexer, settings),
                                               placement.problem(), plan_options_);
-        one.quality = describe_quality(rate_recorded(workload_, recorded, reference.tokens.span<const i32>()),
-                                       options_.against_indexer);
+        const Quality quality = rate_recorded(workload_, recorded, reference.tokens.span<const i32>());
+        one.quality = describe_quality(quality, options_.against_indexer);
+        if (quality.rows == 0) {
+          one.verdict = CaseVerdict::nothing;
+          one.explanation = kNoRecordedRow;
+        }
       } else if (std::find(choices_.begin(), choices_.end(), Choice::tokens) == choices_.end()) {
         one.verdict = CaseVerdict::passed;
         one.explanation = "not judged: the comparison is not of tokens";
       } else {
-        judge_recorded(recorded, make_indexer("dsa", settings), one);
+        judge_recorded(recorded, dsa, one);
       }
     } catch (const Interrupted&) {
     }

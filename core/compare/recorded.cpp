@@ -130,7 +130,7 @@ RecordedAgreement judge_recorded(Arbiter& arbiter, const RecordedTopK& recorded,
     ++one.verdicts[static_cast<std::size_t>(verdict)];
     one.row_verdicts.push_back(verdict);
   }
-  if (one.rows == 0) one.reason = "no row with a recorded selection sees a token";
+  if (one.rows == 0) one.reason = kNoRecordedRow;
   result.agreement.all_zero = one.rows > 0 && one.violated == 0 && zeros;
   return result;
 }

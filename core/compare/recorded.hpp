@@ -18,6 +18,9 @@ struct RecordedTopK {
   std::optional<Arithmetic> arithmetic;  ///< what `topk_arithmetic` of the metadata names; nothing: it names none
 };
 
+/// Why a recorded selection is neither rated nor judged.
+constexpr const char* kNoRecordedRow = "no row with a recorded selection sees a token";
+
 /// Nothing when the workload records none.
 std::optional<RecordedTopK> recorded_topk(const Workload& workload);
 

@@ -350,6 +350,7 @@ ReportCase recorded_case(const Report& report) {
   ReportCase one;
   one.indexer = "recorded topk";
   one.parameters.top_k = one.shape.top_k = report.recorded_topk->top_k;
+  one.used.top_k = std::clamp<i64>(report.workload.context.maximum, 1, one.parameters.top_k);
   one.shape.rows = report.recorded_topk->quality.rows;
   one.shape.heads = report.workload.heads;
   one.shape.head_dim = report.workload.head_dim;
