@@ -92,7 +92,7 @@ Work add_shrink(CLI::App& app) {
     Progress progress;
     i64 tried = 0;
     const auto fails_with = [&](const IndexerSpec& spec, const Workload& part) {
-      if (interrupted()) return false;
+      stop_if_interrupted();
       progress.show(fmt::format("{}: try {}", spec.name, ++tried));
       check_workload(part, "a part of the workload");
       Arbiter arbiter(*oracle, part);

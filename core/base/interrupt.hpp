@@ -16,7 +16,7 @@ inline bool interrupted() noexcept { return interruption.load(std::memory_order_
 struct Interrupted {};
 
 /// Throws Interrupted once the work shall end. An OpenMP loop cannot be left by an exception: it skips what is left of
-/// it while interrupted(), and calls this behind its region.
+/// it while interrupted(), and calls this after its region.
 inline void stop_if_interrupted() {
   if (interrupted()) throw Interrupted();
 }

@@ -437,17 +437,16 @@ class Comparison {
 /// judge() of a field with forced ids: each that was passed over is a miss, for the least of what was chosen; the other
 /// ids are judged among themselves.
 Judgement judge_forced(const Field& field, std::span<const i32> chosen) {
-  const auto is_in = [](std::span<const i32> ids, i32 id) {
-    return std::find(ids.begin(), ids.end(), id) != ids.end();
-  };
   Field rest;
   std::vector<std::size_t> inside, missing;
   for (std::size_t i = 0; i < field.ids.size(); ++i) {
-    const bool forced = is_in(field.forced, field.ids[i]), taken = is_in(chosen, field.ids[i]);
+    const i32 id = field.ids[i];
+    const bool forced = std::find(field.forced.begin(), field.forced.end(), id) != field.forced.end();
+    const bool taken = std::binary_search(chosen.begin(), chosen.end(), id);
     if (forced && !taken) missing.push_back(i);
     if (forced) continue;
     if (taken) inside.push_back(i);
-    rest.ids.push_back(field.ids[i]);
+    rest.ids.push_back(id);
     rest.scores.push_back(field.scores[i]);
     rest.bounds.push_back(field.bounds[i]);
   }

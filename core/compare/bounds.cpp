@@ -110,8 +110,9 @@ Bounds::Heads Bounds::heads_of_row(i64 m, std::span<const i32> heads, std::span<
     found.add(std::abs(static_cast<double>(problem_.queries.weights(m, h))), query_norm(m, h));
   }
   // A linear query is scored as two heads.
-  for (int i = 0; i < 2 && !linear.empty(); ++i) {
-    found.add(std::abs(static_cast<double>(linear.back())), norm(linear, problem_.shape.head_dim));
+  if (!linear.empty()) {
+    const double weight = std::abs(static_cast<double>(linear.back())), query = norm(linear, problem_.shape.head_dim);
+    for (int i = 0; i < 2; ++i) found.add(weight, query);
   }
   return found;
 }

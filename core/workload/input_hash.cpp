@@ -17,7 +17,7 @@ class Hash {
   void add(const void* data, i64 bytes) {
     const auto* from = static_cast<const unsigned char*>(data);
     for (; bytes > 0; bytes -= 8, from += 8) {
-      if (bytes % (1 << 20) == 0) stop_if_interrupted();
+      if (bytes % (1 << 20) < 8) stop_if_interrupted();
       u64 word = 0;
       std::memcpy(&word, from, static_cast<std::size_t>(std::min<i64>(bytes, 8)));
       add(word);
