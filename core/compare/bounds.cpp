@@ -338,6 +338,10 @@ Bounds::LineBound Bounds::line(const Arithmetic& a, i64 m, const Sampled& sample
 std::vector<double> Bounds::residuals(const Arithmetic& a, i64 m, const BlockLayout& samples,
                                       const SampledRow& row) const {
   const Sampled known = sampled(a, m, samples, row);
+  double largest = 0;  // a backend may rank by weights divided by it
+  for (const double weight : row.weights) {
+    if (std::isfinite(weight)) largest = std::max(largest, std::abs(weight));
+  }
   std::vector<double> found;
   for (i64 h = 0; h < row.heads; ++h) {
     const double weight = std::abs(row.weights[static_cast<std::size_t>(h)]);
@@ -346,7 +350,8 @@ std::vector<double> Bounds::residuals(const Arithmetic& a, i64 m, const BlockLay
     const double residual = line(a, m, known, row, h).residual;
     const bool finite =
         residual == 0 || fit({weight * query_norm(m, h) * known.largest_key}, known.product, a.overflow);
-    bound = finite ? not_nan(weight * residual + a.underflow * (1 + weight)) : kInfinity;
+    const double divided = 2 * a.underflow * largest * (1 + row.lines[static_cast<std::size_t>(h)].residual);
+    bound = finite ? not_nan(weight * residual + a.underflow * (1 + weight) + divided) : kInfinity;
   }
   return found;
 }

@@ -216,3 +216,24 @@ TEST_CASE("the router over sampled keys keeps the oracle's heads and linear quer
     CHECK(guarded.overwritten() == 0);
   }
 }
+
+TEST_CASE("numbers near the ends of f32 are routed as the bounds explain, where the largest weight hides others") {
+  const auto oracle = make_oracle(1);
+  for (const u64 seed : {38, 118}) {  // in which heads of small weight are ranked as if it were 0
+    RoutedCase drawn = draw_case(seed);
+    drawn.workload.numbers = Numbers::hostile;
+    drawn.odd_weights = drawn.odd_keys = drawn.equal_heads = false;
+    if (!drawn.workload.paged) drawn.workload.rows = 3;
+    CAPTURE(drawn.describe());
+    const Workload workload = workload_of(drawn);
+    KernelOnHost kernel(*oracle, drawn.processors);
+    const Placement placement(kernel, workload);
+    const Outcome found = run_outcome(kernel, drawn.spec, placement.problem());
+    Arbiter arbiter(*oracle, workload);
+    Outcome formulas = run_outcome(*oracle, drawn.spec, arbiter.problem());
+    formulas.exact = true;
+    const Agreement agreement = compare_outcomes(arbiter, drawn.spec, found, formulas);
+    CHECK(agreement.missed() + agreement.violated() == 0);
+    CHECK(agreement.rows() > 0);
+  }
+}
