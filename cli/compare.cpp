@@ -200,12 +200,18 @@ class CompareRun {
         choices_(options.choices()),
         targets_(options.output.targets(input_files(options))) {
     check_sides();
+    if (!options.inject.empty()) options.mistake();
     oracle_ = make_backend("oracle", static_cast<int>(threads_));
     const int device = options.device_number();
-    backend_ = make_backend(options.backend, static_cast<int>(threads_), device);
+    const auto side = [&](const std::string& name) -> std::unique_ptr<Backend> {
+      if (!options.dry) return make_backend(name, static_cast<int>(threads_), device);
+      dry_.push_back(dry_side(name, threads_, device));
+      return std::move(dry_.back().backend);
+    };
+    backend_ = side(options.backend);
     guarded_ = std::make_unique<GuardedBackend>(*backend_);
     if (options.against_indexer.empty() && is_backend(options.against) && options.against != "oracle") {
-      other_ = make_backend(options.against, static_cast<int>(threads_), device);
+      other_ = side(options.against);
     }
     workload_ = options.workload.load(&report_.warnings);
     if (workload_.rows() == 0) {
@@ -233,6 +239,15 @@ class CompareRun {
     refuse_to_overwrite();
     arbiter_ = std::make_unique<Arbiter>(*oracle_, workload_);
     warn(options_cut(given, facts.specs, arbiter_->problem()));
+  }
+
+  /// What the sides would run. A golden runs nothing, and a rating has one side.
+  std::string planned() {
+    std::string text = planned(*backend_, dry_.front(), report_.warnings);
+    if (!options_.against_indexer.empty() || !is_backend(options_.against)) return text;
+    if (other_) return text + planned(*other_, dry_.back(), {});
+    const DrySide formulas = dry_side("oracle", threads_, 0);
+    return text + planned(*formulas.backend, formulas, {});
   }
 
   void run() {
@@ -295,6 +310,27 @@ class CompareRun {
     if (!options.config.empty()) files.push_back(options.config);
     if (!is_backend(options.against)) files.push_back(options.against);
     return files;
+  }
+
+  std::string planned(Backend& backend, const DrySide& side, const std::vector<Warning>& warnings) const {
+    const Placement placement(backend, workload_);
+    PlannedRun run;
+    run.workload = workload_.name;
+    run.backend = side.name;
+    run.absent = side.absent;
+    run.rows = workload_.rows();
+    run.workload_bytes = Placement::bytes_needed(workload_);
+    run.warnings = warnings;
+    std::vector<IndexerSpec> specs = specs_;
+    if (reference_spec_) specs.push_back(*reference_spec_);
+    for (std::size_t i = 0; i < specs.size(); ++i) {
+      if (backend.why_not(specs[i], shape_of(workload_))) continue;
+      const i64 limit = plan_limits_[i < specs_.size() ? i : 0];
+      run.indexers.push_back(
+          plan_indexer(backend, specs[i], placement.problem(),
+                       {.max_bytes = limit + placement.problem().bytes, .fusion = !options_.no_fusion}));
+    }
+    return run.text();
   }
 
   void check_sides() const {
@@ -578,7 +614,8 @@ class CompareRun {
     const Concluded concluded = conclude(judged.agreement, options_.max_miss);
     one.verdict = to_report(concluded.conclusion);
     one.explanation = concluded.why;
-    hints_.back() = concluded.how;
+    hints_.back() =
+        concluded.conclusion == Conclusion::failed ? "docs/traces.md, What goes wrong when recording" : concluded.how;
     if (judged.assumed && tokens.verdicts.exact < tokens.rows) {
       one.explanation += fmt::format(
           "{}the trace does not say its topk_arithmetic, and is judged by the bounds of {}, the "
@@ -597,10 +634,10 @@ class CompareRun {
   /// What to do about a case that did not pass: run it alone, unless that is what was done; else look closer.
   std::string hint(const AgreementCase& one) const {
     const std::string& own = hints_[static_cast<std::size_t>(&one - report_.cases.data())];
-    if (one.verdict != CaseVerdict::failed && !own.empty()) return own;
+    if (!own.empty()) return own;
     if (specs_.size() > 1 || one.reproduce != reproduce(specs_.front())) return one.reproduce;
     if (one.verdict != CaseVerdict::failed) return "";
-    if (one.quality) return "";
+    if (one.quality) return "a lower --min-recall, or options with which the indexer keeps more";
     const bool shrinks = is_backend(options_.against);
     if (bundled_ && shrinks) return "misa-prof shrink " + shell_word(options_.bundle);
     if (bundled_) return "";
@@ -648,6 +685,7 @@ class CompareRun {
   i64 threads_;
   std::vector<Choice> choices_;
   std::vector<Target> targets_;
+  std::vector<DrySide> dry_;  ///< of --dry-run: the tested side, then the other one if it is not the formulas
   std::unique_ptr<Backend> oracle_, backend_, other_;
   std::unique_ptr<GuardedBackend> guarded_;
   Workload workload_;
@@ -666,20 +704,6 @@ class CompareRun {
   Progress progress_;
 };
 
-/// What both sides would run. A golden runs nothing.
-std::string dry_run(const CompareOptions& options, const GivenOptions& given) {
-  options.choices();
-  RunFacts facts = facts_of(options);
-  facts.write_to(options.output.targets({}));
-  facts.run_on("oracle");
-  const auto planned = [&](const std::string& backend) {
-    return plan_run(options.workload, options.indexer, backend, thread_count(options.threads), options.device_number(),
-                    !options.no_fusion, backend == options.backend ? given : GivenOptions{}, facts)
-        .text();
-  };
-  return planned(options.backend) + (is_backend(options.against) ? planned(options.against) : std::string());
-}
-
 }  // namespace
 
 Work add_compare(CLI::App& app) {
@@ -695,12 +719,13 @@ Work add_compare(CLI::App& app) {
       const std::vector<std::string> names = indexers_of_goldens(options->against);
       if (command.get_option("--indexer")->count() == 0 && !names.empty()) options->indexer.names = names;
     }
-    if (options->dry) return write_text("-", dry_run(*options, given));
     // Without --indexer, all of them but the one they are rated against.
     if (command.get_option("--indexer")->count() == 0) {
       std::erase(options->indexer.names, options->against_indexer);
     }
-    CompareRun(*options, given, command_words(app, command), made_with(command)).run();
+    CompareRun run(*options, given, command_words(app, command), made_with(command));
+    if (options->dry) return write_text("-", run.planned());
+    run.run();
   };
 }
 

@@ -100,6 +100,15 @@ std::vector<Choice> CompareOptions::choices() const {
   return chosen;
 }
 
+MistakeInfo CompareOptions::mistake() const {
+  if (const auto info = find_mistake(inject)) return *info;
+  std::vector<std::string_view> names;
+  for (const MistakeInfo& one : mistakes()) names.push_back(one.name);
+  const std::string near = nearest(inject, names);
+  throw Error(ErrorKind::usage, "MP-E037", "there is no mistake called '" + inject + "'", {},
+              near.empty() ? fmt::format("one of {}", fmt::join(names, ", ")) : near);
+}
+
 namespace {
 
 /// What gives `spec` an occasion for a mistake that it found none for on `workload`.
@@ -143,19 +152,12 @@ Outcome run_side(const CompareOptions& options, Backend& backend, const IndexerS
     const Placement placement(backend, arbiter.workload());
     return run_outcome(backend, spec, placement.problem(), plan_options);
   }
-  const auto info = find_mistake(options.inject);
-  if (!info) {
-    std::vector<std::string_view> names;
-    for (const MistakeInfo& one : mistakes()) names.push_back(one.name);
-    const std::string near = nearest(options.inject, names);
-    throw Error(ErrorKind::usage, "MP-E037", "there is no mistake called '" + options.inject + "'", {},
-                near.empty() ? fmt::format("one of {}", fmt::join(names, ", ")) : near);
-  }
-  auto outcome = run_with_mistake(info->mistake, backend, spec, arbiter, plan_options);
+  const MistakeInfo info = options.mistake();
+  auto outcome = run_with_mistake(info.mistake, backend, spec, arbiter, plan_options);
   if (outcome) return std::move(*outcome);
   throw Error(ErrorKind::usage, "MP-E038",
-              fmt::format("{} gives no occasion for the mistake '{}' on this workload", spec.name, info->name), {},
-              occasion_for(*info, spec, arbiter.workload()));
+              fmt::format("{} gives no occasion for the mistake '{}' on this workload", spec.name, info.name), {},
+              occasion_for(info, spec, arbiter.workload()));
 }
 
 std::vector<i64> comparison_limits(const CompareOptions& options, const Backend& exact, const Backend& side,

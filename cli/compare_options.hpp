@@ -10,6 +10,7 @@
 #include "cli/options.hpp"
 #include "cli/output.hpp"
 #include "core/compare/agreement.hpp"
+#include "core/compare/faults.hpp"
 #include "core/indexer/plan.hpp"
 #include "core/report/agreement_report.hpp"
 
@@ -33,6 +34,8 @@ struct CompareOptions {
   int device_number() const;
   /// --stages, in their order; all of them by default.
   std::vector<Choice> choices() const;
+  /// --inject, which must be given.
+  MistakeInfo mistake() const;
 };
 
 /// What one side chose: a run of the backend, with the mistake of --inject where one is asked for.

@@ -284,6 +284,10 @@ void apply_config(CLI::App& command, const std::string& path) {
     }
     if (option->count() > 0) continue;  // the command line wins
     try {
+      if (entry.list && option->get_items_expected_max() <= 1) {
+        throw Error(ErrorKind::usage, "MP-E019", option->get_name() + " takes one value and no list",
+                    location(path, entry), "the value without brackets");
+      }
       if (option->get_items_expected_max() == 0) {
         if (entry.values == std::vector<std::string>{"false"}) continue;
         if (entry.values != std::vector<std::string>{"true"}) {
@@ -293,17 +297,15 @@ void apply_config(CLI::App& command, const std::string& path) {
         option->add_result("true");
       } else {
         if (entry.values.empty()) {
-          throw Error(ErrorKind::usage, "MP-E019", option->get_name() + " needs a value", location(path, entry));
+          throw Error(ErrorKind::usage, "MP-E019", option->get_name() + " needs a value", location(path, entry),
+                      "one or more values, or leave the key out");
         }
         for (const std::string& value : entry.values) option->add_result(value);
       }
       option->run_callback();
     } catch (const CLI::ParseError& error) {
-      const bool list = entry.values.size() > 1 && option->get_items_expected_max() == 1;
-      throw Error(ErrorKind::usage, "MP-E019",
-                  list ? fmt::format("{} takes one value, not {}", option->get_name(), entry.values.size())
-                       : std::string(error.what()),
-                  location(path, entry), "misa-prof " + command.get_name() + " --help");
+      throw Error(ErrorKind::usage, "MP-E019", error.what(), location(path, entry),
+                  "misa-prof " + command.get_name() + " --help");
     } catch (const Error& error) {
       if (!error.where().empty() && error.where() != option->get_name()) throw;
       throw Error(error.kind(), error.id(), error.what(), location(path, entry), error.how());

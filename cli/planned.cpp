@@ -55,20 +55,37 @@ std::string PlannedRun::text() const {
   return lines;
 }
 
+DrySide dry_side(const std::string& backend, i64 threads, int device) {
+  DrySide side;
+  side.name = backend;
+  i64 workspace = kWorkspaceBytes;
+  for (const BackendInfo& info : backends()) {
+    if (info.name != backend) continue;
+    workspace = info.workspace_bytes;
+    side.absent = info.why_absent(device).value_or("");
+  }
+  const bool present = side.absent.empty();
+  side.like = make_backend(present ? backend : "cpu", static_cast<int>(threads), present ? device : 0);
+  side.backend = std::make_unique<DryBackend>(*side.like, workspace);
+  return side;
+}
+
+PlannedIndexer plan_indexer(Backend& backend, const IndexerSpec& spec, const Problem& problem,
+                            const PlanOptions& options) {
+  Plan plan(backend, spec, problem, options);
+  SpanCounter counter;
+  plan.run(&counter);
+  return {spec.name, plan.rows_per_chunk(), plan.workspace_bytes(), std::move(counter.spans)};
+}
+
 PlannedRun plan_run(const WorkloadOptions& workload_options, const IndexerOptions& indexer_options,
                     const std::string& backend_name, i64 threads, int device, bool fusion, const GivenOptions& given,
                     RunFacts facts) {
   PlannedRun run;
   run.backend = backend_name;
-  i64 workspace = kWorkspaceBytes;
-  for (const BackendInfo& info : backends()) {
-    if (info.name != backend_name) continue;
-    workspace = info.workspace_bytes;
-    run.absent = info.why_absent(device).value_or("");
-  }
-  const auto like = make_backend(run.absent.empty() ? backend_name : "cpu", static_cast<int>(threads),
-                                 run.absent.empty() ? device : 0);
-  DryBackend backend(*like, workspace);
+  const DrySide side = dry_side(backend_name, threads, device);
+  Backend& backend = *side.backend;
+  run.absent = side.absent;
 
   const Workload workload = workload_options.load(&run.warnings);
   run.workload = workload.name;
@@ -86,12 +103,8 @@ PlannedRun plan_run(const WorkloadOptions& workload_options, const IndexerOption
   for (const Warning& warning : options_without_effect(given, facts)) run.warnings.push_back(warning);
   for (const Warning& warning : options_cut(given, specs, placement.problem())) run.warnings.push_back(warning);
   for (std::size_t i = 0; i < specs.size(); ++i) {
-    const IndexerSpec& spec = specs[i];
-    Plan plan(backend, spec, placement.problem(),
-              {.max_bytes = limits[i] + placement.problem().bytes, .fusion = fusion});
-    SpanCounter counter;
-    plan.run(&counter);
-    run.indexers.push_back({spec.name, plan.rows_per_chunk(), plan.workspace_bytes(), std::move(counter.spans)});
+    run.indexers.push_back(plan_indexer(backend, specs[i], placement.problem(),
+                                        {.max_bytes = limits[i] + placement.problem().bytes, .fusion = fusion}));
   }
   return run;
 }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -7,6 +8,7 @@
 #include "cli/given_options.hpp"
 #include "cli/indexer_options.hpp"
 #include "cli/options.hpp"
+#include "core/indexer/plan.hpp"
 
 namespace misa::cli {
 
@@ -32,10 +34,22 @@ struct PlannedRun {
   std::string text() const;
 };
 
-/// Loads the workload and makes the plans that a run on `backend` would make, on one that computes nothing. Where the
-/// backend is absent, the plans are those of f32 logits with nothing fused, in the memory of this machine. Throws what
-/// such a run throws before its first stage, except that the backend is absent. `facts`: what the command knows beside
-/// workload, indexers and backend.
+/// A backend that plans and computes nothing. Where the backend is absent, the plans are those of f32 logits with
+/// nothing fused, in the memory of this machine.
+struct DrySide {
+  std::string name, absent;       ///< absent: why the backend cannot run here; empty: it can
+  std::unique_ptr<Backend> like;  ///< must outlive `backend`
+  std::unique_ptr<Backend> backend;
+};
+DrySide dry_side(const std::string& backend, i64 threads, int device);
+
+/// What a run of `spec` would do, seen on a `backend` that computes nothing.
+PlannedIndexer plan_indexer(Backend& backend, const IndexerSpec& spec, const Problem& problem,
+                            const PlanOptions& options);
+
+/// Loads the workload and makes the plans that a run of profile on `backend` would make, on one that computes nothing.
+/// Throws what such a run throws before its first stage, except that the backend is absent. `facts`: what the command
+/// knows beside workload, indexers and backend.
 PlannedRun plan_run(const WorkloadOptions& workload, const IndexerOptions& indexer, const std::string& backend,
                     i64 threads, int device, bool fusion, const GivenOptions& given, RunFacts facts = {});
 

@@ -513,6 +513,7 @@ std::vector<ConfigEntry> parse_config(std::string_view text, const std::string& 
     entry.line = key.source().begin.line;
     entry.column = key.source().begin.column;
     if (const toml::array* array = node.as_array()) {
+      entry.list = true;
       for (const toml::node& element : *array) entry.values.push_back(text_of(path, key.str(), element));
     } else {
       entry.values.push_back(text_of(path, key.str(), node));

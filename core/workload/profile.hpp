@@ -61,6 +61,7 @@ struct ConfigEntry {
   std::string key;
   std::vector<std::string> values;
   i64 line = 0, column = 0;  ///< of the key, from 1
+  bool list = false;         ///< the value is an array
 };
 
 /// The entries of an options file in the order of the file. Whether keys exist is the caller's business; tables,

@@ -38,6 +38,34 @@ class Memory(Cli):
         status, resident, errors = measured(*arguments)
         return status, resident - self.program, errors
 
+    def test_a_dry_run_of_compare_refuses_what_the_run_refuses(self):
+        tiny = ["compare", "--model", "tiny", "--workload", "ci", "--rows", "4"]
+        refused = 0
+        for arguments in (["--indexer", "dsa"], ["--indexer", "misa", "--against-indexer", "dsa"],
+                          ["--indexer", "hisa", "--poison-unseen"], ["--indexer", "dsa", "--write-golden", "goldens"]):
+            limit = MIB // 4
+            while True:
+                dry = misa(*tiny, *arguments, "--max-memory", limit, "--dry-run", cwd=self.folder)
+                run = misa(*tiny, *arguments, "--max-memory", limit, cwd=self.folder)
+                self.assertEqual((dry.returncode, dry.stderr), (run.returncode, run.stderr), arguments)
+                if run.returncode == 0:
+                    break
+                self.assertIn("MP-E502", run.stderr)
+                refused += 1
+                limit = int(re.search(r"needs (\d+) bytes", run.stderr).group(1))
+        self.assertGreaterEqual(refused, 4)
+        for arguments in (["--against", "cpu"], ["--against", "orcle"], ["--against", "nowhere"], ["--min-recall", "0.5"],
+                          ["--indexer", "dsa", "--against-indexer", "dsa"], ["--against-indexer", "dsb"],
+                          ["--inject", "swaped-token"], ["--against", "cpu", "--against-indexer", "dsa"]):
+            run, dry = misa(*tiny, *arguments), misa(*tiny, *arguments, "--dry-run")
+            self.assertIn(run.returncode, (2, 3), arguments)
+            self.assertEqual((dry.returncode, dry.stderr), (run.returncode, run.stderr), arguments)
+
+    def test_a_dry_run_of_a_rating_plans_one_side_and_what_it_is_rated_against(self):
+        shown = self.succeeds("compare", "--model", "tiny", "--workload", "ci", "--against-indexer", "dsa", "--dry-run")
+        self.assertEqual(re.findall(r"(?m)^([a-z-]+): ", shown), ["misa", "misa-dagger", "hisa", "dsa"])
+        self.assertNotIn("backend oracle", shown)
+
     def test_the_bytes_that_a_refusal_names_suffice_and_bound_what_is_resident(self):
         trace = self.folder / "long.safetensors"
         self.succeeds("generate", *LONG, "--rows", "4", "-o", trace)

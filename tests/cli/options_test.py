@@ -73,6 +73,8 @@ class Numbers(Cli):
         self.assertEqual(self.profile("--config", self.config("top-k = 1_0\n"))["workload"]["top_k"], 10)
         self.assertEqual(self.profile("--config", self.config("budget = 1e3\n"))["cases"][0]["indexer"], "dsa")
         for text, message in (("top-k = 010", "MP-E302"), ("top-k = 0x10", "MP-E304.*not decimal.*try: 16"),
+                              ("top-k = [8]", "MP-E019.*no list"), ("samples = []", "MP-E019.*no list"),
+                              ("no-fusion = [true]", "MP-E019"), ("indexer = []", "MP-E019.*try: one"),
                               ("top-k = 0o10", "MP-E304.*try: 8"), ("top-k = 10.0", "MP-E019.*'10.0'"),
                               ("top-k = 1e3", "MP-E019.*'1000.0'"), ('top-k = "+5"', "MP-E019"),
                               ('top-k = "0x10"', "MP-E019"), ("budget = inf", "MP-E019"), ("seed = 0b1", "MP-E304")):
