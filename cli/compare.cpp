@@ -28,6 +28,7 @@
 #include "core/platform/file.hpp"
 #include "core/platform/signals.hpp"
 #include "core/platform/system.hpp"
+#include "core/report/text.hpp"
 #include "core/workload/input_hash.hpp"
 #include "core/workload/take.hpp"
 #include "core/workload/trace.hpp"
@@ -230,6 +231,9 @@ class CompareRun {
     facts.run_on(options.against);
     facts.write_to(targets_);
     warn(options_without_effect(given, facts));
+    if (leaves_recorded_out()) {
+      warn({{"MP-W021", "the recorded topk is not judged: --stages leaves the tokens out", workload_.name}});
+    }
 
     if (!options.against_indexer.empty()) reference_spec_ = make_indexer(options.against_indexer, settings_);
     const bool copied = options.poison || options.robust || !options.inject.empty();
@@ -260,8 +264,9 @@ class CompareRun {
       const double each = number == 0 ? 0 : since(begun) / static_cast<double>(number);
       const double left = each * static_cast<double>(specs_.size() - number);
       if (number == 1 && left > kLongRun) {
-        progress_.say(fmt::format("this takes about {:.0f} s more: {} took {:.2g} s, {} indexers are left", left,
-                                  specs_.front().name, each, specs_.size() - 1));
+        progress_.say(fmt::format("this takes about {:.0f} s more: {} took {:.2g} s, {} left", left,
+                                  specs_.front().name, each,
+                                  counted(static_cast<i64>(specs_.size()) - 1, "indexer is", "indexers are")));
       }
       progress_.show(fmt::format("{}: {} of {}{}", spec.name, number + 1, specs_.size(),
                                  number == 0 ? std::string() : fmt::format(", about {:.0f} s left", left)));
@@ -287,7 +292,8 @@ class CompareRun {
       if (one.verdict != CaseVerdict::passed) one.reproduce = reproduce(spec);
       one.seconds = since(start);
     }
-    if (const std::optional<RecordedTopK> recorded = recorded_topk(workload_); recorded && !interrupted()) {
+    if (const std::optional<RecordedTopK> recorded = recorded_topk(workload_);
+        recorded && !leaves_recorded_out() && !interrupted()) {
       compare_recorded(*recorded);
       if (interrupted()) end_interrupted(report_.cases.back());
     }
@@ -517,14 +523,16 @@ class CompareRun {
       for (i64 i = 0; i < repeats && found.empty() && !interrupted(); ++i) {
         found = differing(*guarded_, workload_, fmt::format("in repeat {}", i + 1));
       }
-      if (repeats > 0) add("repeat-bitwise", found, fmt::format("{} more runs gave the same bits", repeats));
+      if (repeats > 0) add("repeat-bitwise", found, counted(repeats, "more run", "more runs") + " gave the same bits");
       if (options_.sweep || options_.robust) {
         found.clear();
         for (i64 threads = 1; threads <= threads_ && found.empty() && !interrupted(); ++threads) {
           const auto backend = make_backend(options_.backend, static_cast<int>(threads), options_.device_number());
-          found = differing(*backend, workload_, fmt::format("with {} threads", threads));
+          found = differing(*backend, workload_, "with " + counted(threads, "thread", "threads"));
         }
-        add("thread-sweep", found, fmt::format("1 to {} threads gave the same bits", threads_));
+        add("thread-sweep", found,
+            threads_ == 1 ? "1 thread gave the same bits"
+                          : fmt::format("1 to {} threads gave the same bits", threads_));
       }
       if (options_.poison || options_.robust) {
         if (spec.block_window == BlockWindow::upstream && (spec.heads || spec.blocks)) {
@@ -565,6 +573,12 @@ class CompareRun {
     }
   }
 
+  /// True where the comparison is not of tokens, and the trace recorded some.
+  bool leaves_recorded_out() const {
+    return !workload_.topk.empty() && options_.against_indexer.empty() &&
+           std::find(choices_.begin(), choices_.end(), Choice::tokens) == choices_.end();
+  }
+
   /// The selection that the trace recorded, as one more case: rated against the indexer that was asked for, or judged
   /// by the formulas of dsa.
   void compare_recorded(const RecordedTopK& recorded) {
@@ -590,9 +604,6 @@ class CompareRun {
           one.verdict = CaseVerdict::nothing;
           one.explanation = kNoRecordedRow;
         }
-      } else if (std::find(choices_.begin(), choices_.end(), Choice::tokens) == choices_.end()) {
-        one.verdict = CaseVerdict::passed;
-        one.explanation = "not judged: the comparison is not of tokens";
       } else {
         judge_recorded(recorded, dsa, one);
       }
@@ -663,7 +674,8 @@ class CompareRun {
       if (count(verdict) == 0) return;
       const AgreementCase& one = first(verdict);
       throw Error(kind, id,
-                  fmt::format("{} of {} cases {}: {}: {}", count(verdict), report_.cases.size(), what, one.indexer,
+                  fmt::format("{} of {} {}: {}: {}", count(verdict),
+                              counted(static_cast<i64>(report_.cases.size()), "case", "cases"), what, one.indexer,
                               one.explanation),
                   {}, hint(one));
     };

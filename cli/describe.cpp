@@ -37,7 +37,9 @@ ReportWorkload describe_workload(const WorkloadOptions& options, const Workload&
   for (std::size_t m = 0; m < workload.ks.size(); ++m) lengths.push_back(workload.ke[m] - workload.ks[m]);
   for (const i64 length : lengths) described.pairs += length;
   std::sort(lengths.begin(), lengths.end());
-  described.context = {lengths.front(), lengths[lengths.size() / 2], lengths.back()};
+  const std::size_t half = lengths.size() / 2;
+  const i64 median = lengths.size() % 2 == 1 ? lengths[half] : (lengths[half - 1] + lengths[half]) / 2;
+  described.context = {lengths.front(), median, lengths.back()};
   if (options.recorded()) {
     described.trace_path = options.trace_path();
   } else {

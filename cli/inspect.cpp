@@ -2,9 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <sstream>
+#include <vector>
 
 #include "backends/backends.hpp"
 #include "cli/commands.hpp"
@@ -44,6 +47,7 @@ class Sheet {
     return document_.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
   }
   std::string text() const {
+    const i64 width = terminal_width(StandardStream::output);
     std::string text;
     for (const auto& [title, facts] : document_.items()) {
       text += (text.empty() ? "" : "\n") + title + "\n";
@@ -53,13 +57,26 @@ class Sheet {
         std::string shown = value.dump();
         if (value.is_string()) shown = value.get<std::string>();
         if (value.is_number_float()) shown = fmt::format("{:.4g}", value.get<double>());
-        text += "  " + padded(printable(name), longest, false) + "  " + printable(shown) + "\n";
+        std::string lead = padded(printable(name), longest, false);
+        for (const std::string& line : lines_of(printable(shown), width - longest - 4)) {
+          text += "  " + lead + "  " + line + "\n";
+          lead.assign(static_cast<std::size_t>(longest), ' ');
+        }
       }
     }
     return text;
   }
 
  private:
+  /// `text` on lines of at most `width` columns; whole where a word, such as a path, is longer than that.
+  static std::vector<std::string> lines_of(const std::string& text, i64 width) {
+    std::istringstream stream(text);
+    const std::vector<std::string> words{std::istream_iterator<std::string>(stream), {}};
+    const auto fits = [&](const std::string& word) { return display_width(word) <= width; };
+    if (fits(text) || !std::all_of(words.begin(), words.end(), fits)) return {text};
+    return wrapped(words, " ", width);
+  }
+
   nlohmann::ordered_json document_ = nlohmann::ordered_json::object();
   std::string title_;
 };

@@ -137,14 +137,16 @@ int run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   int status = static_cast<int>(ErrorKind::internal);
+  const char* left = "results hold what was done until then; run it again for all of it";
   try {
     reserve_standard_streams();
     install_signal_handlers();
     status = run(argc, argv);
   } catch (const ClosedPipe&) {
     status = 0;
-  } catch (const Interrupted&) {
+  } catch (const Interrupted&) {  // before a command had anything to write
     status = 0;
+    left = "there is no result yet; run it again";
   } catch (const Error& error) {
     print_error(error);
     status = static_cast<int>(error.kind());
@@ -155,7 +157,7 @@ int main(int argc, char** argv) {
     print_error(Error(ErrorKind::internal, "MP-E700", error.what(), {}, "reporting it: this is a bug of ours"));
   }
   if (interrupted() && status == 0) {
-    to_standard_error("misa-prof: interrupted: results hold what was done until then; run it again for all of it\n");
+    to_standard_error(std::string("misa-prof: interrupted: ") + left + "\n");
   }
   reraise_interrupt();
   return status;

@@ -76,8 +76,8 @@ class Nsight {
       std::vector<std::string> ranges;
       for (const auto& [name, number] : one.spans) ranges.push_back(fmt::format("{} {}{}", number, kStageRange, name));
       stages += one.count(options_.stage);
-      lines += fmt::format("# {}: {} ({} of {} rows at a time)\n", one.name, fmt::join(ranges, ", "),
-                           one.rows_per_chunk, planned_.rows);
+      lines += fmt::format("# {}: {} ({} of {} at a time)\n", one.name, fmt::join(ranges, ", "), one.rows_per_chunk,
+                           misa::counted(planned_.rows, "row", "rows"));
     }
     const i64 runs = number_of_runs();
     lines += "# expect " + counted(runs, kMeasureRange);

@@ -284,7 +284,7 @@ void apply_config(CLI::App& command, const std::string& path) {
     }
     if (option->count() > 0) continue;  // the command line wins
     try {
-      if (entry.list && option->get_items_expected_max() <= 1) {
+      if (entry.list && option->get_multi_option_policy() != CLI::MultiOptionPolicy::TakeAll) {
         throw Error(ErrorKind::usage, "MP-E019", option->get_name() + " takes one value and no list",
                     location(path, entry), "the value without brackets");
       }

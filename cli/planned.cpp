@@ -41,15 +41,15 @@ i64 PlannedIndexer::count(const std::string& stage) const {
 }
 
 std::string PlannedRun::text() const {
-  std::string lines =
-      fmt::format("{}: {} rows, {}; planned for backend {}{}\n", workload, rows, binary_bytes(workload_bytes), backend,
-                  absent.empty() ? "" : fmt::format(", which is absent here ({})", absent));
+  std::string lines = fmt::format("{}: {}, {}; planned for backend {}{}\n", workload, counted(rows, "row", "rows"),
+                                  binary_bytes(workload_bytes), backend,
+                                  absent.empty() ? "" : fmt::format(", which is absent here ({})", absent));
   for (const PlannedIndexer& one : indexers) {
     std::vector<std::string> stages;
     for (const auto& [name, number] : one.spans)
       stages.push_back(number == 1 ? name : fmt::format("{} {}x", name, number));
-    lines += fmt::format("{}: {}; {} rows at a time; {} of memory\n", one.name, fmt::join(stages, ", "),
-                         one.rows_per_chunk, binary_bytes(one.bytes));
+    lines += fmt::format("{}: {}; {} at a time; {} of memory\n", one.name, fmt::join(stages, ", "),
+                         counted(one.rows_per_chunk, "row", "rows"), binary_bytes(one.bytes));
   }
   for (const Warning& warning : warnings) lines += warning_line(warning) + "\n";
   return lines;

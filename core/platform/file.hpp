@@ -53,7 +53,7 @@ class OutputFile {
   void write(const std::byte* data, i64 bytes);
   void commit();
   /// Gives what was written so far its name, as commit() does, and goes on: what is written from now on is in the file
-  /// at once, for as long as the process lives and after it was killed.
+  /// at once, for as long as the process lives and after it was killed. A write that fails is taken back whole.
   void publish();
 
  private:
@@ -64,6 +64,7 @@ class OutputFile {
   std::string path_;       ///< as the user wrote it
   std::string target_;     ///< what commit() renames to; empty: written in place
   std::string temporary_;  ///< empty: written in place
+  i64 whole_ = 0;          ///< bytes of the writes that were not cut short
   int handle_ = -1;
   int slot_ = -1;  ///< in the registry of temporary files
 };

@@ -253,6 +253,8 @@ void OutputFile::fail(const char* action, int error) {
   if (standard_output && error == EPIPE) throw ClosedPipe();
   const char* how = "another place, on a disk without errors";
   if (error == ENOSPC || error == EDQUOT) how = "free some space or write elsewhere";
+  if (error == EBADF && standard_output) how = "an open standard output, or -o FILE";
+  if (error == EFBIG) how = "a larger limit of file sizes (ulimit -f)";
   if (error == ENOENT) how = "create the directory first";
   if (error == EACCES || error == EROFS || error == EPERM) how = "a path that may be written";
   if (error == EISDIR) how = "a file name, not a directory";
@@ -269,6 +271,7 @@ void OutputFile::write(std::string_view text) {
 
 void OutputFile::write(const std::byte* data, i64 bytes) {
   constexpr i64 kPiece = 1 << 30;
+  const i64 end = whole_ + bytes;
   while (bytes > 0) {
     const auto put = retry([&] { return ::write(handle_, data, static_cast<std::size_t>(std::min(kPiece, bytes))); });
     if (put < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {  // standard output may be a non-blocking pipe
@@ -278,10 +281,15 @@ void OutputFile::write(const std::byte* data, i64 bytes) {
       (void)::poll(&writable, 1, -1);
       continue;
     }
-    if (put < 0) fail("cannot write", errno);
+    if (put < 0) {
+      const int error = errno;
+      if (!target_.empty()) (void)::ftruncate(handle_, whole_);  // a published file ends with its last whole write
+      fail("cannot write", error);
+    }
     data += put;
     bytes -= static_cast<i64>(put);
   }
+  whole_ = end;
 }
 
 void OutputFile::rename_temporary() {

@@ -17,10 +17,6 @@ std::string percent(double fraction) {
   return std::isfinite(fraction) ? fmt::format("{:.1f} %", 100 * fraction) : std::string("n/a");
 }
 
-std::string counted(i64 count, std::string_view one, std::string_view many) {
-  return fmt::format("{} {}", count, count == 1 ? one : many);
-}
-
 /// Ten columns, in eighths.
 std::string bar(double share) {
   constexpr std::array<std::string_view, 8> kEighths{"", "▏", "▎", "▍", "▌", "▋", "▊", "▉"};
@@ -126,17 +122,18 @@ std::vector<Fact> describe_run(const Report& report) {
   if (workload.seed) load.parts.push_back("seed " + printable(*workload.seed));
   facts.push_back(std::move(load));
 
-  facts.push_back(
-      {.name = "shape",
-       .parts = {counted(workload.rows, "row", "rows"), fmt::format("{} heads × {}", workload.heads, workload.head_dim),
-                 fmt::format("{} keys in {}", workload.keys, counted(workload.sequences, "sequence", "sequences")),
-                 printable(workload.dtype) + (workload.paged ? " paged" : ""),
-                 fmt::format("top-k {}{}", workload.top_k,
-                             workload.top_k_source == "recorded" ? " as the recorded topk has" : "")}});
+  facts.push_back({.name = "shape",
+                   .parts = {counted(workload.rows, "row", "rows"),
+                             counted(workload.heads, "head", "heads") + fmt::format(" × {}", workload.head_dim),
+                             fmt::format("{} in {}", counted(workload.keys, "key", "keys"),
+                                         counted(workload.sequences, "sequence", "sequences")),
+                             printable(workload.dtype) + (workload.paged ? " paged" : ""),
+                             fmt::format("top-k {}{}", workload.top_k,
+                                         workload.top_k_source == "recorded" ? " as the recorded topk has" : "")}});
 
   Fact context{.name = "context",
                .parts = {workload.context.minimum == workload.context.maximum
-                             ? fmt::format("{} tokens visible", workload.context.maximum)
+                             ? counted(workload.context.maximum, "token", "tokens") + " visible"
                              : fmt::format("{} / {} / {} tokens visible (min / median / max)", workload.context.minimum,
                                            workload.context.median, workload.context.maximum),
                          workload.pairs < 100000 ? counted(workload.pairs, "pair", "pairs")
@@ -233,16 +230,18 @@ std::vector<std::string> describe_parameters(const ReportCase& one) {
   std::vector<std::string> parts{fmt::format("top-k {}", one.parameters.top_k)};
   if (parameters.top_k < one.parameters.top_k) parts.back() += fmt::format(" ({} used)", parameters.top_k);
   if (parameters.active_heads) {
-    std::string heads = fmt::format("{} of {} heads", *parameters.active_heads, one.shape.heads);
+    std::string heads = fmt::format("{} of {}", *parameters.active_heads, counted(one.shape.heads, "head", "heads"));
     if (one.router) heads += " by " + printable(*one.router);
     parts.push_back(std::move(heads));
   }
-  if (parameters.head_block_size) parts.push_back(fmt::format("means of {} tokens", *parameters.head_block_size));
-  if (parameters.sampled_keys) parts.push_back(fmt::format("{} keys sampled", *parameters.sampled_keys));
+  if (parameters.head_block_size)
+    parts.push_back("means of " + counted(*parameters.head_block_size, "token", "tokens"));
+  if (parameters.sampled_keys) parts.push_back(counted(*parameters.sampled_keys, "key", "keys") + " sampled");
   if (parameters.blocks) {
-    parts.push_back(fmt::format("{} blocks of {} tokens", *parameters.blocks, parameters.block_size.value_or(0)));
+    parts.push_back(fmt::format("{} of {}", counted(*parameters.blocks, "block", "blocks"),
+                                counted(parameters.block_size.value_or(0), "token", "tokens")));
   }
-  if (parameters.candidates) parts.push_back(fmt::format("{} candidates", *parameters.candidates));
+  if (parameters.candidates) parts.push_back(counted(*parameters.candidates, "candidate", "candidates"));
   if (parameters.block_window) parts.push_back(printable(*parameters.block_window) + " blocks");
   parts.push_back(printable(one.backend) + ", " + counted(one.threads, "thread", "threads"));
   return parts;

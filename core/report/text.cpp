@@ -199,6 +199,10 @@ std::string si_range(double from, double to, std::string_view unit) {
                      prefix.symbol, unit);
 }
 
+std::string counted(i64 count, std::string_view one, std::string_view many) {
+  return fmt::format("{} {}", count, count == 1 ? one : many);
+}
+
 std::string binary_bytes(i64 bytes) {
   constexpr std::array<std::string_view, 6> kUnits{"B", "KiB", "MiB", "GiB", "TiB", "PiB"};
   double value = static_cast<double>(bytes);

@@ -47,6 +47,9 @@ struct SiPrefix {
 };
 SiPrefix si_prefix(double largest);
 
+/// "1 row", "2 rows".
+std::string counted(i64 count, std::string_view one, std::string_view many);
+
 /// In powers of 1024: "15.6 GiB".
 std::string binary_bytes(i64 bytes);
 

@@ -143,7 +143,7 @@ std::vector<Fact> describe_findings(std::span<const ReportChoice> choices, i64 l
   Fact more{.name = "more", .parts = {}};
   const auto rest = [&](i64 count, const std::vector<Fact>& shown, std::string_view one, std::string_view many) {
     const i64 left = count - static_cast<i64>(shown.size());
-    if (left > 0) more.parts.push_back(fmt::format("{} {}", left, left == 1 ? one : many));
+    if (left > 0) more.parts.push_back(counted(left, one, many));
   };
   rest(missed, misses, "miss", "misses");
   rest(violated, violations, "violation", "violations");
@@ -162,7 +162,7 @@ std::vector<Fact> describe_differences(std::span<const ReportChoice> choices, i6
     }
   }
   const i64 left = differing - static_cast<i64>(facts.size());
-  if (left > 0) facts.push_back({.name = "more", .parts = {fmt::format("{} rows differ", left)}});
+  if (left > 0) facts.push_back({.name = "more", .parts = {counted(left, "row differs", "rows differ")}});
   return facts;
 }
 

@@ -93,16 +93,17 @@ Test test_of(const AgreementCase& one, const ReportChoice& choice, bool misses_f
     test.output.clear();
   } else if (choice.rows == choice.verdicts.empty) {
     test.outcome = Outcome::skipped;
-    test.message = fmt::format("nothing to compare in {} rows", choice.rows);
+    test.message = "nothing to compare in " + counted(choice.rows, "row", "rows");
   } else if (choice.violated > 0 || (choice.missed > 0 && misses_fail)) {
     test.outcome = Outcome::failure;
     test.type = choice.violated > 0 ? "violation" : "miss";
-    test.message = fmt::format("misses: {}, violations: {}, in {} rows", choice.missed, choice.violated, choice.rows);
+    test.message = fmt::format("misses: {}, violations: {}, in {}", choice.missed, choice.violated,
+                               counted(choice.rows, "row", "rows"));
     test.body = body_of(one, {&choice, 1});
   } else if (unjudged > 0 && one.verdict != CaseVerdict::passed) {
     test.outcome = Outcome::error;
     test.type = "unjudged";
-    test.message = fmt::format("{} of {} rows cannot be judged", unjudged, choice.rows);
+    test.message = fmt::format("{} of {} cannot be judged", unjudged, counted(choice.rows, "row", "rows"));
     test.body = body_of(one, {&choice, 1});
   }
   return test;

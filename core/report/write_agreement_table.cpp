@@ -137,11 +137,11 @@ std::string write_agreement_table(const AgreementReport& report, bool colour, in
       lead.assign(static_cast<std::size_t>(kName), ' ');
     }
   };
-  add("workload",
-      {printable(workload.name), workload.seed ? "seed " + printable(*workload.seed) : "",
-       fmt::format("{} rows", workload.rows), fmt::format("{} heads × {}", workload.heads, workload.head_dim),
-       fmt::format("{} keys", workload.keys), fmt::format("top-k {}", workload.top_k),
-       "inputs " + printable(report.input_hash)});
+  add("workload", {printable(workload.name), workload.seed ? "seed " + printable(*workload.seed) : "",
+                   counted(workload.rows, "row", "rows"),
+                   counted(workload.heads, "head", "heads") + fmt::format(" × {}", workload.head_dim),
+                   counted(workload.keys, "key", "keys"), fmt::format("top-k {}", workload.top_k),
+                   "inputs " + printable(report.input_hash)});
   add("side", {side_name(report.side), printable(report.side.description)});
   add("against", {side_name(report.against), printable(report.against.description)});
   out += '\n';

@@ -5,6 +5,7 @@ usage: limits_test.py BINARY [EMULATOR...]  [-- unittest arguments]
 """
 import os
 import re
+import resource
 import signal
 import subprocess
 import time
@@ -251,6 +252,25 @@ class JsonLines(Cli):
         for key in ("workload", "warnings", "measurement", "complete"):
             self.assertEqual(records[-1][key], whole[key])
         self.assertTrue(whole["complete"])
+
+
+    def test_a_disk_that_fills_up_leaves_whole_lines_too(self):
+        whole = self.folder / "whole.jsonl"
+        self.succeeds("profile", *FAST, "-o", whole)
+        lines = whole.read_text().splitlines()
+        middle = len(lines[0]) + 1 + len(lines[1]) // 2
+
+        def nearly_full():
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (middle, middle))
+
+        cut = self.folder / "cut.jsonl"
+        result = subprocess.run([*PROGRAM, "profile", *FAST, "-o", str(cut)], capture_output=True, text=True,
+                                check=False, preexec_fn=nearly_full)
+        self.assertEqual(result.returncode, 10, result.stderr)
+        self.assertRegex(result.stderr, "MP-E106.*cut.jsonl; try: a larger limit of file sizes")
+        self.assertTrue(cut.read_text().endswith("\n"))
+        self.assertEqual([strict_json(line)["record"] for line in cut.read_text().splitlines()], ["header"])
 
 
 class Overwriting(Cli):

@@ -73,7 +73,7 @@ class Numbers(Cli):
         self.assertEqual(self.profile("--config", self.config("top-k = 1_0\n"))["workload"]["top_k"], 10)
         self.assertEqual(self.profile("--config", self.config("budget = 1e3\n"))["cases"][0]["indexer"], "dsa")
         for text, message in (("top-k = 010", "MP-E302"), ("top-k = 0x10", "MP-E304.*not decimal.*try: 16"),
-                              ("top-k = [8]", "MP-E019.*no list"), ("samples = []", "MP-E019.*no list"),
+                              ("top-k = [8]", "MP-E019.*no list"), ("budget = []", "MP-E019.*no list"),
                               ("no-fusion = [true]", "MP-E019"), ("indexer = []", "MP-E019.*try: one"),
                               ("top-k = 0o10", "MP-E304.*try: 8"), ("top-k = 10.0", "MP-E019.*'10.0'"),
                               ("top-k = 1e3", "MP-E019.*'1000.0'"), ('top-k = "+5"', "MP-E019"),
@@ -328,6 +328,29 @@ class Profiles(Cli):
         models, workloads = ROOT / "profiles/models/tiny.toml", ROOT / "profiles/workloads/ci.toml"
         result = self.alone("profile", "--model", models, "--workload", workloads, *FAST[4:])
         self.assertEqual(result.returncode, 0, result.stderr)
+
+
+class Plurals(Cli):
+    def test_one_of_a_thing_is_singular_in_every_table(self):
+        path = self.folder / "w.safetensors"
+        self.succeeds("generate", "--model", "tiny", "--workload", "ci", "-o", path)
+        words = ["--trace", path, "--rows", "1", "--indexer", "misa,hisa", "--block-size", "1", "--blocks", "1",
+                 "--threads", "1"]
+        for shown in (self.succeeds("profile", *words, *FAST[4:]), self.succeeds("profile", *words, "--dry-run"),
+                      self.succeeds("profile", *words, *FAST[4:], "--format", "md"),
+                      self.succeeds("compare", *words, "--thread-sweep", "--repeat-bitwise", "1")):
+            self.assertIn("1 row", shown)
+            self.assertNotRegex(shown, r"(?<![\w.,])1 (rows|heads|keys|tokens|blocks|candidates|threads|cases|runs|more runs)\b")
+
+
+class Medians(Cli):
+    def test_the_median_of_visible_tokens_is_the_same_in_every_command(self):
+        path = self.folder / "w.safetensors"
+        self.succeeds("generate", "--model", "tiny", "--workload", "ci", "--rows", "4", "-o", path)
+        looked = strict_json(self.succeeds("inspect", path, "--format", "json"))["rows"]
+        report = strict_json(self.succeeds("profile", "--trace", path, "--samples", "1", "--format", "json"))
+        self.assertEqual(report["workload"]["context"]["median"], looked["visible_median"])
+        self.assertNotIn(looked["visible_median"], (looked["visible_minimum"], looked["visible_maximum"]))
 
 
 class Words(Cli):

@@ -198,6 +198,10 @@ class RecordedTopK(Cli):
         self.assertIsNone(few["recorded_topk"])
         self.assertIn("MP-W021", [warning["id"] for warning in few["warnings"]])
         self.assertEqual(few["workload"]["top_k"], 16)
+        heads = strict_json(self.succeeds("compare", "--trace", path, "--indexer", "misa", "--active-heads", "2",
+                                          "--stages", "heads", "--format", "json"))
+        self.assertEqual([case["indexer"] for case in heads["cases"]], ["misa"])  # a case that judges nothing is none
+        self.assertIn("MP-W021", [warning["id"] for warning in heads["warnings"]])
         report = strict_json(self.succeeds("profile", "--trace", path, *RUN, "--format", "json"))
         self.assertEqual(report["recorded_topk"]["quality"]["rows"], 1)
         self.assertEqual(report["recorded_topk"]["quality"]["recall"]["mean"], 1)
