@@ -237,8 +237,15 @@ class CompareRun {
 
     if (!options.against_indexer.empty()) reference_spec_ = make_indexer(options.against_indexer, settings_);
     const bool copied = options.poison || options.robust || !options.inject.empty();
-    plan_limits_ = comparison_limits(options, *oracle_, *backend_, other_.get(), specs_, reference_spec_, workload_,
-                                     copied ? 1 : 0);
+    std::vector<IndexerSpec> run = specs_;
+    if (!workload_.topk.empty()) {
+      IndexerSettings recorded = settings_;
+      recorded.top_k = workload_.topk.shape.at(1);
+      recorded_spec_ = make_indexer(options.against_indexer.empty() ? "dsa" : options.against_indexer, recorded);
+      run.push_back(*recorded_spec_);
+    }
+    plan_limits_ =
+        comparison_limits(options, *oracle_, *backend_, other_.get(), run, reference_spec_, workload_, copied ? 1 : 0);
     plan_options_.fusion = !options.no_fusion;
     refuse_to_overwrite();
     arbiter_ = std::make_unique<Arbiter>(*oracle_, workload_);
@@ -587,17 +594,13 @@ class CompareRun {
     AgreementCase& one = report_.cases.emplace_back();
     hints_.emplace_back();
     one.indexer = "recorded topk";
-    IndexerSettings settings = settings_;
-    settings.top_k = recorded.k;
-    const IndexerSpec dsa = make_indexer("dsa", settings);
-    one.parameters = describe_parameters(dsa);
-    one.used = describe_parameters(effective(dsa, arbiter_->problem()));
-    plan_options_.max_bytes = *std::max_element(plan_limits_.begin(), plan_limits_.end()) + arbiter_->problem().bytes;
+    one.parameters.top_k = recorded.k;
+    one.used.top_k = effective(*recorded_spec_, arbiter_->problem()).top_k;
+    plan_options_.max_bytes = plan_limits_.back() + arbiter_->problem().bytes;
     try {
       if (!options_.against_indexer.empty()) {
         const Placement placement(*guarded_, workload_);
-        const Outcome reference = run_outcome(*guarded_, make_indexer(options_.against_indexer, settings),
-                                              placement.problem(), plan_options_);
+        const Outcome reference = run_outcome(*guarded_, *recorded_spec_, placement.problem(), plan_options_);
         const Quality quality = rate_recorded(workload_, recorded, reference.tokens.span<const i32>());
         one.quality = describe_quality(quality, options_.against_indexer);
         if (quality.rows == 0) {
@@ -605,7 +608,7 @@ class CompareRun {
           one.explanation = kNoRecordedRow;
         }
       } else {
-        judge_recorded(recorded, dsa, one);
+        judge_recorded(recorded, *recorded_spec_, one);
       }
     } catch (const Interrupted&) {
     }
@@ -704,7 +707,8 @@ class CompareRun {
   IndexerSettings settings_;
   std::vector<IndexerSpec> specs_;
   std::optional<IndexerSpec> reference_spec_;
-  std::vector<i64> plan_limits_;
+  std::optional<IndexerSpec> recorded_spec_;  ///< what a recorded selection is compared with
+  std::vector<i64> plan_limits_;              ///< by case
   PlanOptions plan_options_;
   std::unique_ptr<Arbiter> arbiter_;
   std::optional<Outcome> reference_;

@@ -11,6 +11,7 @@ import subprocess
 import time
 
 from program import FAST, PROGRAM, Cli, main, misa, strict_json
+from trace_test import Problem, topk_part, write_trace
 
 MIB = 1 << 20
 LONG = ["--model", "deepseek-v3.2", "--workload", "prefill-128k"]  # 128K keys, 64 heads: a row takes 20 ms of a core
@@ -70,8 +71,15 @@ class Memory(Cli):
     def test_the_bytes_that_a_refusal_names_suffice_and_bound_what_is_resident(self):
         trace = self.folder / "long.safetensors"
         self.succeeds("generate", *LONG, "--rows", "4", "-o", trace)
+        problem = Problem(31, 150, 3000)
+        wide = write_trace(self.folder / "wide.safetensors", {},
+                           problem.parts(topk=topk_part([range(2048)], 2048), topk_row=("I32", [1], bytes(4))))
         once = ["--samples", "1", "--warm-up", "0"]
-        for arguments in (["compare", *LONG, "--rows", "1", "--indexer", "dsa"],
+        # What is recorded is any selection: its misses pass. It takes more than the indexer's few tokens.
+        rated = ["compare", "--trace", wide, "--top-k", "8", "--max-miss", "4096", "--indexer", "hisa"]
+        for arguments in ([*rated],
+                          [*rated, "--against-indexer", "dsa"],
+                          ["compare", *LONG, "--rows", "1", "--indexer", "dsa"],
                           ["compare", *LONG, "--rows", "1", "--indexer", "hisa", "--block-size", "1"],
                           ["compare", *LONG, "--rows", "1", "--indexer", "misa-dagger", "--candidates", "100000",
                            "--top-k", "100000"],
