@@ -42,10 +42,9 @@ struct CompareOptions {
 Outcome run_side(const CompareOptions& options, Backend& backend, const IndexerSpec& spec, Arbiter& arbiter,
                  const PlanOptions& plan_options);
 
-/// What the plans of a comparison may take beside the problem: of each of `specs`, by which `side` and `other` (null:
-/// there is none) run, or rate against `reference`. `copies` of the workload are alive besides. Error(runtime) with the
-/// bytes needed where --max-memory, or what a device has free, cannot hold all that is alive at once; nothing of it is
-/// allocated before.
+/// Bytes that a plan of each of `specs` may take beside the problem, on `side` and on `other` (null: there is none), or
+/// when it is rated against `reference`. `copies` more of the workload are alive then. Error(runtime) with the bytes
+/// needed where --max-memory, or what a device has free, cannot hold all that is alive at once. Allocates nothing.
 std::vector<i64> comparison_limits(const CompareOptions& options, const Backend& exact, const Backend& side,
                                    const Backend* other, const std::vector<IndexerSpec>& specs,
                                    const std::optional<IndexerSpec>& reference, const Workload& workload, i64 copies);

@@ -23,7 +23,7 @@ struct IndexerOptions {
   void add(CLI::App& command);
   /// What the options mean for `workload`. Error(usage) for names that do not exist.
   IndexerSettings settings(const Workload& workload, u64 seed) const;
-  /// Their names, one by one; "all" is every indexer. Error(usage) when one stands twice.
+  /// Their names, one by one; "all" is every indexer. Error(usage) when one is named twice.
   std::vector<std::string> listed() const;
   /// The named indexers, in their order. Error(usage): unknown, or fewer candidates than are kept.
   std::vector<IndexerSpec> specs(const IndexerSettings& settings) const;

@@ -321,7 +321,7 @@ void refuse_extras(const CLI::App& command) {
   for (const CLI::App* sub : command.get_subcommands()) {
     // A command takes all options up to "--"; those before the command and after "--" come here.
     if (!is_option || sub->get_option_no_throw(word.substr(0, word.find('='))) == nullptr) continue;
-    throw Error(ErrorKind::usage, "MP-E020", "'" + word + "' stands after -- or before its command", {},
+    throw Error(ErrorKind::usage, "MP-E020", "'" + word + "' is after -- or before its command", {},
                 "misa-prof " + sub->get_name() + " " + word);
   }
   std::vector<std::string> storage;

@@ -31,7 +31,7 @@ class OutputOptions {
   bool host() const { return host_; }
 
   /// Every place, standard output included; throws Error(usage) for unknown formats and when a file would overwrite one
-  /// of `inputs` or stand twice.
+  /// of `inputs` or is named twice.
   std::vector<Target> targets(const std::vector<std::string>& inputs) const;
   /// `text` makes the text of a format. Where no target is standard output, `warnings` are shown on standard error too:
   /// whoever started the run would not see them otherwise. Targets of the format `streamed` are written already.

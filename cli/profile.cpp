@@ -287,7 +287,7 @@ class ProfileRun {
                       .cache_bytes = on_host() ? system_info().cache_bytes : 0};
   }
 
-  /// Of contender `i`, or behind the last of the reference.
+  /// The options of contender `i`'s plan; one past the last contender: of the reference's.
   PlanOptions options_of_plan(std::size_t i) const {
     return {.max_bytes = plan_limits_[i] + placement_->problem().bytes, .fusion = !options_.no_fusion};
   }

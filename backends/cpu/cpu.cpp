@@ -42,7 +42,7 @@ class Cpu final : public Backend {
   void select(const SelectTask& task) override { cpu::select(task, threads_); }
 
   i64 scratch_bytes(const ScratchShape& shape) const override {
-    // A tile, or of a row of scores the columns that passed, their scores twice, and the scores with forced ends.
+    // A thread has a tile, or the columns of a row that passed (4 bytes each) and their scores in a list that grows.
     const i64 each = cpu::Tile::kBytes + 16 * shape.columns + sampled_row_bytes(shape.heads, shape.samples);
     return threads_ * each + 24 * shape.ranges;
   }

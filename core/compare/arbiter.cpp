@@ -56,8 +56,9 @@ i64 Arbiter::bytes_needed(const Workload& workload) {
 }
 
 i64 Arbiter::row_bytes(const Backend& exact, const IndexerSpec& spec, const Problem& problem) {
-  // Of each token: id, score and bound of both sides; while a row is scored its scores twice and its tokens; while it
-  // is judged ranks, their order, and what is inside and outside. Of each miss its numbers.
+  // Each token has an id, a score and a bound on both sides. While a row is scored its scores exist twice, and its
+  // tokens; while it is judged there are ranks, their order, and lists of what is inside and outside. Each miss has
+  // its numbers.
   constexpr i64 kColumn = 128, kMiss = 128;
   const PlanBytes plan = Plan::bytes_needed(exact, spec, problem, true);
   const i64 columns = std::max(plan.columns, problem.shape.max_window);

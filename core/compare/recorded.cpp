@@ -12,8 +12,8 @@ std::span<const i32> without_pads(std::span<const i32> row) {
   return row.first(static_cast<std::size_t>(std::find(row.begin(), row.end(), -1) - row.begin()));
 }
 
-/// What of `chosen` the exact selection of as many tokens leaves out; its `tokens` are 0 when scores that are left out
-/// equal the last that belongs.
+/// The tokens of `chosen` that the exact selection of as many tokens leaves out. Tokens whose scores equal that of the
+/// last that belongs do not count.
 Difference difference(const Field& field, std::span<const i32> chosen) {
   std::vector<std::size_t> order(field.ids.size());
   for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;

@@ -146,7 +146,7 @@ Sizes sizes_of(const Backend& backend, IndexerSpec spec, const Problem& problem,
   }
   if (spec.blocks) {
     sizes.token_blocks = count_blocks(problem, spec.blocks->block_size, spec.block_window);
-    // Ids ascend, so that no token stands in a column beyond its distance from the origin.
+    // Ids ascend, so that no token's column is beyond its distance from the origin.
     bytes.columns = std::min(spec.blocks->blocks * spec.blocks->block_size, sizes.token_blocks->reach);
     add_pooled(*sizes.token_blocks);
     bytes.fixed += rows * spec.blocks->blocks * 4;

@@ -220,7 +220,7 @@ void check_shapes(const Workload& w, const std::string& where) {
   }
   if (std::find(kHeadDims.begin(), kHeadDims.end(), dim) == kHeadDims.end()) {
     reject("MP-E211", fmt::format("head dimension {}, must be {}", dim, fmt::join(kHeadDims, ", ")), at(where, "q"),
-           "zeros behind q and k up to the next of them: they change no score");
+           "zeros after the numbers of q and k up to the next of these: they change no score");
   }
   const auto per_head = [&](const HostTensor& tensor, std::string_view name) {
     expect_dtype(tensor, {Dtype::f32}, name, where);
@@ -720,7 +720,8 @@ void check_attention_mass(const Workload& w, const std::string& where) {
 
 void check_needles(const Workload& w, const std::string& where) {
   const i64 tokens = tokens_of(w);
-  const i64 positions = (tokens + 1) * compress_ratio(w) - 1;  // a row behind the last key stands before the next one
+  // Rows after the last key end before the next one would be complete.
+  const i64 positions = (tokens + 1) * compress_ratio(w) - 1;
   const auto inside = [](i64 start, i64 length, i64 count) {
     return start >= 0 && length >= 1 && start + length <= count;
   };

@@ -360,7 +360,7 @@ class Words(Cli):
         for words in (["--"], ["---"], ["-"]):
             self.fails(2, "MP-E020: unknown (command|option) '-+'", *words)
         for word in ("--top-k", "--top-k=5", "--dry-run"):
-            self.fails(2, f"MP-E020: '{word}' stands after -- or before its command.*try: misa-prof profile {word}", "profile", *FAST, "--", word)
+            self.fails(2, f"MP-E020: '{word}' is after -- or before its command.*try: misa-prof profile {word}", "profile", *FAST, "--", word)
         self.fails(2, "MP-E020: unknown argument 'x'", "profile", *FAST, "--", "x")
         self.succeeds("profile", *FAST, "--")
 
