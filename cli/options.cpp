@@ -410,12 +410,14 @@ int device_number(std::optional<i64> device, const std::vector<std::string>& nam
 i64 thread_count(std::optional<i64> threads) {
   const i64 cores = system_info().cores;
   std::string name = "--threads", given = threads ? std::to_string(*threads) : "";
-  if (const char* text = std::getenv("OMP_NUM_THREADS"); text != nullptr && *text != '\0' && !threads) {
+  if (!threads) {
+    const char* const text = std::getenv("OMP_NUM_THREADS");
+    if (text == nullptr || *text == '\0') return cores;
     name = "OMP_NUM_THREADS";
-    given = std::string(text).substr(0, std::string_view(text).find(','));  // one number for each level of nesting
+    given = text;
   }
-  if (given.empty()) return cores;
-  const std::optional<u64> count = whole_number_of(given);
+  // The variable has one number for each level of nesting.
+  const std::optional<u64> count = whole_number_of(std::string_view(given).substr(0, given.find(',')));
   if (count && *count >= 1 && *count <= static_cast<u64>(4 * cores)) return static_cast<i64>(*count);
   throw Error(ErrorKind::usage, "MP-E029", fmt::format("{} is {}, and there are {} cores", name, given, cores), {},
               fmt::format("--threads {}; {} at most", cores, 4 * cores));

@@ -216,7 +216,7 @@ class Warned(Cli):
         self.assertEqual(threads(OMP_NUM_THREADS="1"), 1)
         self.assertEqual(threads(OMP_NUM_THREADS="02,1"), 2)
         self.assertEqual(threads("--threads", "1", OMP_NUM_THREADS="64"), 1)
-        for text in ("0", "many", "1000000", " 1", "0x1"):
+        for text in ("0", "many", "1000000", " 1", "0x1", ",2"):
             result = misa("profile", *FAST, env={"OMP_NUM_THREADS": text})  # libgomp may have a word of its own
             self.assertEqual(result.returncode, 2, text)
             self.assertRegex(result.stderr, "MP-E029: OMP_NUM_THREADS is .*try: --threads")
