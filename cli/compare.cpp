@@ -26,6 +26,7 @@
 #include "core/indexer/effective.hpp"
 #include "core/indexer/runnable.hpp"
 #include "core/platform/file.hpp"
+#include "core/platform/folder.hpp"
 #include "core/platform/signals.hpp"
 #include "core/platform/system.hpp"
 #include "core/report/text.hpp"
@@ -39,8 +40,8 @@ namespace {
 
 constexpr const char* kExamples =
     "\nExamples:\n"
-    "  misa-prof compare                                     # cpu against the formulas, on the shipped trace\n"
-    "  misa-prof compare --write-golden goldens              # what a device selects, for machines without it\n"
+    "  misa-prof compare                                 # cpu against the formulas, on the shipped trace\n"
+    "  misa-prof compare --write-golden goldens          # what a device selects, for machines without it\n"
     "  misa-prof compare --against goldens --annotate -o - -o junit:agreement.xml\n"
     "  misa-prof compare --indexer misa --against-indexer dsa --min-recall 0.7\n"
     "\nExit codes: 0 agree, 1 miss or violation (or too little recall), 2 usage, 3 input, 4 unavailable,\n"
@@ -71,12 +72,16 @@ double since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
+[[noreturn]] void refuse_folder(const std::string& path, const std::string& reason) {
+  throw Error(ErrorKind::runtime, "MP-E605", "the folder cannot be made: " + reason, path,
+              "a folder that can be written");
+}
+
 void make_folder(const std::string& path) {
   std::error_code failure;
   fs::create_directories(path, failure);
   if (!failure && fs::is_directory(path, failure)) return;
-  throw Error(ErrorKind::runtime, "MP-E605", "the folder cannot be made: " + failure.message(), path,
-              "a folder that can be written");
+  refuse_folder(path, failure.message());
 }
 
 ReportChoice to_report(const ChoiceAgreement& one) {
@@ -247,7 +252,7 @@ class CompareRun {
     plan_limits_ =
         comparison_limits(options, *oracle_, *backend_, other_.get(), run, reference_spec_, workload_, copied ? 1 : 0);
     plan_options_.fusion = !options.no_fusion;
-    refuse_to_overwrite();
+    check_folders();
     arbiter_ = std::make_unique<Arbiter>(*oracle_, workload_);
     warn(options_cut(given, facts.specs, arbiter_->problem()));
   }
@@ -482,8 +487,12 @@ class CompareRun {
     return (fs::path(options_.golden) / (spec.name + ".safetensors")).string();
   }
 
-  /// What may be written into --write-golden and --bundle must not be there yet, unless with --force.
-  void refuse_to_overwrite() const {
+  /// Files can be written into --write-golden and --bundle, and are not there yet, unless with --force.
+  void check_folders() const {
+    for (const std::string& folder : {options_.golden, options_.bundle}) {
+      if (folder.empty()) continue;
+      if (const std::string reason = why_no_folder(folder); !reason.empty()) refuse_folder(folder, reason);
+    }
     if (options_.force) return;
     std::vector<std::string> written;
     for (const IndexerSpec& spec : specs_) {

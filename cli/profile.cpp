@@ -48,10 +48,11 @@ constexpr std::string_view kStreamed = "jsonl";
 constexpr double kBusyLaunch = 1e-3;  // seconds
 constexpr const char* kExamples =
     "\nExamples:\n"
-    "  misa-prof profile                                     # the shipped trace, all indexers, on the CPU\n"
+    "  misa-prof profile                                     # the shipped trace, on the CPU\n"
     "  misa-prof profile --model glm-5 --workload decode-8k --indexer dsa,misa --active-heads 4\n"
     "  misa-prof profile --trace layer3.safetensors -o - -o json:result.json\n"
-    "\nExit codes: 0 ok, 2 usage, 3 input, 4 unavailable, 10 runtime, 130 interrupted (partial results are written).\n";
+    "\nExit codes: 0 ok, 2 usage, 3 input, 4 unavailable, 10 runtime,\n"
+    "            130 interrupted (partial results are written).\n";
 
 struct ProfileOptions {
   WorkloadOptions workload;

@@ -160,7 +160,11 @@ Work add_selftest(CLI::App& app) {
         tally.seen += trials[i].seen() ? 1 : 0;
       }
     }
-    TextTable table({{"mistake", false}, {"", false}, {"expected", false}, {"found", false}, {"seen", false}});
+    TextTable table({{.header = "mistake", .right = false, .drop = 0},
+                     {.header = "", .right = false, .drop = 2},
+                     {.header = "expected", .right = false, .drop = 1},
+                     {.header = "found", .right = false, .drop = 0},
+                     {.header = "seen", .right = false, .drop = 0}});
     i64 unseen = 0, all = 0;
     for (const Tally& tally : tallies) {
       const Trial& trial = tally.trial;

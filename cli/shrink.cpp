@@ -24,7 +24,8 @@ constexpr const char* kExamples =
     "\nExamples:\n"
     "  misa-prof compare --model tiny --workload ci --inject swapped-token --bundle failure\n"
     "  misa-prof shrink failure -o small.safetensors\n"
-    "\nExit codes: 0 a smaller workload that fails was written, 2 usage, 3 input, 5 nothing fails, 10 runtime.\n";
+    "\nExit codes: 0 a smaller workload that fails was written, 2 usage, 3 input, 5 nothing fails,\n"
+    "            10 runtime.\n";
 
 struct ShrinkOptions {
   std::string bundle, path = "small.safetensors";

@@ -418,6 +418,17 @@ class Signals(Cli):
             self.assertEqual(len(report["cases"]), 4)
             self.only_files("report.json")
 
+    def test_a_signal_before_there_is_a_result_does_not_speak_of_results(self):
+        with subprocess.Popen([*PROGRAM, "generate", "--model", "deepseek-v3.2", "--workload", "prefill-128k", "--rows",
+                               "16384", "-o", str(self.folder / "w.safetensors")], stderr=subprocess.PIPE,
+                              text=True) as process:
+            time.sleep(0.3 if len(PROGRAM) == 1 else 10)
+            process.send_signal(signal.SIGINT)
+            errors = process.stderr.read()
+        self.assertEqual(process.returncode, -signal.SIGINT)
+        self.assertIn("interrupted: there is no result yet; run it again", errors)
+        self.only_files()
+
     def test_a_second_signal_ends_at_once_and_leaves_no_file(self):
         status, _, _, path = self.interrupt(signal.SIGINT, again=True)
         self.assertEqual(status, -signal.SIGINT)
@@ -517,6 +528,10 @@ class Terminals(Cli):
 
 class Documentation(Cli):
     COMMANDS = ("profile", "compare", "selftest", "shrink", "generate", "inspect", "nsight", "list")
+
+    def test_help_fits_a_hundred_columns(self):
+        for command in self.COMMANDS:
+            self.assertLessEqual(max(map(len, self.succeeds(command, "--help").splitlines())), 100, command)
 
     def test_help_of_every_command_has_examples_and_exit_codes(self):
         self.assertIn("Exit codes", self.succeeds("--help"))

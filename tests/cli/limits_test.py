@@ -282,6 +282,17 @@ class JsonLines(Cli):
 
 
 class Overwriting(Cli):
+    def test_a_folder_that_cannot_be_made_is_refused_before_anything_runs(self):
+        file = self.folder / "file"
+        file.write_text("")
+        for option in ("--write-golden", "--bundle"):
+            for where in (file, file / "under" / "it"):
+                result = misa("compare", *LONG, option, where)  # a minute, if it ran
+                self.assertEqual(result.returncode, 10)
+                self.assertRegex(result.stderr, "MP-E605: the folder cannot be made: Not a directory; .*file.*; try: ")
+                self.assertEqual(result.stdout, "")
+        self.only_files("file")
+
     case = ["compare", "--model", "tiny", "--workload", "ci", "--indexer", "dsa,misa"]
 
     def contents(self):
