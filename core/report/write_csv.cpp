@@ -187,6 +187,7 @@ std::vector<Column> columns() {
       of_case("host", [](R report, C) { return report.environment.host; }),
       of_case("load_average", [](R report, C) { return report.environment.load_average; }),
       of_case("top_k_used", [](R, C one) { return one.used.top_k; }),
+      of_quality("reference_needle_hit_rate", [](Q quality) { return quality.reference_needle_hit_rate; }),
   };
 }
 

@@ -352,7 +352,12 @@ class Needles(Cli):
                            problem.parts(needle=("I32", [1, columns], integers(planted))))
         report = strict_json(self.succeeds("profile", "--trace", path, *RUN, "--indexer", "dsa", "--format", "json"))
         table = self.succeeds("profile", "--trace", path, *RUN, "--indexer", "dsa")
-        return report["cases"][0]["quality"], table
+        quality = report["cases"][0]["quality"]
+        lines = self.succeeds("profile", "--trace", path, *RUN, "--indexer", "dsa", "--format", "csv")
+        last = list(csv.DictReader(io.StringIO(lines, newline="")))[-1]
+        for rate in ("needle_hit_rate", "reference_needle_hit_rate"):
+            self.assertEqual(float(last[rate]), quality[rate])
+        return quality, table
 
     def test_the_answers_tokens_count_and_without_them_no_rate_that_dsa_fails_is_shown(self):
         quality, table = self.shown(6, "answer")
