@@ -5,8 +5,9 @@ set -euo pipefail
 
 usage() {
   cat <<'TEXT'
-usage: scripts/install.sh [--ci] [--cross]
-  --ci     also what .ci/run needs: clang, clang-tidy, clang-format, libFuzzer, JSON Schema and XML validators, NumPy
+usage: scripts/install.sh [--tests] [--ci] [--cross]
+  --tests  also what scripts/test.sh needs: JSON Schema and XML validators, NumPy
+  --ci     also what .ci/run needs: those of --tests, clang, clang-tidy, clang-format, libFuzzer
   --cross  also what scripts/aarch64.sh needs: a cross compiler and qemu-user
 Set MISA_INSTALL=0 to install nothing and only name what is missing.
 TEXT
@@ -14,10 +15,11 @@ TEXT
 
 packages=(g++ cmake ninja-build libdnnl-dev ocl-icd-opencl-dev libcli11-dev doctest-dev libbenchmark-dev
   nlohmann-json3-dev libfmt-dev libtomlplusplus-dev python3)
+tested=(python3-jsonschema python3-numpy libxml2-utils)
 for argument in "$@"; do
   case $argument in
-    --ci) packages+=(clang clang-tidy clang-format libomp-dev libclang-rt-dev python3-jsonschema python3-numpy
-      libxml2-utils git) ;;
+    --tests) packages+=("${tested[@]}") ;;
+    --ci) packages+=("${tested[@]}" clang clang-tidy clang-format libomp-dev libclang-rt-dev git) ;;
     --cross) packages+=(g++-aarch64-linux-gnu qemu-user) ;;
     -h | --help) usage && exit 0 ;;
     *) usage >&2 && exit 2 ;;
