@@ -7,6 +7,7 @@
 #   MISA_BIN=DIR            use the programs in DIR: misa-prof, test_conformance, test_agreement, misa-stages-bench
 #   MISA_RANDOM_CASES=N     drawn cases (2000);  MISA_SANITIZED_CASES=N  of them under each sanitizer (12)
 #   MISA_PYTHON=PROGRAM     the Python whose torch and wheels the peers run in (python3)
+#   MISA_STEPS=REGEX        only the steps whose names match it as a whole
 # shellcheck disable=SC2317  # step calls the functions
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
@@ -20,6 +21,7 @@ indexers=all
 status=0
 step() {  # NAME COMMAND...: its output is shown and kept, its status and time go into the summary
   local name=$1 start=$EPOCHREALTIME code
+  [[ $name =~ ^(${MISA_STEPS:-.*})$ ]] || return 0
   shift
   echo "== $name: $*"
   "$@" 2>&1 | tee "$out/steps/$name.txt"

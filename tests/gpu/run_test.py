@@ -34,10 +34,10 @@ class Run(unittest.TestCase):
         path.write_text("#!/bin/bash\n" + text + "\n")
         path.chmod(0o755)
 
-    def run_with(self, status):
+    def run_with(self, status, **more):
         tools = self.folder / "tools"
         environment = dict(os.environ, PATH=f"{tools}:{os.environ['PATH']}", OUT=str(self.folder / "out"),
-                           MISA_BIN=str(self.folder / "bin"), MISA_PYTHON=str(tools / "python"), MISA_RANDOM_CASES="7")
+                           MISA_BIN=str(self.folder / "bin"), MISA_PYTHON=str(tools / "python"), MISA_RANDOM_CASES="7", **more)
         done = subprocess.run([RUN], env=environment, capture_output=True, text=True, check=False)
         self.assertEqual(done.returncode, status, done.stdout + done.stderr)
         return json.loads((self.folder / "out/summary.json").read_text()), done.stdout
@@ -56,6 +56,12 @@ class Run(unittest.TestCase):
         self.assertIn("cannot import torch", shown)
         self.assertIn("not timed", summary["peers"])
         self.assertEqual((self.folder / "out/steps/drawn.txt").read_text(), "cuda 7\n")
+
+    def test_only_the_steps_that_are_asked_for_run_and_without_conformance_nothing_passes(self):
+        summary, _ = self.run_with(0, MISA_STEPS="conformance|.*-means")
+        self.assertEqual([one["name"] for one in summary["steps"]],
+                         ["conformance", "memcheck-means", "racecheck-means", "initcheck-means", "synccheck-means"])
+        self.assertEqual(self.run_with(1, MISA_STEPS="drawn")[0]["failed"], ["nothing was tested"])
 
     def test_a_failed_step_fails_the_run_and_the_others_still_run(self):
         self.program("bin", "misa-stages-bench", "exit 3")
