@@ -66,14 +66,14 @@ COMMANDS = {
     "scripts/mutate.py --work build/mutate --only 'bounds|agreement.cpp'": BUILDS,
     # docs/agreement.md
     "misa-prof compare --backend cpu --against goldens": [],
-    "misa-prof compare --backend cuda --write-golden goldens": DRY,
+    "misa-prof compare --backend cuda --write-golden goldens": [*DRY, "--force"],
     "misa-prof compare --against profiles/goldens/h200/decode-scattered": [],
     "misa-prof compare --indexer misa --against-indexer dsa --min-recall 0.7": ["--rows", "16"],
     # docs/ci.md
     "./scripts/install.sh && ./scripts/build.sh release": BUILDS,
     "build/release/cli/misa-prof compare --against profiles/goldens --rows 16 --annotate -o - -o junit:agreement.xml "
     "-o json:agreement.json --bundle failure": [],
-    "misa-prof compare --backend cuda --trace your-trace.safetensors --write-golden goldens": DRY,
+    "misa-prof compare --backend cuda --trace your-trace.safetensors --write-golden goldens": [*DRY, "--force"],
     # docs/cli.md
     "misa-prof COMMAND [OPTIONS]": NotRun("says how commands look"),
     "misa-prof profile --model deepseek-v3.2 --workload prefill-32k --indexer dsa,misa --active-heads 4": QUICK,
