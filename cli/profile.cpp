@@ -132,11 +132,7 @@ class ProfileRun {
         inputs_(input_files(options)),
         targets_(options.output.targets(inputs_)),
         streamed_(targets_, kStreamed) {
-    if (options.once && options.samples) {
-      throw Error(ErrorKind::usage, "MP-E051", "--profile-once takes one sample, and --samples says how many", {},
-                  "one of them");
-    }
-    if (!options.selection_path.empty()) check_selection_paths();
+    check(options, inputs_, targets_);
     backend_ =
         make_backend(options.backend, static_cast<int>(threads_), device_number(options.device, {options.backend}));
     workload_ = options.workload.load(&report_.warnings);
@@ -218,9 +214,7 @@ class ProfileRun {
     if (!options_.selection_path.empty() && !report_.interrupted) write_selections();
   }
 
-  void set_command_line(std::vector<std::string> words) { report_.command_line = std::move(words); }
-
- private:
+  /// The files that no output may overwrite.
   static std::vector<std::string> input_files(const ProfileOptions& options) {
     std::vector<std::string> files = options.workload.profile_files();
     if (options.workload.recorded()) files.push_back(options.workload.trace_path());
@@ -228,22 +222,36 @@ class ProfileRun {
     return files;
   }
 
-  void check_selection_paths() const {
-    const std::string& given = options_.selection_path;
+  /// Refuses options that contradict each other, and names of selections that cannot be written.
+  static void check(const ProfileOptions& options, const std::vector<std::string>& inputs,
+                    const std::vector<Target>& targets) {
+    if (options.once && options.samples) {
+      throw Error(ErrorKind::usage, "MP-E051", "--profile-once takes one sample, and --samples says how many", {},
+                  "one of them");
+    }
+    if (!options.selection_path.empty()) check_selection_paths(options, inputs, targets);
+  }
+
+  void set_command_line(std::vector<std::string> words) { report_.command_line = std::move(words); }
+
+ private:
+  static void check_selection_paths(const ProfileOptions& options, const std::vector<std::string>& inputs,
+                                    const std::vector<Target>& targets) {
+    const std::string& given = options.selection_path;
     if (given == "-" || given.back() == '/') {
       throw Error(ErrorKind::usage, "MP-E023", "--dump-selection '" + given + "' names no file", {},
                   "--dump-selection selected.safetensors");
     }
     check_trace_name("--dump-selection", given);
-    const std::vector<std::string> names = options_.indexer.listed();
+    const std::vector<std::string> names = options.indexer.listed();
     for (const std::string& name : names) {
       const std::string path = selection_path(given, name, names.size() > 1);
-      for (const std::string& input : inputs_) {
+      for (const std::string& input : inputs) {
         if (!same_file(path, input)) continue;
         throw Error(ErrorKind::usage, "MP-E025", "'" + path + "' is an input and would be overwritten", {},
                     "another name");
       }
-      for (const Target& target : targets_) {
+      for (const Target& target : targets) {
         if (!same_target(target.path, path)) continue;
         throw Error(ErrorKind::usage, "MP-E024", "two outputs go to '" + path + "'", {}, "two names");
       }
@@ -551,7 +559,10 @@ Work add_profile(CLI::App& app) {
     if (!options->config.empty()) apply_config(command, options->config);
     if (options->dry) {
       RunFacts facts{.once = options->once};
-      facts.write_to(options->output.targets({}));
+      const std::vector<std::string> inputs = ProfileRun::input_files(*options);
+      const std::vector<Target> targets = options->output.targets(inputs);
+      ProfileRun::check(*options, inputs, targets);
+      facts.write_to(targets);
       const int device = device_number(options->device, {options->backend});
       return write_text(
           "-", plan_run(options->workload, options->indexer, options->backend, thread_count(options->threads), device,

@@ -63,6 +63,16 @@ class Memory(Cli):
             self.assertIn(run.returncode, (2, 3), arguments)
             self.assertEqual((dry.returncode, dry.stderr), (run.returncode, run.stderr), arguments)
 
+    def test_a_dry_run_of_profile_refuses_the_options_that_the_run_refuses(self):
+        trace = self.folder / "w.safetensors"
+        self.succeeds("generate", "--model", "tiny", "--workload", "ci", "-o", trace)
+        for arguments in (["--profile-once", "--samples", "2"], ["--dump-selection", "x.bin"], ["-o", f"table:{trace}"],
+                          ["--dump-selection", trace, "--indexer", "dsa"], ["-o", "a.json", "-o", "a.json"]):
+            run = misa("profile", "--trace", trace, *arguments, cwd=self.folder)
+            dry = misa("profile", "--trace", trace, *arguments, "--dry-run", cwd=self.folder)
+            self.assertNotEqual(run.returncode, 0, arguments)
+            self.assertEqual((dry.returncode, dry.stderr), (run.returncode, run.stderr), arguments)
+
     def test_a_dry_run_of_a_rating_plans_one_side_and_what_it_is_rated_against(self):
         shown = self.succeeds("compare", "--model", "tiny", "--workload", "ci", "--against-indexer", "dsa", "--dry-run")
         self.assertEqual(re.findall(r"(?m)^([a-z-]+): ", shown), ["misa", "misa-dagger", "hisa", "dsa"])
