@@ -197,7 +197,9 @@ TEST_CASE("routers that need no block means pool nothing") {
                                         {Router::gate, {8 * kHeads, kept + ids + 8 * 2 * query + 8 * kHeads * 4}},
                                         {Router::selfk, {8 * kHeads * (2 * kDim + 3), kept + ids + all + 8 * query}},
                                         {Router::oracle, {21 * kHeads * (2 * kDim + 3), kept + ids + all + 8 * query}}};
-  for (const auto& [router, expected] : costs_of) {
+  for (const auto& one : costs_of) {
+    const Router router = one.first;
+    const Cost& expected = one.second;
     CAPTURE(router_name(router));
     IndexerSpec spec = spec_of(2);
     spec.heads = HeadRouting{.router = router, .active = 2, .block_size = 2};
