@@ -142,7 +142,8 @@ CLI::Option* add_number(CLI::App& command, const char* name, Value& value, const
     if (number) value = static_cast<std::decay_t<decltype(*number)>>(*number);
     return number.has_value();
   };
-  return command.add_option(name, assign, what, shown != nullptr, std::move(shown));
+  const bool shows_default = shown != nullptr;
+  return command.add_option(name, assign, what, shows_default, std::move(shown));
 }
 
 std::optional<i64> count_of(const std::string& text) {

@@ -13,7 +13,7 @@ constexpr double kMarkShare = 0.05;
 
 std::string_view doubt_name(Doubt doubt) {
   switch (doubt) {
-    case Doubt::loaded: return "load";
+    case Doubt::loaded:
     case Doubt::loaded_roof: return "load";
     case Doubt::cache_resident: return "cached";
     case Doubt::clock: return "clock";
