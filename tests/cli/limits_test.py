@@ -33,6 +33,8 @@ class Memory(Cli):
         super().setUp()
         if len(PROGRAM) > 1:
             self.skipTest("an emulator's memory is not the program's")
+        if "-fsanitize" in self.succeeds("--version"):
+            self.skipTest("a sanitizer's memory is not the program's")
         # The program itself, its libraries and threads: a workload of a few kilobytes.
         _, self.program, _ = measured("compare", "--model", "tiny", "--workload", "ci", "--rows", "1", "--indexer", "dsa")
 

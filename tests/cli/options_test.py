@@ -5,6 +5,7 @@ the advice of a refusal works.
 usage: options_test.py BINARY [EMULATOR...]  [-- unittest arguments]
 """
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -42,7 +43,9 @@ class Numbers(Cli):
         for command, names in options.items():
             shown = self.succeeds(command, "--help").split("Examples:")[0].splitlines()
             numeric = {line.split()[0] for line in shown if line.startswith("  --") and
-                       line.split()[1:2] in (["N"], ["BYTES"], ["SECONDS"], ["SHARE"])}
+                       re.match(r" +\S+ (N|BYTES|SECONDS|SHARE)\b", line)}
+            if "--seed" in names:  # help shows defaults
+                self.assertTrue(any(line.startswith("  --seed N=1 ") for line in shown), command)
             self.assertEqual(numeric, set(names), command)
             for name in names:
                 for text in ("", "+5", " 5", "5 ", "1e3", "1E0", "0x10", "0b1", "1_000", "1,000", "5.", ".5", "-1", "--5",
