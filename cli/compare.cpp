@@ -482,7 +482,7 @@ class CompareRun {
     one.explanation = "interrupted";
   }
 
-  /// Where a golden of `spec` is written.
+  /// The file that a golden of `spec` is written to.
   std::string golden_target(const IndexerSpec& spec) const {
     return (fs::path(options_.golden) / (spec.name + ".safetensors")).string();
   }

@@ -32,7 +32,7 @@ struct RunFacts {
   bool format_decides = true;           ///< an output takes its format from --format
   bool colours = true;                  ///< a table goes to standard output
 
-  /// Where a side runs, and where results go.
+  /// Records the backend that a side runs on, and the files that results go to.
   void run_on(const std::string& backend);
   void write_to(const std::vector<Target>& targets);
 };

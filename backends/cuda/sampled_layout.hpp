@@ -19,7 +19,7 @@ struct SampledLayout {
 
   constexpr int stride() const { return samples / 32 * 32 + 36; }
   constexpr int padded_heads() const { return (heads + 3) / 4 * 4; }
-  /// Of the parts of a sum that warps make: of q_lin, of contributions.
+  /// Columns of the table that holds each warp's partial sums of q_lin or of contributions.
   constexpr int columns() const { return ((dim > counted ? dim : counted) + 31) / 32 * 32; }
   constexpr int bytes() const {
     return 4 * ((heads + 2) * stride() + (kWarps + contenders) * columns() + 4 * padded_heads() +

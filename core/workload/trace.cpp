@@ -482,7 +482,7 @@ const std::byte* scale_bytes(const Workload& w, i64 slot) {
   return w.k_pages.storage.data() + slot / size * size * (dim + kScaleBytes) + size * dim + slot % size * kScaleBytes;
 }
 
-/// Where a slot's scale is, for messages.
+/// Names the place of a slot's scale, for messages.
 std::string scale_place(const Workload& w, i64 slot, const std::string& where) {
   if (!w.paged()) return at_row(where, "k_scale", slot);
   return fmt::format("{}, page {}, token {}", at(where, "k_pages"), slot / w.page_size(), slot % w.page_size());
