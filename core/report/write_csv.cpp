@@ -197,7 +197,10 @@ std::string write_csv(const Report& report) {
   const std::vector<Column> all = columns();
   std::string text;
   const auto add_row = [&](const std::function<std::string(const Column&)>& field) {
-    for (std::size_t i = 0; i < all.size(); ++i) text += (i == 0 ? "" : ",") + field(all[i]);
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      if (i > 0) text += ',';
+      text += field(all[i]);
+    }
     text += "\r\n";
   };
   add_row([](const Column& column) { return std::string(column.name); });
