@@ -6,9 +6,9 @@
 #include <limits>
 
 #include "backends/backends.hpp"
+#include "core/agreement/faults.hpp"
 #include "core/base/error.hpp"
 #include "core/base/suggest.hpp"
-#include "core/compare/faults.hpp"
 #include "core/workload/placement.hpp"
 
 namespace misa::cli {

@@ -9,8 +9,8 @@
 #include "cli/indexer_options.hpp"
 #include "cli/options.hpp"
 #include "cli/output.hpp"
-#include "core/compare/agreement.hpp"
-#include "core/compare/faults.hpp"
+#include "core/agreement/agreement.hpp"
+#include "core/agreement/faults.hpp"
 #include "core/indexer/plan.hpp"
 #include "core/report/agreement_report.hpp"
 

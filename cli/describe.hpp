@@ -6,11 +6,11 @@
 #include <vector>
 
 #include "cli/options.hpp"
-#include "core/compare/quality.hpp"
 #include "core/indexer/backend.hpp"
 #include "core/measure/contention.hpp"
 #include "core/measure/device_watch.hpp"
 #include "core/measure/doubt.hpp"
+#include "core/quality/quality.hpp"
 #include "core/report/report.hpp"
 
 // What a run was, in the words of a report.

@@ -1,4 +1,4 @@
-#include "core/compare/shrink.hpp"
+#include "core/agreement/shrink.hpp"
 
 #include <fmt/format.h>
 

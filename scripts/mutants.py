@@ -21,8 +21,8 @@ PLAN, BLOCKS = "core/indexer/plan.cpp", "core/indexer/blocks.cpp"
 ROUTING, INPUTS = "core/indexer/routing.hpp", "core/indexer/inputs.hpp"
 LINEAR, PLACE = "core/indexer/linear_head.cpp", "core/workload/placement.cpp"
 RATIO, LOAD, DOUBT = "core/measure/paired_ratio.cpp", "core/measure/contention.cpp", "core/measure/doubt.cpp"
-STATISTICS, COST, QUALITY = "core/measure/statistics.cpp", "core/measure/cost.cpp", "core/compare/quality.cpp"
-BOUNDS, ARBITER, AGREEMENT = "core/compare/bounds.cpp", "core/compare/arbiter.cpp", "core/compare/agreement.cpp"
+STATISTICS, COST, QUALITY = "core/measure/statistics.cpp", "core/measure/cost.cpp", "core/quality/quality.cpp"
+BOUNDS, ARBITER, AGREEMENT = "core/agreement/bounds.cpp", "core/agreement/arbiter.cpp", "core/agreement/agreement.cpp"
 MUTANTS = [
     # select
     M(SELECT, "ties-- > 0)) out[count++] = column", "ties-- >= 0)) out[count++] = column", "one tie too many"),

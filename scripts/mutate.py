@@ -33,13 +33,13 @@ MEMORY_BYTES = 12 << 30
 
 # What is run for a changed file, by the beginning of its path; the fastest tests first.
 TESTS = [
-    ("core/", ["test_core_compare", "test_core_indexer", "test_conformance", "test_agreement"]),
+    ("core/", ["test_core_agreement", "test_core_indexer", "test_conformance", "test_agreement"]),
     ("core/workload/placement", ["test_core_workload", "tests/reference/reference_test.py", "test_core_indexer"]),
     ("core/indexer/linear_head", ["test_core_indexer", "tests/reference/reference_test.py", "test_agreement"]),
     ("core/measure/", ["test_core_measure"]),
-    ("core/compare/quality", ["test_core_compare"]),
-    ("core/compare/", ["test_core_compare", "test_agreement"]),
-    ("backends/", ["test_core_compare", "test_core_indexer", "test_conformance", "test_agreement"]),
+    ("core/quality/", ["test_core_quality"]),
+    ("core/agreement/", ["test_core_agreement", "test_agreement"]),
+    ("backends/", ["test_core_agreement", "test_core_indexer", "test_conformance", "test_agreement"]),
 ]
 
 

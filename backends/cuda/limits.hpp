@@ -4,7 +4,7 @@
 #include <optional>
 #include <string>
 
-#include "backends/cuda/sampled_layout.hpp"
+#include "backends/cuda/route/sampled_layout.hpp"
 #include "core/indexer/backend.hpp"
 #include "core/indexer/linear_head.hpp"
 

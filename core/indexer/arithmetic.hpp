@@ -9,7 +9,7 @@
 namespace misa {
 
 /// How a backend rounds, as unit roundoffs (largest relative error of one operation; 0: exact). What follows from them
-/// for a score is core/compare/bounds.hpp; docs/agreement.md derives it.
+/// for a score is core/agreement/bounds.hpp; docs/agreement.md derives it.
 struct Arithmetic {
   std::string_view name, what;
   double operand = 0;      ///< rounding a dequantised key or a query before it is multiplied

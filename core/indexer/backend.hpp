@@ -146,7 +146,7 @@ class Backend : public Allocator {
   virtual std::string description() const = 0;
   /// The element type of its logits.
   virtual Dtype logits_dtype() const = 0;
-  /// How far its results on this shape may be from the formulas' (core/compare/bounds.hpp); nothing where that is not
+  /// How far its results on this shape may be from the formulas' (core/agreement/bounds.hpp); nothing where that is not
   /// known.
   virtual std::optional<Arithmetic> arithmetic(const Shape& shape) const = 0;
   /// Why it cannot run an indexer on this shape; nothing when it can. Whoever plans asks before memory is taken: what a

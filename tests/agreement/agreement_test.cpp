@@ -1,18 +1,18 @@
-#include "core/compare/agreement.hpp"
+#include "core/agreement/agreement.hpp"
 
 #include <doctest/doctest.h>
 
 #include <cmath>
 #include <limits>
 
+#include "core/agreement/faults.hpp"
+#include "core/agreement/guarded_backend.hpp"
+#include "core/agreement/poison.hpp"
+#include "core/agreement/shrink.hpp"
 #include "core/base/error.hpp"
-#include "core/compare/faults.hpp"
-#include "core/compare/golden.hpp"
-#include "core/compare/guarded_backend.hpp"
-#include "core/compare/poison.hpp"
-#include "core/compare/shrink.hpp"
 #include "core/indexer/forwarding_backend.hpp"
 #include "core/indexer/linear_head.hpp"
+#include "core/selection/golden.hpp"
 #include "core/workload/input_hash.hpp"
 #include "core/workload/take.hpp"
 #include "core/workload/trace.hpp"

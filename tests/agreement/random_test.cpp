@@ -6,7 +6,7 @@
 #include <cstdlib>
 #include <iostream>
 
-#include "core/compare/agreement.hpp"
+#include "core/agreement/agreement.hpp"
 #include "tests/support/cases.hpp"
 
 using namespace misa;

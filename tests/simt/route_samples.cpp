@@ -1,7 +1,7 @@
-// backends/cuda/route_samples.cu for the host.
+// backends/cuda/route/route_samples.cu for the host.
 
 #include "tests/simt/simt.hpp"
 
 extern "C" const char* cudaGetErrorString(cudaError_t) { return ""; }
 
-#include "backends/cuda/route_samples.cu"
+#include "backends/cuda/route/route_samples.cu"

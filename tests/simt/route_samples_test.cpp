@@ -4,10 +4,10 @@
 #include <doctest/doctest.h>
 
 #include "backends/cuda/cuda.hpp"
-#include "backends/cuda/route.hpp"
+#include "backends/cuda/route/route.hpp"
 #include "backends/oracle/oracle.hpp"
-#include "core/compare/agreement.hpp"
-#include "core/compare/guarded_backend.hpp"
+#include "core/agreement/agreement.hpp"
+#include "core/agreement/guarded_backend.hpp"
 #include "tests/simt/simt.hpp"
 #include "tests/support/cases.hpp"
 

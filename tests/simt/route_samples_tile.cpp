@@ -1,5 +1,5 @@
-// backends/cuda/route_samples_tile.cu for the host.
+// backends/cuda/route/route_samples_tile.cu for the host.
 
-#include "backends/cuda/route_samples_tile.cu"
+#include "backends/cuda/route/route_samples_tile.cu"
 
 #include "tests/simt/simt.hpp"

@@ -7,8 +7,8 @@
 #include <limits>
 #include <random>
 
-#include "backends/cuda/ptx.cuh"
-#include "backends/cuda/rank.cuh"
+#include "backends/cuda/pipeline/rank.cuh"
+#include "backends/cuda/ptx/ptx.cuh"
 
 using namespace misa;
 using namespace misa::cuda;

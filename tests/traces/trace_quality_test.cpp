@@ -3,7 +3,7 @@
 
 #include <doctest/doctest.h>
 
-#include "core/compare/quality.hpp"
+#include "core/quality/quality.hpp"
 #include "core/workload/trace.hpp"
 #include "tests/support/cases.hpp"
 #include "tests/support/recorded_traces.hpp"

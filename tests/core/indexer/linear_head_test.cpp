@@ -4,8 +4,8 @@
 
 #include <doctest/doctest.h>
 
-#include "core/compare/outcome.hpp"
 #include "core/indexer/blocks.hpp"
+#include "core/selection/outcome.hpp"
 #include "tests/support/cases.hpp"
 
 using namespace misa;

@@ -1,0 +1,329 @@
+// Heads by what a line through sampled products leaves of ReLU, and the linear head of all others; every dtype and
+// shape. Formulas: core/indexer/linear_head.hpp
+//
+// A block takes one row after the other: products of its heads with the sampled keys in shared memory, lines of heads
+// by warps. All in f32.
+
+#include <algorithm>
+#include <type_traits>
+
+#include "backends/cuda/check.hpp"
+#include "backends/cuda/pipeline/launch.cuh"
+#include "backends/cuda/route/route.hpp"
+#include "backends/cuda/route/route_samples.cuh"
+#include "backends/cuda/route/sampled_layout.hpp"
+
+namespace misa::cuda {
+namespace {
+
+using Layout = SampledLayout;
+constexpr int kWarps = Layout::kWarps, kThreads = 32 * kWarps, kEach = Layout::kEach;
+
+/// Of one row.
+struct Row {
+  float *products, *parts, *contributions, *costs, *covariances;
+  float *gates, *slopes, *residuals;  ///< [H]
+  u32 *ranks, *head_ranks;            ///< of samples, of heads
+  int* counted;                       ///< samples that count
+
+  __device__ Row(float* memory, const Layout& layout) : products(memory) {
+    parts = products + layout.heads * layout.stride();
+    contributions = parts + kWarps * layout.columns();
+    gates = contributions + layout.contenders * layout.columns();
+    slopes = gates + layout.padded_heads();
+    residuals = slopes + layout.padded_heads();
+    head_ranks = reinterpret_cast<u32*>(residuals + layout.padded_heads());
+    ranks = head_ranks + layout.padded_heads();
+    counted = reinterpret_cast<int*>(ranks + layout.stride());
+    costs = reinterpret_cast<float*>(counted + layout.stride());
+    covariances = costs + layout.contenders;
+  }
+};
+
+/// All sums to all lanes.
+template <int Count>
+__device__ void sum_of_lanes(float (&x)[Count]) {
+  spread_sum<1>(x);
+  const float mine = x[0];
+#pragma unroll
+  for (int i = 0; i < Count; ++i) x[i] = __shfl_sync(0xffffffffu, mine, i * (32 / Count));
+}
+
+/// What weights are divided by, a power of two: they may be so small or so large that f32 does not hold their squares,
+/// and only their proportions decide which samples count and which heads are kept. The inverse, by a whole warp.
+template <class Q>
+__device__ float inverse_gate_scale(const SampledTask<Q>& task, int m) {
+  const int heads = static_cast<int>(task.queries.shape[1]);
+  u32 largest = 0;
+  for (int h = static_cast<int>(threadIdx.x % 32); h < heads; h += 32) {
+    largest = max(largest, __float_as_uint(fabsf(finite_or_0(task.weights(m, h)))));
+  }
+  return scale_for(__reduce_max_sync(0xffffffffu, largest)).inverse;
+}
+
+/// products[h, i] of the keys [first, first + n0).
+template <class Q>
+__device__ void multiply(const SampledTask<Q>& task, int m, const Group& group, const Row& row, const Layout& layout,
+                         int first, int n0) {
+  for (int at = group.thread(); at < layout.heads * n0; at += kThreads) {
+    const int h = at / n0, i = at % n0;
+    float dot = 0;
+    for (int d = 0; d < layout.dim; ++d) dot = fmaf(to_float(task.queries(m, h, d)), task.keys(first + i, d), dot);
+    row.products[h * layout.stride() + i] = finite_or_0(dot);
+  }
+  group.sync();
+}
+
+/// The samples that count: of all, or beside a linear head the half of highest score. Returns how many.
+__device__ int count_samples(const Group& group, const Row& row, const Layout& layout, int n0, bool linear) {
+  constexpr int kOfLane = 2 * kEach;
+  for (int i = group.thread(); linear && i < n0; i += kThreads) {
+    float total = 0;
+#pragma unroll 8
+    for (int h = 0; h < layout.heads; ++h) {
+      total = fmaf(row.gates[h], fmaxf(0.0f, row.products[h * layout.stride() + i]), total);
+    }
+    row.ranks[i] = rank_from_1(total);
+  }
+  group.sync();
+  const int n = linear ? (n0 + 1) / 2 : n0;
+  if (group.warp == 0) {
+    u32 ranks[kOfLane];
+    bool counts[kOfLane];
+#pragma unroll
+    for (int j = 0; j < kOfLane; ++j) {
+      const int i = group.lane + 32 * j;
+      ranks[j] = i < n0 ? linear ? row.ranks[i] : 1 : 0;
+    }
+    find_highest(ranks, n, counts);
+    list_samples(counts, [&](int place, int i) { row.counted[place] = i; });
+  }
+  group.sync();
+  return n;
+}
+
+/// Lines of all heads, a warp one at a time. Products become w_h (relu(x) - slope x) less its mean, in the first n
+/// columns and 0 up to the next multiple of 32.
+__device__ void fit_lines(const Group& group, const Row& row, const Layout& layout, int n, bool linear) {
+  const float share = 1.0f / static_cast<float>(max(1, n));
+  for (int h = group.warp; h < layout.heads; h += kWarps) {
+    float* products = row.products + h * layout.stride();
+    float x[kEach], means[2] = {}, about[2] = {}, squares[1] = {};
+#pragma unroll
+    for (int i = 0; i < kEach; ++i) {
+      const int at = group.lane + 32 * i;
+      x[i] = at < n ? products[row.counted[at]] : 0.0f;
+      means[0] += x[i];
+      means[1] += fmaxf(0.0f, x[i]);
+    }
+    sum_of_lanes(means);
+    const float mean_x = means[0] * share, mean_y = means[1] * share;
+#pragma unroll
+    for (int i = 0; i < kEach; ++i) {
+      if (group.lane + 32 * i >= n) continue;
+      const float centred = x[i] - mean_x;
+      about[0] = fmaf(centred, centred, about[0]);
+      about[1] = fmaf(fmaxf(0.0f, x[i]) - mean_y, centred, about[1]);
+    }
+    sum_of_lanes(about);
+    const float slope = linear && n > 0 ? slope_of(about[0], about[1], mean_x) : 0.0f;
+#pragma unroll
+    for (int i = 0; i < kEach; ++i) {
+      x[i] = group.lane + 32 * i < n ? fmaf(-slope, x[i] - mean_x, fmaxf(0.0f, x[i]) - mean_y) : 0.0f;
+      squares[0] = fmaf(x[i], x[i], squares[0]);
+    }
+    sum_of_lanes(squares);
+    if (group.lane == 0) {
+      row.slopes[h] = slope;
+      row.residuals[h] = sqrtf(squares[0] * share);
+    }
+    __syncwarp();  // the products are read
+#pragma unroll
+    for (int i = 0; i < kEach; ++i) {
+      if (32 * i < n) products[group.lane + 32 * i] = row.gates[h] * x[i];
+    }
+  }
+  group.sync();
+}
+
+/// Of the heads that contend those that stay when others are dropped in turns.
+template <class Q>
+__device__ Heads settle(const SampledTask<Q>& task, int m, const Group& group, const Row& row, const Layout& layout,
+                        int n, const Heads& contenders) {
+  float others[kEach] = {};
+  for (int h = group.warp; h < layout.heads; h += kWarps) {
+    const bool contends = contenders.has(h);
+#pragma unroll
+    for (int i = 0; i < kEach; ++i) {
+      if (32 * i >= n) continue;
+      const float one = row.products[h * layout.stride() + group.lane + 32 * i];
+      if (contends) row.contributions[contenders.before(h) * layout.columns() + group.lane + 32 * i] = one;
+      others[i] += contends ? 0.0f : one;
+    }
+  }
+#pragma unroll
+  for (int i = 0; i < kEach; ++i) {
+    if (32 * i < n) row.parts[group.warp * layout.columns() + group.lane + 32 * i] = others[i];
+  }
+  for (int h = group.thread(); h < layout.heads; h += kThreads) {
+    if (contenders.has(h)) row.costs[contenders.before(h)] = isfinite(task.weights(m, h)) ? 0.0f : -INFINITY;
+  }
+  group.sync();
+#pragma unroll
+  for (int i = 0; i < kEach; ++i) {
+    others[i] = 0;
+    for (int warp = 0; 32 * i < n && warp < kWarps; ++warp) {
+      others[i] += row.parts[warp * layout.columns() + group.lane + 32 * i];
+    }
+  }
+  find_covariances<kEach>(group, task.contenders, row.contributions, layout.columns(), n, others, row.costs,
+                          row.covariances);
+  group.sync();
+  return drop_in_turns(contenders, layout.heads, task.contenders, task.kept, row.costs, row.covariances);
+}
+
+template <class Q>
+__device__ Heads find_heads(const SampledTask<Q>& task, int m, const Group& group, const Row& row, const Layout& layout,
+                            int n) {
+  for (int h = group.thread(); h < layout.heads; h += kThreads) {
+    const float weight = task.weights(m, h);
+    if (task.energies.data != nullptr) task.energies(m, h) = static_cast<double>(fabsf(weight)) * row.residuals[h];
+    row.head_ranks[h] = rank_head(weight, row.gates[h], row.residuals[h], task.covariance());
+  }
+  group.sync();
+  const int most = task.covariance() ? task.contenders : task.kept;
+  const Heads found = highest_heads<kMostRoutedHeads / 32>(row.head_ranks, layout.heads, most);
+  return task.covariance() ? settle(task, m, group, row, layout, n, found) : found;
+}
+
+/// The kept heads' queries and weights.
+template <class Q>
+__device__ void write_kept(const SampledTask<Q>& task, int m, const Group& group, const Heads& kept) {
+  const int dim = static_cast<int>(task.queries.shape[2]), batch = task.kept + (task.linear ? 2 : 0);
+  Q* values = task.values + static_cast<i64>(m) * batch * dim;
+  for (int h = group.warp; h < task.queries.shape[1]; h += kWarps) {
+    if (!kept.has(h)) continue;
+    const int place = kept.before(h);
+    for (int d = group.lane; d < dim; d += 32) values[place * dim + d] = task.queries(m, h, d);
+    if (group.lane != 0) continue;
+    task.routed_weights(m, place) = task.weights(m, h);
+    if (task.finds_heads()) task.heads(m, place) = h;
+  }
+}
+
+/// q_lin and -q_lin of the batch.
+template <class Q>
+__device__ void write_linear(const SampledTask<Q>& task, int m, const Group& group, const Row& row,
+                             const Layout& layout, const Heads& kept) {
+  float scale = 1, inverse = 1, largest = 0;
+  if (task.given_linear.data != nullptr) {  // divided already
+    for (int d = group.thread(); d < layout.dim; d += kThreads) row.parts[d] = task.given_linear(m, d);
+    scale = task.given_linear(m, layout.dim);
+  } else {
+    for (int d = group.thread(); d < layout.dim; d += kThreads) {
+      float sum = 0;
+      for (int h = 0; h < layout.heads; ++h) {
+        const float factor = kept.has(h) ? 0.0f : finite_or_0(task.weights(m, h) * row.slopes[h]);
+        sum = factor != 0 ? fmaf(factor, to_float(task.queries(m, h, d)), sum) : sum;
+      }
+      row.parts[d] = sum;
+    }
+    group.sync();
+    for (int d = group.lane; d < layout.dim; d += 32) largest = fmaxf(largest, fabsf(row.parts[d]));
+    largest = __uint_as_float(__reduce_max_sync(0xffffffffu, __float_as_uint(largest)));
+    if constexpr (std::is_same_v<Q, E4m3>) scale = linear_scale(largest);
+    inverse = 1.0f / scale;
+  }
+  group.sync();
+  Q* values = task.values + (static_cast<i64>(m) * (task.kept + 2) + task.kept) * layout.dim;
+  for (int at = group.thread(); at < 2 * layout.dim; at += kThreads) {
+    const int d = at % layout.dim;
+    const float sign = at < layout.dim ? 1.0f : -1.0f;
+    values[at] = from_float<Q>(sign * (row.parts[d] * inverse));
+    if (d == 0) task.routed_weights(m, task.kept + at / layout.dim) = sign * scale;
+  }
+}
+
+template <class Q>
+__global__ void __launch_bounds__(kThreads)
+    route_samples_kernel(const __grid_constant__ SampledTask<Q> task, const Layout layout) {
+  const Group group{0, kWarps, static_cast<int>(threadIdx.x / 32), static_cast<int>(threadIdx.x % 32)};
+  const Row row(dynamic_shared(), layout);
+  wait_for_stream();
+  for (int m = static_cast<int>(blockIdx.x); m < task.queries.shape[0]; m += static_cast<int>(gridDim.x)) {
+    group.sync();
+    Heads kept;
+    if (task.finds_lines()) {
+      const float inverse = inverse_gate_scale(task, m);
+      for (int h = group.thread(); h < layout.heads; h += kThreads) {
+        row.gates[h] = finite_or_0(task.weights(m, h)) * inverse;
+      }
+      const int first = task.windows.begin[m], n0 = max(0, task.windows.end[m] - first);
+      multiply(task, m, group, row, layout, first, n0);
+      const int n = count_samples(group, row, layout, n0, task.linear);
+      fit_lines(group, row, layout, n, task.linear);
+      if (task.finds_heads()) kept = find_heads(task, m, group, row, layout, n);
+    }
+    if (!task.finds_heads()) kept = given_heads(task, m);
+    write_kept(task, m, group, kept);
+    if (task.linear) write_linear(task, m, group, row, layout, kept);
+  }
+}
+
+template <class Q>
+void route_samples_plainly(const SampledTask<Q>& task, int processors, cudaStream_t stream) {
+  const Layout layout{.heads = static_cast<int>(task.queries.shape[1]),
+                      .samples = task.samples,
+                      .dim = static_cast<int>(task.queries.shape[2]),
+                      .counted = task.linear ? (task.samples + 1) / 2 : task.samples,
+                      .contenders = task.contenders};
+  const auto kernel = route_samples_kernel<Q>;
+  static const bool ready = [&] {
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, Layout::kMostBytes),
+          "route: shared memory");
+    return true;
+  }();
+  (void)ready;
+  constexpr int kBlocks = 4;  // of a processor: a wave of them, or of fewer where they need more memory
+  launch_early(kernel, std::min<i64>(task.queries.shape[0], static_cast<i64>(kBlocks) * processors), kThreads,
+               layout.bytes(), stream, task, layout);
+}
+
+}  // namespace
+
+void route_by_sampled_keys(const RouteTask& task, int processors, cudaStream_t stream) {
+  const i64 heads = heads_of(task.queries), dim = head_dim_of(task.queries);
+  // Given heads and a given linear query need no samples.
+  const auto* sampled = std::get_if<View<const float, 3>>(&task.keys.values);
+  View<const float, 2> keys;
+  if (sampled != nullptr) keys = {sampled->data, {sampled->shape[1], dim}, {sampled->stride[1], sampled->stride[2]}};
+  std::visit(
+      [&](const auto& queries) {
+        using Q = std::remove_const_t<std::remove_reference_t<decltype(*queries.data)>>;
+        const i64 kept = task.routed_weights.shape[1] - (task.linear ? 2 : 0);
+        const bool covariance = task.router == Router::covariance && task.given.empty();
+        // The batch is the task's output; its views are const because a routed query is read as any query.
+        Q* values = const_cast<Q*>(std::get<View<const Q, 3>>(task.routed_values).data);
+        const SampledTask<Q> sampled_task{.queries = queries,
+                                          .weights = task.queries.weights,
+                                          .keys = keys,
+                                          .windows = task.windows,
+                                          .given = task.given,
+                                          .given_linear = task.given_linear,
+                                          .heads = task.heads,
+                                          .energies = task.energies,
+                                          .values = values,
+                                          .routed_weights = task.routed_weights,
+                                          .linear = task.linear,
+                                          .kept = static_cast<int>(kept),
+                                          .contenders = covariance ? static_cast<int>(contender_count(heads, kept)) : 0,
+                                          .samples = static_cast<int>(task.samples)};
+        if constexpr (!std::is_same_v<Q, float>) {
+          if (route_samples_in_tiles(sampled_task, processors, stream)) return;
+        }
+        route_samples_plainly(sampled_task, processors, stream);
+      },
+      task.queries.values);
+}
+
+}  // namespace misa::cuda

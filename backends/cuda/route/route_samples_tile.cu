@@ -1,0 +1,639 @@
+// Heads by what a line through sampled products leaves of ReLU, and the linear head of all others: FP8 and bf16 of 128
+// dimensions. Formulas: core/indexer/linear_head.hpp
+//
+// A row is taken by four warps, 16 heads each, a block takes several rows at once. Products come from f16 tensor cores,
+// queries in registers and keys scaled by powers of two: first with all samples, for what those score, then with the
+// samples that count; these stay in registers, of two heads and a quarter of the samples a lane. The samples of a
+// block's rows lie in shared memory, brought there once where the rows see the same. Sums over heads are made by
+// shuffles and across warps by shared memory, sums over samples by four lanes; what is to be decided one warp decides.
+// All in f32. Bound by instructions, and by fetching them: code is short rather than unrolled.
+
+#include <algorithm>
+#include <type_traits>
+
+#include "backends/cuda/check.hpp"
+#include "backends/cuda/pipeline/launch.cuh"
+#include "backends/cuda/ptx/wgmma.cuh"
+#include "backends/cuda/route/route.hpp"
+#include "backends/cuda/route/route_samples.cuh"
+
+namespace misa::cuda {
+namespace {
+
+constexpr int kDim = 128, kMostHeads = 64;
+constexpr int kWarps = 4, kHeadsOfWarp = kMostHeads / kWarps;  // of a row
+constexpr int kMostRows = 4;                                   // of a block; each has a named barrier
+constexpr int kSharedBytes = 227 << 10;                        // of a block
+constexpr int kColumns = 8, kTileKeys = 64;                    // of a tile of products: samples; keys of an operand
+constexpr int kPanelBytes = 128 * kTileKeys, kTileBytes = 2 * kPanelBytes;  // of half the dimensions, of keys
+
+/// Shared memory: the keys of a block's rows and of each row the keys that count; then scales, then each row's numbers.
+struct Layout {
+  int heads, contenders;
+  int samples, counted;  ///< that have room, multiples of 64
+
+  /// Of the parts of a sum that warps make: of totals or contributions by samples, of q_lin by dimensions.
+  __host__ __device__ int columns() const { return samples > kDim ? samples : kDim; }
+  __host__ __device__ int costs() const { return (contenders + 3) / 4 * 4; }
+  /// A row of contributions: eight heads' next to one another lie in different banks.
+  __host__ __device__ int stride() const { return counted + 4; }
+  __host__ __device__ int key_bytes() const { return samples / kTileKeys * kTileBytes; }
+  __host__ __device__ int counted_bytes() const { return counted / kTileKeys * kTileBytes; }
+  __host__ __device__ int row_floats() const {
+    return kWarps * columns() + 2 * counted + kMostHeads + 4 + costs() * (1 + contenders) + contenders * stride();
+  }
+  __host__ __device__ int bytes(int rows) const {
+    return key_bytes() + 4 * samples + rows * (counted_bytes() + 4 * row_floats());
+  }
+};
+
+/// Of one row.
+struct Row {
+  u8* keys;  ///< that count
+  float *parts, *contributions, *costs, *covariances;
+  float* scales;            ///< of the keys that count
+  int* counted;             ///< where those are among the samples
+  u32 *head_ranks, *heads;  ///< heads: a set
+
+  __device__ Row(u8* memory, int row, int rows, const Layout& layout)
+      : keys(memory + layout.key_bytes() + row * layout.counted_bytes()) {
+    parts = reinterpret_cast<float*>(memory + layout.key_bytes() + rows * layout.counted_bytes()) + layout.samples +
+            row * layout.row_floats();
+    contributions = parts + kWarps * layout.columns();
+    costs = contributions + layout.contenders * layout.stride();
+    covariances = costs + layout.costs();
+    scales = covariances + layout.costs() * layout.contenders;
+    counted = reinterpret_cast<int*>(scales + layout.counted);
+    head_ranks = reinterpret_cast<u32*>(counted + layout.counted);
+    heads = head_ranks + kMostHeads;
+  }
+};
+
+/// 16 bytes of a key in operands of tensor cores: of the eight steps along its dimensions, in two panels, step s has
+/// chunks 2 s and 2 s + 1.
+__device__ inline u8* chunk_of(u8* keys, int key, int chunk) {
+  return keys + key / kTileKeys * kTileBytes + chunk / 8 * kPanelBytes + swizzled(key % kTileKeys, 16 * (chunk % 8));
+}
+
+/// Ordered as absolute values are, infinity and then NaN last.
+__device__ inline u32 magnitude(float x) { return __float_as_uint(x) & 0x7fffffffu; }
+
+/// Sampled keys [first, first + layout.samples), as far as there are any.
+struct KeyTile {
+  u8* keys;  ///< f16, divided by their scales; 0 where not all are finite
+  float* scales;
+
+  /// By a whole block.
+  __device__ void fill(const View<const float, 2>& from, int first, int samples) const {
+    constexpr int kAtOnce = 8;
+    const int warp = static_cast<int>(threadIdx.x / 32), lane = static_cast<int>(threadIdx.x % 32);
+    const int warps = static_cast<int>(blockDim.x / 32), last = static_cast<int>(from.shape[0]) - 1;
+    for (int begin = warp; begin < samples; begin += kAtOnce * warps) {
+      float4 four[kAtOnce];
+#pragma unroll
+      for (int i = 0; i < kAtOnce; ++i) {
+        four[i] = *reinterpret_cast<const float4*>(&from(min(first + begin + i * warps, last), 4 * lane));
+      }
+#pragma unroll
+      for (int i = 0; i < kAtOnce; ++i) {
+        const int key = begin + i * warps;
+        if (key >= samples) continue;
+        const u32 largest = __reduce_max_sync(0xffffffffu, max(max(magnitude(four[i].x), magnitude(four[i].y)),
+                                                               max(magnitude(four[i].z), magnitude(four[i].w))));
+        const bool finite = largest < 0x7f800000u;
+        const auto [scale, inverse] = scale_for(largest);
+        // Step s of a product multiplies dimensions 32 q + 4 s + [0, 4) in lanes q of four.
+        const int quad = lane / 8, step = lane % 8;
+        *reinterpret_cast<__half2*>(chunk_of(keys, key, 2 * step) + 4 * quad) =
+            __floats2half2_rn(finite ? four[i].x * inverse : 0.0f, finite ? four[i].y * inverse : 0.0f);
+        *reinterpret_cast<__half2*>(chunk_of(keys, key, 2 * step + 1) + 4 * quad) =
+            __floats2half2_rn(finite ? four[i].z * inverse : 0.0f, finite ? four[i].w * inverse : 0.0f);
+        if (lane == 0) scales[key] = scale;
+      }
+    }
+    fence_for_tensor_cores();
+  }
+};
+
+/// What a lane reads of a row before anything else: of its two heads, l / 4 and l / 4 + 8 of its warp's, the queries'
+/// dimensions 32 (l % 4) + [0, 32); weights of heads l and l + 32. Heads that the row lacks have weight 0.
+template <class Q>
+struct Fetched {
+  static constexpr int kWords = 2 * sizeof(Q);
+  uint4 words[2][kWords];
+  float weights[kMostHeads / 32];
+
+  __device__ void read(const SampledTask<Q>& task, int m, const Group& group) {
+    const int heads = static_cast<int>(task.queries.shape[1]), head = kHeadsOfWarp * group.warp + group.lane / 4;
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      const Q* query = &task.queries(m, min(head + 8 * r, heads - 1), 32 * (group.lane % 4));
+#pragma unroll
+      for (int w = 0; w < kWords; ++w) words[r][w] = reinterpret_cast<const uint4*>(query)[w];
+    }
+#pragma unroll
+    for (int i = 0; i < kMostHeads / 32; ++i) {
+      const int h = group.lane + 32 * i;
+      weights[i] = h < heads ? task.weights(m, h) : 0.0f;
+    }
+  }
+};
+
+/// A lane's heads. Queries are operands of the tensor cores, 0 where not all are finite: e4m3 as they are, bf16 divided
+/// by a power of two, by which gates are multiplied instead.
+struct Own {
+  u32 queries[8][4];
+  float scales[2], weights[2], gates[2];
+
+  template <class Q>
+  __device__ Own(const Fetched<Q>& fetched, const Group& group) {
+    u32 largest = 0;
+    float mine = 0;  // weights[] of the warp's heads, which are in one word
+#pragma unroll
+    for (int i = 0; i < kMostHeads / 32; ++i) {
+      largest = max(largest, __float_as_uint(fabsf(finite_or_0(fetched.weights[i]))));
+      mine = group.warp / 2 == i ? fetched.weights[i] : mine;
+    }
+    const float inverse = scale_for(__reduce_max_sync(0xffffffffu, largest)).inverse;
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      weights[r] = __shfl_sync(0xffffffffu, mine, group.warp % 2 * kHeadsOfWarp + group.lane / 4 + 8 * r);
+      scales[r] = set_query(r, fetched.words[r]);
+      gates[r] = finite_or_0(weights[r]) * inverse * scales[r];
+      drop_unless_finite<Q>(r, fetched.words[r]);
+    }
+  }
+
+ private:
+  __device__ float set_query(int r, const uint4 (&words)[2]) {
+    const u32 steps[8] = {words[0].x, words[0].y, words[0].z, words[0].w,
+                          words[1].x, words[1].y, words[1].z, words[1].w};
+#pragma unroll
+    for (int s = 0; s < 8; ++s) {
+      queries[s][r] = halves_of(steps[s]);
+      queries[s][2 + r] = halves_of(steps[s] >> 16);
+    }
+    return 1;
+  }
+  __device__ float set_query(int r, const uint4 (&words)[4]) {
+    float values[4][8], largest = 0;
+#pragma unroll
+    for (int w = 0; w < 4; ++w) {
+      widen(words[w], values[w]);
+#pragma unroll
+      for (const float value : values[w]) largest = fmaxf(largest, fabsf(value));
+    }
+    largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, 1));
+    largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, 2));
+    const Scale scale = scale_for(__float_as_uint(largest));
+#pragma unroll
+    for (int s = 0; s < 8; ++s) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const float* two = &values[s / 2][4 * (s % 2) + 2 * half];
+        const __half2 scaled = __floats2half2_rn(two[0] * scale.inverse, two[1] * scale.inverse);
+        queries[s][2 * half + r] = *reinterpret_cast<const u32*>(&scaled);
+      }
+    }
+    return scale.value;
+  }
+  /// Bits that say whether a number is not finite: its exponent, or in e4m3 all but the sign, is all ones.
+  __device__ static u32 odd_bits(u32 word, const E4m3*) { return ((word & 0x7f7f7f7fu) + 0x01010101u) & 0x80808080u; }
+  __device__ static u32 odd_bits(u32 word, const Bf16*) { return ((word & 0x7fff7fffu) + 0x00800080u) & 0x80008000u; }
+
+  template <class Q>
+  __device__ void drop_unless_finite(int r, const uint4 (&words)[Fetched<Q>::kWords]) {
+    const Q* type = nullptr;
+    u32 odd = 0;
+#pragma unroll
+    for (const uint4& four : words) {
+      odd |= odd_bits(four.x, type) | odd_bits(four.y, type) | odd_bits(four.z, type) | odd_bits(four.w, type);
+    }
+    if (__ballot_sync(0xffffffffu, odd != 0) == 0) return;
+    odd |= __shfl_xor_sync(0xffffffffu, odd, 1);
+    odd |= __shfl_xor_sync(0xffffffffu, odd, 2);
+#pragma unroll
+    for (int at = 0; at < 16; ++at) {
+      u32& two = queries[at / 2][at % 2 * 2 + r];
+      two = odd != 0 ? 0 : two;
+    }
+  }
+};
+
+/// A lane's products x[4 t + 2 r + e] of its heads r with keys 8 t + 2 (l % 4) + e of 64, over the keys' scales.
+__device__ inline void multiply(const Own& own, const u8* keys, float (&x)[32]) {
+  const u64 operand = wgmma_operand(shared_address(keys));
+  wgmma_fence();
+#pragma unroll
+  for (int step = 0; step < 8; ++step) {
+    wgmma_f16(x, own.queries[step], operand + (step / 4 * kPanelBytes + 32 * (step % 4)) / 16, step > 0);
+  }
+  wgmma_commit();
+  wgmma_wait<0>(x);
+}
+
+/// Sums over a warp's heads, of four tiles of samples: terms[2 t + e] of a lane's heads, into its parts.
+__device__ inline void add_heads(float (&terms)[8], float* parts) {
+  spread_sum<4>(terms);  // of tile l / 8
+  const u32 lane = threadIdx.x % 32;
+  parts[kColumns * (lane / 8) + 2 * (lane % 4) + lane / 4 % 2] = terms[0];
+}
+
+/// The samples that count: of all, or beside a linear head the half of highest score. Their keys are the row's; returns
+/// how many. The row's samples are those of the tile [offset, offset + n0).
+template <int Tiles>
+__device__ int count_samples(const Group& group, const Own& own, const KeyTile& tile, const Row& row,
+                             const Layout& layout, int offset, int n0, bool linear, int leader) {
+  constexpr int kOfLane = Tiles / 2;  // of as many samples as the tile holds
+  if (linear) {
+#pragma unroll 1
+    for (int first = offset / kTileKeys * kTileKeys; first < offset + n0; first += kTileKeys) {
+      float x[32], terms[8];
+      multiply(own, tile.keys + first / kTileKeys * kTileBytes, x);
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+#pragma unroll
+        for (int i = 0; i < 8; ++i) {
+          const float* two = &x[16 * half + i / 2 * 4 + i % 2];
+          terms[i] = fmaf(own.gates[0], twice_relu(two[0]), own.gates[1] * twice_relu(two[2]));
+        }
+        add_heads(terms, row.parts + group.warp * layout.columns() + first + 32 * half);
+      }
+    }
+    group.sync();
+  }
+  const int n = linear ? (n0 + 1) / 2 : n0;
+  if (group.warp == leader) {
+    u32 ranks[kOfLane];
+    bool counts[kOfLane];
+#pragma unroll
+    for (int j = 0; j < kOfLane; ++j) {
+      const int i = group.lane + 32 * j;
+      ranks[j] = 0;
+      if (i < offset || i >= offset + n0) continue;
+      float total = 0;
+#pragma unroll
+      for (int part = 0; linear && part < kWarps; ++part) total += row.parts[part * layout.columns() + i];
+      ranks[j] = rank_from_1(total * tile.scales[i]);
+    }
+    find_highest(ranks, n, counts);
+    list_samples(counts, [&](int place, int i) {
+      row.counted[place] = i;
+      row.scales[place] = tile.scales[i];
+    });
+    for (int place = n + group.lane; place < layout.counted; place += 32) {
+      row.counted[place] = 0;
+      row.scales[place] = 0;
+    }
+  }
+  group.sync();
+#pragma unroll 4
+  for (int at = group.thread(); at < 16 * layout.counted; at += group.threads()) {
+    const int place = at / 16, chunk = at % 16;
+    *reinterpret_cast<uint4*>(chunk_of(row.keys, place, chunk)) =
+        *reinterpret_cast<const uint4*>(chunk_of(tile.keys, row.counted[place], chunk));
+  }
+  fence_for_tensor_cores();
+  group.sync();
+  return n;
+}
+
+__device__ inline float quad_sum(float x) {
+  x += __shfl_xor_sync(0xffffffffu, x, 1);
+  return x + __shfl_xor_sync(0xffffffffu, x, 2);
+}
+
+struct Lines {
+  float slopes[2], residuals[2];
+};
+
+/// Of a lane's heads, by |x| = 2 relu(x) - x: its line has twice the slope less 1, and leaves twice as much. Products
+/// become what lines leave of |x|, those of no sample 0. `Full`: there are as many samples as room.
+template <bool Full, int Tiles>
+__device__ Lines fit_lines(float (&x)[4 * Tiles], int n, bool linear) {
+  const int left = n - 2 * static_cast<int>(threadIdx.x % 4);  // sample 8 t + e counts where it is less
+  const float share = 1.0f / static_cast<float>(max(1, n));
+  float mean_x[2] = {}, mean_y[2] = {}, squares[2] = {}, both[2] = {}, rest[2] = {};
+  const auto each = [&](const auto& visit) {
+#pragma unroll
+    for (int t = 0; t < Tiles; ++t) {
+#pragma unroll
+      for (int e = 0; e < 2; ++e) {
+        const bool counts = Full || kColumns * t + e < left;
+#pragma unroll
+        for (int r = 0; r < 2; ++r) visit(r, counts, x[4 * t + 2 * r + e]);
+      }
+    }
+  };
+  each([&](int r, bool, float& one) {
+    mean_x[r] += one;
+    mean_y[r] += fabsf(one);
+  });
+  Lines lines;
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    mean_x[r] = quad_sum(mean_x[r]) * share;
+    mean_y[r] = quad_sum(mean_y[r]) * share;
+    lines.slopes[r] = 0;
+  }
+  if (linear && n > 0) {
+    each([&](int r, bool counts, float& one) {
+      const float centred = counts ? one - mean_x[r] : 0.0f;
+      squares[r] = fmaf(centred, centred, squares[r]);
+      both[r] = fmaf(fabsf(one) - mean_y[r], centred, both[r]);
+    });
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      const float variance = quad_sum(squares[r]), covariance = quad_sum(both[r]);
+      lines.slopes[r] = slope_of(variance, 0.5f * (variance + covariance), mean_x[r]);
+    }
+  }
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    const float slope = 2 * lines.slopes[r] - 1, constant = fmaf(slope, mean_x[r], -mean_y[r]);
+#pragma unroll
+    for (int t = 0; t < Tiles; ++t) {
+#pragma unroll
+      for (int e = 0; e < 2; ++e) {
+        float& one = x[4 * t + 2 * r + e];
+        one = fmaf(-slope, one, constant) + fabsf(one);
+        if (!Full) one = kColumns * t + e < left ? one : 0.0f;
+        rest[r] = fmaf(one, one, rest[r]);
+      }
+    }
+    lines.residuals[r] = sqrtf(quad_sum(rest[r]) * share);
+  }
+  return lines;
+}
+
+/// What one warp finds all know.
+template <class Find>
+__device__ Heads found_by(int leader, const Group& group, const Row& row, const Find& find) {
+  Heads found;
+  if (group.warp == leader) {
+    found = find();
+#pragma unroll
+    for (int i = 0; i < kMostHeads / 32; ++i) {
+      if (group.lane == i) row.heads[i] = found.words[i];
+    }
+  }
+  group.sync();
+#pragma unroll
+  for (int i = 0; i < kMostHeads / 32; ++i) found.words[i] = row.heads[i];
+  return found;
+}
+
+/// Of the heads that contend those that stay when others are dropped in turns; `left`: what lines leave.
+template <int Tiles, class Q>
+__device__ Heads settle(const SampledTask<Q>& task, const Group& group, const Row& row, const Layout& layout,
+                        const Own& own, const float (&left)[4 * Tiles], int n, const Heads& contenders, int leader) {
+  constexpr int kEach = Tiles / 4;  // samples of a lane, where a warp has all
+  const int head = kHeadsOfWarp * group.warp + group.lane / 4;
+  const bool contends[2] = {contenders.has(head), contenders.has(head + 8)};
+  const float factors[2] = {contends[0] ? 0.0f : own.gates[0], contends[1] ? 0.0f : own.gates[1]};
+  float* parts = row.parts + group.warp * layout.columns();
+#pragma unroll
+  for (int first = 0; first < Tiles; first += 4) {
+    float terms[8];
+#pragma unroll
+    for (int at = 0; at < 8; ++at) {
+      const float* two = &left[4 * (first + at / 2) + at % 2];
+      terms[at] = fmaf(factors[0], two[0], factors[1] * two[2]);
+    }
+    add_heads(terms, parts + kColumns * first);
+  }
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    if (!contends[r]) continue;
+    const int place = contenders.before(head + 8 * r);
+    if (group.lane % 4 == 0) row.costs[place] = isfinite(own.weights[r]) ? 0.0f : -INFINITY;
+    float* to = row.contributions + place * layout.stride() + 2 * (group.lane % 4);
+#pragma unroll
+    for (int t = 0; t < Tiles; ++t) {
+      *reinterpret_cast<float2*>(to + kColumns * t) =
+          float2{own.gates[r] * left[4 * t + 2 * r], own.gates[r] * left[4 * t + 2 * r + 1]};
+    }
+  }
+  group.sync();
+  float others[kEach] = {};
+#pragma unroll
+  for (int i = 0; i < kEach; ++i) {
+#pragma unroll
+    for (int part = 0; part < kWarps; ++part) {
+      others[i] += row.parts[part * layout.columns() + group.lane + 32 * i];
+    }
+  }
+  find_covariances<kEach>(group, task.contenders, row.contributions, layout.stride(), n, others, row.costs,
+                          row.covariances);
+  group.sync();
+  return found_by(leader, group, row, [&] {
+    return drop_in_turns(contenders, layout.heads, task.contenders, task.kept, row.costs, row.covariances);
+  });
+}
+
+/// A kept head's query and weight, by the lanes that have the head.
+template <class Q>
+__device__ void write_kept(const SampledTask<Q>& task, int m, const Group& group, const Fetched<Q>& fetched,
+                           const Own& own, const Heads& kept) {
+  const int batch = task.kept + (task.linear ? 2 : 0), quad = group.lane % 4;
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    const int head = kHeadsOfWarp * group.warp + group.lane / 4 + 8 * r;
+    if (!kept.has(head)) continue;
+    const int place = kept.before(head);
+    uint4* to = reinterpret_cast<uint4*>(task.values + (static_cast<i64>(m) * batch + place) * kDim + 32 * quad);
+#pragma unroll
+    for (int w = 0; w < Fetched<Q>::kWords; ++w) to[w] = fetched.words[r][w];
+    if (quad != 0) continue;
+    task.routed_weights(m, place) = own.weights[r];
+    if (task.finds_heads()) task.heads(m, place) = head;
+  }
+}
+
+/// q_lin and -q_lin of the batch, four dimensions a lane; `factors` of the lane's heads.
+template <class Q>
+__device__ void write_linear(const SampledTask<Q>& task, int m, const Group& group, const Fetched<Q>& fetched,
+                             const Row& row, const Layout& layout, const float (&factors)[2]) {
+  const int lane = group.lane;
+  float four[4] = {}, scale = 1, inverse = 1;
+  if (task.given_linear.data != nullptr) {  // divided already
+#pragma unroll
+    for (int i = 0; i < 4; ++i) four[i] = task.given_linear(m, 4 * lane + i);
+    scale = task.given_linear(m, kDim);
+  } else {
+    float sums[32] = {};  // dimensions 32 (l % 4) + [0, 32)
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      if (factors[r] == 0) continue;  // of numbers that are not finite, too
+      constexpr int kOfWord = 16 / static_cast<int>(sizeof(Q));
+#pragma unroll
+      for (int w = 0; w < Fetched<Q>::kWords; ++w) {
+        float values[kOfWord];
+        widen(fetched.words[r][w], values);
+#pragma unroll
+        for (int i = 0; i < kOfWord; ++i) {
+          float& sum = sums[kOfWord * w + i];
+          sum = fmaf(factors[r], values[i], sum);
+        }
+      }
+    }
+    spread_sum<4>(sums);  // dimensions 32 (l % 4) + 4 (l / 4) + [0, 4)
+    *reinterpret_cast<float4*>(row.parts + group.warp * layout.columns() + 32 * (lane % 4) + 4 * (lane / 4)) =
+        float4{sums[0], sums[1], sums[2], sums[3]};
+    group.sync();
+    if (group.warp > 1) return;
+#pragma unroll
+    for (int part = 0; part < kWarps; ++part) {
+      const float4 some = *reinterpret_cast<const float4*>(row.parts + part * layout.columns() + 4 * lane);
+      four[0] += some.x, four[1] += some.y, four[2] += some.z, four[3] += some.w;
+    }
+    if constexpr (std::is_same_v<Q, E4m3>) {
+      const float largest = fmaxf(fmaxf(fabsf(four[0]), fabsf(four[1])), fmaxf(fabsf(four[2]), fabsf(four[3])));
+      scale = linear_scale(__uint_as_float(__reduce_max_sync(0xffffffffu, __float_as_uint(largest))));
+      inverse = 1.0f / scale;
+    }
+  }
+  Q* values = task.values + (static_cast<i64>(m) * (task.kept + 2) + task.kept) * kDim;
+  for (int i = group.warp; i < 2; i += kWarps) {
+    const float sign = i == 0 ? 1.0f : -1.0f;
+#pragma unroll
+    for (int d = 0; d < 4; ++d) values[i * kDim + 4 * lane + d] = from_float<Q>(sign * (four[d] * inverse));
+    if (lane == 0) task.routed_weights(m, task.kept + i) = sign * scale;
+  }
+}
+
+/// Row m, whose samples begin at `offset` of the tile. `leader`: the warp that decides.
+template <int Tiles, class Q>
+__device__ void route_row(const SampledTask<Q>& task, int m, const Group& group, const Fetched<Q>& fetched,
+                          const KeyTile& keys, const Row& row, const Layout& layout, int offset, int n0, int leader) {
+  const int quad = group.lane % 4, head = kHeadsOfWarp * group.warp + group.lane / 4;
+  const Own own(fetched, group);
+  Lines lines{};
+  Heads kept;
+  group.sync();  // the row before is done with its parts
+  if (task.finds_lines()) {
+    const int n = count_samples<Tiles>(group, own, keys, row, layout, offset, n0, task.linear, leader);
+    float x[4 * Tiles];
+#pragma unroll
+    for (int first = 0; first < Tiles; first += 8) {
+      float(&some)[32] = *reinterpret_cast<float(*)[32]>(&x[4 * first]);
+      multiply(own, row.keys + first / 8 * kTileBytes, some);
+#pragma unroll
+      for (int t = 0; t < 8; ++t) {
+        const float2 scales =
+            *reinterpret_cast<const float2*>(&row.scales[kColumns * (first + t) + 2 * quad]);  // 0 of none
+        some[4 * t] *= scales.x, some[4 * t + 1] *= scales.y, some[4 * t + 2] *= scales.x, some[4 * t + 3] *= scales.y;
+      }
+    }
+    lines =
+        n == kColumns * Tiles ? fit_lines<true, Tiles>(x, n, task.linear) : fit_lines<false, Tiles>(x, n, task.linear);
+    if (task.finds_heads()) {
+#pragma unroll
+      for (int r = 0; r < 2; ++r) {
+        if (quad != 0 || head + 8 * r >= layout.heads) continue;
+        row.head_ranks[head + 8 * r] = rank_head(own.weights[r], own.gates[r], lines.residuals[r], task.covariance());
+        if (task.energies.data == nullptr) continue;
+        task.energies(m, head + 8 * r) =
+            static_cast<double>(fabsf(own.weights[r])) * (0.5f * own.scales[r] * lines.residuals[r]);
+      }
+      group.sync();
+      kept = found_by(leader, group, row, [&] {
+        return highest_heads<kMostHeads / 32>(row.head_ranks, layout.heads,
+                                              task.covariance() ? task.contenders : task.kept);
+      });
+      if (task.covariance()) kept = settle<Tiles>(task, group, row, layout, own, x, n, kept, leader);
+    }
+  }
+  if (!task.finds_heads()) kept = given_heads(task, m);
+  write_kept(task, m, group, fetched, own, kept);
+  if (!task.linear) return;
+  const float factors[2] = {kept.has(head) ? 0.0f : finite_or_0(own.weights[0] * lines.slopes[0]),
+                            kept.has(head + 8) ? 0.0f : finite_or_0(own.weights[1] * lines.slopes[1])};
+  write_linear(task, m, group, fetched, row, layout, factors);
+}
+
+template <int Tiles, class Q>
+__global__ void __launch_bounds__(32 * kWarps * kMostRows, 1)
+    route_samples_tile_kernel(const __grid_constant__ SampledTask<Q> task, const Layout layout, const int rows) {
+  u8* memory = reinterpret_cast<u8*>(dynamic_shared());
+  const KeyTile keys{memory, reinterpret_cast<float*>(memory + layout.key_bytes() + rows * layout.counted_bytes())};
+  const int warp = static_cast<int>(threadIdx.x / 32), lane = static_cast<int>(threadIdx.x % 32);
+  const int of_block = warp / kWarps;  // of its rows
+  const Group group{1 + of_block, kWarps, warp % kWarps, lane};
+  const Row row(memory, of_block, rows, layout);
+  const int all = static_cast<int>(task.queries.shape[0]), step = static_cast<int>(gridDim.x) * rows;
+  wait_for_stream();
+  Fetched<Q> fetched;
+  int m0 = static_cast<int>(blockIdx.x) * rows;
+  fetched.read(task, min(m0 + of_block, all - 1), group);
+  int tile_begin = 0, tile_end = 0;  // keys that the tile holds
+  for (; m0 < all; m0 += step) {
+    const int m = m0 + of_block;
+    // Windows of the rows, a lane has one each.
+    int begin = 0, end = 0;
+    if (lane < rows && m0 + lane < all && task.finds_lines()) {
+      begin = task.windows.begin[m0 + lane];
+      end = max(begin, task.windows.end[m0 + lane]);
+    }
+    const int first = __reduce_min_sync(0xffffffffu, begin < end ? begin : 0x7fffffff);
+    const int last = __reduce_max_sync(0xffffffffu, begin < end ? end : 0);
+    const bool together = last - first <= layout.samples;
+    for (int turn = 0; turn < (together ? 1 : rows); ++turn) {
+      const int from = together ? first : __shfl_sync(0xffffffffu, begin, turn);
+      const int to = together ? last : __shfl_sync(0xffffffffu, end, turn);
+      if (from < to && (from < tile_begin || to > tile_end)) {
+        __syncthreads();
+        keys.fill(task.keys, from, layout.samples);
+        __syncthreads();
+        tile_begin = from;
+        tile_end = from + layout.samples;
+      }
+      if (m >= all || (!together && of_block != turn)) continue;
+      const int own_begin = __shfl_sync(0xffffffffu, begin, of_block);
+      const int own_end = __shfl_sync(0xffffffffu, end, of_block);
+      route_row<Tiles>(task, m, group, fetched, keys, row, layout, own_begin - tile_begin, own_end - own_begin,
+                       of_block);
+      if (m + step < all) fetched.read(task, m + step, group);
+    }
+  }
+}
+
+template <int Tiles, class Q>
+bool launch(const SampledTask<Q>& task, int processors, cudaStream_t stream) {
+  const Layout layout{.heads = static_cast<int>(task.queries.shape[1]),
+                      .contenders = task.contenders,
+                      .samples = (task.samples + kTileKeys - 1) / kTileKeys * kTileKeys,
+                      .counted = kColumns * Tiles};
+  const i64 all = task.queries.shape[0];
+  const int fit = (kSharedBytes - layout.bytes(0)) / (layout.bytes(1) - layout.bytes(0));
+  const int rows = static_cast<int>(std::min<i64>({fit, kMostRows, (all + processors - 1) / processors}));
+  if (rows <= 0) return false;
+  const auto kernel = route_samples_tile_kernel<Tiles, Q>;
+  static const bool ready = [&] {
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes),
+          "route: shared memory");
+    return true;
+  }();
+  (void)ready;
+  const i64 blocks = std::min<i64>((all + rows - 1) / rows, processors);
+  launch_early(kernel, blocks, 32 * kWarps * rows, layout.bytes(rows), stream, task, layout, rows);
+  return true;
+}
+
+}  // namespace
+
+template <class Q>
+bool route_samples_in_tiles(const SampledTask<Q>& task, int processors, cudaStream_t stream) {
+  constexpr int kMostCounted = 128;
+  const auto& [data, shape, stride] = task.keys;
+  const View<const float, 3> keys{data, {1, shape[0], shape[1]}, {0, stride[0], stride[1]}};
+  const int counted = task.linear ? (task.samples + 1) / 2 : task.samples;
+  if (task.queries.shape[1] > kMostHeads || task.queries.shape[2] != kDim || counted > kMostCounted) return false;
+  if (!vectors_align(task.queries) || (data != nullptr && !vectors_align(keys))) return false;
+  return counted <= kMostCounted / 2 ? launch<8>(task, processors, stream) : launch<16>(task, processors, stream);
+}
+
+template bool route_samples_in_tiles(const SampledTask<E4m3>& task, int processors, cudaStream_t stream);
+template bool route_samples_in_tiles(const SampledTask<Bf16>& task, int processors, cudaStream_t stream);
+
+}  // namespace misa::cuda

@@ -1,0 +1,620 @@
+// E[m, h] = |w[m, h]| * mean over block means of relu(q[m, h] . kbar), the best heads, and their queries gathered:
+// FP8 or bf16 queries of 32 or 64 heads, head_dim 128
+//
+// Read once: the queries; written once: the chosen ones. A block takes some tiles of 64 query vectors
+// (one or two rows) against block means that lie in shared memory as f16, each scaled by a power of two. One warp
+// copies tiles (TMA), another the rows' own last means; three warpgroups take turns to make a tile f16 in registers, to
+// multiply it with 64 means at a time and to keep sums alone; six warps rank its heads and write out the chosen ones
+// while other tiles are multiplied. Means and their numbers are those of the whole cache, so that a sum does not depend
+// on what else is routed. The row's own last mean is multiplied as two f16 operands that add up to it. Bound by what
+// products, sums and all other instructions take of the registers together: they hardly overlap.
+
+#include <algorithm>
+#include <cstdint>
+
+#include "backends/cuda/check.hpp"
+#include "backends/cuda/pipeline/keys.cuh"
+#include "backends/cuda/pipeline/launch.cuh"
+#include "backends/cuda/pipeline/means.cuh"
+#include "backends/cuda/ptx/tma.cuh"
+#include "backends/cuda/ptx/wgmma.cuh"
+#include "backends/cuda/route/route.hpp"
+
+namespace misa::cuda {
+namespace {
+
+constexpr int kDim = 128, kVectors = 64, kMeans = 64;   // of a tile
+constexpr int kGroups = 3, kRankers = 6, kCopiers = 2;  // warpgroups that sum, warps that rank, and that copy
+constexpr int kSummers = 128 * kGroups, kThreads = kSummers + 32 * (kRankers + kCopiers);
+constexpr int kPiece = 256;      // means in shared memory at a time
+constexpr int kMostTiles = 128;  // of a block
+constexpr int kMostRows = 2;     // of a tile
+
+struct Arguments {
+  View<const float, 2> weights;
+  View<const float, 2> means;  ///< [P, D]
+  Windows windows;
+  View<const float, 2> tails;
+  View<i32, 2> heads;
+  View<double, 2> energies;
+  u8* routed_values;
+  View<float, 2> routed_weights;
+  int rows, tiles, tiles_per_block;
+};
+
+/// A row's own last mean, f32, as two f16 operands of the tensor cores whose sum it is, divided by `scale`: of each
+/// step of 16 dimensions what lane l % 4 multiplies.
+struct Tail {
+  uint2 planes[2][8][4];
+  float scale;
+};
+
+/// Q: the queries' elements.
+template <class Q>
+struct Shared {
+  static constexpr int kPanels = sizeof(Q), kStages = 12 / kPanels;
+  // A stage belongs to one group and one ranker: one that is ahead of the others would take the phase before last for
+  // its own.
+  static_assert(kStages % kGroups == 0 && kStages % kRankers == 0);
+  alignas(1024) u8 queries[kStages][kPanels][kVectors * 128];  ///< panels of 128 bytes, 128-byte swizzle
+  alignas(16) Tail tails[kStages][kMostRows];
+  float sums[kMostTiles][kVectors];
+  float scales[kPiece];
+  int begin[kMostTiles * kMostRows], end[kMostTiles * kMostRows];
+  u8 chosen[kRankers][kVectors];
+  u64 full[kStages], summed[kStages], empty[kStages];
+};
+
+/// What a block does: its tiles, once for each piece of means that one of its rows sees; at least once.
+template <int H>
+struct Work {
+  static constexpr int kRows = kVectors / H;  // of a tile
+  int first_row, rows, tiles;
+  int low = 0x7fffffff, high = 0;  ///< means that any row sees
+  int first_piece, pieces;
+
+  /// As far as it is known without the windows.
+  __device__ explicit Work(const Arguments& arguments) {
+    const int first = static_cast<int>(blockIdx.x) * arguments.tiles_per_block;
+    tiles = min(arguments.tiles - first, arguments.tiles_per_block);
+    first_row = first * kRows;
+    rows = min(arguments.rows - first_row, tiles * kRows);
+  }
+  template <class Q>
+  __device__ void find_pieces(const Shared<Q>& shared) {
+    for (int row = static_cast<int>(threadIdx.x % 32); row < rows; row += 32) {
+      if (shared.begin[row] >= shared.end[row]) continue;
+      low = min(low, shared.begin[row]);
+      high = max(high, shared.end[row]);
+    }
+    low = __reduce_min_sync(0xffffffffu, low);
+    high = __reduce_max_sync(0xffffffffu, high);
+    first_piece = low < high ? low / kPiece : 0;
+    pieces = low < high ? (high - 1) / kPiece + 1 - first_piece : 1;
+  }
+};
+
+/// Where a tile is on its way through the ring of stages.
+template <class Q>
+struct Turn {
+  static constexpr int kStages = Shared<Q>::kStages;
+  int stage;
+  u32 parity = 0;
+  __device__ void advance(int by) {
+    stage += by;
+    if (stage >= kStages) stage -= kStages, parity ^= 1;
+  }
+};
+
+/// By a whole warp: four dimensions a lane.
+__device__ inline void split_tail(const float4& four, Tail& tail) {
+  const int lane = static_cast<int>(threadIdx.x % 32), quad = lane / 8, step = lane % 8;
+  const ScaledMean mean = scale_mean(four);
+  const float inverse = 1 / mean.scale;
+  const auto rest = [&](float x, __half high) {
+    return __hisinf(high) != 0 ? 0.0f : fmaf(x, inverse, -__half2float(high));
+  };
+  const __half2 low = __floats2half2_rn(rest(four.x, mean.low.x), rest(four.y, mean.low.y));
+  const __half2 high = __floats2half2_rn(rest(four.z, mean.high.x), rest(four.w, mean.high.y));
+  const auto bits = [](const __half2& two) { return *reinterpret_cast<const u32*>(&two); };
+  tail.planes[0][step][quad] = {bits(mean.low), bits(mean.high)};
+  tail.planes[1][step][quad] = {bits(low), bits(high)};
+  if (lane == 0) tail.scale = 0.5f * mean.scale;  // see twice_relu
+}
+
+/// Tiles whose queries are copied before the windows are known.
+template <class Q, int H>
+__device__ int first_queries(const Work<H>& work) {
+  return min(Shared<Q>::kStages, work.tiles);
+}
+
+/// Queries of a tile; by one lane.
+template <class Q, int H>
+__device__ void copy_queries(const CUtensorMap& query_map, Shared<Q>& shared, const Work<H>& work, int stage,
+                             int tile) {
+  const u32 full = shared_address(&shared.full[stage]);
+  barrier_expect(full, kVectors * kDim * sizeof(Q));
+#pragma unroll
+  for (int panel = 0; panel < Shared<Q>::kPanels; ++panel) {
+    tma_load(shared_address(shared.queries[stage][panel]), query_map, full, 128 * panel, 0,
+             work.first_row + tile * Work<H>::kRows);
+  }
+}
+
+/// Of all tiles but those that first_queries took; by one lane.
+template <class Q, int H>
+__device__ void copy_more_queries(const CUtensorMap& query_map, Shared<Q>& shared, const Work<H>& work) {
+  int tile = first_queries<Q>(work);
+  Turn<Q> turn{0};
+  turn.advance(tile);
+  for (int piece = 0; piece < work.pieces; ++piece) {
+    for (; tile < work.tiles; ++tile) {
+      barrier_wait(shared_address(&shared.empty[turn.stage]), turn.parity ^ 1);
+      copy_queries(query_map, shared, work, turn.stage, tile);
+      turn.advance(1);
+    }
+    tile = 0;
+  }
+}
+
+/// By a whole warp, two tiles ahead.
+template <class Q, int H>
+__device__ void copy_tails(const Arguments& arguments, Shared<Q>& shared, const Work<H>& work) {
+  constexpr int kRows = Work<H>::kRows;
+  const int lane = static_cast<int>(threadIdx.x % 32);
+  struct Rows {
+    float4 tails[kRows];
+  };
+  const auto load = [&](int row) {
+    Rows rows{};
+    if (row >= work.tiles * kRows) row -= work.tiles * kRows;  // of the next piece
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+      if (arguments.tails.data != nullptr && row + r < work.rows) {
+        rows.tails[r] = *reinterpret_cast<const float4*>(&arguments.tails(work.first_row + row + r, 4 * lane));
+      }
+    }
+    return rows;
+  };
+  Rows now = load(0), next = load(kRows);
+  Turn<Q> turn{0};
+  for (int piece = 0; piece < work.pieces; ++piece) {
+    for (int row = 0; row < work.rows; row += kRows) {
+      const Rows later = load(row + 2 * kRows);
+      barrier_wait(shared_address(&shared.empty[turn.stage]), turn.parity ^ 1);
+#pragma unroll
+      for (int r = 0; r < kRows; ++r) split_tail(now.tails[r], shared.tails[turn.stage][r]);
+      barrier_arrive(shared_address(&shared.full[turn.stage]));
+      turn.advance(1);
+      now = next;
+      next = later;
+    }
+  }
+}
+
+/// Means [from, to) of the piece at `base` as f16: two panels of 64 dimensions; by warp `self` of Warps. The order of
+/// dimensions is the one in which a lane's 32 consecutive dimensions of a query are its registers.
+template <int Warps, class Q>
+__device__ void load_means(const Arguments& arguments, Shared<Q>& shared, u8* panels, int base, int from, int to,
+                           int self) {
+  constexpr int kAtOnce = 7;
+  const int lane = static_cast<int>(threadIdx.x % 32), quad = lane / 8, step = lane % 8;
+  for (int first = from + self; first < to; first += Warps * kAtOnce) {
+    float4 four[kAtOnce];
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+      const int p = min(first + i * Warps, to - 1);
+      four[i] = *reinterpret_cast<const float4*>(&arguments.means(base + p, 4 * lane));
+    }
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+      const int p = first + i * Warps;
+      const ScaledMean mean = scale_mean(four[i]);
+      if (p >= to) continue;
+      if (lane == 0) shared.scales[p] = 0.5f * mean.scale;  // see twice_relu
+      u8* panel = panels + step / 4 * kPiece * 128;
+      const int at = (16 * (step % 4) + 2 * quad) * 2;
+      *reinterpret_cast<__half2*>(panel + swizzled(p, at)) = mean.low;
+      *reinterpret_cast<__half2*>(panel + swizzled(p, at + 16)) = mean.high;
+    }
+  }
+  fence_for_tensor_cores();
+}
+
+/// A lane's part of the sums of one tile: vectors l / 4 and l / 4 + 8 of its warp's sixteen, every fourth pair of
+/// means.
+template <class Q, int H>
+class Summer {
+ public:
+  __device__ Summer(const Arguments& arguments, Shared<Q>& shared, const u8* panels, const Work<H>& work)
+      : arguments_(arguments),
+        shared_(shared),
+        panels_(wgmma_operand(shared_address(panels))),
+        work_(work),
+        vector_(static_cast<int>(threadIdx.x % 128 / 32 * 16 + threadIdx.x % 32 / 4)),
+        quad_(static_cast<int>(threadIdx.x % 4)) {
+#pragma unroll
+    for (int part = 0; part < kParts; ++part) {
+      const int byte = 16 * (kParts * quad_ + part);
+      parts_[part] = byte / 128 * kVectors * 128 + swizzled(vector_, byte % 128);
+    }
+  }
+
+  __device__ void add(const Turn<Q>& turn, int tile, int base, bool first, bool last) {
+    const int row = tile * Work<H>::kRows + vector_ / H;
+    const int2 own = seen_by(row, base);
+    int2 any = own;  // the tile multiplies what any of its rows sees
+    if constexpr (Work<H>::kRows > 1) {
+      const int2 other = seen_by(row ^ 1, base);
+      any = {min(own.x, other.x), max(own.y, other.y)};
+    }
+    const bool own_tail = arguments_.tails.data != nullptr && own.x < own.y;
+    const int2 seen{own.x, own.y - (own_tail ? 1 : 0)};
+    const int end = min(kPiece, any.y);
+
+    barrier_wait(shared_address(&shared_.full[turn.stage]), turn.parity);
+#pragma unroll
+    for (int r = 0; r < 2; ++r) take_query(shared_.queries[turn.stage], r);
+    float sum[2][2] = {};
+    for (int at = max(0, any.x) / kMeans * kMeans; at < end; at += kMeans) multiply(at, seen, sum);
+    float mine = total_of({sum[0][0] + sum[0][1], sum[1][0] + sum[1][1]});
+    if (last && own_tail) mine += weight_of_tail(shared_.tails[turn.stage][vector_ / H]);
+    mine *= quad_ % 2 == 0 ? scale_[0] : scale_[1];
+    if (quad_ < 2) {
+      float& total = shared_.sums[tile][vector_ + 8 * quad_];
+      total = first ? mine : total + mine;
+    }
+    barrier_arrive(shared_address(&shared_.summed[turn.stage]));
+  }
+
+ private:
+  static constexpr int kParts = 2 * sizeof(Q);  // of a lane's 32 dimensions, 16 bytes each
+
+  /// The means that a row sees, counted from `base`.
+  __device__ int2 seen_by(int row, int base) const {
+    if (row >= work_.rows || shared_.begin[row] >= shared_.end[row]) return {kPiece, 0};
+    return {shared_.begin[row] - base, shared_.end[row] - base};
+  }
+
+  /// 16 bytes of vector l / 4 + 8 r, from dimension 32 (l % 4) on.
+  __device__ uint4 part_of(const u8 (&queries)[Shared<Q>::kPanels][kVectors * 128], int r, int part) const {
+    return *reinterpret_cast<const uint4*>(&queries[0][0] + parts_[part] + 8 * 128 * r);
+  }
+
+  /// FP8 becomes f16, exactly.
+  __device__ void take_query(const u8 (&queries)[1][kVectors * 128], int r) {
+#pragma unroll
+    for (int part = 0; part < 2; ++part) {
+      const uint4 bytes = part_of(queries, r, part);
+      const u32 words[4] = {bytes.x, bytes.y, bytes.z, bytes.w};
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        queries_[4 * part + i][r] = halves_of(words[i] & 0xffffu);
+        queries_[4 * part + i][2 + r] = halves_of(words[i] >> 16);
+      }
+    }
+    scale_[r] = 1;
+  }
+  /// bf16 is scaled first; what lies below 2^-14 of the largest loses bits.
+  __device__ void take_query(const u8 (&queries)[2][kVectors * 128], int r) {
+    float values[4][8], largest = 0;
+#pragma unroll
+    for (int part = 0; part < 4; ++part) {
+      widen(part_of(queries, r, part), values[part]);
+#pragma unroll
+      for (const float x : values[part]) largest = fmaxf(largest, fabsf(x));
+    }
+    largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, 1));
+    largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, 2));
+    const auto [scale, inverse] = scale_for(__float_as_uint(largest));
+    scale_[r] = scale;
+#pragma unroll
+    for (int i = 0; i < 16; ++i) {
+      const float* two = &values[i / 4][i % 4 * 2];
+      const __half2 halves = __floats2half2_rn(two[0] * inverse, two[1] * inverse);
+      queries_[i / 2][i % 2 * 2 + r] = *reinterpret_cast<const u32*>(&halves);
+    }
+  }
+
+  /// Adds what the means [at, at + 64) of the piece weigh, as far as they are in `seen`.
+  __device__ void multiply(int at, const int2& seen, float (&sum)[2][2]) {
+    float dots[kMeans / 2];
+    // 64-bit additions of what changes in the lower half alone would cost as much as the rest.
+    const auto panel = [&](u32 offset) { return (panels_ >> 32 << 32) | (static_cast<u32>(panels_) + offset); };
+    const u32 first = static_cast<u32>(at) * (128 / 16);
+    wgmma_fence();
+#pragma unroll
+    for (int step = 0; step < 8; ++step) {
+      constexpr u32 kPanel = kPiece * 128 / 16;
+      wgmma_f16(dots, queries_[step], panel(first + step / 4 * kPanel + 2 * (step % 4)), step > 0);
+    }
+    wgmma_commit();
+    const int from = max(0, seen.x - at), count = min(kMeans, seen.y - at) - from;
+    const u64 bits = count > 0 ? ~u64{0} >> (kMeans - count) << from : 0;
+    const u32 mine[2] = {static_cast<u32>(bits) >> (2 * quad_), static_cast<u32>(bits >> 32) >> (2 * quad_)};
+    wgmma_wait<0>(dots);
+#pragma unroll
+    for (int j = 0; j < kMeans / 8; ++j) {
+      const float2 scales = *reinterpret_cast<const float2*>(&shared_.scales[at + 8 * j + 2 * quad_]);
+#pragma unroll
+      for (int e = 0; e < 2; ++e) {
+        const float scale = e == 0 ? scales.x : scales.y;
+        const bool here = (mine[j / 4] & (1u << (8 * (j % 4) + e))) != 0;
+#pragma unroll
+        for (int r = 0; r < 2; ++r) {
+          const float more = fmaf(scale, twice_relu(dots[4 * j + 2 * r + e]), sum[r][e]);
+          sum[r][e] = here ? more : sum[r][e];
+        }
+      }
+    }
+  }
+
+  /// Of the vector whose total this lane has. Even columns are the first plane, odd ones the second.
+  __device__ float weight_of_tail(const Tail& tail) const {
+    const int plane = static_cast<int>(threadIdx.x / 4 % 2);
+    float dots[2][4] = {};  // of even and odd steps: one chain would take twice as long
+#pragma unroll
+    for (int step = 0; step < 8; ++step) mma_f16(dots[step % 2], queries_[step], tail.planes[plane][step][quad_]);
+    float sum[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) sum[i] = dots[0][i] + dots[1][i];
+    return tail.scale * twice_relu(quad_ % 2 == 0 ? sum[0] + sum[1] : sum[2] + sum[3]);
+  }
+
+  /// Over the four lanes that share the vectors: lanes 0 and 2 have the first one's, 1 and 3 the second one's.
+  __device__ float total_of(const float2& parts) const {
+    const bool second = quad_ % 2 == 1;
+    float total = second ? parts.y : parts.x;
+    total += __shfl_xor_sync(0xffffffffu, second ? parts.x : parts.y, 1);
+    return total + __shfl_xor_sync(0xffffffffu, total, 2);
+  }
+
+  const Arguments& arguments_;
+  Shared<Q>& shared_;
+  const u64 panels_;
+  const Work<H>& work_;
+  const int vector_, quad_;
+  int parts_[kParts];  ///< where they lie in a tile
+  u32 queries_[8][4];
+  float scale_[2];  ///< what the queries were divided by
+};
+
+template <class Q, int H>
+__device__ void sum_tiles(const Arguments& arguments, Shared<Q>& shared, u8* panels, const Work<H>& work) {
+  const auto barrier = [] { asm volatile("bar.sync 1, %0;" ::"n"(kSummers) : "memory"); };
+  Summer<Q, H> summer(arguments, shared, panels, work);
+  int tile = static_cast<int>(threadIdx.x / 128);
+  Turn<Q> turn{tile};
+  for (int piece = 0; piece < work.pieces; ++piece) {
+    const int number = work.first_piece + piece, base = number * kPiece;
+    if (number > 0) {  // the first one is there
+      if (piece > 0) barrier();
+      load_means<kSummers / 32>(arguments, shared, panels, base, max(0, work.low - base) / kMeans * kMeans,
+                                min(kPiece, work.high - base), static_cast<int>(threadIdx.x / 32));
+      barrier();
+    }
+    for (; tile < work.tiles; tile += kGroups) {
+      summer.add(turn, tile, base, piece == 0, piece + 1 == work.pieces);
+      turn.advance(kGroups);
+    }
+    tile -= work.tiles;
+  }
+}
+
+/// The `active` highest of the ranks of a row, which kRows rows of a warp's lanes hold by twos, become 0. One in each
+/// round, ties: the lower head; fast where no two are equal.
+template <int kRows>
+__device__ void take_highest(int active, u32& first, u32& second) {
+  constexpr int kLanes = 32 / kRows;
+  const int lane = static_cast<int>(threadIdx.x % 32);
+  const u32 lanes = kRows == 1 ? 0xffffffffu : 0xffffu << (lane / kLanes * kLanes);
+  const auto highest = [&] {
+    u32 best = 0;
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+      const bool same = kRows == 1 || lane / kLanes == r;
+      const u32 of_row = __reduce_max_sync(0xffffffffu, same ? max(first, second) : 0);
+      if (same) best = of_row;
+    }
+    return best;
+  };
+  const u32 ranks[2] = {first, second};
+  for (int place = 0; place < active; ++place) {
+    const u32 best = highest();
+    first = first == best ? 0 : first;
+    second = second == best ? 0 : second;
+  }
+  const int taken =
+      __popc(__ballot_sync(0xffffffffu, first == 0) & lanes) + __popc(__ballot_sync(0xffffffffu, second == 0) & lanes);
+  if (__all_sync(0xffffffffu, taken == active)) return;
+  first = ranks[0];
+  second = ranks[1];
+  for (int place = 0; place < active; ++place) {
+    const u32 best = highest();
+    const u32 holders = __ballot_sync(0xffffffffu, max(first, second) == best) & lanes;
+    if (__ffs(static_cast<int>(holders)) - 1 != lane) continue;
+    if (first == best) {
+      first = 0;
+    } else {
+      second = 0;
+    }
+  }
+}
+
+/// From the sums of a tile to the heads of its rows; by a whole warp. Lane l has vectors 2 l and 2 l + 1, so that the
+/// order of lanes is that of heads.
+template <class Q, int H>
+__device__ void choose(const Arguments& arguments, Shared<Q>& shared, const Work<H>& work, int tile,
+                       const float2& weights, const u8 (&queries)[Shared<Q>::kPanels][kVectors * 128], u8* chosen) {
+  constexpr int kRows = Work<H>::kRows, kLanes = 32 / kRows;  // that share a row
+  const int lane = static_cast<int>(threadIdx.x % 32), active = static_cast<int>(arguments.heads.shape[1]);
+  const int row = tile * kRows + lane / kLanes, m = work.first_row + row, head = 2 * (lane % kLanes);
+  const bool inside = row < work.rows;
+  const float blocks = static_cast<float>(inside ? max(1, shared.end[row] - shared.begin[row]) : 1);
+  const float2 sums = *reinterpret_cast<const float2*>(&shared.sums[tile][2 * lane]);
+  const float energies[2] = {fabsf(weights.x) * sums.x / blocks, fabsf(weights.y) * sums.y / blocks};
+  if (inside && arguments.energies.data != nullptr) {
+    arguments.energies(m, head) = energies[0];
+    arguments.energies(m, head + 1) = energies[1];
+  }
+  u32 first = max(1u, rank_of(energies[0])), second = max(1u, rank_of(energies[1]));
+  take_highest<kRows>(active, first, second);
+  const u32 lanes = kRows == 1 ? 0xffffffffu : 0xffffu << (lane / kLanes * kLanes);
+  const u32 below = lanes & ((1u << lane) - 1);
+  const int place =
+      __popc(__ballot_sync(0xffffffffu, first == 0) & below) + __popc(__ballot_sync(0xffffffffu, second == 0) & below);
+  const auto keep = [&](int at, int one, float weight) {
+    chosen[lane / kLanes * active + at] = static_cast<u8>(lane / kLanes * H + one);
+    if (!inside) return;
+    arguments.heads(m, at) = one;
+    arguments.routed_weights(m, at) = weight;
+  };
+  if (first == 0) keep(place, head, weights.x);
+  if (second == 0) keep(place + (first == 0 ? 1 : 0), head + 1, weights.y);
+  __syncwarp();
+  const int first_row = tile * kRows, rows = min(kRows, work.rows - first_row);
+  constexpr int kBytes = kDim * sizeof(Q), kParts = kBytes / 16;
+  u8* to = arguments.routed_values + static_cast<i64>(work.first_row + first_row) * active * kBytes;
+  for (int i = lane; i < rows * active * kParts; i += 32) {
+    const int part = i % kParts;
+    *reinterpret_cast<uint4*>(to + 16 * i) =
+        *reinterpret_cast<const uint4*>(queries[part / 8] + swizzled(chosen[i / kParts], part % 8 * 16));
+  }
+  __syncwarp();
+}
+
+/// Warp `self` of kRankers.
+template <class Q, int H>
+__device__ void choose_heads(const Arguments& arguments, Shared<Q>& shared, const Work<H>& work, int self) {
+  const int lane = static_cast<int>(threadIdx.x % 32);
+  const auto weights_of = [&](int tile) {
+    const int row = tile * Work<H>::kRows + 2 * lane / H, head = 2 * lane % H;
+    if (row >= work.rows) return float2{0, 0};
+    return float2{arguments.weights(work.first_row + row, head), arguments.weights(work.first_row + row, head + 1)};
+  };
+  int tile = self;
+  Turn<Q> turn{self};
+  for (int piece = 0; piece < work.pieces; ++piece) {
+    const bool last = piece + 1 == work.pieces;
+    float2 next = weights_of(tile);
+    for (; tile < work.tiles; tile += kRankers) {
+      const float2 weights = next;
+      if (last) next = weights_of(tile + kRankers);
+      barrier_wait(shared_address(&shared.summed[turn.stage]), turn.parity);
+      if (last) choose<Q, H>(arguments, shared, work, tile, weights, shared.queries[turn.stage], shared.chosen[self]);
+      barrier_arrive(shared_address(&shared.empty[turn.stage]));
+      turn.advance(kRankers);
+    }
+    tile -= work.tiles;
+  }
+}
+
+template <class Q, int H>
+__global__ void __launch_bounds__(kThreads, 1)
+    route_tile_kernel(const __grid_constant__ Arguments arguments, const __grid_constant__ CUtensorMap query_map) {
+  extern __shared__ __align__(1024) u8 memory[];
+  Shared<Q>& shared = *reinterpret_cast<Shared<Q>*>(memory);
+  u8* panels = memory + sizeof(Shared<Q>);
+  if (threadIdx.x == 0) {
+    for (int i = 0; i < Shared<Q>::kStages; ++i) {
+      barrier_init(shared_address(&shared.full[i]), 33);
+      barrier_init(shared_address(&shared.summed[i]), 128);
+      barrier_init(shared_address(&shared.empty[i]), 32);
+    }
+    barrier_fence();
+  }
+  wait_for_stream();
+  Work<H> work(arguments);
+  const int thread = static_cast<int>(threadIdx.x), warp = thread / 32;
+  if (thread == 0) {  // it has initialised the barriers
+    for (int tile = 0; tile < first_queries<Q>(work); ++tile) copy_queries(query_map, shared, work, tile, tile);
+  }
+  static_assert(kMostTiles * kMostRows <= kThreads);
+  if (thread < work.rows) {
+    shared.begin[thread] = arguments.windows.begin[work.first_row + thread];
+    shared.end[thread] = arguments.windows.end[work.first_row + thread];
+  }
+  // The first piece is nearly always wanted; the windows need not be known for it.
+  load_means<kThreads / 32>(arguments, shared, panels, 0, 0,
+                            static_cast<int>(min(static_cast<i64>(kPiece), arguments.means.shape[0])), warp);
+  __syncthreads();
+  work.find_pieces(shared);
+  if (warp >= kSummers / 32) {
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 72;");
+    const int self = warp - kSummers / 32 - kCopiers;
+    if (self >= 0) {
+      choose_heads<Q, H>(arguments, shared, work, self);
+    } else if (self == -1) {
+      copy_tails<Q, H>(arguments, shared, work);
+    } else if (thread % 32 == 0) {
+      copy_more_queries<Q, H>(query_map, shared, work);
+    }
+  } else {
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 112;");
+    sum_tiles<Q, H>(arguments, shared, panels, work);
+  }
+}
+
+template <class Q, int H>
+void launch(const Arguments& arguments, const View<const Q, 3>& queries, cudaStream_t stream) {
+  constexpr int kBytes = sizeof(Shared<Q>) + kPiece * 256;
+  constexpr i64 kSize = sizeof(Q);
+  const auto kernel = route_tile_kernel<Q, H>;
+  static const bool ready = [&] {
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes), "route: shared memory");
+    return true;
+  }();
+  (void)ready;
+  const CUtensorMap query_map =
+      tensor_map<3>(queries.data, {kDim * kSize, H, arguments.rows},
+                    {queries.stride[1] * kSize, queries.stride[0] * kSize}, {128, H, kVectors / H});
+  launch_early(kernel, ceil_div(arguments.tiles, arguments.tiles_per_block), kThreads, kBytes, stream, arguments,
+               query_map);
+}
+
+template <class Q>
+bool takes(const RouteTask& task) {
+  const auto* queries = std::get_if<View<const Q, 3>>(&task.queries.values);
+  if (queries == nullptr || queries->shape[2] != kDim || !vectors_align(*queries)) return false;
+  return queries->shape[1] == 32 || queries->shape[1] == 64;
+}
+
+template <class Q>
+void route_queries(const RouteTask& task, int processors, cudaStream_t stream) {
+  const auto& queries = std::get<View<const Q, 3>>(task.queries.values);
+  const auto& means = std::get<View<const float, 3>>(task.keys.values);
+  const i64 rows = queries.shape[0], heads = queries.shape[1], tiles = ceil_div(rows * heads, kVectors);
+  const Q* routed = std::get<View<const Q, 3>>(task.routed_values).data;
+  const Arguments arguments{
+      .weights = task.queries.weights,
+      .means = {means.data, {means.shape[1], means.shape[2]}, {means.stride[1], means.stride[2]}},
+      .windows = task.windows,
+      .tails = task.tails,
+      .heads = task.heads,
+      .energies = task.energies,
+      .routed_values = reinterpret_cast<u8*>(const_cast<Q*>(routed)),
+      .routed_weights = task.routed_weights,
+      .rows = static_cast<int>(rows),
+      .tiles = static_cast<int>(tiles),
+      .tiles_per_block = static_cast<int>(std::min<i64>(kMostTiles, ceil_div(tiles, processors)))};
+  (heads == 64 ? launch<Q, 64> : launch<Q, 32>)(arguments, queries, stream);
+}
+
+}  // namespace
+
+bool routes_in_tiles(const RouteTask& task) {
+  const auto* means = std::get_if<View<const float, 3>>(&task.keys.values);
+  if (task.router != Router::pooled || !task.given.empty() || means == nullptr || !vectors_align(*means)) return false;
+  if (task.keys.block_table.data != nullptr || task.keys.scales.data != nullptr) return false;
+  if (task.tails.data != nullptr && (reinterpret_cast<std::uintptr_t>(task.tails.data) % 16 != 0 ||
+                                     task.tails.stride[0] % 4 != 0 || task.tails.stride[1] != 1)) {
+    return false;
+  }
+  return takes<E4m3>(task) || takes<Bf16>(task);
+}
+
+void route_in_tiles(const RouteTask& task, int processors, cudaStream_t stream) {
+  takes<E4m3>(task) ? route_queries<E4m3>(task, processors, stream) : route_queries<Bf16>(task, processors, stream);
+}
+
+}  // namespace misa::cuda

@@ -1,0 +1,73 @@
+// logits[m, c] = k_scale * sum over h of weights[m, h] * relu(q[m, h] . k)
+//
+// A block takes one row and up to 128 columns, as many as fit: queries and keys widened to f32 in shared memory, a
+// thread per column. Bound by shared memory: two reads for each multiplication.
+
+#include <limits>
+
+#include "backends/cuda/check.hpp"
+#include "backends/cuda/pipeline/keys.cuh"
+#include "backends/cuda/score/score.hpp"
+
+namespace misa::cuda {
+namespace {
+
+constexpr i64 kSharedBytes = 227 << 10;
+
+template <class Q, class K>
+__global__ void __launch_bounds__(128)
+    score_kernel(View<const Q, 3> queries, View<const float, 2> weights, Keys<K> keys, Windows windows, Columns columns,
+                 View<float, 2> logits) {
+  extern __shared__ float shared[];
+  const i64 per_row = ceil_div(logits.shape[1], static_cast<i64>(blockDim.x)), m = blockIdx.x / per_row;
+  const i64 column = blockIdx.x % per_row * blockDim.x + threadIdx.x;
+  const int heads = static_cast<int>(queries.shape[1]), dim = static_cast<int>(queries.shape[2]);
+  float* query = shared;                                        // [H, D]
+  float* key = shared + heads * dim + threadIdx.x * (dim + 1);  // [columns, D + 1]
+  for (unsigned i = threadIdx.x; i < static_cast<unsigned>(heads * dim); i += blockDim.x)
+    query[i] = to_float(queries(m, i / dim, i % dim));
+
+  const bool inside = column < logits.shape[1];
+  const i64 token = inside ? columns.token(windows, m, column) : -1;
+  float scale = 1;
+  if (token >= 0) {
+    const K* from = keys.vector(windows.sequence[m], token, scale);
+    for (int d = 0; d < dim; ++d) key[d] = to_float(from[d]);
+  }
+  __syncthreads();
+  if (!inside) return;
+  if (token < 0) {
+    logits(m, column) = -std::numeric_limits<float>::infinity();
+    return;
+  }
+  double sum = 0;
+  for (int h = 0; h < heads; ++h) {
+    float dot = 0;
+    for (int d = 0; d < dim; ++d) dot += query[h * dim + d] * key[d];
+    sum += static_cast<double>(weights(m, h)) * relu(dot);
+  }
+  logits(m, column) = static_cast<float>(scale * sum);
+}
+
+}  // namespace
+
+void score_plainly(const ScoreTask& task, cudaStream_t stream) {
+  const View<float, 2> logits = std::get<View<float, 2>>(task.logits);
+  const i64 heads = heads_of(task.queries), dim = head_dim_of(task.queries);
+  i64 columns = 128;
+  const auto bytes_for = [&](i64 count) { return (heads * dim + count * (dim + 1)) * 4; };
+  while (bytes_for(columns) > kSharedBytes) columns /= 2;
+  const int bytes = static_cast<int>(bytes_for(columns));
+  const i64 blocks = logits.shape[0] * ceil_div(logits.shape[1], columns);
+  with_types(task.queries.values, task.keys, [&](const auto& queries, const auto& keys) {
+    using Q = std::remove_const_t<std::remove_reference_t<decltype(*queries.data)>>;
+    using K = std::remove_const_t<std::remove_reference_t<decltype(*keys.values.data)>>;
+    const auto kernel = score_kernel<Q, K>;
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes), "score: shared memory");
+    kernel<<<static_cast<unsigned>(blocks), static_cast<unsigned>(columns), static_cast<std::size_t>(bytes), stream>>>(
+        queries, task.queries.weights, keys, task.windows, columns_of(task.candidates), logits);
+  });
+  check(cudaGetLastError(), "score");
+}
+
+}  // namespace misa::cuda

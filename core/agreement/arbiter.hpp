@@ -1,0 +1,73 @@
+#pragma once
+
+#include <map>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "core/agreement/bounds.hpp"
+#include "core/selection/outcome.hpp"
+#include "core/workload/placement.hpp"
+
+namespace misa {
+
+/// Points of a run at which something is chosen, in their order: `linear` is the query of a linear head, and `scores`
+/// those that the last choice was made by.
+enum class Choice : u8 { heads, linear, blocks, candidates, tokens, scores };
+
+constexpr std::array<Choice, 6> kChoices{Choice::heads,      Choice::linear, Choice::blocks,
+                                         Choice::candidates, Choice::tokens, Choice::scores};
+
+constexpr std::string_view choice_name(Choice choice) {
+  constexpr std::array<std::string_view, 6> kNames{"heads", "linear", "blocks", "candidates", "tokens", "scores"};
+  return kNames[static_cast<std::size_t>(choice)];
+}
+
+/// What a row could choose from, ids ascending, with the exact score of each and how far a backend's may be from it.
+struct Field {
+  std::vector<i32> ids;
+  std::vector<double> scores, bounds;
+  std::vector<i32> forced;  ///< ids that come before all others whatever they score, the first of them first
+};
+
+/// The fields of all choices of a row, each made on what the judged side had chosen before it.
+struct ExactRow {
+  Field heads, blocks, candidates, tokens;
+  Field linear;  ///< of each dimension, the exact number before it is rounded, and its bound before it is
+  const Field& operator[](Choice choice) const;
+};
+
+/// Scores rows exactly: with the formulas, in double, on the workload as it is.
+class Arbiter {
+ public:
+  /// `exact` is the backend of the formulas; it and the workload outlive this object.
+  Arbiter(Backend& exact, const Workload& workload);
+
+  const Problem& problem() const { return placement_.problem(); }
+  const Workload& workload() const { return workload_; }
+
+  /// Row m as `side` went through it. Its choices must be well formed (core/agreement/agreement.hpp, violations).
+  /// `arithmetic`: whose bounds; nothing: zeros.
+  ExactRow row(const IndexerSpec& spec, const Outcome& side, i64 m, const std::optional<Arithmetic>& arithmetic);
+
+  /// Host memory of this object, and of row() for both sides and of judging what it says, at most.
+  static i64 bytes_needed(const Workload& workload);
+  static i64 row_bytes(const Backend& exact, const IndexerSpec& spec, const Problem& problem);
+
+  const Bounds& bounds() const { return bounds_; }
+  /// The blocks of `block_size` tokens that rows of the problem see.
+  const BlockLayout& blocks(i64 block_size, BlockWindow window);
+
+ private:
+  void judge_by_samples(const RouteTask& task, const HeadRouting& routing, i64 m, std::span<const i32> kept,
+                        const std::optional<Arithmetic>& arithmetic, ExactRow& found);
+
+  Backend& exact_;
+  const Workload& workload_;
+  Placement placement_;
+  Bounds bounds_;
+  std::map<std::pair<i64, BlockWindow>, BlockLayout> layouts_;
+  std::map<i64, BlockLayout> samples_;
+};
+
+}  // namespace misa

@@ -1,0 +1,214 @@
+#include "core/agreement/faults.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "core/workload/take.hpp"
+
+namespace misa {
+namespace {
+
+constexpr std::array<MistakeInfo, 10> kMistakes{{
+    {Mistake::swapped_token, "swapped-token", "the best token of a row is left out for its worst", "", false,
+     Choice::tokens, Verdict::miss, std::nullopt},
+    {Mistake::duplicate_token, "duplicate-token", "a token is selected twice", "", false, Choice::tokens,
+     Verdict::violation, Fault::duplicate},
+    {Mistake::truncated_row, "truncated-row", "a row selects a token too few", "", false, Choice::tokens,
+     Verdict::violation, Fault::truncated},
+    {Mistake::dropped_candidate, "dropped-candidate", "the best candidate is lost before the re-rank", "misa-dagger",
+     false, Choice::candidates, Verdict::miss, std::nullopt},
+    {Mistake::dropped_block, "dropped-block", "the last block, which is always kept, is left out", "hisa", false,
+     Choice::blocks, Verdict::miss, std::nullopt},
+    {Mistake::wrong_head, "wrong-head", "the strongest head is routed away for the weakest", "misa", false,
+     Choice::heads, Verdict::miss, std::nullopt},
+    {Mistake::stale_linear, "stale-linear", "a linear head is another row's", "misa-lr", false, Choice::linear,
+     Verdict::miss, std::nullopt},
+    {Mistake::off_by_one_page, "off-by-one-page", "a block table is read one entry further on", "", true,
+     Choice::tokens, Verdict::miss, std::nullopt},
+    {Mistake::stale_scale, "stale-scale", "a token's scale is another token's", "", false, Choice::scores,
+     Verdict::miss, std::nullopt},
+    {Mistake::nan_score, "nan-score", "a score is NaN", "", false, Choice::scores, Verdict::violation,
+     Fault::not_a_number},
+}};
+
+std::span<i32> row_of(HostTensor& ids, i64 m) {
+  const std::size_t width = static_cast<std::size_t>(ids.shape[1]);
+  return ids.span<i32>().subspan(static_cast<std::size_t>(m) * width, width);
+}
+
+void set_score(HostTensor& scores, i64 at, double value) {
+  if (scores.dtype == Dtype::f64) {
+    scores.span<double>()[static_cast<std::size_t>(at)] = value;
+  } else {
+    scores.span<float>()[static_cast<std::size_t>(at)] = static_cast<float>(value);
+  }
+}
+
+/// Puts the worst id that was not chosen in the place of the best that was; false where there is none.
+bool swap_best_for_worst(const Field& field, std::span<i32> row) {
+  const auto end = std::find(row.begin(), row.end(), -1);
+  std::size_t best = field.ids.size(), worst = best;
+  for (std::size_t i = 0; i < field.ids.size(); ++i) {
+    const bool chosen = std::binary_search(row.begin(), end, field.ids[i]);
+    std::size_t& found = chosen ? best : worst;
+    const bool better = found == field.ids.size() ||
+                        (chosen ? field.scores[i] > field.scores[found] : field.scores[i] < field.scores[found]);
+    if (better) found = i;
+  }
+  if (best == field.ids.size() || worst == field.ids.size()) return false;
+  if (!(field.scores[best] - field.scores[worst] > field.bounds[best] + field.bounds[worst])) return false;
+  *std::find(row.begin(), end, field.ids[best]) = field.ids[worst];
+  std::sort(row.begin(), end);
+  return true;
+}
+
+/// Puts row m of one run of an indexer in the place of another's.
+void replace_row(Outcome& outcome, const Outcome& other, i64 m) {
+  constexpr std::array<HostTensor Outcome::*, 6> kTensors{&Outcome::tokens,     &Outcome::heads,  &Outcome::blocks,
+                                                          &Outcome::candidates, &Outcome::linear, &Outcome::scores};
+  for (const auto tensor : kTensors) {
+    HostTensor& into = outcome.*tensor;
+    if (into.empty()) continue;
+    const i64 bytes = into.bytes() / into.shape[0];
+    std::memcpy(into.storage.data() + m * bytes, (other.*tensor).storage.data() + m * bytes,
+                static_cast<std::size_t>(bytes));
+  }
+}
+
+/// A choice on a backend, as a plan follows it.
+template <class T>
+struct Placed {
+  Buffer buffer;
+  View<const T, 2> view;
+
+  Placed(Backend& backend, const HostTensor& choice) : buffer(backend, choice.bytes()) {
+    backend.upload(buffer.data(), choice.storage.data(), choice.bytes());
+    view = View<const T, 2>(buffer.as<const T>(), {choice.shape[0], choice.shape[1]});
+  }
+};
+
+/// Where the scale of token `token` of row m is kept; null without scales.
+float* scale_of(Workload& workload, i64 m, i64 token) {
+  const std::size_t row = static_cast<std::size_t>(m);
+  if (!workload.paged()) {
+    if (workload.k_scale.empty()) return nullptr;
+    return &workload.k_scale.span<float>()[static_cast<std::size_t>(workload.ks[row] + token)];
+  }
+  if (workload.k_pages.dtype != Dtype::uint8) return nullptr;
+  const i64 size = workload.page_size(), dim = workload.head_dim();
+  const i64 entry = workload.sequence[row] * workload.block_table.shape[1] + token / size;
+  const i64 page = workload.block_table.span<const i32>()[static_cast<std::size_t>(entry)];
+  std::byte* base = workload.k_pages.storage.data() + page * size * (dim + 4);
+  return reinterpret_cast<float*>(base + size * dim) + token % size;
+}
+
+}  // namespace
+
+std::span<const MistakeInfo> mistakes() { return kMistakes; }
+
+std::optional<MistakeInfo> find_mistake(std::string_view name) {
+  const auto found =
+      std::find_if(kMistakes.begin(), kMistakes.end(), [&](const MistakeInfo& info) { return info.name == name; });
+  return found == kMistakes.end() ? std::nullopt : std::optional<MistakeInfo>(*found);
+}
+
+std::optional<Outcome> run_with_mistake(Mistake mistake, Backend& backend, const IndexerSpec& spec, Arbiter& arbiter,
+                                        const PlanOptions& options) {
+  Workload workload = copy_of(arbiter.workload());
+  i64 m = 0;
+  for (i64 row = 1; row < workload.rows(); ++row) {
+    const auto length = [&](i64 r) {
+      return workload.ke[static_cast<std::size_t>(r)] - workload.ks[static_cast<std::size_t>(r)];
+    };
+    if (length(row) > length(m)) m = row;
+  }
+  const auto run = [&](const Follow& follow = {}) {
+    const Placement placement(backend, workload);
+    return run_outcome(backend, spec, placement.problem(), options, follow);
+  };
+
+  Outcome outcome = run();
+  const std::span<i32> tokens = row_of(outcome.tokens, m);
+  const i64 count = std::find(tokens.begin(), tokens.end(), -1) - tokens.begin(), first = m * spec.top_k;
+  if (count == 0) return std::nullopt;
+  const auto field = [&] { return arbiter.row(spec, outcome, m, outcome.arithmetic); };
+
+  switch (mistake) {
+    case Mistake::swapped_token:
+      if (!swap_best_for_worst(field().tokens, tokens)) return std::nullopt;
+      outcome.scores = {};  // the scores of a kernel that never writes them
+      return outcome;
+    case Mistake::duplicate_token:
+      if (count < 2) return std::nullopt;
+      tokens[1] = tokens[0];
+      return outcome;
+    case Mistake::truncated_row: tokens[static_cast<std::size_t>(count - 1)] = -1; return outcome;
+    case Mistake::dropped_candidate:
+      if (outcome.candidates.empty()) return std::nullopt;
+      if (!swap_best_for_worst(field().candidates, row_of(outcome.candidates, m))) return std::nullopt;
+      return run({.heads = {}, .blocks = {}, .candidates = Placed<i32>(backend, outcome.candidates).view});
+    case Mistake::dropped_block: {
+      if (outcome.blocks.empty()) return std::nullopt;
+      const Field blocks = field().blocks;
+      const std::span<i32> row = row_of(outcome.blocks, m);
+      const auto end = std::find(row.begin(), row.end(), -1);
+      const auto other = std::find_if(blocks.ids.begin(), blocks.ids.end(),
+                                      [&](i32 id) { return !std::binary_search(row.begin(), end, id); });
+      if (blocks.forced.size() < 2 || other == blocks.ids.end()) return std::nullopt;
+      *(end - 1) = *other;
+      std::sort(row.begin(), end);
+      return run({.heads = {}, .blocks = Placed<i32>(backend, outcome.blocks).view, .candidates = {}});
+    }
+    case Mistake::wrong_head:
+      if (outcome.heads.empty() || !swap_best_for_worst(field().heads, row_of(outcome.heads, m))) return std::nullopt;
+      return run({.heads = Placed<i32>(backend, outcome.heads).view, .blocks = {}, .candidates = {}});
+    case Mistake::stale_linear: {
+      if (outcome.linear.empty() || workload.rows() < 2) return std::nullopt;
+      const std::span<const float> other = misa::row_of<float>(outcome.linear, m == 0 ? 1 : m - 1);
+      const std::span<const float> own = misa::row_of<float>(outcome.linear, m);
+      if (std::equal(own.begin(), own.end(), other.begin())) return std::nullopt;
+      std::copy(other.begin(), other.end(), outcome.linear.span<float>().begin() + m * outcome.linear.shape[1]);
+      return run({.heads = {}, .blocks = {}, .candidates = {}, .linear = Placed<float>(backend, outcome.linear).view});
+    }
+    case Mistake::off_by_one_page: {
+      if (!workload.paged()) return std::nullopt;
+      const i64 used = ceil_div(workload.ke[static_cast<std::size_t>(m)], workload.page_size());
+      if (used < 2) return std::nullopt;
+      const i64 begin = workload.sequence[static_cast<std::size_t>(m)] * workload.block_table.shape[1];
+      const auto table =
+          workload.block_table.span<i32>().subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(used));
+      std::rotate(table.begin(), table.begin() + 1, table.end());
+      return run();
+    }
+    case Mistake::stale_scale: {
+      // The best token of this row alone: with a larger scale it stays selected, so that its score is there to be
+      // looked at. In another row its score may be negative, and it would leave the selection.
+      if (outcome.scores.empty()) return std::nullopt;
+      i64 best = 0;
+      for (i64 i = 1; i < count; ++i) {
+        if (score_at(outcome.scores, first + i) > score_at(outcome.scores, first + best)) best = i;
+      }
+      float* scale = scale_of(workload, m, tokens[static_cast<std::size_t>(best)]);
+      if (scale == nullptr || !(score_at(outcome.scores, first + best) > 0)) return std::nullopt;
+      float other = *scale;
+      for (i64 token = 0; token < workload.ke[static_cast<std::size_t>(m)] - workload.ks[static_cast<std::size_t>(m)];
+           ++token) {
+        const float candidate = *scale_of(workload, m, token);
+        if (std::abs(std::log(candidate / *scale)) > std::abs(std::log(other / *scale))) other = candidate;
+      }
+      *scale = other > *scale ? other : 2 * *scale;
+      replace_row(outcome, run(), m);
+      return outcome;
+    }
+    case Mistake::nan_score:
+      if (outcome.scores.empty()) return std::nullopt;
+      set_score(outcome.scores, first, std::numeric_limits<double>::quiet_NaN());
+      return outcome;
+  }
+  return std::nullopt;
+}
+
+}  // namespace misa

@@ -1,0 +1,42 @@
+#pragma once
+
+#include <optional>
+#include <span>
+#include <string_view>
+
+#include "core/agreement/agreement.hpp"
+
+namespace misa {
+
+/// Mistakes that indexers make, to be made on purpose: a comparison that does not see them is worth nothing.
+enum class Mistake : u8 {
+  swapped_token,      ///< the best token of a row left out for its worst
+  duplicate_token,    ///< a token twice
+  truncated_row,      ///< a token too few
+  dropped_candidate,  ///< the best candidate lost before the re-rank
+  dropped_block,      ///< the last block, which is always kept, left out for another
+  wrong_head,         ///< the strongest head routed away for the weakest
+  stale_linear,       ///< a linear head is another row's
+  off_by_one_page,    ///< a sequence's block table read one entry further on
+  stale_scale,        ///< a token's scale is another's
+  nan_score,          ///< a score is NaN
+};
+
+struct MistakeInfo {
+  Mistake mistake;
+  std::string_view name, what;
+  std::string_view indexer;  ///< that can make it; empty: every one
+  bool paged = false;        ///< needs pages
+  Choice shows_in = Choice::tokens;
+  Verdict verdict = Verdict::miss;
+  std::optional<Fault> fault;  ///< with verdict violation
+};
+std::span<const MistakeInfo> mistakes();
+std::optional<MistakeInfo> find_mistake(std::string_view name);
+
+/// Runs `spec` and makes one mistake in the row that sees most. Nothing when this workload or indexer gives no occasion
+/// for it.
+std::optional<Outcome> run_with_mistake(Mistake mistake, Backend& backend, const IndexerSpec& spec, Arbiter& arbiter,
+                                        const PlanOptions& options = {});
+
+}  // namespace misa

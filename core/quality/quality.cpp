@@ -1,0 +1,132 @@
+#include "core/quality/quality.hpp"
+
+#include <algorithm>
+
+#include "core/measure/statistics.hpp"
+
+namespace misa {
+namespace {
+
+constexpr double kFound = 0.9;  // share of a needle that counts as found
+
+i64 shared_tokens(std::span<const i32> a, std::span<const i32> b) {
+  i64 count = 0;
+  for (std::size_t i = 0, j = 0; i < a.size() && j < b.size();) {
+    if (a[i] == b[j]) ++count;
+    const bool next_a = a[i] <= b[j], next_b = b[j] <= a[i];
+    i += next_a ? 1 : 0;
+    j += next_b ? 1 : 0;
+  }
+  return count;
+}
+
+/// Sum of the recorded probabilities of row `r` over the tokens.
+double attention_on(const Workload& workload, i64 r, i64 begin, std::span<const i32> tokens) {
+  const i64 columns = workload.attention_mass.shape.at(1);
+  const auto mass = workload.attention_mass.span<const F16>();
+  double sum = 0;
+  for (const i32 token : tokens) sum += to_float(mass[static_cast<std::size_t>(r * columns + begin + token)]);
+  return sum;
+}
+
+void compare_attention(const Workload& workload, const SelectedTokens& reference, const SelectedTokens& selected,
+                       Quality& quality) {
+  if (workload.attention_mass.empty()) return;
+  double ours = 0, theirs = 0;
+  i64 rows = 0;
+  for (i64 r = 0; r < static_cast<i64>(workload.attention_mass_row.size()); ++r) {
+    const i64 m = workload.attention_mass_row[static_cast<std::size_t>(r)];
+    if (reference.row(m).empty()) continue;
+    ++rows;
+    const i64 begin = workload.ks[static_cast<std::size_t>(m)];
+    ours += attention_on(workload, r, begin, selected.row(m));
+    theirs += attention_on(workload, r, begin, reference.row(m));
+  }
+  quality.attention_rows = rows;
+  if (rows == 0) return;
+  quality.attention_mass_absolute = ours / static_cast<double>(rows);
+  quality.reference_attention_mass = theirs / static_cast<double>(rows);
+  if (theirs > 0) quality.attention_mass = ours / theirs;
+}
+
+/// Looks for the needles in both selections.
+void find_needles(const Workload& workload, const SelectedTokens& reference, const SelectedTokens& selected,
+                  Quality& quality) {
+  i64 hits = 0, reference_hits = 0;
+  for (i64 m = 0; m < workload.rows(); ++m) {
+    const std::size_t row = static_cast<std::size_t>(m);
+    for (const Needle& needle : workload.needles) {
+      const i64 asked = workload.q_pos[row] - needle.question_start;
+      const bool answer = needle.has_answer();
+      const i64 length = answer ? needle.answer_length : needle.length;
+      const i64 first = (answer ? needle.answer_start : needle.start) - workload.ks[row], last = first + length;
+      const bool asks = asked >= 0 && asked < needle.question_length;
+      const bool sees = first >= 0 && last <= workload.ke[row] - workload.ks[row];
+      if (!asks || !sees || length == 0) continue;
+      const auto finds = [&](std::span<const i32> tokens) {
+        const auto begin = std::lower_bound(tokens.begin(), tokens.end(), first);
+        const auto end = std::lower_bound(tokens.begin(), tokens.end(), last);
+        return static_cast<double>(end - begin) >= kFound * static_cast<double>(length);
+      };
+      ++quality.needle_cells;
+      if (answer) ++quality.needle_answer_cells;
+      if (finds(selected.row(m))) ++hits;
+      if (finds(reference.row(m))) ++reference_hits;
+    }
+  }
+  if (quality.needle_cells == 0) return;
+  quality.needle_hit_rate = static_cast<double>(hits) / static_cast<double>(quality.needle_cells);
+  quality.reference_needle_hit_rate = static_cast<double>(reference_hits) / static_cast<double>(quality.needle_cells);
+}
+
+}  // namespace
+
+std::span<const i32> SelectedTokens::row(i64 m) const {
+  const std::span<const i32> padded = tokens.subspan(static_cast<std::size_t>(m * k), static_cast<std::size_t>(k));
+  return padded.first(static_cast<std::size_t>(std::find(padded.begin(), padded.end(), -1) - padded.begin()));
+}
+
+Quality compare_selections(const Workload& workload, const SelectedTokens& reference, const SelectedTokens& selected) {
+  Quality quality;
+  std::vector<double> recalls;
+  double overlaps = 0;
+  for (i64 m = 0; m < workload.rows(); ++m) {
+    const std::span<const i32> wanted = reference.row(m), found = selected.row(m);
+    if (wanted.empty()) continue;
+    const double shared = static_cast<double>(shared_tokens(wanted, found));
+    const double recall = shared / static_cast<double>(wanted.size());
+    if (recalls.empty() || recall < *quality.recall.worst) {
+      quality.recall.worst = recall;
+      quality.recall.worst_row = m;
+    }
+    recalls.push_back(recall);
+    overlaps += shared / (static_cast<double>(wanted.size() + found.size()) - shared);
+  }
+  quality.rows = static_cast<i64>(recalls.size());
+  if (quality.rows > 0) {
+    quality.recall.mean = mean(recalls);
+    quality.recall.median = median(recalls);
+    quality.recall.p1 = percentile(recalls, 0.01);
+    quality.iou = overlaps / static_cast<double>(quality.rows);
+  }
+  compare_attention(workload, reference, selected, quality);
+  find_needles(workload, reference, selected, quality);
+  return quality;
+}
+
+Baselines baselines(const Workload& workload, const SelectedTokens& reference) {
+  std::vector<double> chance, window;
+  for (i64 m = 0; m < workload.rows(); ++m) {
+    const std::span<const i32> wanted = reference.row(m);
+    if (wanted.empty()) continue;
+    const i64 visible = workload.ke[static_cast<std::size_t>(m)] - workload.ks[static_cast<std::size_t>(m)];
+    const double count = static_cast<double>(wanted.size());
+    chance.push_back(count / static_cast<double>(visible));
+    const auto recent = std::lower_bound(wanted.begin(), wanted.end(), visible - reference.k);
+    window.push_back(static_cast<double>(wanted.end() - recent) / count);
+  }
+  if (chance.empty()) return {};
+  return {.chance = mean(chance), .window = mean(window)};
+}
+
+}  // namespace misa

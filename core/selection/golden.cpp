@@ -1,0 +1,106 @@
+#include "core/selection/golden.hpp"
+
+#include <fmt/format.h>
+
+#include "core/base/error.hpp"
+#include "core/workload/input_hash.hpp"
+#include "core/workload/safetensors.hpp"
+#include "core/workload/trace.hpp"
+
+namespace misa {
+namespace {
+
+constexpr const char* kSchema = "misa-golden/1";
+
+std::string value_of(const std::map<std::string, std::string>& facts, const std::string& key) {
+  const auto found = facts.find(key);
+  return found == facts.end() ? std::string() : found->second;
+}
+
+void check_schema(const std::map<std::string, std::string>& metadata, const std::string& path) {
+  const std::string schema = value_of(metadata, "golden");
+  if (schema != kSchema) {
+    throw Error(ErrorKind::input, "MP-E602",
+                schema.empty() ? std::string("the selection has no 'golden' in its metadata: what it was made from is "
+                                             "not known")
+                               : fmt::format("golden is '{}', and this program reads {}", schema, kSchema),
+                path, "misa-prof compare --write-golden");
+  }
+}
+
+}  // namespace
+
+std::map<std::string, std::string> golden_facts(const IndexerSpec& spec, const Workload& workload) {
+  std::map<std::string, std::string> facts{{"golden", kSchema},
+                                           {"input_hash", input_hash(workload)},
+                                           {"indexer", spec.name},
+                                           {"top_k", std::to_string(spec.top_k)},
+                                           {"block_window", std::string(block_window_name(spec.block_window))}};
+  if (spec.heads) {
+    facts["router"] = router_name(spec.heads->router);
+    facts["active_heads"] = std::to_string(spec.heads->active);
+    if (spec.heads->router == Router::pooled) facts["head_block_size"] = std::to_string(spec.heads->block_size);
+    if (samples_keys(spec.heads->router)) facts["sampled_keys"] = std::to_string(spec.heads->samples);
+    if (spec.heads->router == Router::random) facts["router_seed"] = std::to_string(spec.seed);
+  }
+  if (spec.blocks) {
+    facts["blocks"] = std::to_string(spec.blocks->blocks);
+    facts["block_size"] = std::to_string(spec.blocks->block_size);
+  }
+  if (spec.rerank) facts["candidates"] = std::to_string(spec.rerank->candidates);
+  return facts;
+}
+
+void write_golden(const std::string& path, const Workload& workload, const IndexerSpec& spec, const Outcome& outcome,
+                  const std::map<std::string, std::string>& facts, bool as_it_is) {
+  std::map<std::string, std::string> metadata = golden_facts(spec, workload);
+  metadata["arithmetic"] = outcome.arithmetic ? outcome.arithmetic->name : "";
+  metadata.insert(facts.begin(), facts.end());
+  RecordedSelection selection;
+  selection.tokens = outcome.tokens.copy();
+  selection.heads = outcome.heads.copy();
+  selection.blocks = outcome.blocks.copy();
+  selection.linear = outcome.linear.copy();
+  selection.candidates = outcome.candidates.copy();
+  selection.scores = outcome.scores.copy();
+  write_selection(path, workload, selection, metadata, as_it_is);
+}
+
+Outcome read_golden(const std::string& path, const Workload& workload, const IndexerSpec& spec, i64 max_bytes) {
+  RecordedSelection selection = read_selection(path, max_bytes);
+  check_schema(selection.metadata, path);
+  for (const auto& [key, wanted] : golden_facts(spec, workload)) {
+    const std::string found = value_of(selection.metadata, key);
+    if (found == wanted) continue;
+    if (key == "input_hash") {
+      throw Error(ErrorKind::input, "MP-E603",
+                  fmt::format("the golden was made from inputs {}, this workload is {}",
+                              found.empty() ? "unknown" : found, wanted),
+                  path, "the --trace, or --model, --workload, --seed and --rows, that it was made with");
+    }
+    throw Error(ErrorKind::input, "MP-E604", fmt::format("the golden has {} '{}', this run '{}'", key, found, wanted),
+                path, "the options that it was made with");
+  }
+  check_selection_fits(selection, workload, path);
+  Outcome outcome;
+  outcome.name = path;
+  outcome.description = fmt::format(
+      "{} of {} at {}: {}", value_of(selection.metadata, "backend"), value_of(selection.metadata, "tool_version"),
+      value_of(selection.metadata, "commit"), value_of(selection.metadata, "backend_description"));
+  outcome.arithmetic = find_arithmetic(value_of(selection.metadata, "arithmetic"));
+  outcome.tokens = std::move(selection.tokens);
+  outcome.heads = std::move(selection.heads);
+  outcome.blocks = std::move(selection.blocks);
+  outcome.linear = std::move(selection.linear);
+  outcome.candidates = std::move(selection.candidates);
+  outcome.scores = std::move(selection.scores);
+  return outcome;
+}
+
+std::map<std::string, std::string> golden_metadata(const std::string& path) {
+  std::map<std::string, std::string> metadata = read_safetensors_header(InputFile(path)).metadata;
+  check_schema(metadata, path);
+  return metadata;
+}
+
+}  // namespace misa
