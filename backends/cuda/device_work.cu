@@ -39,8 +39,8 @@ __global__ void empty_kernel() {}
 
 }  // namespace
 
-void read_memory(void* data, i64 bytes, int processors, cudaStream_t stream) {
-  read_kernel<<<static_cast<unsigned>(4 * processors), kThreads, 0, stream>>>(static_cast<uint4*>(data), bytes / 16);
+void read_memory(void* data, i64 bytes, int num_sms, cudaStream_t stream) {
+  read_kernel<<<static_cast<unsigned>(4 * num_sms), kThreads, 0, stream>>>(static_cast<uint4*>(data), bytes / 16);
   check(cudaGetLastError(), "reading memory");
 }
 

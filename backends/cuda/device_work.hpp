@@ -9,7 +9,7 @@
 namespace misa::cuda {
 
 /// Reads `bytes` (a multiple of 16) once. Not const: the compiler must believe that the sum is wanted.
-void read_memory(void* data, i64 bytes, int processors, cudaStream_t stream);
+void read_memory(void* data, i64 bytes, int num_sms, cudaStream_t stream);
 
 /// Fills `bytes` (a multiple of 4) with (hash & keep) | set of each word.
 void fill_memory(void* data, i64 bytes, u32 keep, u32 set, cudaStream_t stream);

@@ -29,12 +29,12 @@ double best_rate(cudaStream_t stream, const std::function<void()>& work) {
 
 }  // namespace
 
-Roofs measure_roofs(Allocator& device, int processors, cudaStream_t stream) {
+Roofs measure_roofs(Allocator& device, int num_sms, cudaStream_t stream) {
   Roofs roofs;
   {
     const Buffer buffer(device, kBytes);
     fill_memory(buffer.data(), kBytes, ~0u, 0, stream);
-    roofs.bytes_per_second = best_rate(stream, [&] { read_memory(buffer.data(), kBytes, processors, stream); });
+    roofs.bytes_per_second = best_rate(stream, [&] { read_memory(buffer.data(), kBytes, num_sms, stream); });
     roofs.copy_bytes_per_second = best_rate(stream, [&] {  // half is read, half is written
       check(cudaMemcpyAsync(buffer.data() + kBytes / 2, buffer.data(), kBytes / 2, cudaMemcpyDeviceToDevice, stream),
             "a copy");

@@ -19,7 +19,7 @@ namespace {
 /// The oracle, but heads are routed by the kernel.
 class KernelOnHost final : public ForwardingBackend {
  public:
-  KernelOnHost(Backend& oracle, int processors) : ForwardingBackend(oracle), processors_(processors) {}
+  KernelOnHost(Backend& oracle, int num_sms) : ForwardingBackend(oracle), num_sms_(num_sms) {}
   std::string_view name() const override { return "cuda on the host"; }
   std::optional<Arithmetic> arithmetic(const Shape& shape) const override { return cuda_arithmetic(shape); }
 
@@ -49,7 +49,7 @@ class KernelOnHost final : public ForwardingBackend {
       std::fill(bytes.begin(), bytes.end(), kUnwritten);
     });
     simt::machine().order = order;
-    cuda::route_by_sampled_keys(task, processors_, nullptr);
+    cuda::route_by_sampled_keys(task, num_sms_, nullptr);
     outputs([](const auto& view, std::vector<std::byte>& all) {
       const std::span<std::byte> bytes = bytes_of(view);
       all.insert(all.end(), bytes.begin(), bytes.end());
@@ -88,19 +88,19 @@ class KernelOnHost final : public ForwardingBackend {
   }
 
   static constexpr std::byte kUnwritten{0xFF};
-  int processors_;
+  int num_sms_;
 };
 
 struct RoutedCase {
   CaseOptions workload;
   IndexerSpec spec;
-  int processors = 1;
+  int num_sms = 1;
   bool equal_heads = false, odd_weights = false, odd_keys = false;
 
   std::string describe() const {
     return workload.describe() + ", " + std::string(router_name(spec.heads->router)) + ", active " +
            std::to_string(spec.heads->active) + ", samples " + std::to_string(spec.heads->samples) +
-           (spec.heads->linear ? ", linear" : "") + ", processors " + std::to_string(processors) +
+           (spec.heads->linear ? ", linear" : "") + ", num_sms " + std::to_string(num_sms) +
            (equal_heads ? ", equal heads" : "") + (odd_weights ? ", some weights not finite" : "") +
            (odd_keys ? ", some keys infinite" : "");
   }
@@ -138,7 +138,7 @@ RoutedCase draw_case(u64 seed) {
                                      .linear = draw.whole(0, 2) > 0},
                 .blocks = {},
                 .rerank = {}};
-  drawn.processors = static_cast<int>(draw.whole(1, 4));
+  drawn.num_sms = static_cast<int>(draw.whole(1, 4));
   drawn.equal_heads = draw.whole(0, 2) == 0;
   drawn.odd_weights = draw.whole(0, 4) == 0;
   drawn.odd_keys = draw.whole(0, 9) == 0;
@@ -192,7 +192,7 @@ TEST_CASE("the router over sampled keys keeps the oracle's heads and linear quer
     CAPTURE(drawn.describe());
     const Workload workload = workload_of(drawn);
     simt::machine().seed = seed;
-    KernelOnHost kernel(*oracle, drawn.processors);
+    KernelOnHost kernel(*oracle, drawn.num_sms);
     GuardedBackend guarded(kernel);
     const Placement placement(guarded, workload);
     const Outcome found = run_outcome(guarded, drawn.spec, placement.problem());
@@ -226,7 +226,7 @@ TEST_CASE("numbers near the ends of f32 are routed as the bounds explain, where 
     if (!drawn.workload.paged) drawn.workload.rows = 3;
     CAPTURE(drawn.describe());
     const Workload workload = workload_of(drawn);
-    KernelOnHost kernel(*oracle, drawn.processors);
+    KernelOnHost kernel(*oracle, drawn.num_sms);
     const Placement placement(kernel, workload);
     const Outcome found = run_outcome(kernel, drawn.spec, placement.problem());
     Arbiter arbiter(*oracle, workload);

@@ -2,40 +2,57 @@
 
 #include <cuda_runtime_api.h>
 
+#include <type_traits>
 #include <utility>
 
 #include "backends/cuda/check.hpp"
 #include "core/base/types.hpp"
 
-// Programmatic dependent launch. Source: CUDA programming guide, "Programmatic Dependent Launch and Synchronization".
+// How kernels start. tests/simt has a header of this name for the host.
 
 namespace misa::cuda {
 
-/// Starts blocks as soon as the last ones of the kernel before them on the stream end, some 1.3 us earlier than a
-/// launch otherwise does. They call wait_for_stream() before they touch global memory.
-template <class... Parameters, class... Values>
-void launch_early(void (*kernel)(Parameters...), i64 blocks, int threads, int shared_bytes, cudaStream_t stream,
-                  Values&&... values) {
-  cudaLaunchAttribute early{};
-  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  early.val.programmaticStreamSerializationAllowed = 1;
+/// What a kernel is launched with; `shared_bytes` of dynamic shared memory for each block.
+struct LaunchShape {
+  i64 blocks, threads, shared_bytes;
+  cudaStream_t stream;
+};
+
+/// Launches `kernel`, and throws what the runtime reports with its name. `early`: blocks start as soon as the last ones
+/// of the kernel before on the stream end, some 1.3 us earlier than otherwise; they must call wait_for_stream() before
+/// they touch global memory. Source: CUDA programming guide, "Programmatic Dependent Launch and Synchronization".
+template <class... Parameters>
+void launch_kernel(const char* name, void (*kernel)(Parameters...), const LaunchShape& shape, bool early,
+                   const std::type_identity_t<Parameters>&... values) {
+  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shape.shared_bytes)),
+        name);
+  cudaLaunchAttribute attribute{};
+  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attribute.val.programmaticStreamSerializationAllowed = 1;
   cudaLaunchConfig_t config{};
-  config.gridDim = dim3(static_cast<unsigned>(blocks));
-  config.blockDim = dim3(static_cast<unsigned>(threads));
-  config.dynamicSmemBytes = static_cast<std::size_t>(shared_bytes);
-  config.stream = stream;
-  config.attrs = &early;
-  config.numAttrs = 1;
-  check(cudaLaunchKernelEx(&config, kernel, std::forward<Values>(values)...), "a launch");
+  config.gridDim = dim3(static_cast<unsigned>(shape.blocks));
+  config.blockDim = dim3(static_cast<unsigned>(shape.threads));
+  config.dynamicSmemBytes = static_cast<std::size_t>(shape.shared_bytes);
+  config.stream = shape.stream;
+  config.attrs = &attribute;
+  config.numAttrs = early ? 1 : 0;
+  check(cudaLaunchKernelEx(&config, kernel, values...), name);
 }
 
-/// What a block was launched with.
-__device__ inline float* dynamic_shared() {
-  extern __shared__ __align__(1024) float memory[];
-  return memory;
+/// Calls `body.template operator()<H>()` with the number of heads rounded up to 8, 16, 32 or 64, its most.
+template <class Body>
+void with_heads(i64 heads, const Body& body) {
+  if (heads <= 8) return body.template operator()<8>();
+  if (heads <= 16) return body.template operator()<16>();
+  if (heads <= 32) return body.template operator()<32>();
+  body.template operator()<64>();
 }
 
-/// Until the kernels before this one are done and what they wrote can be read.
-__device__ inline void wait_for_stream() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
+/// The block's dynamic shared memory.
+template <class T>
+__device__ T& shared_as() {
+  extern __shared__ __align__(1024) u8 memory[];
+  return *reinterpret_cast<T*>(memory);
+}
 
 }  // namespace misa::cuda

@@ -2,6 +2,7 @@
 
 #include <cuda_fp16.h>
 
+#include "backends/cuda/ptx/warp.cuh"
 #include "core/base/types.hpp"
 
 // Block means, f32, as the f16 operands of tensor cores.
@@ -29,7 +30,7 @@ struct ScaledMean {
 /// By a whole warp, four dimensions a lane.
 __device__ inline ScaledMean scale_mean(const float4& four) {
   const float largest = fmaxf(fmaxf(fabsf(four.x), fabsf(four.y)), fmaxf(fabsf(four.z), fabsf(four.w)));
-  const auto [scale, inverse] = scale_for(__reduce_max_sync(0xffffffffu, __float_as_uint(largest)));
+  const auto [scale, inverse] = scale_for(__reduce_max_sync(kFullWarp, __float_as_uint(largest)));
   return {scale, __floats2half2_rn(four.x * inverse, four.y * inverse),
           __floats2half2_rn(four.z * inverse, four.w * inverse)};
 }

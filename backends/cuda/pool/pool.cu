@@ -13,11 +13,11 @@
 #include <type_traits>
 #include <utility>
 
-#include "backends/cuda/check.hpp"
 #include "backends/cuda/kernels.hpp"
 #include "backends/cuda/pipeline/keys.cuh"
 #include "backends/cuda/pipeline/launch.cuh"
-#include "backends/cuda/ptx/tma.cuh"
+#include "backends/cuda/ptx/cp_async.cuh"
+#include "backends/cuda/ptx/warp.cuh"
 
 namespace misa::cuda {
 namespace {
@@ -48,12 +48,6 @@ struct Cut {
   static constexpr int kStageBytes = kWarps * kEach * 32 * 16;
 };
 
-/// Until at most `Pending` of this thread's copies are not done.
-template <int Pending>
-__device__ void wait_for_copies() {
-  asm volatile("cp.async.wait_group %0;" ::"n"(Pending) : "memory");
-}
-
 /// Lanes that share a key.
 template <class K>
 constexpr int kLanes = kDim* static_cast<int>(sizeof(K)) / 16;
@@ -79,20 +73,16 @@ struct Group {
   __device__ void load(int i, uint4 (*stage)[32]) const {
     const int lane = static_cast<int>(threadIdx.x % 32), part = lane % kLanes<K>, row = lane / kLanes<K>;
     constexpr int kRows = 32 / kLanes<K>;
-    const u64 from = __shfl_sync(0xffffffffu, __cvta_generic_to_global(key), kRows * i + row) + 16 * part;
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(&stage[i][lane])), "l"(from),
-                 "r"(kRows * i + row < count ? 16 : 0)
-                 : "memory");
+    const u64 from = __shfl_sync(kFullWarp, __cvta_generic_to_global(key), kRows * i + row) + 16 * part;
+    copy_async_or_zero(shared_address(&stage[i][lane]), from, kRows * i + row < count);
   }
   __device__ void load(uint4 (*stage)[32]) const {
 #pragma unroll
     for (int i = 0; i < kEach; ++i) {
       load(i, stage);
-      end_part();
+      commit_copies();
     }
   }
-  /// What a thread began to load since the last part is one to wait_for_copies.
-  __device__ static void end_part() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 };
 
 /// Sum of scale * key over a group that loads, through a warp's part `stage` of shared memory; with `Ahead`, `next`
@@ -104,7 +94,7 @@ __device__ float4 sum_group(const Group<K>& group, const Group<K>& next, uint4 (
   constexpr int kRows = 32 / kLanes<K>, kDims = 16 / sizeof(K);
   float sum[kDims] = {};
   const auto add = [&]<int I>(std::integral_constant<int, I>) {
-    const float one = __shfl_sync(0xffffffffu, group.scale, kRows * I + row);
+    const float one = __shfl_sync(kFullWarp, group.scale, kRows * I + row);
     wait_for_copies<kEach - 1 - (Ahead ? 0 : I)>();
     float value[kDims];
     widen(stage[I][lane], value);
@@ -112,7 +102,7 @@ __device__ float4 sum_group(const Group<K>& group, const Group<K>& next, uint4 (
     for (int d = 0; d < kDims; ++d) sum[d] = fmaf(one, value[d], sum[d]);
     if constexpr (Ahead) {
       if (next.count > 0) next.load(I, stage);
-      Group<K>::end_part();
+      commit_copies();
     }
   };
   [&]<int... I>(std::integer_sequence<int, I...>) { (add(std::integral_constant<int, I>{}), ...); }
@@ -125,14 +115,14 @@ __device__ float4 sum_group(const Group<K>& group, const Group<K>& next, uint4 (
     if constexpr (kDims == 16) {
       const bool upper = row / 2 == 1;
       if (upper) half[d] = sum[8 + d];
-      half[d] += __shfl_xor_sync(0xffffffffu, upper ? sum[d] : sum[8 + d], 16);
+      half[d] += __shfl_xor_sync(kFullWarp, upper ? sum[d] : sum[8 + d], 16);
     }
   }
 #pragma unroll
   for (int d = 0; d < 4; ++d) {
     const bool upper = row % 2 == 1;
     quarter[d] = upper ? half[4 + d] : half[d];
-    quarter[d] += __shfl_xor_sync(0xffffffffu, upper ? half[d] : half[4 + d], kLanes<K>);
+    quarter[d] += __shfl_xor_sync(kFullWarp, upper ? half[d] : half[4 + d], kLanes<K>);
   }
   return {quarter[0], quarter[1], quarter[2], quarter[3]};
 }
@@ -157,7 +147,7 @@ template <class K, bool Many>
 __global__ void __launch_bounds__(32 * Cut<Many>::kWarps, Cut<Many>::kBlocks)
     pool_vectors_kernel(Keys<K> keys, Windows ranges, View<float, 2> means, int each) {
   constexpr int kLogWarps = Cut<Many>::kLogWarps, kWarps = Cut<Many>::kWarps, kMostTeams = Cut<Many>::kMostTeams;
-  extern __shared__ uint4 stages[][kEach][32];
+  auto* stages = &shared_as<uint4[kEach][32]>();
   __shared__ float4 memory[kWarps + 2 * kMostTeams][32];
   __shared__ int sequence[kMostRanges], begin[kMostRanges], length[kMostRanges];
   wait_for_stream();
@@ -171,11 +161,11 @@ __global__ void __launch_bounds__(32 * Cut<Many>::kWarps, Cut<Many>::kBlocks)
     length[threadIdx.x] = max(0, ranges.end[range] - ranges.begin[range]);
   }
   __syncthreads();
-  u32 leaders = __ballot_sync(0xffffffffu, lane < count && (lane == 0 || begin[lane] != begin[lane - 1] ||
-                                                            sequence[lane] != sequence[lane - 1]));
+  u32 leaders = __ballot_sync(
+      kFullWarp, lane < count && (lane == 0 || begin[lane] != begin[lane - 1] || sequence[lane] != sequence[lane - 1]));
   const int log_teams = 32 - __clz(min(__popc(leaders), kMostTeams) - 1), teams = 1 << log_teams;
   const int size = kWarps >> log_teams, team = warp >> (kLogWarps - log_teams), self = warp & (size - 1);
-  const auto barrier = [&] { asm volatile("bar.sync %0, %1;" ::"r"(team), "r"(32 * size) : "memory"); };
+  const auto barrier = [&] { group_barrier(team, 32 * size); };
   float4(*sums)[32] = memory + team * (size + 2);
 
   for (int turn = 0; leaders != 0; ++turn) {
@@ -183,8 +173,7 @@ __global__ void __launch_bounds__(32 * Cut<Many>::kWarps, Cut<Many>::kBlocks)
     leaders &= leaders - 1;
     if ((turn & (teams - 1)) != team) continue;
     const Run run{lead, leaders == 0 ? count : __ffs(static_cast<int>(leaders)) - 1, sequence[lead], begin[lead]};
-    const int most =
-        __reduce_max_sync(0xffffffffu, lane >= run.first && lane < run.last ? length[lane] / kGroup<K> : 0);
+    const int most = __reduce_max_sync(kFullWarp, lane >= run.first && lane < run.last ? length[lane] / kGroup<K> : 0);
     const auto whole_group = [&](int number) {
       if (number >= most) return Group<K>();
       return Group<K>(keys, run.sequence, run.begin + number * kGroup<K>, kGroup<K>);
@@ -207,7 +196,7 @@ __global__ void __launch_bounds__(32 * Cut<Many>::kWarps, Cut<Many>::kBlocks)
           // What is left of a range that ends here will need the stages.
           const bool left =
               lane >= run.first && lane < run.last && length[lane] % kGroup<K> != 0 && ends(length[lane], base);
-          if (!__any_sync(0xffffffffu, left)) next = whole_group(base + size + self);
+          if (!__any_sync(kFullWarp, left)) next = whole_group(base + size + self);
         }
         sums[self + 1][lane] = sum_group<Many>(group, next, stages[warp]);
         group = next;
@@ -247,45 +236,37 @@ __global__ void __launch_bounds__(32 * Cut<Many>::kWarps, Cut<Many>::kBlocks)
 }
 
 template <bool Many, class K>
-void launch(const Keys<K>& keys, const PoolTask& task, int processors, cudaStream_t stream) {
-  constexpr int kBytes = Cut<Many>::kStageBytes;
-  static const bool ready = [] {
-    check(cudaFuncSetAttribute(pool_vectors_kernel<K, Many>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes),
-          "pool: shared memory");
-    return true;
-  }();
-  (void)ready;
+void launch(const Keys<K>& keys, const PoolTask& task, int num_sms, cudaStream_t stream) {
   const i64 count = task.means.shape[0];
-  const i64 each = std::clamp<i64>(ceil_div(count, Cut<Many>::kBlocks * processors), 1, kMostRanges);
-  launch_early(pool_vectors_kernel<K, Many>, ceil_div(count, each), 32 * Cut<Many>::kWarps, kBytes, stream, keys,
-               task.ranges, task.means, static_cast<int>(each));
+  const i64 each = std::clamp<i64>(ceil_div(count, Cut<Many>::kBlocks * num_sms), 1, kMostRanges);
+  launch_kernel("pool_vectors", pool_vectors_kernel<K, Many>,
+                {ceil_div(count, each), 32 * Cut<Many>::kWarps, Cut<Many>::kStageBytes, stream}, true, keys,
+                task.ranges, task.means, static_cast<int>(each));
 }
 
 /// Where the keys' vectors are of 128 dimensions and can be read 16 bytes at a time.
 template <class K>
-bool pool_vectors(const PoolTask& task, int processors, cudaStream_t stream) {
+bool pool_vectors(const PoolTask& task, int num_sms, cudaStream_t stream) {
   const auto* vectors = std::get_if<View<const K, 3>>(&task.keys.values);
   if (vectors == nullptr || vectors->shape[2] != kDim || !vectors_align(*vectors)) return false;
   const Keys<K> keys{*vectors, task.keys.scales, task.keys.block_table};
-  const bool many = task.means.shape[0] > static_cast<i64>(kMostRanges) * processors;
-  (many ? launch<true, K> : launch<false, K>)(keys, task, processors, stream);
+  const bool many = task.means.shape[0] > static_cast<i64>(kMostRanges) * num_sms;
+  (many ? launch<true, K> : launch<false, K>)(keys, task, num_sms, stream);
   return true;
 }
 
 }  // namespace
 
-void pool(const PoolTask& task, int processors, cudaStream_t stream) {
+void pool(const PoolTask& task, int num_sms, cudaStream_t stream) {
   if (task.means.size() == 0) return;
-  if (pool_vectors<E4m3>(task, processors, stream) || pool_vectors<Bf16>(task, processors, stream)) return;
+  if (pool_vectors<E4m3>(task, num_sms, stream) || pool_vectors<Bf16>(task, num_sms, stream)) return;
   std::visit(
       [&](const auto& values) {
         using K = std::remove_const_t<std::remove_reference_t<decltype(*values.data)>>;
-        pool_kernel<K>
-            <<<static_cast<unsigned>(task.means.shape[0]), static_cast<unsigned>(task.means.shape[1]), 0, stream>>>(
-                {values, task.keys.scales, task.keys.block_table}, task.ranges, task.means);
+        launch_kernel("pool_plain", pool_kernel<K>, {task.means.shape[0], task.means.shape[1], 0, stream}, false,
+                      {values, task.keys.scales, task.keys.block_table}, task.ranges, task.means);
       },
       task.keys.values);
-  check(cudaGetLastError(), "pool");
 }
 
 }  // namespace misa::cuda

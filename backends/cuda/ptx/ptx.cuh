@@ -2,11 +2,11 @@
 
 #include "core/base/types.hpp"
 
-// Instructions for which CUDA C++ has no name. Source: PTX ISA. tests/simt has those for the host that it needs.
+// Instructions for which CUDA C++ has no name. Source: PTX ISA. tests/simt has a header of this name for the host.
 
 namespace misa::cuda {
 
-/// NaN stays NaN.
+/// max(0, x); NaN stays NaN.
 __device__ inline float relu(float x) {
   float y;
   asm("max.NaN.f32 %0, %1, 0f00000000;" : "=f"(y) : "f"(x));
@@ -29,16 +29,44 @@ __device__ inline void mma_f16(float (&d)[4], const u32 (&a)[4], const uint2& b)
                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b.x), "r"(b.y));
 }
 
-/// What was written to shared memory is seen by tensor cores that read it there, from the next barrier on.
-__device__ inline void fence_for_tensor_cores() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
-
 __device__ inline u32 shared_address(const void* pointer) {
   return static_cast<u32>(__cvta_generic_to_shared(pointer));
 }
 
-/// Until `threads` threads, whole warps, have come to barrier `id` of 0 to 15; 0 is that of __syncthreads().
+__device__ inline void store_shared(u32 to, const uint4& value) {
+  asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(value.x), "r"(value.y), "r"(value.z),
+               "r"(value.w)
+               : "memory");
+}
+
+/// Loads four 8x8 matrices of 16-bit elements, a register each: lane l names the address of row l % 8 of matrix l / 8.
+__device__ inline void load_matrices(u32 (&matrices)[4], u32 from) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(matrices[0]), "=r"(matrices[1]), "=r"(matrices[2]), "=r"(matrices[3])
+               : "r"(from)
+               : "memory");
+}
+
+/// Makes this thread's writes to shared memory visible to tensor cores that read it there, from the next barrier on.
+__device__ inline void fence_for_tensor_cores() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+
+/// Waits until `threads` threads, whole warps, have come to barrier `id` of 0 to 15; 0 is that of __syncthreads().
 __device__ inline void group_barrier(int id, int threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
+
+/// Waits until the kernels before this one on the stream are done and their writes are visible.
+__device__ inline void wait_for_stream() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
+
+/// Sets the registers of each thread of a warpgroup, below those of the launch or above: a warpgroup that takes more
+/// waits until others have given them back.
+template <int Registers>
+__device__ void shrink_registers() {
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(Registers));
+}
+template <int Registers>
+__device__ void grow_registers() {
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(Registers));
 }
 
 }  // namespace misa::cuda

@@ -5,17 +5,17 @@
 #include <array>
 
 #include "backends/cuda/check.hpp"
+#include "backends/cuda/ptx/mbarrier.cuh"
 #include "core/base/types.hpp"
 
-// The tensor memory accelerator and its barriers. Source: PTX ISA, "Asynchronous copy" and "mbarrier"; CUDA driver API,
-// tensor map objects.
+// The tensor memory accelerator. Source: PTX ISA, "Asynchronous copy"; CUDA driver API, tensor map objects.
 
 namespace misa::cuda {
 
-/// A box of a tensor with `Rank` axes, innermost first, of bytes that land in shared memory in rows of 128 with the
-/// 128-byte swizzle, or of f32 numbers that land as they are. Strides are in bytes, extents, boxes and the 32-bit
-/// coordinates of copies in elements: those of an f32 tensor are never multiplied by 4. What lies outside of the tensor
-/// is read as zeros.
+/// Describes a tensor with `Rank` axes, innermost first, and the box that one copy brings: bytes land in shared memory
+/// in rows of 128 with the 128-byte swizzle, f32 numbers land as they are. Strides are in bytes, extents, boxes and the
+/// 32-bit coordinates of copies in elements: those of an f32 tensor are never multiplied by 4. Elements outside of the
+/// tensor are read as zeros.
 template <int Rank>
 CUtensorMap tensor_map(const void* data, std::array<i64, Rank> extents, std::array<i64, Rank - 1> strides,
                        std::array<i64, Rank> box, CUtensorMapDataType type = CU_TENSOR_MAP_DATA_TYPE_UINT8) {
@@ -45,33 +45,7 @@ CUtensorMap tensor_map(const void* data, std::array<i64, Rank> extents, std::arr
   return map;
 }
 
-__device__ inline void barrier_init(u32 barrier, u32 count) {
-  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(count));
-}
-/// What was initialised is seen by the copies.
-__device__ inline void barrier_fence() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
-__device__ inline void barrier_arrive(u32 barrier) {
-  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
-}
-/// Predicated, without a branch.
-__device__ inline void barrier_arrive_if(bool here, u32 barrier) {
-  asm volatile(
-      "{\n.reg .pred here;\nsetp.ne.b32 here, %1, 0;\n@here mbarrier.arrive.shared::cta.b64 _, [%0];\n}" ::"r"(barrier),
-      "r"(static_cast<int>(here))
-      : "memory");
-}
-__device__ inline void barrier_expect(u32 barrier, u32 bytes) {
-  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
-}
-__device__ inline void barrier_wait(u32 barrier, u32 parity) {
-  asm volatile(
-      "{\n.reg .pred done;\nagain:\nmbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n@!done bra again;\n}" ::
-          "r"(barrier),
-      "r"(parity)
-      : "memory");
-}
-
-/// The map itself, ahead of its first copy.
+/// Fetches the map itself ahead of its first copy.
 __device__ inline void tma_prefetch(const CUtensorMap& map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory");
 }

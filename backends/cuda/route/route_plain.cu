@@ -5,6 +5,7 @@
 
 #include "backends/cuda/check.hpp"
 #include "backends/cuda/pipeline/keys.cuh"
+#include "backends/cuda/ptx/warp.cuh"
 #include "backends/cuda/route/route.hpp"
 #include "core/indexer/routing.hpp"
 
@@ -41,7 +42,7 @@ __device__ double energy_of(const View<const Q, 3>& queries, const View<const fl
     const double one = weight * relu(dot) * scale;
     sum += ranking.router == Router::selfk ? one : fabs(one);
   }
-  for (int step = kLanes / 2; step > 0; step /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, step);
+  for (int step = kLanes / 2; step > 0; step /= 2) sum += __shfl_xor_sync(kFullWarp, sum, step);
   return ranking.router == Router::selfk ? sum : sum / static_cast<double>(end > begin ? end - begin : 1);
 }
 

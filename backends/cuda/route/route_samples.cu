@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <type_traits>
 
-#include "backends/cuda/check.hpp"
 #include "backends/cuda/pipeline/launch.cuh"
 #include "backends/cuda/route/route.hpp"
 #include "backends/cuda/route/route_samples.cuh"
@@ -46,7 +45,7 @@ __device__ void sum_of_lanes(float (&x)[Count]) {
   spread_sum<1>(x);
   const float mine = x[0];
 #pragma unroll
-  for (int i = 0; i < Count; ++i) x[i] = __shfl_sync(0xffffffffu, mine, i * (32 / Count));
+  for (int i = 0; i < Count; ++i) x[i] = __shfl_sync(kFullWarp, mine, i * (32 / Count));
 }
 
 /// What weights are divided by, a power of two: they may be so small or so large that f32 does not hold their squares,
@@ -58,7 +57,7 @@ __device__ float inverse_gate_scale(const SampledTask<Q>& task, int m) {
   for (int h = static_cast<int>(threadIdx.x % 32); h < heads; h += 32) {
     largest = max(largest, __float_as_uint(fabsf(finite_or_0(task.weights(m, h)))));
   }
-  return scale_for(__reduce_max_sync(0xffffffffu, largest)).inverse;
+  return scale_for(__reduce_max_sync(kFullWarp, largest)).inverse;
 }
 
 /// products[h, i] of the keys [first, first + n0).
@@ -230,7 +229,7 @@ __device__ void write_linear(const SampledTask<Q>& task, int m, const Group& gro
     }
     group.sync();
     for (int d = group.lane; d < layout.dim; d += 32) largest = fmaxf(largest, fabsf(row.parts[d]));
-    largest = __uint_as_float(__reduce_max_sync(0xffffffffu, __float_as_uint(largest)));
+    largest = __uint_as_float(__reduce_max_sync(kFullWarp, __float_as_uint(largest)));
     if constexpr (std::is_same_v<Q, E4m3>) scale = linear_scale(largest);
     inverse = 1.0f / scale;
   }
@@ -248,7 +247,7 @@ template <class Q>
 __global__ void __launch_bounds__(kThreads)
     route_samples_kernel(const __grid_constant__ SampledTask<Q> task, const Layout layout) {
   const Group group{0, kWarps, static_cast<int>(threadIdx.x / 32), static_cast<int>(threadIdx.x % 32)};
-  const Row row(dynamic_shared(), layout);
+  const Row row(&shared_as<float>(), layout);
   wait_for_stream();
   for (int m = static_cast<int>(blockIdx.x); m < task.queries.shape[0]; m += static_cast<int>(gridDim.x)) {
     group.sync();
@@ -271,27 +270,21 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <class Q>
-void route_samples_plainly(const SampledTask<Q>& task, int processors, cudaStream_t stream) {
+void route_samples_plainly(const SampledTask<Q>& task, int num_sms, cudaStream_t stream) {
   const Layout layout{.heads = static_cast<int>(task.queries.shape[1]),
                       .samples = task.samples,
                       .dim = static_cast<int>(task.queries.shape[2]),
                       .counted = task.linear ? (task.samples + 1) / 2 : task.samples,
                       .contenders = task.contenders};
-  const auto kernel = route_samples_kernel<Q>;
-  static const bool ready = [&] {
-    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, Layout::kMostBytes),
-          "route: shared memory");
-    return true;
-  }();
-  (void)ready;
-  constexpr int kBlocks = 4;  // of a processor: a wave of them, or of fewer where they need more memory
-  launch_early(kernel, std::min<i64>(task.queries.shape[0], static_cast<i64>(kBlocks) * processors), kThreads,
-               layout.bytes(), stream, task, layout);
+  constexpr i64 kBlocks = 4;  // of an SM: a wave of them, or of fewer where they need more memory
+  launch_kernel("route_samples", route_samples_kernel<Q>,
+                {std::min(task.queries.shape[0], kBlocks * num_sms), kThreads, layout.bytes(), stream}, true, task,
+                layout);
 }
 
 }  // namespace
 
-void route_by_sampled_keys(const RouteTask& task, int processors, cudaStream_t stream) {
+void route_by_sampled_keys(const RouteTask& task, int num_sms, cudaStream_t stream) {
   const i64 heads = heads_of(task.queries), dim = head_dim_of(task.queries);
   // Given heads and a given linear query need no samples.
   const auto* sampled = std::get_if<View<const float, 3>>(&task.keys.values);
@@ -319,9 +312,9 @@ void route_by_sampled_keys(const RouteTask& task, int processors, cudaStream_t s
                                           .contenders = covariance ? static_cast<int>(contender_count(heads, kept)) : 0,
                                           .samples = static_cast<int>(task.samples)};
         if constexpr (!std::is_same_v<Q, float>) {
-          if (route_samples_in_tiles(sampled_task, processors, stream)) return;
+          if (route_samples_in_tiles(sampled_task, num_sms, stream)) return;
         }
-        route_samples_plainly(sampled_task, processors, stream);
+        route_samples_plainly(sampled_task, num_sms, stream);
       },
       task.queries.values);
 }

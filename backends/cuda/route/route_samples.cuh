@@ -5,7 +5,7 @@
 #include "backends/cuda/pipeline/keys.cuh"
 #include "backends/cuda/pipeline/means.cuh"
 #include "backends/cuda/pipeline/rank.cuh"
-#include "backends/cuda/ptx/ptx.cuh"
+#include "backends/cuda/ptx/warp.cuh"
 #include "backends/cuda/route/sampled_layout.hpp"
 #include "core/indexer/linear_head.hpp"
 
@@ -57,10 +57,10 @@ __device__ void spread_sum(float (&x)[Count]) {
 #pragma unroll
     for (int i = 0; i < Half; ++i) {
       const float given = upper ? x[i] : x[Half + i];
-      x[i] = (upper ? x[Half + i] : x[i]) + __shfl_xor_sync(0xffffffffu, given, Step);
+      x[i] = (upper ? x[Half + i] : x[i]) + __shfl_xor_sync(kFullWarp, given, Step);
     }
   } else {
-    x[0] += __shfl_xor_sync(0xffffffffu, x[0], Step);
+    x[0] += __shfl_xor_sync(kFullWarp, x[0], Step);
   }
   if constexpr (Step > Last) spread_sum<Last, Count, Half / 2, Step / 2>(x);
 }
@@ -81,7 +81,7 @@ __device__ void find_highest(const u32 (&ranks)[OfLane], int most, bool (&is_in)
     for (const u32 rank : ranks) {
       counts += (rank > one ? 1 : 0) + (rank > two ? 1 << kBits : 0) + (rank > three ? 1 << 2 * kBits : 0);
     }
-    return __reduce_add_sync(0xffffffffu, counts);
+    return __reduce_add_sync(kFullWarp, counts);
   };
   u32 least = ~0u, largest = 0;
 #pragma unroll
@@ -90,7 +90,7 @@ __device__ void find_highest(const u32 (&ranks)[OfLane], int most, bool (&is_in)
     largest = max(largest, rank);
   }
   // More than `most` are above `low`, fewer above `high`, until as many are above one of three between or they meet.
-  u32 low = __reduce_min_sync(0xffffffffu, least), high = __reduce_max_sync(0xffffffffu, largest), limit = high;
+  u32 low = __reduce_min_sync(kFullWarp, least), high = __reduce_max_sync(kFullWarp, largest), limit = high;
   int above = 0;
   if (static_cast<int>(count_above(0, ~0u, ~0u)) <= most) {
     above = most;
@@ -121,7 +121,7 @@ __device__ void find_highest(const u32 (&ranks)[OfLane], int most, bool (&is_in)
   for (int j = 0; j < OfLane; ++j) {
     is_in[j] = ranks[j] > limit;
     if (wanted <= 0) continue;
-    const u32 equal = __ballot_sync(0xffffffffu, ranks[j] == limit);
+    const u32 equal = __ballot_sync(kFullWarp, ranks[j] == limit);
     is_in[j] = is_in[j] || (ranks[j] == limit && __popc(equal & ((1u << (threadIdx.x % 32)) - 1)) < wanted);
     wanted -= __popc(equal);
   }
@@ -133,7 +133,7 @@ __device__ void list_samples(const bool (&counts)[OfLane], const Write& write) {
   int place = 0;
 #pragma unroll
   for (int j = 0; j < OfLane; ++j) {
-    const u32 members = __ballot_sync(0xffffffffu, counts[j]), lane = threadIdx.x % 32;
+    const u32 members = __ballot_sync(kFullWarp, counts[j]), lane = threadIdx.x % 32;
     if (counts[j]) write(place + __popc(members & ((1u << lane) - 1)), static_cast<int>(32 * j + lane));
     place += __popc(members);
   }
@@ -170,7 +170,7 @@ __device__ Heads heads_where(int heads, const IsIn& is_in) {
     const int h = 32 * i + static_cast<int>(threadIdx.x % 32);
     if (32 * i >= heads) continue;
     const bool is = is_in(h);
-    found.words[i] = __ballot_sync(0xffffffffu, h < heads && is);
+    found.words[i] = __ballot_sync(kFullWarp, h < heads && is);
   }
   return found;
 }
@@ -188,7 +188,7 @@ __device__ Heads highest_heads(const u32* ranks, int heads, int most) {
   }
   find_highest(mine, most, is_in);
 #pragma unroll
-  for (int i = 0; i < OfLane; ++i) found.words[i] = __ballot_sync(0xffffffffu, is_in[i]);
+  for (int i = 0; i < OfLane; ++i) found.words[i] = __ballot_sync(kFullWarp, is_in[i]);
   return found;
 }
 
@@ -256,7 +256,7 @@ __device__ void find_covariances(const Group& group, int count, const float* con
     }
 #pragma unroll
     for (int s = 0; s < 4; ++s) {
-      sums[s] += __shfl_xor_sync(0xffffffffu, sums[s], 16);
+      sums[s] += __shfl_xor_sync(kFullWarp, sums[s], 16);
       const int of_a = a + s / 2 * half, of_b = b + s % 2 * half;
       if (group.lane < 16 && first + group.lane < blocks && of_a < count && of_b < count) {
         covariances[of_a * count + of_b] = sums[s];
@@ -285,12 +285,12 @@ __device__ Heads drop_in_turns(const Heads& contenders, int heads, int count, in
     for (int i = 1; i < OfLane; ++i) {
       if (order[i] <= least) least = order[i], mine = i;
     }
-    const unsigned holders = __ballot_sync(0xffffffffu, least == __reduce_min_sync(0xffffffffu, least));
+    const unsigned holders = __ballot_sync(kFullWarp, least == __reduce_min_sync(kFullWarp, least));
     const int holder = 31 - __clz(static_cast<int>(holders));
     int drop = OfLane * holder;
 #pragma unroll
     for (int bit = 1; bit < OfLane; bit *= 2) {
-      drop += (__ballot_sync(0xffffffffu, (mine & bit) != 0) >> holder & 1) != 0 ? bit : 0;
+      drop += (__ballot_sync(kFullWarp, (mine & bit) != 0) >> holder & 1) != 0 ? bit : 0;
     }
 #pragma unroll
     for (int i = 0; i < OfLane; ++i) {
@@ -301,7 +301,7 @@ __device__ Heads drop_in_turns(const Heads& contenders, int heads, int count, in
   }
   unsigned stay[OfLane];
 #pragma unroll
-  for (int i = 0; i < OfLane; ++i) stay[i] = __ballot_sync(0xffffffffu, order[i] != kDropped);
+  for (int i = 0; i < OfLane; ++i) stay[i] = __ballot_sync(kFullWarp, order[i] != kDropped);
   return heads_where(heads, [&](int h) {
     const int a = contenders.before(h);
     bool stays = false;
@@ -320,6 +320,6 @@ __device__ inline Heads drop_in_turns(const Heads& contenders, int heads, int co
 
 /// By the kernel of few shapes that is fast, if it is one; else returns false.
 template <class Q>
-bool route_samples_in_tiles(const SampledTask<Q>& task, int processors, cudaStream_t stream);
+bool route_samples_in_tiles(const SampledTask<Q>& task, int num_sms, cudaStream_t stream);
 
 }  // namespace misa::cuda

@@ -11,7 +11,6 @@
 #include <algorithm>
 #include <type_traits>
 
-#include "backends/cuda/check.hpp"
 #include "backends/cuda/pipeline/launch.cuh"
 #include "backends/cuda/ptx/wgmma.cuh"
 #include "backends/cuda/route/route.hpp"
@@ -98,8 +97,8 @@ struct KeyTile {
       for (int i = 0; i < kAtOnce; ++i) {
         const int key = begin + i * warps;
         if (key >= samples) continue;
-        const u32 largest = __reduce_max_sync(0xffffffffu, max(max(magnitude(four[i].x), magnitude(four[i].y)),
-                                                               max(magnitude(four[i].z), magnitude(four[i].w))));
+        const u32 largest = __reduce_max_sync(kFullWarp, max(max(magnitude(four[i].x), magnitude(four[i].y)),
+                                                             max(magnitude(four[i].z), magnitude(four[i].w))));
         const bool finite = largest < 0x7f800000u;
         const auto [scale, inverse] = scale_for(largest);
         // Step s of a product multiplies dimensions 32 q + 4 s + [0, 4) in lanes q of four.
@@ -154,10 +153,10 @@ struct Own {
       largest = max(largest, __float_as_uint(fabsf(finite_or_0(fetched.weights[i]))));
       mine = group.warp / 2 == i ? fetched.weights[i] : mine;
     }
-    const float inverse = scale_for(__reduce_max_sync(0xffffffffu, largest)).inverse;
+    const float inverse = scale_for(__reduce_max_sync(kFullWarp, largest)).inverse;
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
-      weights[r] = __shfl_sync(0xffffffffu, mine, group.warp % 2 * kHeadsOfWarp + group.lane / 4 + 8 * r);
+      weights[r] = __shfl_sync(kFullWarp, mine, group.warp % 2 * kHeadsOfWarp + group.lane / 4 + 8 * r);
       scales[r] = set_query(r, fetched.words[r]);
       gates[r] = finite_or_0(weights[r]) * inverse * scales[r];
       drop_unless_finite<Q>(r, fetched.words[r]);
@@ -183,8 +182,8 @@ struct Own {
 #pragma unroll
       for (const float value : values[w]) largest = fmaxf(largest, fabsf(value));
     }
-    largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, 1));
-    largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, 2));
+    largest = fmaxf(largest, __shfl_xor_sync(kFullWarp, largest, 1));
+    largest = fmaxf(largest, __shfl_xor_sync(kFullWarp, largest, 2));
     const Scale scale = scale_for(__float_as_uint(largest));
 #pragma unroll
     for (int s = 0; s < 8; ++s) {
@@ -209,9 +208,9 @@ struct Own {
     for (const uint4& four : words) {
       odd |= odd_bits(four.x, type) | odd_bits(four.y, type) | odd_bits(four.z, type) | odd_bits(four.w, type);
     }
-    if (__ballot_sync(0xffffffffu, odd != 0) == 0) return;
-    odd |= __shfl_xor_sync(0xffffffffu, odd, 1);
-    odd |= __shfl_xor_sync(0xffffffffu, odd, 2);
+    if (__ballot_sync(kFullWarp, odd != 0) == 0) return;
+    odd |= __shfl_xor_sync(kFullWarp, odd, 1);
+    odd |= __shfl_xor_sync(kFullWarp, odd, 2);
 #pragma unroll
     for (int at = 0; at < 16; ++at) {
       u32& two = queries[at / 2][at % 2 * 2 + r];
@@ -299,8 +298,8 @@ __device__ int count_samples(const Group& group, const Own& own, const KeyTile& 
 }
 
 __device__ inline float quad_sum(float x) {
-  x += __shfl_xor_sync(0xffffffffu, x, 1);
-  return x + __shfl_xor_sync(0xffffffffu, x, 2);
+  x += __shfl_xor_sync(kFullWarp, x, 1);
+  return x + __shfl_xor_sync(kFullWarp, x, 2);
 }
 
 struct Lines {
@@ -489,7 +488,7 @@ __device__ void write_linear(const SampledTask<Q>& task, int m, const Group& gro
     }
     if constexpr (std::is_same_v<Q, E4m3>) {
       const float largest = fmaxf(fmaxf(fabsf(four[0]), fabsf(four[1])), fmaxf(fabsf(four[2]), fabsf(four[3])));
-      scale = linear_scale(__uint_as_float(__reduce_max_sync(0xffffffffu, __float_as_uint(largest))));
+      scale = linear_scale(__uint_as_float(__reduce_max_sync(kFullWarp, __float_as_uint(largest))));
       inverse = 1.0f / scale;
     }
   }
@@ -555,7 +554,7 @@ __device__ void route_row(const SampledTask<Q>& task, int m, const Group& group,
 template <int Tiles, class Q>
 __global__ void __launch_bounds__(32 * kWarps * kMostRows, 1)
     route_samples_tile_kernel(const __grid_constant__ SampledTask<Q> task, const Layout layout, const int rows) {
-  u8* memory = reinterpret_cast<u8*>(dynamic_shared());
+  u8* memory = &shared_as<u8>();
   const KeyTile keys{memory, reinterpret_cast<float*>(memory + layout.key_bytes() + rows * layout.counted_bytes())};
   const int warp = static_cast<int>(threadIdx.x / 32), lane = static_cast<int>(threadIdx.x % 32);
   const int of_block = warp / kWarps;  // of its rows
@@ -575,12 +574,12 @@ __global__ void __launch_bounds__(32 * kWarps * kMostRows, 1)
       begin = task.windows.begin[m0 + lane];
       end = max(begin, task.windows.end[m0 + lane]);
     }
-    const int first = __reduce_min_sync(0xffffffffu, begin < end ? begin : 0x7fffffff);
-    const int last = __reduce_max_sync(0xffffffffu, begin < end ? end : 0);
+    const int first = __reduce_min_sync(kFullWarp, begin < end ? begin : 0x7fffffff);
+    const int last = __reduce_max_sync(kFullWarp, begin < end ? end : 0);
     const bool together = last - first <= layout.samples;
     for (int turn = 0; turn < (together ? 1 : rows); ++turn) {
-      const int from = together ? first : __shfl_sync(0xffffffffu, begin, turn);
-      const int to = together ? last : __shfl_sync(0xffffffffu, end, turn);
+      const int from = together ? first : __shfl_sync(kFullWarp, begin, turn);
+      const int to = together ? last : __shfl_sync(kFullWarp, end, turn);
       if (from < to && (from < tile_begin || to > tile_end)) {
         __syncthreads();
         keys.fill(task.keys, from, layout.samples);
@@ -589,8 +588,8 @@ __global__ void __launch_bounds__(32 * kWarps * kMostRows, 1)
         tile_end = from + layout.samples;
       }
       if (m >= all || (!together && of_block != turn)) continue;
-      const int own_begin = __shfl_sync(0xffffffffu, begin, of_block);
-      const int own_end = __shfl_sync(0xffffffffu, end, of_block);
+      const int own_begin = __shfl_sync(kFullWarp, begin, of_block);
+      const int own_end = __shfl_sync(kFullWarp, end, of_block);
       route_row<Tiles>(task, m, group, fetched, keys, row, layout, own_begin - tile_begin, own_end - own_begin,
                        of_block);
       if (m + step < all) fetched.read(task, m + step, group);
@@ -599,41 +598,35 @@ __global__ void __launch_bounds__(32 * kWarps * kMostRows, 1)
 }
 
 template <int Tiles, class Q>
-bool launch(const SampledTask<Q>& task, int processors, cudaStream_t stream) {
+bool launch(const SampledTask<Q>& task, int num_sms, cudaStream_t stream) {
   const Layout layout{.heads = static_cast<int>(task.queries.shape[1]),
                       .contenders = task.contenders,
                       .samples = (task.samples + kTileKeys - 1) / kTileKeys * kTileKeys,
                       .counted = kColumns * Tiles};
   const i64 all = task.queries.shape[0];
   const int fit = (kSharedBytes - layout.bytes(0)) / (layout.bytes(1) - layout.bytes(0));
-  const int rows = static_cast<int>(std::min<i64>({fit, kMostRows, (all + processors - 1) / processors}));
+  const int rows = static_cast<int>(std::min<i64>({fit, kMostRows, (all + num_sms - 1) / num_sms}));
   if (rows <= 0) return false;
-  const auto kernel = route_samples_tile_kernel<Tiles, Q>;
-  static const bool ready = [&] {
-    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes),
-          "route: shared memory");
-    return true;
-  }();
-  (void)ready;
-  const i64 blocks = std::min<i64>((all + rows - 1) / rows, processors);
-  launch_early(kernel, blocks, 32 * kWarps * rows, layout.bytes(rows), stream, task, layout, rows);
+  const i64 blocks = std::min<i64>((all + rows - 1) / rows, num_sms);
+  launch_kernel("route_samples_tile", route_samples_tile_kernel<Tiles, Q>,
+                {blocks, 32 * kWarps * rows, layout.bytes(rows), stream}, true, task, layout, rows);
   return true;
 }
 
 }  // namespace
 
 template <class Q>
-bool route_samples_in_tiles(const SampledTask<Q>& task, int processors, cudaStream_t stream) {
+bool route_samples_in_tiles(const SampledTask<Q>& task, int num_sms, cudaStream_t stream) {
   constexpr int kMostCounted = 128;
   const auto& [data, shape, stride] = task.keys;
   const View<const float, 3> keys{data, {1, shape[0], shape[1]}, {0, stride[0], stride[1]}};
   const int counted = task.linear ? (task.samples + 1) / 2 : task.samples;
   if (task.queries.shape[1] > kMostHeads || task.queries.shape[2] != kDim || counted > kMostCounted) return false;
   if (!vectors_align(task.queries) || (data != nullptr && !vectors_align(keys))) return false;
-  return counted <= kMostCounted / 2 ? launch<8>(task, processors, stream) : launch<16>(task, processors, stream);
+  return counted <= kMostCounted / 2 ? launch<8>(task, num_sms, stream) : launch<16>(task, num_sms, stream);
 }
 
-template bool route_samples_in_tiles(const SampledTask<E4m3>& task, int processors, cudaStream_t stream);
-template bool route_samples_in_tiles(const SampledTask<Bf16>& task, int processors, cudaStream_t stream);
+template bool route_samples_in_tiles(const SampledTask<E4m3>& task, int num_sms, cudaStream_t stream);
+template bool route_samples_in_tiles(const SampledTask<Bf16>& task, int num_sms, cudaStream_t stream);
 
 }  // namespace misa::cuda

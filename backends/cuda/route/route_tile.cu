@@ -12,11 +12,11 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "backends/cuda/check.hpp"
 #include "backends/cuda/pipeline/keys.cuh"
 #include "backends/cuda/pipeline/launch.cuh"
 #include "backends/cuda/pipeline/means.cuh"
 #include "backends/cuda/ptx/tma.cuh"
+#include "backends/cuda/ptx/warp.cuh"
 #include "backends/cuda/ptx/wgmma.cuh"
 #include "backends/cuda/route/route.hpp"
 
@@ -87,8 +87,8 @@ struct Work {
       low = min(low, shared.begin[row]);
       high = max(high, shared.end[row]);
     }
-    low = __reduce_min_sync(0xffffffffu, low);
-    high = __reduce_max_sync(0xffffffffu, high);
+    low = __reduce_min_sync(kFullWarp, low);
+    high = __reduce_max_sync(kFullWarp, high);
     first_piece = low < high ? low / kPiece : 0;
     pieces = low < high ? (high - 1) / kPiece + 1 - first_piece : 1;
   }
@@ -304,8 +304,8 @@ class Summer {
 #pragma unroll
       for (const float x : values[part]) largest = fmaxf(largest, fabsf(x));
     }
-    largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, 1));
-    largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, 2));
+    largest = fmaxf(largest, __shfl_xor_sync(kFullWarp, largest, 1));
+    largest = fmaxf(largest, __shfl_xor_sync(kFullWarp, largest, 2));
     const auto [scale, inverse] = scale_for(__float_as_uint(largest));
     scale_[r] = scale;
 #pragma unroll
@@ -365,8 +365,8 @@ class Summer {
   __device__ float total_of(const float2& parts) const {
     const bool second = quad_ % 2 == 1;
     float total = second ? parts.y : parts.x;
-    total += __shfl_xor_sync(0xffffffffu, second ? parts.x : parts.y, 1);
-    return total + __shfl_xor_sync(0xffffffffu, total, 2);
+    total += __shfl_xor_sync(kFullWarp, second ? parts.x : parts.y, 1);
+    return total + __shfl_xor_sync(kFullWarp, total, 2);
   }
 
   const Arguments& arguments_;
@@ -381,7 +381,7 @@ class Summer {
 
 template <class Q, int H>
 __device__ void sum_tiles(const Arguments& arguments, Shared<Q>& shared, u8* panels, const Work<H>& work) {
-  const auto barrier = [] { asm volatile("bar.sync 1, %0;" ::"n"(kSummers) : "memory"); };
+  const auto barrier = [] { group_barrier(1, kSummers); };
   Summer<Q, H> summer(arguments, shared, panels, work);
   int tile = static_cast<int>(threadIdx.x / 128);
   Turn<Q> turn{tile};
@@ -407,13 +407,13 @@ template <int kRows>
 __device__ void take_highest(int active, u32& first, u32& second) {
   constexpr int kLanes = 32 / kRows;
   const int lane = static_cast<int>(threadIdx.x % 32);
-  const u32 lanes = kRows == 1 ? 0xffffffffu : 0xffffu << (lane / kLanes * kLanes);
+  const u32 lanes = kRows == 1 ? kFullWarp : 0xffffu << (lane / kLanes * kLanes);
   const auto highest = [&] {
     u32 best = 0;
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
       const bool same = kRows == 1 || lane / kLanes == r;
-      const u32 of_row = __reduce_max_sync(0xffffffffu, same ? max(first, second) : 0);
+      const u32 of_row = __reduce_max_sync(kFullWarp, same ? max(first, second) : 0);
       if (same) best = of_row;
     }
     return best;
@@ -425,13 +425,13 @@ __device__ void take_highest(int active, u32& first, u32& second) {
     second = second == best ? 0 : second;
   }
   const int taken =
-      __popc(__ballot_sync(0xffffffffu, first == 0) & lanes) + __popc(__ballot_sync(0xffffffffu, second == 0) & lanes);
-  if (__all_sync(0xffffffffu, taken == active)) return;
+      __popc(__ballot_sync(kFullWarp, first == 0) & lanes) + __popc(__ballot_sync(kFullWarp, second == 0) & lanes);
+  if (__all_sync(kFullWarp, taken == active)) return;
   first = ranks[0];
   second = ranks[1];
   for (int place = 0; place < active; ++place) {
     const u32 best = highest();
-    const u32 holders = __ballot_sync(0xffffffffu, max(first, second) == best) & lanes;
+    const u32 holders = __ballot_sync(kFullWarp, max(first, second) == best) & lanes;
     if (__ffs(static_cast<int>(holders)) - 1 != lane) continue;
     if (first == best) {
       first = 0;
@@ -459,10 +459,10 @@ __device__ void choose(const Arguments& arguments, Shared<Q>& shared, const Work
   }
   u32 first = max(1u, rank_of(energies[0])), second = max(1u, rank_of(energies[1]));
   take_highest<kRows>(active, first, second);
-  const u32 lanes = kRows == 1 ? 0xffffffffu : 0xffffu << (lane / kLanes * kLanes);
+  const u32 lanes = kRows == 1 ? kFullWarp : 0xffffu << (lane / kLanes * kLanes);
   const u32 below = lanes & ((1u << lane) - 1);
   const int place =
-      __popc(__ballot_sync(0xffffffffu, first == 0) & below) + __popc(__ballot_sync(0xffffffffu, second == 0) & below);
+      __popc(__ballot_sync(kFullWarp, first == 0) & below) + __popc(__ballot_sync(kFullWarp, second == 0) & below);
   const auto keep = [&](int at, int one, float weight) {
     chosen[lane / kLanes * active + at] = static_cast<u8>(lane / kLanes * H + one);
     if (!inside) return;
@@ -512,9 +512,8 @@ __device__ void choose_heads(const Arguments& arguments, Shared<Q>& shared, cons
 template <class Q, int H>
 __global__ void __launch_bounds__(kThreads, 1)
     route_tile_kernel(const __grid_constant__ Arguments arguments, const __grid_constant__ CUtensorMap query_map) {
-  extern __shared__ __align__(1024) u8 memory[];
-  Shared<Q>& shared = *reinterpret_cast<Shared<Q>*>(memory);
-  u8* panels = memory + sizeof(Shared<Q>);
+  Shared<Q>& shared = shared_as<Shared<Q>>();
+  u8* panels = reinterpret_cast<u8*>(&shared + 1);
   if (threadIdx.x == 0) {
     for (int i = 0; i < Shared<Q>::kStages; ++i) {
       barrier_init(shared_address(&shared.full[i]), 33);
@@ -540,7 +539,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   __syncthreads();
   work.find_pieces(shared);
   if (warp >= kSummers / 32) {
-    asm volatile("setmaxnreg.dec.sync.aligned.u32 72;");
+    shrink_registers<72>();
     const int self = warp - kSummers / 32 - kCopiers;
     if (self >= 0) {
       choose_heads<Q, H>(arguments, shared, work, self);
@@ -550,7 +549,7 @@ __global__ void __launch_bounds__(kThreads, 1)
       copy_more_queries<Q, H>(query_map, shared, work);
     }
   } else {
-    asm volatile("setmaxnreg.inc.sync.aligned.u32 112;");
+    grow_registers<112>();
     sum_tiles<Q, H>(arguments, shared, panels, work);
   }
 }
@@ -559,17 +558,12 @@ template <class Q, int H>
 void launch(const Arguments& arguments, const View<const Q, 3>& queries, cudaStream_t stream) {
   constexpr int kBytes = sizeof(Shared<Q>) + kPiece * 256;
   constexpr i64 kSize = sizeof(Q);
-  const auto kernel = route_tile_kernel<Q, H>;
-  static const bool ready = [&] {
-    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes), "route: shared memory");
-    return true;
-  }();
-  (void)ready;
   const CUtensorMap query_map =
       tensor_map<3>(queries.data, {kDim * kSize, H, arguments.rows},
                     {queries.stride[1] * kSize, queries.stride[0] * kSize}, {128, H, kVectors / H});
-  launch_early(kernel, ceil_div(arguments.tiles, arguments.tiles_per_block), kThreads, kBytes, stream, arguments,
-               query_map);
+  launch_kernel("route_tile", route_tile_kernel<Q, H>,
+                {ceil_div(arguments.tiles, arguments.tiles_per_block), kThreads, kBytes, stream}, true, arguments,
+                query_map);
 }
 
 template <class Q>
@@ -580,23 +574,22 @@ bool takes(const RouteTask& task) {
 }
 
 template <class Q>
-void route_queries(const RouteTask& task, int processors, cudaStream_t stream) {
+void route_queries(const RouteTask& task, int num_sms, cudaStream_t stream) {
   const auto& queries = std::get<View<const Q, 3>>(task.queries.values);
   const auto& means = std::get<View<const float, 3>>(task.keys.values);
   const i64 rows = queries.shape[0], heads = queries.shape[1], tiles = ceil_div(rows * heads, kVectors);
   const Q* routed = std::get<View<const Q, 3>>(task.routed_values).data;
-  const Arguments arguments{
-      .weights = task.queries.weights,
-      .means = {means.data, {means.shape[1], means.shape[2]}, {means.stride[1], means.stride[2]}},
-      .windows = task.windows,
-      .tails = task.tails,
-      .heads = task.heads,
-      .energies = task.energies,
-      .routed_values = reinterpret_cast<u8*>(const_cast<Q*>(routed)),
-      .routed_weights = task.routed_weights,
-      .rows = static_cast<int>(rows),
-      .tiles = static_cast<int>(tiles),
-      .tiles_per_block = static_cast<int>(std::min<i64>(kMostTiles, ceil_div(tiles, processors)))};
+  const Arguments arguments{.weights = task.queries.weights,
+                            .means = {means.data, {means.shape[1], means.shape[2]}, {means.stride[1], means.stride[2]}},
+                            .windows = task.windows,
+                            .tails = task.tails,
+                            .heads = task.heads,
+                            .energies = task.energies,
+                            .routed_values = reinterpret_cast<u8*>(const_cast<Q*>(routed)),
+                            .routed_weights = task.routed_weights,
+                            .rows = static_cast<int>(rows),
+                            .tiles = static_cast<int>(tiles),
+                            .tiles_per_block = static_cast<int>(std::min<i64>(kMostTiles, ceil_div(tiles, num_sms)))};
   (heads == 64 ? launch<Q, 64> : launch<Q, 32>)(arguments, queries, stream);
 }
 
@@ -613,8 +606,8 @@ bool routes_in_tiles(const RouteTask& task) {
   return takes<E4m3>(task) || takes<Bf16>(task);
 }
 
-void route_in_tiles(const RouteTask& task, int processors, cudaStream_t stream) {
-  takes<E4m3>(task) ? route_queries<E4m3>(task, processors, stream) : route_queries<Bf16>(task, processors, stream);
+void route_in_tiles(const RouteTask& task, int num_sms, cudaStream_t stream) {
+  takes<E4m3>(task) ? route_queries<E4m3>(task, num_sms, stream) : route_queries<Bf16>(task, num_sms, stream);
 }
 
 }  // namespace misa::cuda

@@ -3,6 +3,7 @@
 #include <type_traits>
 
 #include "backends/cuda/pipeline/keys.cuh"
+#include "backends/cuda/ptx/warp.cuh"
 
 namespace misa::cuda {
 
@@ -40,8 +41,8 @@ class SpreadHeads {
   /// The sum itself, in all four lanes.
   __device__ float sum(const float (&dots)[H / 2], int r) const {
     float sum = partial(dots, 0, r);
-    sum = __fadd_rn(sum, __shfl_xor_sync(0xffffffffu, sum, 1));
-    return __fadd_rn(sum, __shfl_xor_sync(0xffffffffu, sum, 2));
+    sum = __fadd_rn(sum, __shfl_xor_sync(kFullWarp, sum, 1));
+    return __fadd_rn(sum, __shfl_xor_sync(kFullWarp, sum, 2));
   }
 
  private:
@@ -89,9 +90,9 @@ __device__ inline float sum_partials(const float (&partial)[2][2]) {
 #pragma unroll
   for (int query = 0; query < 2; ++query) {
     const float kept = odd ? partial[query][1] : partial[query][0], given = odd ? partial[query][0] : partial[query][1];
-    sum[query] = __fadd_rn(kept, __shfl_xor_sync(0xffffffffu, given, 1));
+    sum[query] = __fadd_rn(kept, __shfl_xor_sync(kFullWarp, given, 1));
   }
-  return __fadd_rn(upper ? sum[1] : sum[0], __shfl_xor_sync(0xffffffffu, upper ? sum[0] : sum[1], 2));
+  return __fadd_rn(upper ? sum[1] : sum[0], __shfl_xor_sync(kFullWarp, upper ? sum[0] : sum[1], 2));
 }
 
 }  // namespace misa::cuda

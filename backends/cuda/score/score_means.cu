@@ -10,8 +10,8 @@
 #include <limits>
 #include <type_traits>
 
-#include "backends/cuda/check.hpp"
 #include "backends/cuda/pipeline/keys.cuh"
+#include "backends/cuda/pipeline/launch.cuh"
 #include "backends/cuda/pipeline/means.cuh"
 #include "backends/cuda/ptx/tma.cuh"
 #include "backends/cuda/ptx/wgmma.cuh"
@@ -53,8 +53,7 @@ template <class Q, int H>
 __global__ void __launch_bounds__(kThreads)
     score_means_kernel(View<const Q, 3> queries, View<const float, 2> weights, View<const float, 2> means,
                        Windows windows, View<float, 2> logits) {
-  extern __shared__ __align__(1024) u8 memory[];
-  Shared<Q, H>& shared = *reinterpret_cast<Shared<Q, H>*>(memory);
+  auto& shared = shared_as<Shared<Q, H>>();
   const int width = static_cast<int>(logits.shape[1]), per_row = (width + kRun - 1) / kRun;
   const i64 m = blockIdx.x / static_cast<unsigned>(per_row);
   const int first = static_cast<int>(blockIdx.x % static_cast<unsigned>(per_row)) * kRun;
@@ -124,12 +123,10 @@ void launch(const ScoreTask& task, cudaStream_t stream) {
   const View<float, 2> logits = std::get<View<float, 2>>(task.logits);
   const auto& means = std::get<View<const float, 3>>(task.keys.values);
   const i64 blocks = logits.shape[0] * ceil_div(logits.shape[1], kRun);
-  constexpr int kBytes = static_cast<int>(sizeof(Shared<Q, H>));
-  const auto kernel = score_means_kernel<Q, H>;
-  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes), "score: shared memory");
-  kernel<<<static_cast<unsigned>(blocks), kThreads, kBytes, stream>>>(
-      std::get<View<const Q, 3>>(task.queries.values), task.queries.weights,
-      {means.data, {means.shape[1], means.shape[2]}, {means.stride[1], means.stride[2]}}, task.windows, logits);
+  launch_kernel("score_means", score_means_kernel<Q, H>, {blocks, kThreads, sizeof(Shared<Q, H>), stream}, false,
+                std::get<View<const Q, 3>>(task.queries.values), task.queries.weights,
+                {means.data, {means.shape[1], means.shape[2]}, {means.stride[1], means.stride[2]}}, task.windows,
+                logits);
 }
 
 template <class Q>
@@ -140,8 +137,7 @@ bool takes(const ScoreTask& task) {
 
 template <class Q>
 void score_with(const ScoreTask& task, cudaStream_t stream) {
-  const i64 heads = heads_of(task.queries);
-  (heads <= 8 ? launch<Q, 8> : heads <= 16 ? launch<Q, 16> : heads <= 32 ? launch<Q, 32> : launch<Q, 64>)(task, stream);
+  with_heads(heads_of(task.queries), [&]<int H>() { launch<Q, H>(task, stream); });
 }
 
 }  // namespace
@@ -155,7 +151,6 @@ bool scores_means(const ScoreTask& task) {
 
 void score_means(const ScoreTask& task, cudaStream_t stream) {
   takes<E4m3>(task) ? score_with<E4m3>(task, stream) : score_with<Bf16>(task, stream);
-  check(cudaGetLastError(), "score block means");
 }
 
 }  // namespace misa::cuda

@@ -11,10 +11,11 @@
 #include <cstdint>
 #include <limits>
 
-#include "backends/cuda/check.hpp"
 #include "backends/cuda/pipeline/keys.cuh"
 #include "backends/cuda/pipeline/launch.cuh"
+#include "backends/cuda/pipeline/ring.cuh"
 #include "backends/cuda/ptx/tma.cuh"
+#include "backends/cuda/ptx/warp.cuh"
 #include "backends/cuda/ptx/wgmma.cuh"
 #include "backends/cuda/score/head_sum.cuh"
 #include "backends/cuda/score/score.hpp"
@@ -86,7 +87,7 @@ __device__ void lay_out(Line& line, int rows) {
   for (int base = 0; base < rows; base += 32) {
     const int row = base + lane;
     const bool fresh = row < rows && (row == 0 || line.sequence[row] != line.sequence[row - 1]);
-    const unsigned openings = __ballot_sync(0xffffffffu, fresh) & (0xffffffffu >> (31 - lane));
+    const unsigned openings = __ballot_sync(kFullWarp, fresh) & (kFullWarp >> (31 - lane));
     if (openings != 0) opened = base + 31 - __clz(static_cast<int>(openings));
     int count = 0, low = 0x7fffffff, high = 0;
     if (row < rows && (row - opened) % RunRows == 0) {
@@ -102,7 +103,7 @@ __device__ void lay_out(Line& line, int rows) {
     int last = tiles;
 #pragma unroll
     for (int step = 1; step < 32; step *= 2) {
-      const int before = __shfl_up_sync(0xffffffffu, last, step);
+      const int before = __shfl_up_sync(kFullWarp, last, step);
       if (lane >= step) last += before;
     }
     last += tiles_before;
@@ -112,8 +113,8 @@ __device__ void lay_out(Line& line, int rows) {
       line.shift[row] = first - (last - tiles);
       line.high[row] = high;
     }
-    tiles_before = __shfl_sync(0xffffffffu, last, 31);
-    opened = __shfl_sync(0xffffffffu, opened, 31);
+    tiles_before = __shfl_sync(kFullWarp, last, 31);
+    opened = __shfl_sync(kFullWarp, opened, 31);
   }
 }
 
@@ -190,7 +191,7 @@ __device__ void copy(const Arguments& arguments, const CUtensorMap& query_map, c
         const u32 full = shared_address(&shared.full[place.stage]);
         barrier_wait(shared_address(&shared.empty[place.stage]), place.parity ^ 1);
         const bool mine = lane >= first_lane && lane < first_lane + boxes && token < high;
-        const int copies = __popc(__ballot_sync(0xffffffffu, mine));
+        const int copies = __popc(__ballot_sync(kFullWarp, mine));
         if (lane == 0) {
           barrier_expect(full, static_cast<u32>(copies * box * (arguments.scaled ? kDim + 4 : kDim)));
         }
@@ -334,8 +335,7 @@ template <int H, int RunRows>
 __global__ void __launch_bounds__(kThreads<RunRows>, 1)
     score_pages_kernel(const __grid_constant__ Arguments arguments, const __grid_constant__ CUtensorMap query_map,
                        const __grid_constant__ CUtensorMap key_map, const __grid_constant__ CUtensorMap scale_map) {
-  extern __shared__ __align__(1024) u8 memory[];
-  auto& shared = *reinterpret_cast<Shared<H, RunRows>*>(memory);
+  auto& shared = shared_as<Shared<H, RunRows>>();
   const int thread = static_cast<int>(threadIdx.x), group = thread / 128, warp = thread / 32 % 4;
   if (thread == 0) {
     tma_prefetch(query_map);
@@ -361,20 +361,20 @@ __global__ void __launch_bounds__(kThreads<RunRows>, 1)
   if (thread < 32) lay_out<RunRows>(shared.line, arguments.rows);
   __syncthreads();
   if (group == kConsumers<RunRows>) {
-    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kCopying<RunRows>));
+    shrink_registers<kCopying<RunRows>>();
     if (warp < kProducers) {
       copy(arguments, query_map, key_map, scale_map, shared, warp);
     } else {
       hide(arguments, shared.line, thread % 128 - 32 * kProducers, 128 - 32 * kProducers);
     }
   } else {
-    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kScoring<RunRows>));
+    grow_registers<kScoring<RunRows>>();
     Scorer<H, RunRows>(arguments, shared, group).run();
   }
 }
 
 template <int H, int RunRows>
-void launch_runs(const ScoreTask& task, int processors, cudaStream_t stream) {
+void launch_runs(const ScoreTask& task, int num_sms, cudaStream_t stream) {
   const auto& queries = std::get<View<const E4m3, 3>>(task.queries.values);
   const auto& keys = std::get<View<const E4m3, 3>>(task.keys.values);
   const View<const float, 2>& scales = task.keys.scales;
@@ -399,9 +399,6 @@ void launch_runs(const ScoreTask& task, int processors, cudaStream_t stream) {
     scale_map = tensor_map<2>(scales.data, {scales.shape[1], scales.shape[0]}, {step}, {arguments.box, 1},
                               CU_TENSOR_MAP_DATA_TYPE_FLOAT32);
   }
-  constexpr int kBytes = static_cast<int>(sizeof(Shared<H, RunRows>));
-  const auto kernel = score_pages_kernel<H, RunRows>;
-  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes), "score: shared memory");
   for (i64 first = 0; first < logits.shape[0]; first += kMaxRows) {
     const i64 rows = std::min<i64>(kMaxRows, logits.shape[0] - first);
     arguments.weights = task.queries.weights.slice(first, rows);
@@ -411,20 +408,22 @@ void launch_runs(const ScoreTask& task, int processors, cudaStream_t stream) {
     const View<const E4m3, 3> part = queries.slice(first, rows);
     const CUtensorMap query_map =
         tensor_map<3>(part.data, {kDim, part.shape[1], rows}, {part.stride[1], part.stride[0]}, {kDim, H, 1});
-    launch_early(kernel, processors, kThreads<RunRows>, kBytes, stream, arguments, query_map, key_map, scale_map);
+    launch_kernel("score_pages", score_pages_kernel<H, RunRows>,
+                  {num_sms, kThreads<RunRows>, sizeof(Shared<H, RunRows>), stream}, true, arguments, query_map, key_map,
+                  scale_map);
   }
 }
 
 /// Runs of more than one or two rows need more than one or two rows a sequence.
 template <int H>
-void launch(const ScoreTask& task, int processors, cudaStream_t stream) {
+void launch(const ScoreTask& task, int num_sms, cudaStream_t stream) {
   const View<const i32, 2>& table = task.keys.block_table;
   const i64 sequences = table.data != nullptr ? table.shape[0] : 1;
   const i64 rows = rows_of(task.queries);
   const auto launch_some = rows <= sequences       ? launch_runs<H, 1>
                            : rows <= 2 * sequences ? launch_runs<H, 2>
                                                    : launch_runs<H, 4>;
-  launch_some(task, processors, stream);
+  launch_some(task, num_sms, stream);
 }
 
 }  // namespace
@@ -441,10 +440,8 @@ bool shares_pages(const ScoreTask& task) {
                                     (scales.shape[0] == 1 || scales.stride[0] % 4 == 0));
 }
 
-void score_shared_pages(const ScoreTask& task, int processors, cudaStream_t stream) {
-  const i64 heads = heads_of(task.queries);
-  (heads <= 8 ? launch<8> : heads <= 16 ? launch<16> : heads <= 32 ? launch<32> : launch<64>)(task, processors, stream);
-  check(cudaGetLastError(), "score page by page");
+void score_shared_pages(const ScoreTask& task, int num_sms, cudaStream_t stream) {
+  with_heads(heads_of(task.queries), [&]<int H>() { launch<H>(task, num_sms, stream); });
 }
 
 }  // namespace misa::cuda

@@ -5,8 +5,8 @@
 
 #include <limits>
 
-#include "backends/cuda/check.hpp"
 #include "backends/cuda/pipeline/keys.cuh"
+#include "backends/cuda/pipeline/launch.cuh"
 #include "backends/cuda/score/score.hpp"
 
 namespace misa::cuda {
@@ -18,7 +18,7 @@ template <class Q, class K>
 __global__ void __launch_bounds__(128)
     score_kernel(View<const Q, 3> queries, View<const float, 2> weights, Keys<K> keys, Windows windows, Columns columns,
                  View<float, 2> logits) {
-  extern __shared__ float shared[];
+  float* shared = &shared_as<float>();
   const i64 per_row = ceil_div(logits.shape[1], static_cast<i64>(blockDim.x)), m = blockIdx.x / per_row;
   const i64 column = blockIdx.x % per_row * blockDim.x + threadIdx.x;
   const int heads = static_cast<int>(queries.shape[1]), dim = static_cast<int>(queries.shape[2]);
@@ -57,17 +57,14 @@ void score_plainly(const ScoreTask& task, cudaStream_t stream) {
   i64 columns = 128;
   const auto bytes_for = [&](i64 count) { return (heads * dim + count * (dim + 1)) * 4; };
   while (bytes_for(columns) > kSharedBytes) columns /= 2;
-  const int bytes = static_cast<int>(bytes_for(columns));
+  const i64 bytes = bytes_for(columns);
   const i64 blocks = logits.shape[0] * ceil_div(logits.shape[1], columns);
   with_types(task.queries.values, task.keys, [&](const auto& queries, const auto& keys) {
     using Q = std::remove_const_t<std::remove_reference_t<decltype(*queries.data)>>;
     using K = std::remove_const_t<std::remove_reference_t<decltype(*keys.values.data)>>;
-    const auto kernel = score_kernel<Q, K>;
-    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes), "score: shared memory");
-    kernel<<<static_cast<unsigned>(blocks), static_cast<unsigned>(columns), static_cast<std::size_t>(bytes), stream>>>(
-        queries, task.queries.weights, keys, task.windows, columns_of(task.candidates), logits);
+    launch_kernel("score_plain", score_kernel<Q, K>, {blocks, columns, bytes, stream}, false, queries,
+                  task.queries.weights, keys, task.windows, columns_of(task.candidates), logits);
   });
-  check(cudaGetLastError(), "score");
 }
 
 }  // namespace misa::cuda

@@ -13,8 +13,10 @@
 #include <cstdint>
 #include <limits>
 
-#include "backends/cuda/check.hpp"
 #include "backends/cuda/pipeline/keys.cuh"
+#include "backends/cuda/pipeline/launch.cuh"
+#include "backends/cuda/ptx/cp_async.cuh"
+#include "backends/cuda/ptx/warp.cuh"
 #include "backends/cuda/ptx/wgmma.cuh"
 #include "backends/cuda/score/head_sum.cuh"
 #include "backends/cuda/score/score.hpp"
@@ -104,9 +106,7 @@ class Scorer {
       const uint4 value =
           head < heads ? *(reinterpret_cast<const uint4*>(&arguments_.queries(m, head, 0)) + chunk) : uint4{};
       const u32 to = queries_ + static_cast<u32>(chunk / 8 * H * 128 + swizzled(head, chunk % 8 * 16));
-      asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(value.x), "r"(value.y), "r"(value.z),
-                   "r"(value.w)
-                   : "memory");
+      store_shared(to, value);
     }
     fence_for_tensor_cores();
     barrier();
@@ -207,29 +207,15 @@ class Scorer {
         const u32 at = (to ^ (i % kNear * 16)) + static_cast<u32>((i % kNear + i / kNear * 8) * 128);
         const int knower = i % kNear * 4 + i / kNear;
         if constexpr (Simple) {
-          const int of_key = __shfl_sync(0xffffffffu, token, knower, kLanes);
-          copy_if(of_key, at, copy_from_ + static_cast<u64>(static_cast<u32>(of_key)) * kBytes<T>);
+          const int of_key = __shfl_sync(kFullWarp, token, knower, kLanes);
+          copy_async_unless_negative(of_key, at, copy_from_ + static_cast<u64>(static_cast<u32>(of_key)) * kBytes<T>);
         } else {
-          const u64 of_key = __shfl_sync(0xffffffffu, key, knower, kLanes);
-          copy_if(of_key != 0 ? 0 : -1, at, of_key + static_cast<u32>(lane_ % kLanes * 16));
+          const u64 of_key = __shfl_sync(kFullWarp, key, knower, kLanes);
+          copy_async_unless_negative(of_key != 0 ? 0 : -1, at, of_key + static_cast<u32>(lane_ % kLanes * 16));
         }
       }
     }
-    asm volatile("cp.async.commit_group;" ::: "memory");
-  }
-
-  /// Begins to copy 16 bytes, unless `there` is negative.
-  __device__ static void copy_if(int there, u32 to, u64 from) {
-    asm volatile(
-        "{\n.reg .pred there;\nsetp.ge.s32 there, %2, 0;\n@there cp.async.cg.shared.global [%0], [%1], 16;\n}" ::"r"(
-            to),
-        "l"(from), "r"(there)
-        : "memory");
-  }
-
-  template <int Pending>
-  __device__ static void wait_for_copies() {
-    asm volatile("cp.async.wait_group %0;" ::"n"(Pending) : "memory");
+    commit_copies();
   }
 
   /// Begins sums[64 keys of the warpgroup, H] = keys of a stage * queries.
@@ -240,10 +226,7 @@ class Scorer {
       // Lanes 0 to 15 give the rows' first 16 bytes of the step, the others the next 16.
       const int chunk = (step % 4 * 2 + lane_ / 16) ^ (lane_ % 8);
       const u32 from = read_from_ + static_cast<u32>(((stage * kPanels + step / 4) * kWarpKeys * 128) + chunk * 16);
-      asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
-                   : "=r"(keys[step][0]), "=r"(keys[step][1]), "=r"(keys[step][2]), "=r"(keys[step][3])
-                   : "r"(from)
-                   : "memory");
+      load_matrices(keys[step], from);
     }
     wgmma_fence();
 #pragma unroll
@@ -258,8 +241,8 @@ class Scorer {
   __device__ float score_of_sums(const float (&sums)[H / 2], float scale, bool seen) const {
     const float low = heads_.partial(sums, 0, 0), high = heads_.partial(sums, 0, 1);
     const bool odd = lane_ % 2 != 0;
-    float sum = __fadd_rn(odd ? high : low, __shfl_xor_sync(0xffffffffu, odd ? low : high, 1));
-    sum = __fadd_rn(sum, __shfl_xor_sync(0xffffffffu, sum, 2));
+    float sum = __fadd_rn(odd ? high : low, __shfl_xor_sync(kFullWarp, odd ? low : high, 1));
+    sum = __fadd_rn(sum, __shfl_xor_sync(kFullWarp, sum, 2));
     return seen ? scale * sum : -std::numeric_limits<float>::infinity();
   }
 
@@ -284,14 +267,13 @@ class Scorer {
 template <class T, int H, bool Simple>
 __global__ void __launch_bounds__(128 * kGroups<T, H>, 1)
     score_rows_kernel(const __grid_constant__ Arguments<T> arguments) {
-  extern __shared__ __align__(1024) u8 memory[];
-  const int warp = __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x / 32), 0);
-  Scorer<T, H, Simple>(arguments, *reinterpret_cast<Shared<T, H>*>(memory), warp)
+  const int warp = __shfl_sync(kFullWarp, static_cast<int>(threadIdx.x / 32), 0);
+  Scorer<T, H, Simple>(arguments, shared_as<Shared<T, H>>(), warp)
       .run(static_cast<i64>(blockIdx.x) * kGroups<T, H> + warp / 4, static_cast<i64>(gridDim.x) * kGroups<T, H>);
 }
 
 template <class T, int H, bool Simple>
-void launch(const ScoreTask& task, int processors, cudaStream_t stream) {
+void launch(const ScoreTask& task, int num_sms, cudaStream_t stream) {
   const View<float, 2> logits = std::get<View<float, 2>>(task.logits);
   const auto& keys = std::get<View<const T, 3>>(task.keys.values);
   const Columns columns = columns_of(task.candidates);
@@ -308,11 +290,10 @@ void launch(const ScoreTask& task, int processors, cudaStream_t stream) {
                                .rows = static_cast<int>(logits.shape[0]),
                                .columns_of_row = static_cast<int>(logits.shape[1]),
                                .tiles = static_cast<int>(ceil_div(logits.shape[1], kTileKeys))};
-  constexpr int kGroups = cuda::kGroups<T, H>, kShared = static_cast<int>(sizeof(Shared<T, H>));
-  const auto kernel = score_rows_kernel<T, H, Simple>;
-  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kShared), "score: shared memory");
-  const i64 blocks = std::min<i64>(processors, ceil_div(logits.shape[0] * i64{arguments.tiles}, kGroups));
-  kernel<<<static_cast<unsigned>(blocks), 128 * kGroups, kShared, stream>>>(arguments);
+  constexpr int kGroups = cuda::kGroups<T, H>;
+  const i64 blocks = std::min<i64>(num_sms, ceil_div(logits.shape[0] * i64{arguments.tiles}, kGroups));
+  launch_kernel("score_rows", score_rows_kernel<T, H, Simple>, {blocks, 128 * kGroups, sizeof(Shared<T, H>), stream},
+                false, arguments);
 }
 
 template <class T>
@@ -333,28 +314,18 @@ bool is_simple(const ScoreTask& task) {
          (scales.data != nullptr) == (sizeof(T) == 1) && (scales.data == nullptr || scales.stride[1] == 1);
 }
 
-template <class T, int H>
-void launch_one(const ScoreTask& task, int processors, cudaStream_t stream) {
-  (is_simple<T>(task) ? launch<T, H, true> : launch<T, H, false>)(task, processors, stream);
-}
-
 template <class T>
-void score_rows(const ScoreTask& task, int processors, cudaStream_t stream) {
-  const i64 heads = heads_of(task.queries);
-  const auto run = heads <= 8    ? launch_one<T, 8>
-                   : heads <= 16 ? launch_one<T, 16>
-                   : heads <= 32 ? launch_one<T, 32>
-                                 : launch_one<T, 64>;
-  run(task, processors, stream);
+void score_rows(const ScoreTask& task, int num_sms, cudaStream_t stream) {
+  with_heads(heads_of(task.queries),
+             [&]<int H>() { (is_simple<T>(task) ? launch<T, H, true> : launch<T, H, false>)(task, num_sms, stream); });
 }
 
 }  // namespace
 
 bool single_rows(const ScoreTask& task) { return takes<E4m3>(task) || takes<Bf16>(task); }
 
-void score_single_rows(const ScoreTask& task, int processors, cudaStream_t stream) {
-  takes<E4m3>(task) ? score_rows<E4m3>(task, processors, stream) : score_rows<Bf16>(task, processors, stream);
-  check(cudaGetLastError(), "score row by row");
+void score_single_rows(const ScoreTask& task, int num_sms, cudaStream_t stream) {
+  takes<E4m3>(task) ? score_rows<E4m3>(task, num_sms, stream) : score_rows<Bf16>(task, num_sms, stream);
 }
 
 }  // namespace misa::cuda

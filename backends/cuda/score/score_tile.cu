@@ -13,9 +13,11 @@
 #include <cstdint>
 #include <limits>
 
-#include "backends/cuda/check.hpp"
 #include "backends/cuda/pipeline/keys.cuh"
+#include "backends/cuda/pipeline/launch.cuh"
+#include "backends/cuda/pipeline/ring.cuh"
 #include "backends/cuda/ptx/tma.cuh"
+#include "backends/cuda/ptx/warp.cuh"
 #include "backends/cuda/ptx/wgmma.cuh"
 #include "backends/cuda/score/score.hpp"
 
@@ -97,7 +99,7 @@ __device__ Run find_run(const Arguments& arguments, int row0, int count, int fir
   for (int base = first; base < count; base += 32) {
     const int row = base + lane;
     const bool same = row < count && (!paged || windows.sequence[row0 + row] == run.sequence);
-    const unsigned others = ~__ballot_sync(0xffffffffu, same);
+    const unsigned others = ~__ballot_sync(kFullWarp, same);
     const int here = others == 0 ? 32 : __ffs(static_cast<int>(others)) - 1;
     if (lane < here) {
       const int begin = windows.begin[row0 + row], end = windows.end[row0 + row];
@@ -111,10 +113,10 @@ __device__ Run find_run(const Arguments& arguments, int row0, int count, int fir
     run.last = base + here;
     if (here < 32) break;
   }
-  run.low = __reduce_min_sync(0xffffffffu, run.low);
-  run.high = __reduce_max_sync(0xffffffffu, run.high);
-  run.all_low = __reduce_max_sync(0xffffffffu, run.all_low);
-  run.all_high = __reduce_min_sync(0xffffffffu, run.all_high);
+  run.low = __reduce_min_sync(kFullWarp, run.low);
+  run.high = __reduce_max_sync(kFullWarp, run.high);
+  run.all_low = __reduce_max_sync(kFullWarp, run.all_low);
+  run.all_high = __reduce_min_sync(kFullWarp, run.all_high);
   return run;
 }
 
@@ -460,8 +462,7 @@ template <int H>
 __global__ void __launch_bounds__(kThreads, 1)
     score_tile_kernel(const __grid_constant__ Arguments arguments, const __grid_constant__ CUtensorMap query_map,
                       const __grid_constant__ CUtensorMap key_map) {
-  extern __shared__ __align__(1024) u8 memory[];
-  Shared& shared = *reinterpret_cast<Shared*>(memory);
+  Shared& shared = shared_as<Shared>();
   if (threadIdx.x == 0) {
     for (int i = 0; i < kStages; ++i) {
       barrier_init(shared_address(&shared.full[i]), 33);
@@ -476,20 +477,20 @@ __global__ void __launch_bounds__(kThreads, 1)
   __syncthreads();
   const int group = static_cast<int>(threadIdx.x / 128), warp = static_cast<int>(threadIdx.x / 32 % 4);
   if (group == kConsumers) {
-    asm volatile("setmaxnreg.dec.sync.aligned.u32 40;");
+    shrink_registers<40>();
     if (warp == 0) {
       copy_queries_and_keys<H>(arguments, query_map, key_map, shared);
     } else {
       copy_scales<H>(arguments, shared, warp - 1);
     }
   } else {
-    asm volatile("setmaxnreg.inc.sync.aligned.u32 232;");
-    Scorer<H>(arguments, shared, __shfl_sync(0xffffffffu, group, 0)).run();
+    grow_registers<232>();
+    Scorer<H>(arguments, shared, __shfl_sync(kFullWarp, group, 0)).run();
   }
 }
 
 template <int H>
-void launch(const ScoreTask& task, const View<const E4m3, 3>& queries, const View<const E4m3, 3>& keys, int processors,
+void launch(const ScoreTask& task, const View<const E4m3, 3>& queries, const View<const E4m3, 3>& keys, int num_sms,
             cudaStream_t stream) {
   using T = Tile<H>;
   const View<float, 2> logits = std::get<View<float, 2>>(task.logits);
@@ -508,8 +509,8 @@ void launch(const ScoreTask& task, const View<const E4m3, 3>& queries, const Vie
   // As many parts of the keys as leave the last round of blocks full. A unit costs half a tile more than its tiles.
   const double tiles = static_cast<double>(ceil_div(logits.shape[1], kTileKeys));
   double least = std::numeric_limits<double>::infinity();
-  for (int parts = 1; parts == 1 || (kGroup * parts <= tiles && parts <= 2 * processors); ++parts) {
-    const double rounds = static_cast<double>(ceil_div(i64{arguments.row_tiles} * parts, processors));
+  for (int parts = 1; parts == 1 || (kGroup * parts <= tiles && parts <= 2 * num_sms); ++parts) {
+    const double rounds = static_cast<double>(ceil_div(i64{arguments.row_tiles} * parts, num_sms));
     const double cost = rounds * (tiles / parts + 0.5);
     if (cost < least) least = cost, arguments.parts = parts;
   }
@@ -525,15 +526,9 @@ void launch(const ScoreTask& task, const View<const E4m3, 3>& queries, const Vie
   }();
   const CUtensorMap key_map = tensor_map<3>(keys.data, {kDim, keys.shape[1], keys.shape[0]},
                                             {keys.stride[1], keys.stride[0]}, {kDim, arguments.box, 1});
-  constexpr int kBytes = static_cast<int>(sizeof(Shared));
-  const auto kernel = score_tile_kernel<H>;
-  static const bool ready = [&] {
-    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes), "score: shared memory");
-    return true;
-  }();
-  (void)ready;
-  const int blocks = std::min(processors, arguments.row_tiles * arguments.parts);
-  kernel<<<static_cast<unsigned>(blocks), kThreads, kBytes, stream>>>(arguments, query_map, key_map);
+  const int blocks = std::min(num_sms, arguments.row_tiles * arguments.parts);
+  launch_kernel("score_tile", score_tile_kernel<H>, {blocks, kThreads, sizeof(Shared), stream}, false, arguments,
+                query_map, key_map);
 }
 
 using Launch = void (*)(const ScoreTask&, const View<const E4m3, 3>&, const View<const E4m3, 3>&, int, cudaStream_t);
@@ -562,11 +557,10 @@ bool tiles(const ScoreTask& task) {
   return keys->shape[1] % 8 == 0 && queries->shape[0] >= 16 && queries->shape[0] >= 8 * task.keys.block_table.shape[0];
 }
 
-void score_in_tiles(const ScoreTask& task, int processors, cudaStream_t stream) {
+void score_in_tiles(const ScoreTask& task, int num_sms, cudaStream_t stream) {
   const auto& queries = std::get<View<const E4m3, 3>>(task.queries.values);
   const auto& keys = std::get<View<const E4m3, 3>>(task.keys.values);
-  launch_for(queries.shape[1])(task, queries, keys, processors, stream);
-  check(cudaGetLastError(), "score in tiles");
+  launch_for(queries.shape[1])(task, queries, keys, num_sms, stream);
 }
 
 }  // namespace misa::cuda

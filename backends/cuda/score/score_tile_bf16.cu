@@ -13,9 +13,11 @@
 #include <limits>
 #include <type_traits>
 
-#include "backends/cuda/check.hpp"
 #include "backends/cuda/pipeline/keys.cuh"
+#include "backends/cuda/pipeline/launch.cuh"
+#include "backends/cuda/pipeline/ring.cuh"
 #include "backends/cuda/ptx/tma.cuh"
+#include "backends/cuda/ptx/warp.cuh"
 #include "backends/cuda/ptx/wgmma.cuh"
 #include "backends/cuda/score/head_sum.cuh"
 #include "backends/cuda/score/score.hpp"
@@ -83,7 +85,7 @@ __device__ Run find_run(const Arguments& arguments, int row0, int count, int fir
   Run run{first, count, arguments.windows.sequence[row0 + first], 0x7fffffff, 0, 0, 0x7fffffff};
   if (arguments.table.data != nullptr) {
     const bool other = inside && arguments.windows.sequence[row] != run.sequence;
-    const unsigned others = __ballot_sync(0xffffffffu, other);
+    const unsigned others = __ballot_sync(kFullWarp, other);
     if (others != 0) run.last = first + __ffs(static_cast<int>(others)) - 1;
   }
   if (first + lane < run.last) {
@@ -94,10 +96,10 @@ __device__ Run find_run(const Arguments& arguments, int row0, int count, int fir
       run.high = run.all_high;
     }
   }
-  run.low = __reduce_min_sync(0xffffffffu, run.low);
-  run.high = __reduce_max_sync(0xffffffffu, run.high);
-  run.all_low = __reduce_max_sync(0xffffffffu, run.all_low);
-  run.all_high = __reduce_min_sync(0xffffffffu, run.all_high);
+  run.low = __reduce_min_sync(kFullWarp, run.low);
+  run.high = __reduce_max_sync(kFullWarp, run.high);
+  run.all_low = __reduce_max_sync(kFullWarp, run.all_low);
+  run.all_high = __reduce_min_sync(kFullWarp, run.all_high);
   return run;
 }
 
@@ -336,8 +338,7 @@ template <int H>
 __global__ void __launch_bounds__(kThreads, 1)
     score_tile_bf16_kernel(const __grid_constant__ Arguments arguments, const __grid_constant__ CUtensorMap query_map,
                            const __grid_constant__ CUtensorMap key_map) {
-  extern __shared__ __align__(1024) u8 memory[];
-  Shared& shared = *reinterpret_cast<Shared*>(memory);
+  Shared& shared = shared_as<Shared>();
   if (threadIdx.x == 0) {
     for (int i = 0; i < kStages; ++i) {
       barrier_init(shared_address(&shared.full[i]), 1);
@@ -350,31 +351,31 @@ __global__ void __launch_bounds__(kThreads, 1)
   __syncthreads();
   const int group = static_cast<int>(threadIdx.x / 128), warp = static_cast<int>(threadIdx.x / 32 % 4);
   if (group == kConsumers) {
-    asm volatile("setmaxnreg.dec.sync.aligned.u32 56;");
+    shrink_registers<56>();
     if (warp == 0) {
       Copier<H>(arguments, shared, query_map, key_map).run();
     } else {
       fill_unseen(arguments, warp - 1, 3);
     }
   } else {
-    asm volatile("setmaxnreg.inc.sync.aligned.u32 224;");
+    grow_registers<224>();
     Scorer<H>(arguments, shared, group).run();
   }
 }
 
 /// Into how many parts the tiles of a row's keys are cut: what makes the rounds of blocks shortest, when a change of
 /// queries costs as much as a tile.
-int parts_for(i64 tiles, i64 row_tiles, i64 processors) {
+int parts_for(i64 tiles, i64 row_tiles, i64 num_sms) {
   i64 best = 1, least = std::numeric_limits<i64>::max();
   for (i64 parts = 1; parts <= 64 && parts <= ceil_div(tiles, 4); ++parts) {
-    const i64 rounds = ceil_div(row_tiles * parts, processors), cost = rounds * (ceil_div(tiles, parts) + 1);
+    const i64 rounds = ceil_div(row_tiles * parts, num_sms), cost = rounds * (ceil_div(tiles, parts) + 1);
     if (cost < least) least = cost, best = parts;
   }
   return static_cast<int>(best);
 }
 
 template <int H>
-void launch(const ScoreTask& task, int processors, cudaStream_t stream) {
+void launch(const ScoreTask& task, int num_sms, cudaStream_t stream) {
   constexpr int kQueries = Tile<H>::kQueries;
   const auto& queries = std::get<View<const Bf16, 3>>(task.queries.values);
   const auto& keys = std::get<View<const Bf16, 3>>(task.keys.values);
@@ -388,7 +389,7 @@ void launch(const ScoreTask& task, int processors, cudaStream_t stream) {
                       .logits = logits,
                       .rows = static_cast<int>(logits.shape[0]),
                       .row_tiles = static_cast<int>(row_tiles),
-                      .parts = parts_for(ceil_div(logits.shape[1], kTileKeys), row_tiles, processors)};
+                      .parts = parts_for(ceil_div(logits.shape[1], kTileKeys), row_tiles, num_sms)};
   while (task.keys.block_table.data != nullptr && keys.shape[1] % arguments.box != 0) arguments.box /= 2;
 
   const CUtensorMap query_map = [&] {
@@ -402,11 +403,9 @@ void launch(const ScoreTask& task, int processors, cudaStream_t stream) {
   }();
   const CUtensorMap key_map = tensor_map<3>(keys.data, {kDim * 2, keys.shape[1], keys.shape[0]},
                                             {keys.stride[1] * 2, keys.stride[0] * 2}, {128, arguments.box, 1});
-  constexpr int kBytes = static_cast<int>(sizeof(Shared));
-  const auto kernel = score_tile_bf16_kernel<H>;
-  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes), "score: shared memory");
-  const int blocks = std::min(processors, arguments.row_tiles * arguments.parts);
-  kernel<<<static_cast<unsigned>(blocks), kThreads, kBytes, stream>>>(arguments, query_map, key_map);
+  const int blocks = std::min(num_sms, arguments.row_tiles * arguments.parts);
+  launch_kernel("score_tile_bf16", score_tile_bf16_kernel<H>, {blocks, kThreads, sizeof(Shared), stream}, false,
+                arguments, query_map, key_map);
 }
 
 }  // namespace
@@ -424,10 +423,8 @@ bool tiles_bf16(const ScoreTask& task) {
   return table.data == nullptr || (keys->shape[1] % 8 == 0 && queries->shape[0] >= 8 * table.shape[0]);
 }
 
-void score_in_bf16_tiles(const ScoreTask& task, int processors, cudaStream_t stream) {
-  const i64 heads = heads_of(task.queries);
-  (heads <= 8 ? launch<8> : heads <= 16 ? launch<16> : heads <= 32 ? launch<32> : launch<64>)(task, processors, stream);
-  check(cudaGetLastError(), "score in bf16 tiles");
+void score_in_bf16_tiles(const ScoreTask& task, int num_sms, cudaStream_t stream) {
+  with_heads(heads_of(task.queries), [&]<int H>() { launch<H>(task, num_sms, stream); });
 }
 
 }  // namespace misa::cuda

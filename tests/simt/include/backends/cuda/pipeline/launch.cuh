@@ -1,24 +1,27 @@
 #pragma once
 
+#include <type_traits>
+
 #include "tests/simt/simt.hpp"
 
 // Launches as the header of this name has them, on the host.
 
-template <class... Parameters>
-cudaError_t cudaFuncSetAttribute(void (*)(Parameters...), cudaFuncAttribute, int) {
-  return cudaSuccess;
-}
-
 namespace misa::cuda {
 
-template <class... Parameters, class... Values>
-void launch_early(void (*kernel)(Parameters...), i64 blocks, int threads, int shared_bytes, cudaStream_t,
-                  const Values&... values) {
-  simt::machine().launch(blocks, threads, shared_bytes, [&] { kernel(values...); });
+struct LaunchShape {
+  i64 blocks, threads, shared_bytes;
+  cudaStream_t stream;
+};
+
+template <class... Parameters>
+void launch_kernel(const char*, void (*kernel)(Parameters...), const LaunchShape& shape, bool,
+                   const std::type_identity_t<Parameters>&... values) {
+  simt::machine().launch(shape.blocks, static_cast<int>(shape.threads), shape.shared_bytes, [&] { kernel(values...); });
 }
 
-inline float* dynamic_shared() { return reinterpret_cast<float*>(simt::machine().shared.data()); }
-
-inline void wait_for_stream() {}
+template <class T>
+T& shared_as() {
+  return *reinterpret_cast<T*>(simt::machine().shared.data());
+}
 
 }  // namespace misa::cuda

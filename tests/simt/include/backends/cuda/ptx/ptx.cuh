@@ -16,12 +16,14 @@ inline u32 halves_of(u32 two) {
 
 inline void fence_for_tensor_cores() {}
 
+inline void wait_for_stream() {}
+
 /// Where it lies in the block's shared memory.
 inline u32 shared_address(const void* pointer) {
   return static_cast<u32>(static_cast<const std::byte*>(pointer) - simt::machine().shared.data());
 }
 
-/// Of threads that stand together, groups of so many from the first of the block on.
+/// Groups are of equally many threads, from the first of the block on.
 inline void group_barrier(int id, int threads) {
   simt::machine().meet(static_cast<std::size_t>(threads), "group_barrier", static_cast<unsigned>(id));
 }
