@@ -17,5 +17,6 @@ Work add_generate(CLI::App& app);
 Work add_inspect(CLI::App& app);
 Work add_nsight(CLI::App& app);
 Work add_list(CLI::App& app);
+Work add_manual(CLI::App& app);
 
 }  // namespace misa::cli

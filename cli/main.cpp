@@ -103,7 +103,7 @@ int run(int argc, char** argv) {
   app.formatter(std::make_shared<HelpFormatter>());
   std::vector<std::pair<CLI::App*, cli::Work>> commands;
   for (const auto add : {cli::add_profile, cli::add_compare, cli::add_selftest, cli::add_shrink, cli::add_generate,
-                         cli::add_inspect, cli::add_nsight, cli::add_list}) {
+                         cli::add_inspect, cli::add_nsight, cli::add_list, cli::add_manual}) {
     cli::Work work = add(app);
     commands.emplace_back(app.get_subcommands({}).back(), std::move(work));
     commands.back().first->allow_extras();

@@ -7,7 +7,7 @@ usage() {
   cat <<'TEXT'
 usage: scripts/install.sh [--tests] [--ci] [--cross]
   --tests  also what scripts/test.sh needs: JSON Schema and XML validators, NumPy
-  --ci     also what .ci/run needs: those of --tests, clang, clang-tidy, clang-format, libFuzzer
+  --ci     also what .ci/run needs: those of --tests, clang, clang-tidy, clang-format, libFuzzer, groff, zsh, fish
   --cross  also what scripts/aarch64.sh needs: a cross compiler and qemu-user
 Set MISA_INSTALL=0 to install nothing and only name what is missing.
 TEXT
@@ -19,7 +19,8 @@ tested=(python3-jsonschema python3-numpy libxml2-utils)
 for argument in "$@"; do
   case $argument in
     --tests) packages+=("${tested[@]}") ;;
-    --ci) packages+=("${tested[@]}" clang clang-tidy clang-format libomp-dev libclang-rt-dev git) ;;
+    --ci) packages+=("${tested[@]}" clang clang-tidy clang-format libomp-dev libclang-rt-dev git
+      groff-base zsh fish) ;;
     --cross) packages+=(g++-aarch64-linux-gnu qemu-user) ;;
     -h | --help) usage && exit 0 ;;
     *) usage >&2 && exit 2 ;;
