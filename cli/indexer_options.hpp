@@ -29,13 +29,6 @@ struct IndexerOptions {
   std::vector<IndexerSpec> specs(const IndexerSettings& settings) const;
 };
 
-/// The most that the plan of each of `specs` may take beside the problem when all of them are alive side by side, and
-/// last that of dsa as their reference where it is not one of them. What is left beyond the least that each takes is
-/// shared evenly. Error(runtime) with the bytes needed when --max-memory, or what a device has free, cannot hold the
-/// workload, its copy on the backend, all plans and what they select at once.
-std::vector<i64> plan_limits(const WorkloadOptions& options, const Backend& backend, const Workload& workload,
-                             std::vector<IndexerSpec> specs, const IndexerSettings& settings);
-
 /// "a,b" and "c" -> a, b, c.
 std::vector<std::string> split_at_commas(const std::vector<std::string>& lists);
 

@@ -194,11 +194,11 @@ i64 WorkloadOptions::memory_limit() const {
   return memory > 0 ? memory / 10 * 9 : i64{1} << 62;
 }
 
-i64 WorkloadOptions::memory_limit(const Backend& backend) const {
-  const std::optional<i64> free = backend.free_bytes();
-  if (!free) return memory_limit();
-  return max_bytes > 0 ? std::min(max_bytes, *free) : *free;
+MemoryLimits WorkloadOptions::memory_limits() const {
+  return {.host = memory_limit(), .device = max_bytes > 0 ? std::optional(max_bytes) : std::nullopt};
 }
+
+i64 WorkloadOptions::memory_limit(const Backend& backend) const { return memory_limits().of(backend); }
 
 std::vector<std::string> WorkloadOptions::profile_files() const {
   std::vector<std::string> files;

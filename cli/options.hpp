@@ -7,6 +7,7 @@
 
 #include "core/base/error.hpp"
 #include "core/base/warning.hpp"
+#include "core/experiment/memory.hpp"
 #include "core/indexer/backend.hpp"
 #include "core/workload/workload.hpp"
 
@@ -35,6 +36,7 @@ struct WorkloadOptions {
   void add_memory(CLI::App& command);
 
   i64 memory_limit() const;
+  MemoryLimits memory_limits() const;
   /// The same where the backend has memory of its own: --max-memory, and no more than is free.
   i64 memory_limit(const Backend& backend) const;
   /// Reads or generates. Warnings of the reader go to `warnings`. Refuses what --max-memory cannot hold.

@@ -7,6 +7,7 @@
 
 #include "backends/backends.hpp"
 #include "core/base/error.hpp"
+#include "core/experiment/memory.hpp"
 #include "core/indexer/dry_backend.hpp"
 #include "core/indexer/plan.hpp"
 #include "core/indexer/runnable.hpp"
@@ -95,7 +96,7 @@ PlannedRun plan_run(const WorkloadOptions& workload_options, const IndexerOption
   std::vector<Refusal> refused;  // profile says which
   const std::vector<IndexerSpec> specs =
       runnable_specs(backend, shape_of(workload), indexer_options.specs(settings), refused);
-  const std::vector<i64> limits = plan_limits(workload_options, backend, workload, specs, settings);
+  const std::vector<i64> limits = plan_limits(workload_options.memory_limits(), backend, workload, specs, settings);
   const Placement placement(backend, workload);
   facts.specs = specs;
   facts.generated = !workload_options.recorded();

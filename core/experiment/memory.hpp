@@ -1,0 +1,28 @@
+#pragma once
+
+#include <optional>
+#include <vector>
+
+#include "core/indexer/backend.hpp"
+#include "core/indexer/spec.hpp"
+#include "core/workload/workload.hpp"
+
+namespace misa {
+
+/// The most memory that an experiment may take.
+struct MemoryLimits {
+  i64 host = i64{1} << 62;
+  std::optional<i64> device = {};  ///< empty: all that is free
+
+  /// Where the work of `backend` has its memory: on a device no more than is free now.
+  i64 of(const Backend& backend) const;
+};
+
+/// The most that the plan of each of `specs` may take beside the problem when all of them are alive side by side, and
+/// last that of dsa as their reference where it is not one of them. What is left beyond the least that each takes is
+/// shared evenly. Error(runtime) MP-E502 with the bytes needed when the limits, or what a device has free, cannot hold
+/// the workload, its copy on the backend, all plans and what they select at once.
+std::vector<i64> plan_limits(const MemoryLimits& limits, const Backend& backend, const Workload& workload,
+                             std::vector<IndexerSpec> specs, const IndexerSettings& settings);
+
+}  // namespace misa

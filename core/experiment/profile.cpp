@@ -1,0 +1,328 @@
+#include "core/experiment/profile.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <memory>
+#include <utility>
+
+#include "core/base/error.hpp"
+#include "core/base/interrupt.hpp"
+#include "core/experiment/describe.hpp"
+#include "core/experiment/profile_case.hpp"
+#include "core/experiment/recorded.hpp"
+#include "core/indexer/plan.hpp"
+#include "core/indexer/runnable.hpp"
+#include "core/measure/paired_ratio.hpp"
+#include "core/measure/timed_run.hpp"
+#include "core/platform/system.hpp"
+#include "core/ranges/ranges.hpp"
+#include "core/selection/outcome.hpp"
+#include "core/workload/placement.hpp"
+
+namespace misa {
+namespace {
+
+constexpr i64 kMostSamples = 50;
+constexpr double kBusyLaunch = 1e-3;  // seconds
+
+/// An indexer under measurement.
+struct Contender {
+  IndexerSpec spec;
+  std::unique_ptr<Plan> plan;
+  RangeName range;
+};
+
+/// An empty parallel region takes microseconds; milliseconds mean that threads wait for a core.
+bool busy(const std::optional<Roofs>& roofs) { return roofs && roofs->launch_seconds >= kBusyLaunch; }
+
+void warn_if_busy(const std::optional<Roofs>& roofs, std::vector<Warning>& warnings) {
+  if (!busy(roofs)) return;
+  warnings.push_back({"MP-W001", fmt::format("other work shares these cores (an empty parallel region took "
+                                             "{:.1f} ms): do not trust times and roofs of this run",
+                                             roofs->launch_seconds * 1e3)});
+}
+
+void warn_if_throttled(const std::optional<DeviceRecord>& device, std::vector<Warning>& warnings) {
+  if (!device) return;
+  if (!device->throttled.empty()) {
+    warnings.push_back({"MP-W002", fmt::format("the device was slowed down while it was measured ({}): compare "
+                                               "ratios of this run, not times",
+                                               fmt::join(device->throttled, ", "))});
+  } else if (device->clock_drift() > kClockTolerance) {
+    warnings.push_back(
+        {"MP-W003", fmt::format("the device's clock moved by {:.1f} % between samples: more --warm-up, or compare "
+                                "ratios of this run, not times",
+                                100 * device->clock_drift())});
+  }
+}
+
+class ProfileRun {
+ public:
+  explicit ProfileRun(const ProfileRequest& request)
+      : request_(request), backend_(request.backend), workload_(request.workload) {
+    report_.warnings = request.origin.warnings;
+    if (workload_.rows() == 0) {
+      throw Error(ErrorKind::nothing, "MP-E030", "the workload has no query rows", workload_.name);
+    }
+    std::vector<Refusal> refused;
+    const std::vector<IndexerSpec> specs = runnable_specs(backend_, shape_of(workload_), request.specs, refused);
+    for (Refusal& one : refused) {
+      report_.skipped.push_back({std::move(one.indexer), std::string(backend_.name()), std::move(one.reason)});
+    }
+    // Roofs and flushed caches take memory of their own, which on a device then is not free any more.
+    measure_roofs();
+    backend_.prepare_run(request.cold);
+    plan_limits_ = plan_limits(request.memory, backend_, workload_, specs, request.settings);
+    placement_ = std::make_unique<Placement>(backend_, workload_);
+    for (const IndexerSpec& spec : specs) {
+      contenders_.push_back(
+          {spec, std::make_unique<Plan>(backend_, spec, placement_->problem(), options_of_plan(contenders_.size())),
+           RangeName(fmt::format("case {} {} {}", spec.name, backend_.name(), workload_.name))});
+    }
+  }
+
+  Report run() {
+    describe_start();
+    DeviceWatch device_watch(backend_);
+    const SampleSet samples = take_samples(device_watch);
+    describe_measurement(device_watch, samples);
+    describe_cases(samples);
+    warn_if_cut(samples);
+    rate(samples);
+    if (request_.sinks.finished) {
+      for (const ReportCase& one : report_.cases) request_.sinks.finished(one);
+    }
+    if (request_.sinks.reported) request_.sinks.reported(report_);
+    if (request_.sinks.selected && !report_.interrupted) hand_out_selections();
+    return std::move(report_);
+  }
+
+ private:
+  /// The work runs on the cores of this machine, and not on a device that has memory of its own.
+  bool on_host() const { return !backend_.free_bytes(); }
+
+  bool slow() const { return backend_.logits_dtype() == Dtype::f64; }
+  i64 most_samples() const { return request_.samples.value_or(slow() || request_.once ? 1 : kMostSamples); }
+
+  /// Whether what was sampled was replayed. The last to be recorded is the last indexer.
+  bool recorded() const { return runs_.back()->recorded(); }
+
+  /// The options of contender `i`'s plan; one past the last contender: of the reference's.
+  PlanOptions options_of_plan(std::size_t i) const {
+    return {.max_bytes = plan_limits_[i] + placement_->problem().bytes, .fusion = request_.fusion};
+  }
+
+  void measure_roofs() {
+    const i64 needed = workload_.bytes() + backend_.roofs_bytes();
+    if (needed > request_.memory.host) {
+      report_.warnings.push_back(
+          {"MP-W050", fmt::format("roofs were not measured: workload and roofs need {} bytes, the limit is {}", needed,
+                                  request_.memory.host)});
+      return;
+    }
+    ContentionWatch watch(request_.threads, system_info().cores);
+    roofs_ = backend_.roofs();
+    const Contention contention = watch.finish();
+    if (on_host()) roofs_loaded_ = why_loaded(contention);
+  }
+
+  void describe_start() {
+    report_.tool_version = request_.origin.tool_version;
+    report_.command_line = request_.origin.command_line;
+    report_.workload = describe_workload(workload_, request_.settings.top_k, request_.origin);
+    report_.environment = describe_environment({&backend_}, request_.threads, request_.origin,
+                                               roofs_ ? std::optional(workload_.q.dtype) : std::nullopt);
+    if (auto& roofs = report_.environment.backends.front().roofs) roofs->loaded = roofs_loaded_;
+    warn_if_busy(roofs_, report_.warnings);
+    if (request_.sinks.started) request_.sinks.started(report_);
+  }
+
+  /// Samples each indexer twice: as a whole, and with its stages marked. With `once`, the latter run is both.
+  SampleSet take_samples(DeviceWatch& device_watch) {
+    bool warmed_up = false;
+    std::vector<Subject> subjects;
+    for (const Contender& contender : contenders_) {
+      for (const bool staged : {false, true}) {
+        if (request_.once && !staged) continue;
+        const auto work = [plan = contender.plan.get()](Observer* observer) { plan->run(observer); };
+        runs_.push_back(std::make_unique<TimedRun>(
+            backend_, contender.range, work,
+            TimedRunOptions{.stages = staged, .cold = request_.cold, .record = request_.graphs && !request_.once}));
+        subjects.push_back({contender.spec.name, [&warmed_up, run = runs_.back().get()] { return (*run)(warmed_up); }});
+      }
+    }
+    SamplerOptions sampling;
+    sampling.warm_up = request_.warm_up.value_or(slow() ? 0 : 1);
+    sampling.max_samples = most_samples();
+    sampling.budget_seconds = request_.budget_seconds;
+    sampling.interrupted = interrupted;
+    sampling.warmed_up = [&] {
+      warmed_up = true;
+      contention_watch_.emplace(request_.threads, system_info().cores);
+    };
+    sampling.after_run = [&](const SamplingProgress& done) {
+      if (done.samples > 0) device_watch.sampled();
+      if (contention_watch_) contention_watch_->sampled();
+      tell({.indexer = subjects[done.subject].name, .most_samples = most_samples(), .done = done});
+    };
+    return sample(subjects, sampling);
+  }
+
+  void tell(const ProfileProgress& progress) const {
+    if (request_.sinks.progress) request_.sinks.progress(progress);
+  }
+
+  void describe_measurement(DeviceWatch& device_watch, const SampleSet& samples) {
+    report_.interrupted = samples.interrupted;
+    report_.measurement.cache = runs_.front()->cold() ? "cold" : "warm";
+    report_.measurement.launch = recorded() ? "graph" : "calls";
+    const std::optional<DeviceRecord> device = device_watch.finish();
+    report_.measurement.device = describe_device(device);
+    if (contention_watch_) report_.measurement.contention = describe_contention(contention_watch_->finish());
+    warn_if_throttled(device, report_.warnings);
+    warn_if_loaded();
+  }
+
+  /// On a device the host only queues: what else runs there does not change times.
+  void warn_if_loaded() {
+    std::optional<ReportContention>& contention = report_.measurement.contention;
+    if (!contention) return;
+    if (!on_host()) contention->loaded.reset();
+    if (contention->loaded) {
+      report_.warnings.push_back(
+          {"MP-W060", fmt::format("other work shared the cores while it was measured ({}): do not trust times and "
+                                  "ratios of this run",
+                                  *contention->loaded)});
+    } else if (on_host() && contention->clock_drift > kCpuClockTolerance) {
+      report_.warnings.push_back({"MP-W061", fmt::format("the cores' clock moved by {:.0f} % between samples: compare "
+                                                         "ratios of this run, not times",
+                                                         100 * contention->clock_drift)});
+    }
+    if (roofs_loaded_) {
+      report_.warnings.push_back(
+          {"MP-W062", fmt::format("other work shared the cores while roofs were measured ({}): do not trust % roof",
+                                  *roofs_loaded_)});
+    }
+  }
+
+  void describe_cases(const SampleSet& samples) {
+    const CaseContext context{
+        .problem = placement_->problem(),
+        .backend = backend_.name(),
+        .threads = request_.threads,
+        .roofs = roofs_,
+        .recorded = recorded(),
+        .circumstances = {.loaded = report_.measurement.contention && report_.measurement.contention->loaded,
+                          .roofs_loaded = roofs_loaded_ || (on_host() && busy(roofs_)),
+                          .mark_seconds = on_host() ? mark_seconds(*backend_.clock()) : 0,
+                          .cache_bytes = on_host() ? system_info().cache_bytes : 0}};
+    const std::size_t modes = samples.subjects.size() / contenders_.size();
+    for (std::size_t i = 0; i < contenders_.size(); ++i) {
+      const Contender& contender = contenders_[i];
+      report_.cases.push_back(describe_case(context, contender.spec, contender.plan->spec(),
+                                            samples.subjects[modes * i], samples.subjects[modes * i + modes - 1]));
+    }
+  }
+
+  /// Warns of a budget that ended sampling before there were the samples asked for, or, where no number was asked for,
+  /// few.
+  void warn_if_cut(const SampleSet& samples) {
+    const i64 taken = static_cast<i64>(samples.subjects.front().runs.size());
+    if (!samples.cut || (!request_.samples && taken >= kLeastRounds)) return;
+    report_.warnings.push_back(
+        {"MP-W051", fmt::format("the budget of {:g} s ended sampling after {} of {} samples of each indexer: "
+                                "--budget for more",
+                                request_.budget_seconds, taken, request_.samples.value_or(kLeastRounds))});
+  }
+
+  /// Speed-up and quality of every case, against dsa of the same run.
+  void rate(const SampleSet& samples) {
+    const bool ran = std::all_of(samples.subjects.begin(), samples.subjects.end(),
+                                 [](const Samples& subject) { return subject.first.has_value(); });
+    if (!ran) return leave_unrated();
+    HostTensor reference;
+    try {
+      reference = dsa_tokens(request_.settings.top_k);
+      rate_recorded_topk(reference);
+    } catch (const Interrupted&) {
+      report_.interrupted = true;
+      return leave_unrated();
+    }
+    std::optional<ReportTime> dsa;
+    for (const ReportCase& one : report_.cases) {
+      if (one.indexer == "dsa" && one.end_to_end) dsa = one.end_to_end;
+    }
+    const SelectedTokens wanted{reference.span<const i32>(), request_.settings.top_k};
+    const Baselines blind = baselines(workload_, wanted);
+    report_.workload.chance_recall = blind.chance;
+    report_.workload.window_recall = blind.window;
+    for (std::size_t i = 0; i < contenders_.size(); ++i) {
+      ReportCase& one = report_.cases[i];
+      if (dsa && one.end_to_end) {
+        one.speedup_over_dsa = dsa->median_s / one.end_to_end->median_s;
+        if (one.indexer != "dsa") one.speedup = describe_speedup(dsa->raw_s, one.end_to_end->raw_s);
+      }
+      const HostTensor tokens = fetch_ids(backend_, contenders_[i].plan->tokens());
+      one.quality = describe_quality(
+          compare_selections(workload_, wanted, {tokens.span<const i32>(), request_.settings.top_k}), "dsa");
+      if (one.indexer == "dsa") one.quality_reason = "is the reference";
+    }
+  }
+
+  void leave_unrated() {
+    for (ReportCase& one : report_.cases) one.quality_reason = "interrupted";
+  }
+
+  /// The selection that the trace recorded, against dsa of as many tokens; `reference` is dsa's of this run's top-k.
+  void rate_recorded_topk(const HostTensor& reference) {
+    const std::optional<RecordedTopK> recorded = recorded_topk(workload_);
+    if (!recorded) return;
+    const HostTensor own = recorded->k == request_.settings.top_k ? HostTensor() : dsa_tokens(recorded->k);
+    const Quality quality = rate_recorded(workload_, *recorded, (own.empty() ? reference : own).span<const i32>());
+    report_.recorded_topk = {.top_k = recorded->k, .quality = describe_quality(quality, "dsa")};
+  }
+
+  /// What dsa selects when each row keeps `top_k` tokens. [M, top_k]
+  HostTensor dsa_tokens(i64 top_k) {
+    for (const Contender& contender : contenders_) {
+      if (contender.spec.name == "dsa" && contender.spec.top_k == top_k) {
+        return fetch_ids(backend_, contender.plan->tokens());
+      }
+    }
+    tell({.indexer = "dsa", .reference = true});
+    IndexerSettings settings = request_.settings;
+    settings.top_k = top_k;
+    Plan dsa(backend_, make_indexer("dsa", settings), placement_->problem(), options_of_plan(contenders_.size()));
+    dsa.run(nullptr);
+    return fetch_ids(backend_, dsa.tokens());
+  }
+
+  void hand_out_selections() {
+    for (const Contender& contender : contenders_) {
+      RecordedSelection selection;
+      selection.tokens = fetch_ids(backend_, contender.plan->tokens());
+      selection.heads = fetch_ids(backend_, contender.plan->heads());
+      selection.blocks = fetch_ids(backend_, contender.plan->blocks());
+      request_.sinks.selected(contender.spec, selection);
+    }
+  }
+
+  const ProfileRequest& request_;
+  Backend& backend_;
+  const Workload& workload_;
+  std::unique_ptr<Placement> placement_;
+  std::vector<i64> plan_limits_;
+  std::optional<Roofs> roofs_;
+  std::optional<std::string> roofs_loaded_;  ///< what disturbed the roofs
+  std::vector<Contender> contenders_;
+  std::vector<std::unique_ptr<TimedRun>> runs_;
+  std::optional<ContentionWatch> contention_watch_;  ///< from the first sample on
+  Report report_;
+};
+
+}  // namespace
+
+Report profile(const ProfileRequest& request) { return ProfileRun(request).run(); }
+
+}  // namespace misa

@@ -1,0 +1,61 @@
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string_view>
+#include <vector>
+
+#include "core/experiment/memory.hpp"
+#include "core/experiment/origin.hpp"
+#include "core/measure/sampler.hpp"
+#include "core/workload/trace.hpp"
+
+namespace misa {
+
+/// How far a profile has come.
+struct ProfileProgress {
+  std::string_view indexer;
+  bool reference = false;      ///< dsa runs once more, as the reference of the others
+  i64 most_samples = 0;        ///< of each indexer
+  SamplingProgress done = {};  ///< nothing while the reference runs
+};
+
+/// What a caller may see of a profile before it returns. Any may be empty.
+struct ProfileSinks {
+  std::function<void(const ProfileProgress&)> progress = {};  ///< after every run
+  std::function<void(const Report&)> started = {};            ///< what is known before the first run: no case yet
+  std::function<void(const ReportCase&)> finished = {};       ///< each case once it is whole, in their order
+  std::function<void(const Report&)> reported = {};           ///< the whole report
+  /// What each indexer selected: tokens, heads and blocks; comes last, and not of an interrupted profile.
+  std::function<void(const IndexerSpec&, const RecordedSelection&)> selected = {};
+};
+
+/// Indexers to be timed side by side on one workload and one backend, and rated against dsa.
+struct ProfileRequest {
+  Backend& backend;
+  const Workload& workload;
+  std::vector<IndexerSpec> specs;  ///< those that the backend refuses are skipped
+  IndexerSettings settings;        ///< dsa, the reference, is made with them
+  i64 threads = 1;                 ///< of the backend
+  MemoryLimits memory = {};
+
+  std::optional<i64> samples = {};  ///< of each indexer, if the budget allows; empty: 50, or 1 of a slow backend
+  std::optional<i64> warm_up = {};  ///< runs that are thrown away first; empty: 1, or 0 of a slow backend
+  double budget_seconds = 10;       ///< of all runs together; a sample of each indexer is always taken
+  bool cold = true;                 ///< flush caches before each run, where the backend can
+  bool fusion = true;               ///< use fused kernels, where the backend has them
+  bool graphs = true;               ///< replay a recording, where the backend makes one
+  bool once = false;                ///< one run of each indexer with its stages marked, for a profiler
+
+  Origin origin = {};
+  ProfileSinks sinks = {};
+};
+
+/// Times every indexer end to end and stage by stage in alternating rounds, rates what it selects against dsa's
+/// selection, and notes in warnings what makes the numbers doubtful. An interruption ends it early: the report says so.
+///
+/// Error(nothing) MP-E030: the workload has no rows. Error(unavailable) MP-E405: the backend can run none of `specs`.
+/// Error(runtime) MP-E502: the memory does not suffice; thrown before it is taken.
+Report profile(const ProfileRequest& request);
+
+}  // namespace misa
