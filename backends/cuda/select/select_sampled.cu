@@ -1,0 +1,168 @@
+// Rows of many columns: their k best by a sample, a pass over the row, and a selection of what that lets through
+//
+// Many long rows: a block takes one after the other, and while half of its warps read a row the others finish the one
+// before and sample the next. Else the blocks of a cluster share a row, and the first finishes it.
+// Bound by memory, one read of the scores, where rows are many and long; by barriers and latencies elsewhere.
+
+#include <cooperative_groups.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "backends/cuda/check.hpp"
+#include "backends/cuda/select/sampled.cuh"
+#include "backends/cuda/select/select.cuh"
+
+namespace misa::cuda::topk {
+namespace {
+
+namespace cg = cooperative_groups;
+
+/// The blocks of a cluster share a row.
+template <bool kPicky, int kVectors, int kStages>
+__global__ void __launch_bounds__(kThreads, 2) select_few_kernel(__grid_constant__ const Task task) {
+  extern __shared__ float4 ring[];
+  __shared__ Shared shared;
+  u64* kept = reinterpret_cast<u64*>(ring + kStages * kVectors * kThreads);
+  const cg::cluster_group cluster = cg::this_cluster();
+  const int blocks = static_cast<int>(cluster.num_blocks()), block = static_cast<int>(cluster.block_rank());
+  const Block team{static_cast<int>(threadIdx.x), 0};
+  const Row<kPicky> row(task, blockIdx.x / blocks);
+  const int each = (row.count + 4 * blocks - 1) / (4 * blocks) * 4;
+  const int from = min(row.count, each * block), to = min(row.count, from + each);
+  const auto piece_of = [&](int) { return Piece(row, from, to, true); };
+  for (int i = team.thread; i < kBins; i += kThreads) shared.histogram[i] = 0;
+  if (team.thread == 0) shared.count = 0;
+  team.sync();
+
+  Stream<kVectors, kStages, decltype(piece_of)> stream(ring, team.thread, piece_of);
+  const Guess how(row);
+  const Bar bar = how.bar(team, shared, row);
+  keep_above(team, stream, shared.count, kept, row, from, to, score_of(bar.rank));
+  cluster.sync();
+  // The first block gets what all keep.
+  int before = 0, held = 0;
+  for (int b = 0; b < blocks; ++b) {
+    const int count = *cluster.map_shared_rank(&shared.count, b);
+    before += b < block ? count : 0;
+    held += count;
+  }
+  if (block > 0 && held <= task.room) {
+    u64* all = cluster.map_shared_rank(kept, 0) + before;
+    for (int i = team.thread; i < shared.count; i += kThreads) all[i] = kept[i];
+  }
+  cluster.sync();
+  if (block == 0) finish(team, shared, kept, held, bar, how, row);
+}
+
+/// Half of a block's warps read a row while the others finish the one before and guess the next one's bar.
+template <bool kPicky, int kVectors, int kStages>
+__global__ void __launch_bounds__(2 * kThreads, 1) select_many_kernel(__grid_constant__ const Task task, int buffers) {
+  extern __shared__ float4 ring[];
+  __shared__ Shared shared;
+  __shared__ int counts[2];
+  __shared__ Bar bars[2];
+  u64* all_kept = reinterpret_cast<u64*>(ring + kStages * kVectors * kThreads);
+  constexpr int kReaders = 1, kFinishers = 2, kReady = 3, kFull = 5;  // barriers
+  const auto wait = [](int barrier) { asm volatile("bar.sync %0, %1;" ::"r"(barrier), "n"(2 * kThreads) : "memory"); };
+  const auto tell = [](int barrier) {
+    __syncwarp();
+    asm volatile("bar.arrive %0, %1;" ::"r"(barrier), "n"(2 * kThreads) : "memory");
+  };
+  const int rows = static_cast<int>(task.logits.shape[0]), step = static_cast<int>(gridDim.x),
+            start = static_cast<int>(blockIdx.x);
+  const auto kept_of_turn = [&](int turn) { return all_kept + (turn % buffers) * task.room; };
+  if (threadIdx.x < kThreads) {
+    const Block team{static_cast<int>(threadIdx.x), kReaders};
+    const auto piece_of = [&](int i) {
+      const Row<kPicky> row(task, start + i * step);
+      return Piece(row, 0, row.count, start + (i + 1) * step >= rows);
+    };
+    Stream<kVectors, kStages, decltype(piece_of)> stream(ring, team.thread, piece_of);
+    for (int m = start, turn = 0; m < rows; m += step, ++turn) {
+      const int b = turn % 2;
+      const Row<kPicky> row(task, m);
+      wait(kReady + b);
+      keep_above(team, stream, counts[b], kept_of_turn(turn), row, 0, row.count, score_of(bars[b].rank));
+      tell(kFull + b);
+    }
+  } else {
+    const Block team{static_cast<int>(threadIdx.x) - kThreads, kFinishers};
+    for (int i = team.thread; i < kBins; i += kThreads) shared.histogram[i] = 0;
+    team.sync();
+    for (int m = start - step, turn = -1; m < rows; m += step, ++turn) {
+      const int b = turn & 1;
+      if (m + step < rows) {
+        const Row<kPicky> next(task, m + step);
+        const Bar bar = Guess(next).bar(team, shared, next);
+        if (team.thread == 0) {
+          bars[1 - b] = bar;
+          counts[1 - b] = 0;
+        }
+        if (buffers == 2 || turn < 0) tell(kReady + 1 - b);
+      }
+      if (turn < 0) continue;
+      const Row<kPicky> row(task, m);
+      wait(kFull + b);
+      finish(team, shared, kept_of_turn(turn), counts[b], bars[b], Guess(row), row);
+      team.sync();
+      if (buffers == 1 && m + step < rows) tell(kReady + 1 - b);
+    }
+  }
+}
+
+}  // namespace
+
+/// The more samples, the less room for what a guess lets through: four deviations more than is expected.
+constexpr i64 kRooms[] = {6144, 11264, 20480};
+
+bool is_sampled(const Task& task) {
+  const i64 k = task.selected.shape[1];
+  return task.logits.shape[1] > 0 && k + k / 3 <= kRooms[2];
+}
+
+void select_sampled(Task task, int processors, cudaStream_t stream) {
+  const i64 rows = task.selected.shape[0], width = task.logits.shape[1], k = task.selected.shape[1];
+  const auto need = [&](i64 samples) {
+    const double expected = static_cast<double>(k * samples) / static_cast<double>(std::max<i64>(width, 1));
+    const double rank = expected + 4 * std::sqrt(expected) + 4;
+    return static_cast<double>(k) * (rank + 4 * std::sqrt(rank)) / expected;
+  };
+  task.samples = need(kMostSamples / 2) <= kRooms[0] ? kMostSamples / 2 : kMostSamples;
+  const double least = need(task.samples);
+  task.room = static_cast<int>(least <= kRooms[0] ? kRooms[0] : least <= kRooms[1] ? kRooms[1] : kRooms[2]);
+  const bool picky = task.columns.listed || task.force_ends;
+  const auto bytes_of = [&](int vectors, int buffers) { return 16 * vectors * kThreads + 8 * buffers * task.room; };
+  // A block that takes rows in turn is best with several, and long ones.
+  if (rows >= 2 * processors && width > 32768 && task.room <= kRooms[1]) {
+    const int buffers = task.room == kRooms[0] ? 2 : 1, bytes = bytes_of(12, buffers);
+    const auto kernel = picky ? select_many_kernel<true, 4, 3> : select_many_kernel<false, 4, 3>;
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes), "select: shared memory");
+    kernel<<<static_cast<unsigned>(std::min<i64>(rows, processors)), 2 * kThreads, static_cast<std::size_t>(bytes),
+             stream>>>(task, buffers);
+    return check(cudaGetLastError(), "select");
+  }
+  const int together = task.room == kRooms[0] ? 2 : 1;
+  // Clusters of eight leave many a processor without one.
+  i64 blocks = 1;
+  const auto fit = [&](i64 more) { return more * rows <= (more == 8 ? processors / 2 : processors); };
+  while (blocks < 8 && fit(2 * blocks) && width >= 8192 * blocks) blocks *= 2;
+  const bool alone = task.room != kRooms[2] && (together == 1 || rows * blocks <= processors);
+  const auto kernel = alone ? (picky ? select_few_kernel<true, 4, 3> : select_few_kernel<false, 4, 3>)
+                            : (picky ? select_few_kernel<true, 2, 2> : select_few_kernel<false, 2, 2>);
+  const int bytes = bytes_of(alone ? 12 : 4, 1);
+  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes), "select: shared memory");
+  cudaLaunchAttribute cluster{};
+  cluster.id = cudaLaunchAttributeClusterDimension;
+  cluster.val.clusterDim = {static_cast<unsigned>(blocks), 1, 1};
+  cudaLaunchConfig_t config{};
+  config.gridDim = static_cast<unsigned>(rows * blocks);
+  config.blockDim = kThreads;
+  config.dynamicSmemBytes = static_cast<std::size_t>(bytes);
+  config.stream = stream;
+  config.attrs = &cluster;
+  config.numAttrs = 1;
+  check(cudaLaunchKernelEx(&config, kernel, task), "select");
+}
+
+}  // namespace misa::cuda::topk
