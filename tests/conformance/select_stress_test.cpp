@@ -352,6 +352,42 @@ TEST_CASE("many rows at once and very wide ones select like any other") {
   }
 }
 
+TEST_CASE("so many rows that a device shares none of them between processors select like any other") {
+  Stress stress;
+  u64 seed = 900;
+  struct Size {
+    i64 rows, columns;
+  };
+  for (const Size& size : {Size{270, 4100}, Size{270, 8192}, Size{270, 12300}, Size{270, 16384}, Size{140, 16400},
+                           Size{140, 32768}, Size{70, 32772}}) {
+    for (const i64 k : kCounts) {
+      Draw draw(++seed);
+      SelectCase from{.rows = size.rows, .columns = size.columns, .k = k};
+      const std::vector<float> few{kInf, -kInf, 0.0f, -0.0f, kNan, 1.0f};
+      for (i64 m = 0; m < size.rows; ++m) {
+        std::vector<float> row = row_of(size.columns, m % 8 == 7 ? kNan : 1.0f);
+        if (m % 8 == 7) {
+          for (const std::size_t column : draw_columns(draw, size.columns, k - 1)) row[column] = draw.normal();
+        } else if (m % 8 > 0) {
+          for (float& score : row) {
+            score = m % 8 == 1   ? std::max(0.0f, draw.normal() - 1)
+                    : m % 8 == 2 ? std::round(8 * draw.normal())
+                    : m % 8 == 3 ? draw.one_of(few)
+                    : m % 8 == 4 ? beyond(-1.5f, draw.whole(0, 2000))
+                                 : draw.normal();
+          }
+        }
+        if (m % 8 == 6) std::sort(row.begin(), row.end());
+        from.scores.insert(from.scores.end(), row.begin(), row.end());
+        const i64 begin = draw.whole(0, 50);
+        from.begin.push_back(static_cast<i32>(begin));
+        from.end.push_back(static_cast<i32>(begin + (m % 3 == 0 ? draw.whole(0, size.columns) : size.columns)));
+      }
+      stress.check(from, "many rows", seed);
+    }
+  }
+}
+
 TEST_CASE("drawn rows of every kind, seen in part, as windows, lists and blocks, with and without forced ends") {
   Stress stress;
   for (u64 seed = 1000; seed < 1250; ++seed) {

@@ -26,7 +26,9 @@ void select(const SelectTask& given, int processors, cudaStream_t stream) {
                         given.selected,
                         0,
                         0};
-  if (topk::is_short(task)) {
+  if (topk::is_held(task, processors)) {
+    topk::select_held(task, processors, stream);
+  } else if (topk::is_short(task)) {
     topk::select_short(task, stream);
   } else if (topk::is_sampled(task)) {
     topk::select_sampled(task, processors, stream);
