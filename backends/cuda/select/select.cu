@@ -28,6 +28,8 @@ void select(const SelectTask& given, int processors, cudaStream_t stream) {
                         0};
   if (topk::is_held(task, processors)) {
     topk::select_held(task, processors, stream);
+  } else if (topk::is_spread(task, processors)) {
+    topk::select_spread(task, processors, stream);
   } else if (topk::is_short(task)) {
     topk::select_short(task, stream);
   } else if (topk::is_sampled(task)) {

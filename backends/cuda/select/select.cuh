@@ -19,6 +19,10 @@ inline bool is_plain(const Task& task) {
 bool is_held(const Task& task, int processors);
 void select_held(const Task& task, int processors, cudaStream_t stream);
 
+/// A few windows of many columns.
+bool is_spread(const Task& task, int processors);
+void select_spread(const Task& task, int processors, cudaStream_t stream);
+
 /// Rows of few columns.
 bool is_short(const Task& task);
 void select_short(const Task& task, cudaStream_t stream);
