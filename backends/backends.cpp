@@ -1,5 +1,6 @@
 #include "backends/backends.hpp"
 
+#include <algorithm>
 #include <array>
 #include <vector>
 
@@ -16,18 +17,35 @@ std::optional<std::string> always(int /*device*/) { return std::nullopt; }
 
 constexpr std::array<BackendInfo, 3> kBackends{{
     {"cpu", "OpenMP and oneDNN", false, false, kWorkspaceBytes, [](int /*device*/) { return cpu_why_not(); },
-     [](const BackendOptions& options) { return make_cpu(options.threads); }},
+     cpu_kernels, [](const BackendOptions& options) { return make_cpu(options.threads, options.kernels); }},
     {"oracle", "the formulas in double precision; the reference, slow", false, false, kWorkspaceBytes, always,
-     [](const BackendOptions& options) { return make_oracle(options.threads); }},
-    {"cuda", "Hopper kernels (sm_90a)", true, false, kCudaWorkspaceBytes, cuda_why_not,
-     [](const BackendOptions& options) { return make_cuda(options.device); }},
+     oracle_kernels, [](const BackendOptions& options) { return make_oracle(options.threads, options.kernels); }},
+    {"cuda", "Hopper kernels (sm_90a)", true, false, kCudaWorkspaceBytes, cuda_why_not, cuda_kernels,
+     [](const BackendOptions& options) { return make_cuda(options.device, options.kernels); }},
 }};
+
+/// Refuses kernels that the backend does not have.
+void check_kernels(const BackendInfo& backend, const ForcedKernels& forced) {
+  const std::vector<KernelInfo> kernels = backend.kernels();
+  for (const ForcedKernel& one : forced) {
+    std::vector<std::string_view> names;
+    for (const KernelInfo& kernel : kernels) {
+      if (kernel.primitive == one.primitive) names.push_back(kernel.name);
+    }
+    if (std::find(names.begin(), names.end(), one.name) != names.end()) continue;
+    const std::string near = nearest(one.name, names);
+    throw Error(ErrorKind::usage, "MP-E058",
+                "backend " + std::string(backend.name) + " has no kernel of " +
+                    std::string(primitive_name(one.primitive)) + " called '" + one.name + "'",
+                {}, near.empty() ? "misa-prof list --kernels" : near);
+  }
+}
 
 }  // namespace
 
 std::span<const BackendInfo> backends() { return kBackends; }
 
-std::unique_ptr<Backend> make_backend(std::string_view name, int threads, int device) {
+std::unique_ptr<Backend> make_backend(std::string_view name, int threads, int device, const ForcedKernels& kernels) {
   std::vector<std::string_view> names;
   for (const BackendInfo& backend : kBackends) {
     names.push_back(backend.name);
@@ -36,7 +54,8 @@ std::unique_ptr<Backend> make_backend(std::string_view name, int threads, int de
       throw Error(ErrorKind::unavailable, "MP-E403", "backend " + std::string(name) + " is absent: " + *reason, {},
                   "misa-prof list, which says what is here");
     }
-    return backend.make({threads, device});
+    check_kernels(backend, kernels);
+    return backend.make({threads, device, kernels});
   }
   const std::string near = nearest(name, names);
   throw Error(ErrorKind::usage, "MP-E012", "there is no backend called '" + std::string(name) + "'", {},

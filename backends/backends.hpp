@@ -13,6 +13,7 @@ namespace misa {
 struct BackendOptions {
   int threads = 1;
   int device = 0;
+  ForcedKernels kernels = {};
 };
 
 struct BackendInfo {
@@ -21,6 +22,7 @@ struct BackendInfo {
   bool fuses = false;       ///< it has a kernel that does two stages (Backend::fuses)
   i64 workspace_bytes = 0;  ///< Backend::workspace_bytes, known where it is absent too
   std::optional<std::string> (*why_absent)(int device);
+  std::vector<KernelInfo> (*kernels)();  ///< primitive by primitive; empty where the binary has none of them
   std::unique_ptr<Backend> (*make)(const BackendOptions& options);
 };
 
@@ -28,7 +30,8 @@ struct BackendInfo {
 std::span<const BackendInfo> backends();
 
 /// Throws Error(usage) for an unknown name, Error(unavailable) with the reason for an absent one. `device` is only for
-/// backends that have devices.
-std::unique_ptr<Backend> make_backend(std::string_view name, int threads, int device = 0);
+/// backends that have devices. Kernels that are forced must be the backend's own: else Error(usage) with its names.
+std::unique_ptr<Backend> make_backend(std::string_view name, int threads, int device = 0,
+                                      const ForcedKernels& kernels = {});
 
 }  // namespace misa

@@ -121,8 +121,8 @@ MUTANTS = [
       "the last head is not loaded"),
     M(GEMM, "kTileColumns, depth, 1.0f", "kTileColumns, depth - 1, 1.0f", "the last dimension is dropped"),
     # plan
-    M(PLAN, "backend.select({scores, windows, {}, true, chosen});",
-      "backend.select({scores, windows, {}, false, chosen});",
+    M(PLAN, "backend.select({scores, windows, {}, true, chosen})",
+      "backend.select({scores, windows, {}, false, chosen})",
       "the plan does not force the end blocks"),
     M(PLAN, "options.first_row + first,", "options.first_row,", "random heads start again in every chunk"),
     M(PLAN, "options.first_row + first,", "first,", "random heads forget the problem's first row"),

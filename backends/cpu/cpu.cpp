@@ -13,7 +13,7 @@ namespace {
 
 class Cpu final : public Backend {
  public:
-  explicit Cpu(int threads) : threads_(threads) {}
+  Cpu(int threads, ForcedKernels forced) : threads_(threads), forced_(std::move(forced)) {}
 
   std::string_view name() const override { return "cpu"; }
   std::string description() const override { return "OpenMP, " + cpu::gemm_description(); }
@@ -36,10 +36,18 @@ class Cpu final : public Backend {
   void upload(std::byte* to, const std::byte* from, i64 bytes) override { std::memcpy(to, from, bytes); }
   void download(std::byte* to, const std::byte* from, i64 bytes) override { std::memcpy(to, from, bytes); }
 
-  void pool(const PoolTask& task) override { cpu::pool(task, threads_); }
-  void route(const RouteTask& task) override { cpu::route(task, threads_); }
-  void score(const ScoreTask& task) override { cpu::score(task, threads_); }
-  void select(const SelectTask& task) override { cpu::select(task, threads_); }
+  std::string_view pool(const PoolTask& task) override {
+    return run_kernel(cpu::pool_kernels(), forced_, task, threads_);
+  }
+  std::string_view route(const RouteTask& task) override {
+    return run_kernel(cpu::route_kernels(), forced_, task, threads_);
+  }
+  std::string_view score(const ScoreTask& task) override {
+    return run_kernel(cpu::score_kernels(), forced_, task, threads_);
+  }
+  std::string_view select(const SelectTask& task) override {
+    return run_kernel(cpu::select_kernels(), forced_, task, threads_);
+  }
 
   i64 scratch_bytes(const ScratchShape& shape) const override {
     // A thread has a tile, or the columns of a row that passed (4 bytes each) and their scores in a list that grows.
@@ -56,11 +64,18 @@ class Cpu final : public Backend {
 
  private:
   int threads_;
+  ForcedKernels forced_;
   std::optional<Roofs> roofs_;
 };
 
 }  // namespace
 
-std::unique_ptr<Backend> make_cpu(int threads) { return std::make_unique<Cpu>(threads); }
+std::vector<KernelInfo> cpu_kernels() {
+  return list_kernels(cpu::pool_kernels(), cpu::route_kernels(), cpu::score_kernels(), cpu::select_kernels());
+}
+
+std::unique_ptr<Backend> make_cpu(int threads, ForcedKernels forced) {
+  return std::make_unique<Cpu>(threads, std::move(forced));
+}
 
 }  // namespace misa

@@ -3,6 +3,7 @@
 // Ranges that share a begin (rows that end in the same block) continue one running sum. Sums in f64, in token order:
 // the mean does not depend on how ranges share work, and is rounded once. Bound: memory, one read of the keys.
 
+#include <array>
 #include <vector>
 
 #include "backends/cpu/tasks.hpp"
@@ -10,6 +11,7 @@
 #include "core/base/interrupt.hpp"
 
 namespace misa::cpu {
+namespace {
 
 void pool(const PoolTask& task, int threads) {
   const i64 count = task.means.shape[0], dim = task.means.shape[1];
@@ -40,5 +42,13 @@ void pool(const PoolTask& task, int threads) {
   }
   stop_if_interrupted();
 }
+
+constexpr std::array<Kernel<PoolTask, int>, 1> kKernels{{
+    {"running", "ranges that share a begin continue one sum in f64", accepts_all, pool},
+}};
+
+}  // namespace
+
+std::span<const Kernel<PoolTask, int>> pool_kernels() { return kKernels; }
 
 }  // namespace misa::cpu

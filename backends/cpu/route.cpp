@@ -5,6 +5,7 @@
 // over one row's samples; what follows from the products is core/indexer/linear_head.hpp. Bound: compute.
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <vector>
 
@@ -110,8 +111,6 @@ std::vector<double> tile_products(const RouteTask& task, i64 m, Tile& tile) {
   return found;
 }
 
-}  // namespace
-
 void route(const RouteTask& task, int threads) {
   const i64 rows = rows_of(task.queries), heads = heads_of(task.queries);
   if (!task.given.empty() && !task.linear) {
@@ -154,5 +153,13 @@ void route(const RouteTask& task, int threads) {
   }
   stop_if_interrupted();
 }
+
+constexpr std::array<Kernel<RouteTask, int>, 1> kKernels{{
+    {"tiles", "tiles of rows where a router reads many keys, else row by row", accepts_all, route},
+}};
+
+}  // namespace
+
+std::span<const Kernel<RouteTask, int>> route_kernels() { return kKernels; }
 
 }  // namespace misa::cpu

@@ -5,6 +5,7 @@
 // over heads while the products lie in L2. FLOPs: 2 D H a pair. Bound: compute.
 
 #include <algorithm>
+#include <array>
 #include <limits>
 #include <numeric>
 #include <vector>
@@ -50,7 +51,8 @@ struct Item {
   i64 group = 0, token = 0;
 };
 
-void score_windows(const ScoreTask& task, const View<float, 2>& logits, int threads) {
+void score_windows(const ScoreTask& task, int threads) {
+  const View<float, 2> logits = std::get<View<float, 2>>(task.logits);
   const i64 rows = logits.shape[0], heads = heads_of(task.queries), dim = head_dim_of(task.queries);
   std::vector<i64> order(static_cast<std::size_t>(rows));
   std::iota(order.begin(), order.end(), 0);
@@ -112,9 +114,11 @@ void score_windows(const ScoreTask& task, const View<float, 2>& logits, int thre
       }
     }
   }
+  stop_if_interrupted();
 }
 
-void score_candidates(const ScoreTask& task, const View<float, 2>& logits, int threads) {
+void score_candidates(const ScoreTask& task, int threads) {
+  const View<float, 2> logits = std::get<View<float, 2>>(task.logits);
   const i64 rows = logits.shape[0], columns = logits.shape[1];
   const i64 heads = heads_of(task.queries), dim = head_dim_of(task.queries);
   const i64 tiles = ceil_div(columns, kTileColumns);
@@ -145,18 +149,18 @@ void score_candidates(const ScoreTask& task, const View<float, 2>& logits, int t
       }
     }
   }
+  stop_if_interrupted();
 }
+
+constexpr std::array<Kernel<ScoreTask, int>, 2> kKernels{{
+    {"windows", "tiles of keys, each widened once for all rows that see it",
+     [](const ScoreTask& task) { return !task.candidates; }, score_windows},
+    {"candidates", "tiles of a row's own candidates", [](const ScoreTask& task) { return task.candidates.has_value(); },
+     score_candidates},
+}};
 
 }  // namespace
 
-void score(const ScoreTask& task, int threads) {
-  const View<float, 2> logits = std::get<View<float, 2>>(task.logits);
-  if (task.candidates) {
-    score_candidates(task, logits, threads);
-  } else {
-    score_windows(task, logits, threads);
-  }
-  stop_if_interrupted();
-}
+std::span<const Kernel<ScoreTask, int>> score_kernels() { return kKernels; }
 
 }  // namespace misa::cpu

@@ -6,6 +6,7 @@
 // Every row is exact whatever the sample says. Bound: memory, one read of the scores.
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 #include <vector>
@@ -143,8 +144,6 @@ void select_row(const SelectTask& task, const View<float, 2>& logits, i64 m, Scr
   std::fill(out + count, out + k, -1);
 }
 
-}  // namespace
-
 void select(const SelectTask& task, int threads) {
   const View<float, 2> logits = std::get<View<float, 2>>(task.logits);
 #pragma omp parallel num_threads(threads)
@@ -157,5 +156,13 @@ void select(const SelectTask& task, int threads) {
   }
   stop_if_interrupted();
 }
+
+constexpr std::array<Kernel<SelectTask, int>, 1> kKernels{{
+    {"sampled", "a strided sample bounds the k-th best score; exact on every row", accepts_all, select},
+}};
+
+}  // namespace
+
+std::span<const Kernel<SelectTask, int>> select_kernels() { return kKernels; }
 
 }  // namespace misa::cpu

@@ -2,13 +2,13 @@
 
 #include "core/indexer/backend.hpp"
 
-/// The cpu backend's primitives: one file each. `threads` is the size of the team.
+/// The tables of the cpu backend's kernels, a file for each primitive. Kernels take the size of the team.
 namespace misa::cpu {
 
-void pool(const PoolTask& task, int threads);
-void route(const RouteTask& task, int threads);
-void score(const ScoreTask& task, int threads);
-void select(const SelectTask& task, int threads);
+std::span<const Kernel<PoolTask, int>> pool_kernels();
+std::span<const Kernel<RouteTask, int>> route_kernels();
+std::span<const Kernel<ScoreTask, int>> score_kernels();
+std::span<const Kernel<SelectTask, int>> select_kernels();
 
 /// The memory whose reading is timed: more than caches hold.
 constexpr i64 kRoofBytes = 192 << 20;

@@ -5,7 +5,9 @@ namespace misa {
 
 std::optional<std::string> cuda_why_not(int /*device*/) { return "built without the CUDA toolkit (MISA_CUDA)"; }
 
-std::unique_ptr<Backend> make_cuda(int /*device*/) {
+std::vector<KernelInfo> cuda_kernels() { return {}; }
+
+std::unique_ptr<Backend> make_cuda(int /*device*/, ForcedKernels /*forced*/) {
   throw Error(ErrorKind::internal, "MP-E702", "the cuda backend was made although it is absent");
 }
 

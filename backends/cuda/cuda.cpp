@@ -33,7 +33,7 @@ cudaStream_t new_stream(int device) {
 
 class Cuda final : public Backend {
  public:
-  explicit Cuda(int device) : device_(device), stream_(new_stream(device)) {
+  Cuda(int device, ForcedKernels forced) : device_(device), forced_(std::move(forced)), stream_(new_stream(device)) {
     check(cudaGetDeviceProperties(&properties_, device), "the device");
   }
   ~Cuda() override {
@@ -78,10 +78,18 @@ class Cuda final : public Backend {
     copy(to, from, bytes, cudaMemcpyDeviceToHost);
   }
 
-  void pool(const PoolTask& task) override { cuda::pool(task, properties_.multiProcessorCount, stream_); }
-  void route(const RouteTask& task) override { cuda::route(task, properties_.multiProcessorCount, stream_); }
-  void score(const ScoreTask& task) override { cuda::score(task, properties_.multiProcessorCount, stream_); }
-  void select(const SelectTask& task) override { cuda::select(task, properties_.multiProcessorCount, stream_); }
+  std::string_view pool(const PoolTask& task) override {
+    return task.means.empty() ? "" : launch(cuda::pool_kernels(), task);
+  }
+  std::string_view route(const RouteTask& task) override {
+    return rows_of(task.queries) == 0 ? "" : launch(cuda::route_kernels(), task);
+  }
+  std::string_view score(const ScoreTask& task) override {
+    return std::get<View<float, 2>>(task.logits).empty() ? "" : launch(cuda::score_kernels(), task);
+  }
+  std::string_view select(const SelectTask& task) override {
+    return task.selected.empty() ? "" : launch(cuda::select_kernels(), task);
+  }
 
   std::unique_ptr<Clock> clock() override {
     if (!plain_) {
@@ -120,12 +128,16 @@ class Cuda final : public Backend {
   }
 
  private:
+  std::string_view launch(const auto& table, const auto& task) {
+    return run_kernel(table, forced_, task, properties_.multiProcessorCount, stream_);
+  }
   void copy(std::byte* to, const std::byte* from, i64 bytes, cudaMemcpyKind kind) {
     check(cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes), kind, stream_), "a copy");
     check(cudaStreamSynchronize(stream_), "waiting for the device");
   }
 
   int device_;
+  ForcedKernels forced_;
   cudaStream_t stream_;
   cudaDeviceProp properties_{};
   std::optional<Roofs> roofs_;
@@ -155,6 +167,12 @@ std::optional<std::string> cuda_why_not(int device) {
          "." + std::to_string(properties.minor) + "), and the kernels are for 9.0 (Hopper)";
 }
 
-std::unique_ptr<Backend> make_cuda(int device) { return std::make_unique<Cuda>(device); }
+std::vector<KernelInfo> cuda_kernels() {
+  return list_kernels(cuda::pool_kernels(), cuda::route_kernels(), cuda::score_kernels(), cuda::select_kernels());
+}
+
+std::unique_ptr<Backend> make_cuda(int device, ForcedKernels forced) {
+  return std::make_unique<Cuda>(device, std::move(forced));
+}
 
 }  // namespace misa

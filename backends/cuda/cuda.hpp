@@ -21,6 +21,9 @@ inline std::optional<Arithmetic> cuda_arithmetic(const Shape& shape) {
 std::optional<std::string> cuda_why_not(int device);
 
 /// Only callable when cuda_why_not(device) has nothing to say.
-std::unique_ptr<Backend> make_cuda(int device);
+std::unique_ptr<Backend> make_cuda(int device, ForcedKernels forced = {});
+
+/// Its kernels, primitive by primitive; none where it is not in this binary.
+std::vector<KernelInfo> cuda_kernels();
 
 }  // namespace misa

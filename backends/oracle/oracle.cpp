@@ -1,6 +1,7 @@
 #include "backends/oracle/oracle.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -125,9 +126,105 @@ std::vector<double> head_energies(const RouteTask& task, i64 m) {
   return energy;
 }
 
+void pool(const PoolTask& task, int threads) {
+  const i64 dim = task.means.shape[1];
+#pragma omp parallel for schedule(dynamic) num_threads(threads)
+  for (i64 p = 0; p < task.means.shape[0]; ++p) {
+    const i64 begin = task.ranges.begin[p], end = task.ranges.end[p];
+    std::vector<double> sum(dim, 0.0), key(dim);
+    double scale = 1;
+    for (i64 token = begin; token < end && !interrupted(); ++token) {
+      load_key(task.keys, task.ranges.sequence[p], token, key, scale);
+      for (i64 d = 0; d < dim; ++d) sum[d] += scale * key[d];
+    }
+    const double count = static_cast<double>(std::max<i64>(1, end - begin));
+    for (i64 d = 0; d < dim; ++d) task.means(p, d) = static_cast<float>(sum[d] / count);
+  }
+  stop_if_interrupted();
+}
+
+void route(const RouteTask& task, int threads) {
+#pragma omp parallel for schedule(dynamic) num_threads(threads)
+  for (i64 m = 0; m < rows_of(task.queries); ++m) {
+    if (interrupted()) continue;
+    if (samples_keys(task.router)) {
+      route_by_samples(task, m, sampled_products(task, m));
+      continue;
+    }
+    if (task.given.empty()) choose_heads(task, m, head_energies(task, m));
+    gather_heads(task, m);
+  }
+  stop_if_interrupted();
+}
+
+void score(const ScoreTask& task, int threads) {
+  const View<double, 2> logits = std::get<View<double, 2>>(task.logits);
+#pragma omp parallel for schedule(dynamic) num_threads(threads)
+  for (i64 m = 0; m < logits.shape[0]; ++m) {
+    if (interrupted()) continue;
+    const Row row(task.queries, m);
+    std::vector<double> key(row.dim);
+    double scale = 1;
+    for (i64 column = 0; column < logits.shape[1] && !interrupted(); ++column) {
+      const i64 token = visible_token(task.windows, task.candidates, m, column);
+      if (token < 0) {
+        logits(m, column) = -kInfinity;
+        continue;
+      }
+      load_key(task.keys, task.windows.sequence[m], token, key, scale);
+      row.dots(key);
+      double sum = 0;
+      for (i64 h = 0; h < row.heads; ++h) sum += row.weight[h] * relu(row.dot[h]);
+      logits(m, column) = scale * sum;
+    }
+  }
+  stop_if_interrupted();
+}
+
+void select(const SelectTask& task, int threads) {
+  const View<double, 2> logits = std::get<View<double, 2>>(task.logits);
+#pragma omp parallel for schedule(dynamic) num_threads(threads)
+  for (i64 m = 0; m < logits.shape[0]; ++m) {
+    if (interrupted()) continue;
+    std::vector<double> score(logits.shape[1]);
+    std::vector<i64> columns;
+    columns.reserve(score.size());
+    for (i64 column = 0; column < logits.shape[1]; ++column) {
+      score[column] = logits(m, column);
+      if (visible_token(task.windows, task.candidates, m, column) >= 0) columns.push_back(column);
+    }
+    const i64 k = task.selected.shape[1];
+    std::vector<i64> chosen;
+    if (task.force_ends && k < static_cast<i64>(columns.size())) {
+      chosen.push_back(columns.front());
+      if (k > 1) chosen.push_back(columns.back());
+      columns.erase(columns.begin());
+      columns.pop_back();
+    }
+    const std::vector<i64> rest = best(std::move(columns), score, k - static_cast<i64>(chosen.size()));
+    chosen.insert(chosen.end(), rest.begin(), rest.end());
+    std::sort(chosen.begin(), chosen.end());
+    for (i64 i = 0; i < task.selected.shape[1]; ++i) {
+      const bool pad = i >= static_cast<i64>(chosen.size());
+      const i64 token = pad ? -1 : visible_token(task.windows, task.candidates, m, chosen[i]);
+      task.selected(m, i) = static_cast<i32>(pad ? -1 : token - task.windows.begin[m]);
+    }
+  }
+  stop_if_interrupted();
+}
+
+/// A table of the one kernel that a primitive has here.
+template <class Task>
+using Table = std::array<Kernel<Task, int>, 1>;
+
+constexpr Table<PoolTask> kPool{{{"formula", "sums in token order", accepts_all, pool}}};
+constexpr Table<RouteTask> kRoute{{{"formula", "row by row", accepts_all, route}}};
+constexpr Table<ScoreTask> kScore{{{"formula", "column by column", accepts_all, score}}};
+constexpr Table<SelectTask> kSelect{{{"formula", "sorts the columns of a row", accepts_all, select}}};
+
 class Oracle final : public Backend {
  public:
-  explicit Oracle(int threads) : threads_(threads) {}
+  Oracle(int threads, ForcedKernels forced) : threads_(threads), forced_(std::move(forced)) {}
 
   std::string_view name() const override { return "oracle"; }
   std::string description() const override { return "formulas in double precision"; }
@@ -145,99 +242,22 @@ class Oracle final : public Backend {
   std::unique_ptr<Clock> clock() override { return std::make_unique<WallClock>(); }
   std::optional<Roofs> roofs() override { return std::nullopt; }
 
-  void pool(const PoolTask& task) override {
-    const i64 dim = task.means.shape[1];
-#pragma omp parallel for schedule(dynamic) num_threads(threads_)
-    for (i64 p = 0; p < task.means.shape[0]; ++p) {
-      const i64 begin = task.ranges.begin[p], end = task.ranges.end[p];
-      std::vector<double> sum(dim, 0.0), key(dim);
-      double scale = 1;
-      for (i64 token = begin; token < end && !interrupted(); ++token) {
-        load_key(task.keys, task.ranges.sequence[p], token, key, scale);
-        for (i64 d = 0; d < dim; ++d) sum[d] += scale * key[d];
-      }
-      const double count = static_cast<double>(std::max<i64>(1, end - begin));
-      for (i64 d = 0; d < dim; ++d) task.means(p, d) = static_cast<float>(sum[d] / count);
-    }
-    stop_if_interrupted();
-  }
-
-  void route(const RouteTask& task) override {
-#pragma omp parallel for schedule(dynamic) num_threads(threads_)
-    for (i64 m = 0; m < rows_of(task.queries); ++m) {
-      if (interrupted()) continue;
-      if (samples_keys(task.router)) {
-        route_by_samples(task, m, sampled_products(task, m));
-        continue;
-      }
-      if (task.given.empty()) choose_heads(task, m, head_energies(task, m));
-      gather_heads(task, m);
-    }
-    stop_if_interrupted();
-  }
-
-  void score(const ScoreTask& task) override {
-    const View<double, 2> logits = std::get<View<double, 2>>(task.logits);
-#pragma omp parallel for schedule(dynamic) num_threads(threads_)
-    for (i64 m = 0; m < logits.shape[0]; ++m) {
-      if (interrupted()) continue;
-      const Row row(task.queries, m);
-      std::vector<double> key(row.dim);
-      double scale = 1;
-      for (i64 column = 0; column < logits.shape[1] && !interrupted(); ++column) {
-        const i64 token = visible_token(task.windows, task.candidates, m, column);
-        if (token < 0) {
-          logits(m, column) = -kInfinity;
-          continue;
-        }
-        load_key(task.keys, task.windows.sequence[m], token, key, scale);
-        row.dots(key);
-        double sum = 0;
-        for (i64 h = 0; h < row.heads; ++h) sum += row.weight[h] * relu(row.dot[h]);
-        logits(m, column) = scale * sum;
-      }
-    }
-    stop_if_interrupted();
-  }
-
-  void select(const SelectTask& task) override {
-    const View<double, 2> logits = std::get<View<double, 2>>(task.logits);
-#pragma omp parallel for schedule(dynamic) num_threads(threads_)
-    for (i64 m = 0; m < logits.shape[0]; ++m) {
-      if (interrupted()) continue;
-      std::vector<double> score(logits.shape[1]);
-      std::vector<i64> columns;
-      columns.reserve(score.size());
-      for (i64 column = 0; column < logits.shape[1]; ++column) {
-        score[column] = logits(m, column);
-        if (visible_token(task.windows, task.candidates, m, column) >= 0) columns.push_back(column);
-      }
-      const i64 k = task.selected.shape[1];
-      std::vector<i64> chosen;
-      if (task.force_ends && k < static_cast<i64>(columns.size())) {
-        chosen.push_back(columns.front());
-        if (k > 1) chosen.push_back(columns.back());
-        columns.erase(columns.begin());
-        columns.pop_back();
-      }
-      const std::vector<i64> rest = best(std::move(columns), score, k - static_cast<i64>(chosen.size()));
-      chosen.insert(chosen.end(), rest.begin(), rest.end());
-      std::sort(chosen.begin(), chosen.end());
-      for (i64 i = 0; i < task.selected.shape[1]; ++i) {
-        const bool pad = i >= static_cast<i64>(chosen.size());
-        const i64 token = pad ? -1 : visible_token(task.windows, task.candidates, m, chosen[i]);
-        task.selected(m, i) = static_cast<i32>(pad ? -1 : token - task.windows.begin[m]);
-      }
-    }
-    stop_if_interrupted();
-  }
+  std::string_view pool(const PoolTask& task) override { return run_kernel(kPool, forced_, task, threads_); }
+  std::string_view route(const RouteTask& task) override { return run_kernel(kRoute, forced_, task, threads_); }
+  std::string_view score(const ScoreTask& task) override { return run_kernel(kScore, forced_, task, threads_); }
+  std::string_view select(const SelectTask& task) override { return run_kernel(kSelect, forced_, task, threads_); }
 
  private:
   int threads_;
+  ForcedKernels forced_;
 };
 
 }  // namespace
 
-std::unique_ptr<Backend> make_oracle(int threads) { return std::make_unique<Oracle>(threads); }
+std::vector<KernelInfo> oracle_kernels() { return list_kernels(kPool, kRoute, kScore, kSelect); }
+
+std::unique_ptr<Backend> make_oracle(int threads, ForcedKernels forced) {
+  return std::make_unique<Oracle>(threads, std::move(forced));
+}
 
 }  // namespace misa

@@ -9,6 +9,7 @@
 
 #include "core/indexer/arithmetic.hpp"
 #include "core/indexer/inputs.hpp"
+#include "core/indexer/kernel.hpp"
 #include "core/indexer/spec.hpp"
 #include "core/tensor/buffer.hpp"
 
@@ -17,6 +18,8 @@ namespace misa {
 /// Mean keys. out[i, :] = mean of k_scale(t) * k[t, :] over t in [ranges.begin[i], ranges.end[i]) of sequence
 /// ranges.sequence[i]; an empty range gives zeros.
 struct PoolTask {
+  static constexpr Primitive kPrimitive = Primitive::pool;
+
   KeyCache keys;
   Windows ranges;        ///< [P]; ranges that share a begin are cheapest when they stand together, shortest first
   View<float, 2> means;  ///< [P, D]
@@ -28,6 +31,8 @@ struct PoolTask {
 /// With `linear`, the batch has two heads more: q_lin of the heads that are not kept (core/indexer/linear_head.hpp),
 /// with its weight, and -q_lin with minus its weight. With `given_linear`, those two are made of it instead.
 struct RouteTask {
+  static constexpr Primitive kPrimitive = Primitive::route;
+
   Router router;
   Queries queries;             ///< M rows, H heads
   KeyCache keys;               ///< pooled keys, sampled ones or tokens, as the router wants; or none
@@ -55,6 +60,8 @@ struct RouteTask {
 ///
 /// Columns are the row's window, or its candidates. All are written, -inf where there is no visible token.
 struct ScoreTask {
+  static constexpr Primitive kPrimitive = Primitive::score;
+
   Queries queries;
   KeyCache keys;
   Windows windows;
@@ -65,6 +72,8 @@ struct ScoreTask {
 /// The k best columns of each row: higher score first, ties: lower token first; NaN ranks below every number, and
 /// -0 equals +0. Writes tokens relative to windows.begin, ascending, -1 pads last.
 struct SelectTask {
+  static constexpr Primitive kPrimitive = Primitive::select;
+
   Logits logits;
   Windows windows;
   std::optional<Candidates> candidates;
@@ -156,10 +165,11 @@ class Backend : public Allocator {
   virtual void upload(std::byte* to, const std::byte* from, i64 bytes) = 0;
   virtual void download(std::byte* to, const std::byte* from, i64 bytes) = 0;
 
-  virtual void pool(const PoolTask& task) = 0;
-  virtual void route(const RouteTask& task) = 0;
-  virtual void score(const ScoreTask& task) = 0;
-  virtual void select(const SelectTask& task) = 0;
+  /// Each primitive returns the name of the kernel that ran, which is one of its table; empty: there was no work.
+  virtual std::string_view pool(const PoolTask& task) = 0;
+  virtual std::string_view route(const RouteTask& task) = 0;
+  virtual std::string_view score(const ScoreTask& task) = 0;
+  virtual std::string_view select(const SelectTask& task) = 0;
 
   /// True when `score_select` has a fused kernel for this pair; the logits are then never written.
   virtual bool fuses(const ScoreTask& /*score*/, const SelectTask& /*select*/) const { return false; }

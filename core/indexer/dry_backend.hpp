@@ -16,10 +16,10 @@ class DryBackend final : public ForwardingBackend {
   void release(std::byte* data, i64 bytes) noexcept override { host_allocator().release(data, bytes); }
   void upload(std::byte* /*to*/, const std::byte* /*from*/, i64 /*bytes*/) override {}
 
-  void pool(const PoolTask& /*task*/) override {}
-  void route(const RouteTask& /*task*/) override {}
-  void score(const ScoreTask& /*task*/) override {}
-  void select(const SelectTask& /*task*/) override {}
+  std::string_view pool(const PoolTask& /*task*/) override { return {}; }
+  std::string_view route(const RouteTask& /*task*/) override { return {}; }
+  std::string_view score(const ScoreTask& /*task*/) override { return {}; }
+  std::string_view select(const SelectTask& /*task*/) override { return {}; }
   void score_select(const ScoreTask& /*score_task*/, const SelectTask& /*select_task*/) override {}
 
  private:

@@ -22,10 +22,10 @@ class ForwardingBackend : public Backend {
   void upload(std::byte* to, const std::byte* from, i64 bytes) override { inner_.upload(to, from, bytes); }
   void download(std::byte* to, const std::byte* from, i64 bytes) override { inner_.download(to, from, bytes); }
 
-  void pool(const PoolTask& task) override { inner_.pool(task); }
-  void route(const RouteTask& task) override { inner_.route(task); }
-  void score(const ScoreTask& task) override { inner_.score(task); }
-  void select(const SelectTask& task) override { inner_.select(task); }
+  std::string_view pool(const PoolTask& task) override { return inner_.pool(task); }
+  std::string_view route(const RouteTask& task) override { return inner_.route(task); }
+  std::string_view score(const ScoreTask& task) override { return inner_.score(task); }
+  std::string_view select(const SelectTask& task) override { return inner_.select(task); }
   bool fuses(const ScoreTask& score_task, const SelectTask& select_task) const override {
     return inner_.fuses(score_task, select_task);
   }

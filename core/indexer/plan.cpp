@@ -23,6 +23,9 @@ class Span {
   ~Span() {
     if (observer_ != nullptr) observer_->end();
   }
+  void ran(Primitive primitive, std::string_view kernel) const {
+    if (observer_ != nullptr) observer_->ran(primitive, kernel);
+  }
   Span(const Span&) = delete;
   Span& operator=(const Span&) = delete;
 
@@ -299,17 +302,18 @@ struct Plan::State {
       if (head_blocks->own_tails()) {
         task.tails = tails.view.slice(0, count);
         const Span span(observer, Stage::pool);
-        backend.pool({problem.keys,
-                      {windows.sequence, head_blocks->tail_begin.view.slice(first, count), windows.end},
-                      tails.view.slice(0, count)});
+        span.ran(Primitive::pool,
+                 backend.pool({problem.keys,
+                               {windows.sequence, head_blocks->tail_begin.view.slice(first, count), windows.end},
+                               tails.view.slice(0, count)}));
       }
     }
     const Span span(observer, Stage::route);
-    backend.route(task);
+    span.ran(Primitive::route, backend.route(task));
     if (!follow.heads.empty() || !follow.linear.empty()) {
       if (!follow.heads.empty()) task.given = follow.heads.slice(first, count);
       if (!follow.linear.empty()) task.given_linear = follow.linear.slice(first, count);
-      backend.route(task);
+      span.ran(Primitive::route, backend.route(task));
     }
     seen.route = task;
     return {task.routed_values, task.routed_weights};
@@ -321,8 +325,8 @@ struct Plan::State {
     const Windows windows = slice(token_blocks->windows(), first, count);
     const Logits scores = block_logits.view(count, sizes.token_blocks->longest);
     const View<i32, 2> chosen = selected_blocks.view.slice(first, count);
-    backend.score({queries, token_blocks->keys(), windows, {}, scores});
-    backend.select({scores, windows, {}, true, chosen});
+    span.ran(Primitive::score, backend.score({queries, token_blocks->keys(), windows, {}, scores}));
+    span.ran(Primitive::select, backend.select({scores, windows, {}, true, chosen}));
     seen.blocks = scores;
     return {follow.blocks.empty() ? chosen : follow.blocks.slice(first, count),
             token_blocks->row_origin.view.slice(first, count), spec.blocks->block_size};
@@ -364,29 +368,29 @@ struct Plan::State {
     } else {
       {
         const Span span(observer, Stage::score);
-        backend.score(score);
+        span.ran(Primitive::score, backend.score(score));
         seen.tokens = score.logits;
       }
       const Span span(observer, Stage::select);
-      backend.select(select);
+      span.ran(Primitive::select, backend.select(select));
     }
     if (!spec.rerank) return;
 
     const Span span(observer, Stage::rerank);
     seen.listed = {follow.candidates.empty() ? kept : follow.candidates.slice(first, count), windows.begin, 1};
     seen.candidates = candidate_logits.view(count, seen.listed->columns());
-    backend.score({queries, problem.keys, windows, seen.listed, *seen.candidates});
-    backend.select({*seen.candidates, windows, seen.listed, false, tokens});
+    span.ran(Primitive::score, backend.score({queries, problem.keys, windows, seen.listed, *seen.candidates}));
+    span.ran(Primitive::select, backend.select({*seen.candidates, windows, seen.listed, false, tokens}));
   }
 
   void run(const Follow& follow, Observer* observer) {
     if (pools_heads()) {
       const Span span(observer, Stage::pool);
-      backend.pool({problem.keys, head_blocks->ranges(), head_blocks->means.view});
+      span.ran(Primitive::pool, backend.pool({problem.keys, head_blocks->ranges(), head_blocks->means.view}));
     }
     if (spec.blocks) {
       const Span span(observer, Stage::pool);
-      backend.pool({problem.keys, token_blocks->ranges(), token_blocks->means.view});
+      span.ran(Primitive::pool, backend.pool({problem.keys, token_blocks->ranges(), token_blocks->means.view}));
     }
     for (i64 first = 0; first < rows; first += chunk) {
       run_chunk(first, std::min(chunk, rows - first), follow, observer);

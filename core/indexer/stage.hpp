@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "core/base/types.hpp"
+#include "core/indexer/kernel.hpp"
 
 namespace misa {
 
@@ -50,6 +51,8 @@ class Observer {
  public:
   virtual ~Observer() = default;
   virtual void begin(StageSet stages) = 0;
+  /// Inside a span: `kernel` of `primitive` ran.
+  virtual void ran(Primitive /*primitive*/, std::string_view /*kernel*/) {}
   virtual void end() = 0;
 };
 

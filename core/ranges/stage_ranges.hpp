@@ -25,6 +25,7 @@ class StageRanges final : public Observer {
     begin_range(stage_range(stages));
     inner_.begin(stages);
   }
+  void ran(Primitive primitive, std::string_view kernel) override { inner_.ran(primitive, kernel); }
   void end() override {
     inner_.end();
     end_range();

@@ -280,7 +280,7 @@ TEST_CASE("a token in a page that does not exist is unreachable") {
   class NoRun final : public ForwardingBackend {
    public:
     using ForwardingBackend::ForwardingBackend;
-    void score(const ScoreTask&) override {}
+    std::string_view score(const ScoreTask&) override { return {}; }
   };
   const auto oracle = make_backend("oracle", 1);
   NoRun blind(*oracle);
@@ -540,11 +540,12 @@ TEST_CASE("sampled keys in f16 are explained by the arithmetics that allow them,
     std::optional<Arithmetic> arithmetic(const Shape& shape) const override {
       return find_arithmetic(shape.dtype == Dtype::e4m3 ? "fp8-mma" : "bf16-mma");
     }
-    void pool(const PoolTask& task) override {
-      inner_.pool(task);
+    std::string_view pool(const PoolTask& task) override {
+      const std::string_view kernel = inner_.pool(task);
       for (i64 p = 0; p < task.means.shape[0]; ++p) {
         for (i64 d = 0; d < task.means.shape[1]; ++d) task.means(p, d) = to_float(to_f16(task.means(p, d)));
       }
+      return kernel;
     }
   };
   i64 differing = 0, seen = 0;

@@ -23,11 +23,12 @@ class KernelOnHost final : public ForwardingBackend {
   std::string_view name() const override { return "cuda on the host"; }
   std::optional<Arithmetic> arithmetic(const Shape& shape) const override { return cuda_arithmetic(shape); }
 
-  void route(const RouteTask& task) override {
+  std::string_view route(const RouteTask& task) override {
     const Written first = run(task, simt::Order::ascending);
     if (task.linear) check_given(task, first);
     CHECK(run(task, simt::Order::descending) == first);
     CHECK(run(task, simt::Order::shuffled) == first);
+    return "samples";
   }
 
  private:

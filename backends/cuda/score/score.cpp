@@ -1,17 +1,25 @@
 #include "backends/cuda/score/score.hpp"
 
+#include <array>
+
 #include "backends/cuda/kernels.hpp"
 
 namespace misa::cuda {
+namespace {
 
-void score(const ScoreTask& task, int num_sms, cudaStream_t stream) {
-  if (std::get<View<float, 2>>(task.logits).empty()) return;
-  if (tiles(task)) return score_in_tiles(task, num_sms, stream);
-  if (tiles_bf16(task)) return score_in_bf16_tiles(task, num_sms, stream);
-  if (shares_pages(task)) return score_shared_pages(task, num_sms, stream);
-  if (single_rows(task)) return score_single_rows(task, num_sms, stream);
-  if (scores_means(task)) return score_means(task, stream);
-  score_plainly(task, stream);
-}
+constexpr std::array<CudaKernel<ScoreTask>, 6> kKernels{{
+    {"tile", "FP8 tiles of many rows over windows, on tensor cores", tiles, score_in_tiles},
+    {"tile-bf16", "bf16 tiles of many rows over windows, on tensor cores", tiles_bf16, score_in_bf16_tiles},
+    {"pages", "few rows that share one read of their FP8 keys, on tensor cores", shares_pages, score_shared_pages},
+    {"rows", "row by row over windows or candidates, FP8 or bf16, on tensor cores", single_rows, score_single_rows},
+    {"means", "row by row over f32 block means, on tensor cores", scores_means,
+     [](const ScoreTask& task, int /*num_sms*/, cudaStream_t stream) { score_means(task, stream); }},
+    {"plain", "every dtype, layout and shape", accepts_all,
+     [](const ScoreTask& task, int /*num_sms*/, cudaStream_t stream) { score_plainly(task, stream); }},
+}};
+
+}  // namespace
+
+CudaTable<ScoreTask> score_kernels() { return kKernels; }
 
 }  // namespace misa::cuda
