@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
-#include <cstring>
 #include <filesystem>
 #include <map>
 #include <memory>
@@ -49,22 +48,6 @@ constexpr const char* kExamples =
 
 constexpr const char* kBundledInput = "input.safetensors";
 constexpr const char* kBundledReport = "report.json";
-
-bool same_bits(const HostTensor& a, const HostTensor& b) {
-  return a.shape == b.shape && a.dtype == b.dtype &&
-         (a.bytes() == 0 || std::memcmp(a.storage.data(), b.storage.data(), static_cast<std::size_t>(a.bytes())) == 0);
-}
-
-/// What differs first; empty: nothing.
-std::string_view first_difference(const Outcome& a, const Outcome& b) {
-  if (!same_bits(a.heads, b.heads)) return "heads";
-  if (!same_bits(a.linear, b.linear)) return "linear";
-  if (!same_bits(a.blocks, b.blocks)) return "blocks";
-  if (!same_bits(a.candidates, b.candidates)) return "candidates";
-  if (!same_bits(a.tokens, b.tokens)) return "tokens";
-  if (!same_bits(a.scores, b.scores)) return "scores";
-  return "";
-}
 
 constexpr double kLongRun = 5;  // seconds that are worth an estimate
 
@@ -432,10 +415,10 @@ class CompareRun {
     return golden_metadata(options_.against)["indexer"] == spec.name ? options_.against : std::string();
   }
 
-  Outcome run_against(const IndexerSpec& spec) {
+  Selection run_against(const IndexerSpec& spec) {
     Backend& backend = other_ ? *other_ : *oracle_;
     const Placement placement(backend, workload_);
-    Outcome outcome = run_outcome(backend, spec, placement.problem(), plan_options_);
+    Selection outcome = run_selection(backend, spec, placement.problem(), plan_options_);
     outcome.exact = !other_;
     return outcome;
   }
@@ -451,15 +434,15 @@ class CompareRun {
         return;
       }
     }
-    const Outcome against =
+    const Selection against =
         golden.empty() ? run_against(spec)
                        : read_golden(golden, workload_, spec, options_.workload.memory_limit() - workload_.bytes());
     if (!golden.empty()) {
       report_.against = {options_.against, against.description,
                          against.arithmetic ? std::string(against.arithmetic->name) : std::string()};
     }
-    Outcome side = run_side(options_, *guarded_, spec, *arbiter_, plan_options_);
-    const Agreement agreement = compare_outcomes(*arbiter_, spec, side, against, choices_);
+    Selection side = run_side(options_, *guarded_, spec, *arbiter_, plan_options_);
+    const Agreement agreement = compare_sides(*arbiter_, spec, side, against, choices_);
     for (const ChoiceAgreement& choice : agreement.choices) one.choices.push_back(to_report(choice));
     const Concluded concluded = conclude(agreement, options_.max_miss);
     one.verdict = to_report(concluded.conclusion);
@@ -518,7 +501,7 @@ class CompareRun {
   }
 
   /// Runs that must give the same bits, and canaries.
-  void check_robustness(const IndexerSpec& spec, const Outcome& side, AgreementCase& one) {
+  void check_robustness(const IndexerSpec& spec, const Selection& side, AgreementCase& one) {
     const auto add = [&](std::string name, const std::string& found, const std::string& done) {
       one.checks.push_back({std::move(name), found.empty(), found.empty() ? done : found});
       if (found.empty()) return;
@@ -528,9 +511,9 @@ class CompareRun {
     };
     const auto differing = [&](Backend& backend, const Workload& workload, const std::string& how) {
       const Placement placement(backend, workload);
-      const Outcome again = run_outcome(backend, spec, placement.problem(), plan_options_);
-      const std::string_view what = first_difference(side, again);
-      return what.empty() ? std::string() : fmt::format("the {} differ {}", what, how);
+      const Selection again = run_selection(backend, spec, placement.problem(), plan_options_);
+      const std::optional<Choice> differs = first_difference(side, again);
+      return differs ? fmt::format("the {} differ {}", choice_name(*differs), how) : std::string();
     };
     // A run with a mistake is not the backend's own.
     if (options_.inject.empty()) {
@@ -572,11 +555,12 @@ class CompareRun {
   void rate(const IndexerSpec& spec, AgreementCase& one) {
     const Placement placement(*guarded_, workload_);
     if (!reference_) {
-      reference_ = run_outcome(*guarded_, *reference_spec_, placement.problem(), plan_options_);
+      reference_ = run_selection(*guarded_, *reference_spec_, placement.problem(), plan_options_);
     }
-    const Outcome side = run_outcome(*guarded_, spec, placement.problem(), plan_options_);
-    const Quality quality = compare_selections(workload_, {reference_->tokens.span<const i32>(), settings_.top_k},
-                                               {side.tokens.span<const i32>(), settings_.top_k});
+    const Selection side = run_selection(*guarded_, spec, placement.problem(), plan_options_);
+    const Quality quality =
+        compare_selections(workload_, {(*reference_)[Choice::tokens].span<const i32>(), settings_.top_k},
+                           {side[Choice::tokens].span<const i32>(), settings_.top_k});
     one.quality = describe_quality(quality, options_.against_indexer);
     one.minimum_recall = options_.min_recall;
     if (quality.rows == 0) {
@@ -609,8 +593,8 @@ class CompareRun {
     try {
       if (!options_.against_indexer.empty()) {
         const Placement placement(*guarded_, workload_);
-        const Outcome reference = run_outcome(*guarded_, *recorded_spec_, placement.problem(), plan_options_);
-        const Quality quality = rate_recorded(workload_, recorded, reference.tokens.span<const i32>());
+        const Selection reference = run_selection(*guarded_, *recorded_spec_, placement.problem(), plan_options_);
+        const Quality quality = rate_recorded(workload_, recorded, reference[Choice::tokens].span<const i32>());
         one.quality = describe_quality(quality, options_.against_indexer);
         if (quality.rows == 0) {
           one.verdict = CaseVerdict::nothing;
@@ -625,9 +609,9 @@ class CompareRun {
   }
 
   void judge_recorded(const RecordedTopK& recorded, const IndexerSpec& dsa, AgreementCase& one) {
-    const Outcome exact = run_outcome(*oracle_, dsa, arbiter_->problem(), plan_options_);
+    const Selection exact = run_selection(*oracle_, dsa, arbiter_->problem(), plan_options_);
     const RecordedAgreement judged = misa::judge_recorded(*arbiter_, recorded, dsa, exact);
-    one.quality = describe_quality(rate_recorded(workload_, recorded, exact.tokens.span<const i32>()), "dsa");
+    one.quality = describe_quality(rate_recorded(workload_, recorded, exact[Choice::tokens].span<const i32>()), "dsa");
     ReportChoice& tokens = one.choices.emplace_back(to_report(judged.agreement.choices.front()));
     for (const Difference& found : judged.differences) {
       tokens.differences.push_back(
@@ -720,8 +704,8 @@ class CompareRun {
   std::vector<i64> plan_limits_;              ///< by case
   PlanOptions plan_options_;
   std::unique_ptr<Arbiter> arbiter_;
-  std::optional<Outcome> reference_;
-  std::vector<std::pair<IndexerSpec, Outcome>> goldens_;
+  std::optional<Selection> reference_;
+  std::vector<std::pair<IndexerSpec, Selection>> goldens_;
   i64 overwritten_before_ = 0;
   bool bundled_ = false;
   AgreementReport report_;

@@ -146,11 +146,11 @@ std::string occasion_for(const MistakeInfo& info, const IndexerSpec& spec, const
 
 }  // namespace
 
-Outcome run_side(const CompareOptions& options, Backend& backend, const IndexerSpec& spec, Arbiter& arbiter,
-                 const PlanOptions& plan_options) {
+Selection run_side(const CompareOptions& options, Backend& backend, const IndexerSpec& spec, Arbiter& arbiter,
+                   const PlanOptions& plan_options) {
   if (options.inject.empty()) {
     const Placement placement(backend, arbiter.workload());
-    return run_outcome(backend, spec, placement.problem(), plan_options);
+    return run_selection(backend, spec, placement.problem(), plan_options);
   }
   const MistakeInfo info = options.mistake();
   auto outcome = run_with_mistake(info.mistake, backend, spec, arbiter, plan_options);
@@ -174,7 +174,7 @@ std::vector<i64> comparison_limits(const CompareOptions& options, const Backend&
   const i64 outcomes = 2 + (again ? 1 : 0) + (writes ? 2 : 0);
   i64 goldens = 0;
   for (const IndexerSpec& spec : specs) {
-    if (!options.golden.empty()) goldens += outcome_bytes(spec, outline.shape);
+    if (!options.golden.empty()) goldens += selection_bytes(spec, outline.shape);
   }
 
   std::vector<i64> limits;
@@ -183,7 +183,7 @@ std::vector<i64> comparison_limits(const CompareOptions& options, const Backend&
     i64 on_device = std::numeric_limits<i64>::max();
     for (const IndexerSpec* one : {&spec, reference ? &*reference : nullptr}) {
       if (one == nullptr) continue;
-      outcome = std::max(outcome, outcome_bytes(*one, outline.shape));
+      outcome = std::max(outcome, selection_bytes(*one, outline.shape));
       for (const Backend* backend : {&side, other != nullptr ? other : &exact}) {
         const PlanBytes bytes = Plan::bytes_needed(*backend, *one, outline, true);
         if (backend->free_bytes()) {

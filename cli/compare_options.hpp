@@ -39,8 +39,8 @@ struct CompareOptions {
 };
 
 /// What one side chose: a run of the backend, with the mistake of --inject where one is asked for.
-Outcome run_side(const CompareOptions& options, Backend& backend, const IndexerSpec& spec, Arbiter& arbiter,
-                 const PlanOptions& plan_options);
+Selection run_side(const CompareOptions& options, Backend& backend, const IndexerSpec& spec, Arbiter& arbiter,
+                   const PlanOptions& plan_options);
 
 /// Bytes that a plan of each of `specs` may take beside the problem, on `side` and on `other` (null: there is none), or
 /// when it is rated against `reference`. `copies` more of the workload are alive then. Error(runtime) with the bytes

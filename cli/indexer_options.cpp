@@ -8,7 +8,7 @@
 
 #include "core/base/error.hpp"
 #include "core/base/suggest.hpp"
-#include "core/selection/outcome.hpp"
+#include "core/selection/run_selection.hpp"
 #include "core/workload/placement.hpp"
 #include "core/workload/trace.hpp"
 

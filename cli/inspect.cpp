@@ -18,6 +18,7 @@
 #include "core/platform/signals.hpp"
 #include "core/platform/system.hpp"
 #include "core/report/text.hpp"
+#include "core/selection/selection_file.hpp"
 #include "core/workload/placement.hpp"
 #include "core/workload/safetensors.hpp"
 #include "core/workload/trace.hpp"
@@ -259,16 +260,20 @@ void inspect(const InspectOptions& options) {
     if (found != header.metadata.end()) kind = found->second;
   }
   if (kind == "selection") {
-    const RecordedSelection selection = read_selection(path, options.workload.memory_limit());
+    const SelectionFile file = read_selection(path, options.workload.memory_limit());
+    const Selection& selection = file.selection;
+    const HostTensor& selected = selection[Choice::tokens];
     sheet.section("selection");
-    sheet.add("rows", static_cast<i64>(selection.ks.size()));
-    if (!selection.tokens.empty()) {
-      const auto tokens = selection.tokens.span<const i32>();
-      sheet.add("k", selection.tokens.shape.at(1));
+    sheet.add("rows", static_cast<i64>(file.ks.size()));
+    if (!selected.empty()) {
+      const auto tokens = selected.span<const i32>();
+      sheet.add("k", selected.shape.at(1));
       sheet.add("pads", static_cast<i64>(std::count(tokens.begin(), tokens.end(), -1)));
     }
-    if (!selection.heads.empty()) sheet.add("heads_per_row", selection.heads.shape.at(1));
-    if (!selection.blocks.empty()) sheet.add("blocks_per_row", selection.blocks.shape.at(1));
+    for (const auto& [choice, name] :
+         {std::pair(Choice::heads, "heads_per_row"), std::pair(Choice::blocks, "blocks_per_row")}) {
+      if (!selection[choice].empty()) sheet.add(name, selection[choice].shape.at(1));
+    }
   } else {
     std::vector<Warning> warnings;
     const Workload workload = read_trace(path, options.workload.memory_limit(), &warnings);

@@ -18,6 +18,7 @@
 #include "core/indexer/runnable.hpp"
 #include "core/platform/file.hpp"
 #include "core/selection/golden.hpp"
+#include "core/selection/selection_file.hpp"
 #include "core/workload/placement.hpp"
 #include "core/workload/trace.hpp"
 
@@ -176,7 +177,7 @@ void run_profile(const ProfileOptions& options, const GivenOptions& given, std::
         kStreamed);
   };
   if (!options.selection_path.empty()) {
-    request.sinks.selected = [&](const IndexerSpec& spec, const RecordedSelection& selection) {
+    request.sinks.selected = [&](const IndexerSpec& spec, const Selection& selection) {
       std::map<std::string, std::string> metadata = golden_facts(spec, workload);
       metadata.merge(backend_facts(*backend, shape_of(workload)));
       write_selection(selection_path(options.selection_path, spec.name, facts.specs.size() > 1), workload, selection,

@@ -79,7 +79,7 @@ class Selftest {
         trial(fmt::format("no mistake, {}{}", indexer, workload == &paged_ ? ", paged" : ""), "a correct result",
               "passed", indexer, *workload, [](Backend& backend, const IndexerSpec& spec, Arbiter& arbiter) {
                 const Placement placement(backend, arbiter.workload());
-                return run_outcome(backend, spec, placement.problem());
+                return run_selection(backend, spec, placement.problem());
               });
       }
     }
@@ -97,22 +97,22 @@ class Selftest {
   }
 
  private:
-  using Side = std::function<Outcome(Backend&, const IndexerSpec&, Arbiter&)>;
+  using Side = std::function<Selection(Backend&, const IndexerSpec&, Arbiter&)>;
 
   void trial(std::string name, std::string_view what, std::string expected, std::string_view indexer,
              const Workload& workload, const Side& side, std::span<const Choice> choices = kChoices) {
     const IndexerSpec spec = make_indexer(indexer, settings_);
     Arbiter arbiter(*oracle_, workload);
-    Outcome exact = run_outcome(*oracle_, spec, arbiter.problem());
+    Selection exact = run_selection(*oracle_, spec, arbiter.problem());
     exact.exact = true;
-    const Agreement agreement = compare_outcomes(arbiter, spec, side(*backend_, spec, arbiter), exact, choices);
+    const Agreement agreement = compare_sides(arbiter, spec, side(*backend_, spec, arbiter), exact, choices);
     trials_.push_back({std::move(name), std::string(what), std::move(expected), first_wrong(agreement)});
   }
 
   void vacuous() {
     const Side plain = [](Backend& backend, const IndexerSpec& spec, Arbiter& arbiter) {
       const Placement placement(backend, arbiter.workload());
-      return run_outcome(backend, spec, placement.problem());
+      return run_selection(backend, spec, placement.problem());
     };
     constexpr std::array<Choice, 1> kHeads{Choice::heads};
     trial("nothing-compared", "no choice that both sides make is asked for", "nothing", "dsa", contiguous_, plain,

@@ -98,14 +98,14 @@ Work add_shrink(CLI::App& app) {
       check_workload(part, "a part of the workload");
       Arbiter arbiter(*oracle, part);
       plan_options.max_bytes = limits[static_cast<std::size_t>(&spec - specs.data())] + arbiter.problem().bytes;
-      const Outcome side = run_side(*compared, *backend, spec, arbiter, plan_options);
-      Outcome against = [&] {
-        if (!other) return run_outcome(*oracle, spec, arbiter.problem(), plan_options);
+      const Selection side = run_side(*compared, *backend, spec, arbiter, plan_options);
+      Selection against = [&] {
+        if (!other) return run_selection(*oracle, spec, arbiter.problem(), plan_options);
         const Placement placement(*other, part);
-        return run_outcome(*other, spec, placement.problem(), plan_options);
+        return run_selection(*other, spec, placement.problem(), plan_options);
       }();
       against.exact = !other;
-      return conclude(compare_outcomes(arbiter, spec, side, against, choices), compared->max_miss).conclusion ==
+      return conclude(compare_sides(arbiter, spec, side, against, choices), compared->max_miss).conclusion ==
              Conclusion::failed;
     };
     const auto failing =

@@ -15,22 +15,6 @@ namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-const HostTensor& ids_of(const Outcome& outcome, Choice choice) {
-  switch (choice) {
-    case Choice::heads: return outcome.heads;
-    case Choice::linear: return outcome.linear;
-    case Choice::blocks: return outcome.blocks;
-    case Choice::candidates: return outcome.candidates;
-    case Choice::tokens: return outcome.tokens;
-    case Choice::scores: break;
-  }
-  return outcome.scores;
-}
-
-std::span<const i32> without_pads(std::span<const i32> row) {
-  return row.first(static_cast<std::size_t>(std::find(row.begin(), row.end(), -1) - row.begin()));
-}
-
 /// NaN ranks below every number.
 double rank_of(double score) { return std::isnan(score) ? -kInfinity : score; }
 
@@ -61,9 +45,9 @@ double linear_rounding(double size, Dtype dtype, double scale) {
 
 class Comparison {
  public:
-  Comparison(Arbiter& arbiter, const IndexerSpec& spec, const Outcome& side, const Outcome& against)
+  Comparison(Arbiter& arbiter, const IndexerSpec& spec, const Selection& side, const Selection& against)
       : arbiter_(arbiter), spec_(spec), sides_{&side, &against}, rows_(arbiter.problem().shape.rows) {
-    for (const Outcome* one : sides_) check_shapes(*one);
+    for (const Selection* one : sides_) check_shapes(*one);
   }
 
   Agreement run(std::span<const Choice> choices) {
@@ -72,8 +56,8 @@ class Comparison {
       if (!made(choice)) continue;
       ChoiceAgreement& one = agreement.choices.emplace_back();
       one.choice = choice;
-      for (const Outcome* side : sides_) {
-        if (ids_of(*side, choice).empty()) one.reason = fmt::format("{} has none", side->name);
+      for (const Selection* side : sides_) {
+        if ((*side)[choice].empty()) one.reason = fmt::format("{} has none", side->name);
       }
     }
     for (i64 m = 0; m < rows_; ++m) {
@@ -104,9 +88,9 @@ class Comparison {
     return true;
   }
 
-  void check_shapes(const Outcome& one) const {
+  void check_shapes(const Selection& one) const {
     for (const Choice choice : kChoices) {
-      const HostTensor& ids = ids_of(one, choice);
+      const HostTensor& ids = one[choice];
       if (ids.empty()) continue;
       const bool by_k = choice == Choice::tokens || choice == Choice::scores;
       const bool fits = choice == Choice::linear ? ids.shape[1] == arbiter_.problem().shape.head_dim + 1
@@ -119,7 +103,7 @@ class Comparison {
     }
   }
 
-  Offer offer(const Outcome& side, Choice choice, i64 m) {
+  Offer offer(const Selection& side, Choice choice, i64 m) {
     const std::size_t at = static_cast<std::size_t>(m);
     const Problem& problem = arbiter_.problem();
     const i64 window = std::max<i64>(0, problem.end[at] - problem.begin[at]);
@@ -137,25 +121,25 @@ class Comparison {
       }
       case Choice::tokens:
         if (spec_.rerank) {
-          found.from = without_pads(row_of<i32>(side.candidates, m));
-          found.limited = !side.candidates.empty();
+          found.from = without_pads(row_of<i32>(side[Choice::candidates], m));
+          found.limited = !side[Choice::candidates].empty();
           if (found.limited) found.count = static_cast<i64>(found.from.size());
           break;
         }
         [[fallthrough]];
       default:
-        if (spec_.blocks && !side.blocks.empty()) limit_to_blocks(side, m, window, found);
+        if (spec_.blocks && !side[Choice::blocks].empty()) limit_to_blocks(side, m, window, found);
         break;
     }
     found.wanted = std::min(choice == Choice::candidates ? spec_.rerank->candidates : spec_.top_k, found.count);
     return found;
   }
 
-  void limit_to_blocks(const Outcome& side, i64 m, i64 window, Offer& found) {
+  void limit_to_blocks(const Selection& side, i64 m, i64 window, Offer& found) {
     const std::size_t at = static_cast<std::size_t>(m);
     const BlockLayout& layout = arbiter_.blocks(spec_.blocks->block_size, spec_.block_window);
     found.limited = true;
-    found.from = without_pads(row_of<i32>(side.blocks, m));
+    found.from = without_pads(row_of<i32>(side[Choice::blocks], m));
     found.run = spec_.blocks->block_size;
     found.shift = layout.origin[at] - arbiter_.problem().begin[at];
     found.count = 0;
@@ -180,8 +164,8 @@ class Comparison {
   }
 
   /// Adds what is wrong with a row as a selection; true when something is.
-  bool violates(const Outcome& side, Choice choice, i64 m, const Offer& offered, ChoiceAgreement& into) const {
-    const std::span<const i32> ids = row_of<i32>(ids_of(side, choice), m);
+  bool violates(const Selection& side, Choice choice, i64 m, const Offer& offered, ChoiceAgreement& into) const {
+    const std::span<const i32> ids = row_of<i32>(side[choice], m);
     bool found = false;
     const auto add = [&](i64 column, i64 id, Fault fault) {
       found = true;
@@ -220,19 +204,19 @@ class Comparison {
 
   const ExactRow& exact_row(RowState& state, int s, i64 m) {
     std::optional<ExactRow>& row = state.exact[static_cast<std::size_t>(s)];
-    const Outcome& side = *sides_[static_cast<std::size_t>(s)];
+    const Selection& side = *sides_[static_cast<std::size_t>(s)];
     if (!row) row = arbiter_.row(spec_, side, m, side.arithmetic);
     return *row;
   }
 
   /// The side's choice in a row, judged on what it had chosen before.
   Verdict judged(RowState& state, int s, Choice choice, i64 m, ChoiceAgreement& into) {
-    const Outcome& side = *sides_[static_cast<std::size_t>(s)];
+    const Selection& side = *sides_[static_cast<std::size_t>(s)];
     if (side.exact) return Verdict::exact;
     const Field& field = exact_row(state, s, m)[choice];
-    const Judgement judgement = choice == Choice::linear
-                                    ? judge_linear(field, row_of<float>(side.linear, m), arbiter_.problem().shape.dtype)
-                                    : judge(field, without_pads(row_of<i32>(ids_of(side, choice), m)));
+    const Judgement judgement = choice == Choice::linear ? judge_linear(field, row_of<float>(side[Choice::linear], m),
+                                                                        arbiter_.problem().shape.dtype)
+                                                         : judge(field, without_pads(row_of<i32>(side[choice], m)));
     into.mass_lost = std::max(into.mass_lost, judgement.mass_lost);
     if (judgement.verdict < Verdict::within_bound) return judgement.verdict;
     if (!side.arithmetic) return Verdict::unknown;
@@ -253,9 +237,9 @@ class Comparison {
   /// True when everything that the compared rows could choose from scores exactly 0. Heads count where nothing else was
   /// compared: which of them score zeros does not matter.
   bool offers_only_zeros(const Agreement& agreement) {
-    for (const Outcome* side : sides_) {
-      for (i64 i = 0; i < side->scores.size(); ++i) {
-        if (score_at(side->scores, i) != 0) return false;
+    for (const Selection* side : sides_) {
+      for (i64 i = 0; i < (*side)[Choice::scores].size(); ++i) {
+        if (score_at((*side)[Choice::scores], i) != 0) return false;
       }
     }
     std::vector<Choice> compared;
@@ -266,7 +250,7 @@ class Comparison {
     if (!std::all_of(compared.begin(), compared.end(), ranks_heads)) std::erase_if(compared, ranks_heads);
     for (i64 m = 0; m < rows_ && !compared.empty(); ++m) {
       if (!sees_tokens(m)) continue;
-      for (const Outcome* side : sides_) {
+      for (const Selection* side : sides_) {
         const ExactRow row = arbiter_.row(spec_, *side, m, std::nullopt);
         for (const Choice choice : compared) {
           const std::vector<double>& scores = row[choice].scores;
@@ -290,7 +274,7 @@ class Comparison {
         state.differs = state.differs || choice != Choice::scores;
         continue;
       }
-      if (ids_of(*sides_[0], choice).empty() || ids_of(*sides_[1], choice).empty()) continue;
+      if ((*sides_[0])[choice].empty() || (*sides_[1])[choice].empty()) continue;
       const Verdict verdict = choice == Choice::scores   ? compare_scores(state, m, into)
                               : choice == Choice::linear ? compare_linear(state, m, asked, into)
                                                          : compare_choice(state, choice, m, asked, into);
@@ -306,7 +290,7 @@ class Comparison {
     bool violated = false;
     for (int s = 0; s < 2; ++s) {
       if (broken[static_cast<std::size_t>(s)]) continue;
-      const Outcome& side = *sides_[static_cast<std::size_t>(s)];
+      const Selection& side = *sides_[static_cast<std::size_t>(s)];
       const Offer offered = offer(side, choice, m);
       if (s == 0 && sees_tokens(m) && offered.count == offered.wanted) ++into.trivial;
       if (violates(side, choice, m, offered, into)) violated = broken[static_cast<std::size_t>(s)] = true;
@@ -317,8 +301,8 @@ class Comparison {
     if (earlier) return Verdict::unjudged;
     if (!sees_tokens(m)) return Verdict::empty;
 
-    const auto a = without_pads(row_of<i32>(ids_of(*sides_[0], choice), m));
-    const auto b = without_pads(row_of<i32>(ids_of(*sides_[1], choice), m));
+    const auto a = without_pads(row_of<i32>((*sides_[0])[choice], m));
+    const auto b = without_pads(row_of<i32>((*sides_[1])[choice], m));
     if (std::equal(a.begin(), a.end(), b.begin(), b.end())) return Verdict::exact;
     return judged_both(state, choice, m, asked, into);
   }
@@ -348,9 +332,11 @@ class Comparison {
     if (state.broken[0] || state.broken[1]) return Verdict::unjudged;
     const std::size_t at = static_cast<std::size_t>(m);
     const Problem& problem = arbiter_.problem();
-    const auto a = without_pads(row_of<i32>(sides_[0]->tokens, m)), b = without_pads(row_of<i32>(sides_[1]->tokens, m));
-    const std::span<const i32> heads = spec_.rerank ? std::span<const i32>() : row_of<i32>(sides_[0]->heads, m);
-    const auto linear = spec_.rerank ? std::span<const float>() : row_of<float>(sides_[0]->linear, m);
+    const auto a = without_pads(row_of<i32>((*sides_[0])[Choice::tokens], m)),
+               b = without_pads(row_of<i32>((*sides_[1])[Choice::tokens], m));
+    const std::span<const i32> heads =
+        spec_.rerank ? std::span<const i32>() : row_of<i32>((*sides_[0])[Choice::heads], m);
+    const auto linear = spec_.rerank ? std::span<const float>() : row_of<float>((*sides_[0])[Choice::linear], m);
 
     Verdict worst = same_heads ? Verdict::exact : Verdict::follows;
     bool compared = false;
@@ -391,25 +377,25 @@ class Comparison {
         }
         const KeySize key = arbiter_.bounds().key(problem.sequence[at], problem.begin[at] + a[i]);
         double bound = 0;
-        for (const Outcome* side : sides_) {
+        for (const Selection* side : sides_) {
           if (side->arithmetic) bound += arbiter_.bounds().score(*side->arithmetic, m, heads, linear, key);
         }
-        check(a[i], score_at(sides_[0]->scores, m * k + static_cast<i64>(i)),
-              score_at(sides_[1]->scores, m * k + static_cast<i64>(j)), bound, known, sides_[0]->name);
+        check(a[i], score_at((*sides_[0])[Choice::scores], m * k + static_cast<i64>(i)),
+              score_at((*sides_[1])[Choice::scores], m * k + static_cast<i64>(j)), bound, known, sides_[0]->name);
         ++i;
         ++j;
       }
       return compared ? worst : Verdict::empty;
     }
     for (int s = 0; s < 2; ++s) {
-      const Outcome& side = *sides_[static_cast<std::size_t>(s)];
+      const Selection& side = *sides_[static_cast<std::size_t>(s)];
       if (side.exact) continue;
       const Field& field = exact_row(state, s, m).tokens;
       const auto chosen = s == 0 ? a : b;
       for (std::size_t i = 0, f = 0; i < chosen.size(); ++i) {
         while (f < field.ids.size() && field.ids[f] < chosen[i]) ++f;
         if (f == field.ids.size() || field.ids[f] != chosen[i]) continue;
-        check(chosen[i], score_at(side.scores, m * k + static_cast<i64>(i)), field.scores[f], field.bounds[f],
+        check(chosen[i], score_at(side[Choice::scores], m * k + static_cast<i64>(i)), field.scores[f], field.bounds[f],
               side.arithmetic.has_value(), side.name);
       }
     }
@@ -417,20 +403,20 @@ class Comparison {
   }
 
   bool heads_agree(i64 m) const {
-    const auto a = row_of<i32>(sides_[0]->heads, m), b = row_of<i32>(sides_[1]->heads, m);
+    const auto a = row_of<i32>((*sides_[0])[Choice::heads], m), b = row_of<i32>((*sides_[1])[Choice::heads], m);
     return std::equal(a.begin(), a.end(), b.begin(), b.end());
   }
 
   /// NaN equals itself.
   bool same_linear(i64 m) const {
-    const auto a = row_of<float>(sides_[0]->linear, m), b = row_of<float>(sides_[1]->linear, m);
+    const auto a = row_of<float>((*sides_[0])[Choice::linear], m), b = row_of<float>((*sides_[1])[Choice::linear], m);
     return std::equal(a.begin(), a.end(), b.begin(), b.end(),
                       [](float x, float y) { return x == y || (std::isnan(x) && std::isnan(y)); });
   }
 
   Arbiter& arbiter_;
   const IndexerSpec& spec_;
-  std::array<const Outcome*, 2> sides_;
+  std::array<const Selection*, 2> sides_;
   i64 rows_;
 };
 
@@ -661,8 +647,8 @@ Concluded conclude(const Agreement& agreement, i64 max_miss) {
   return {};
 }
 
-Agreement compare_outcomes(Arbiter& arbiter, const IndexerSpec& spec, const Outcome& side, const Outcome& against,
-                           std::span<const Choice> choices) {
+Agreement compare_sides(Arbiter& arbiter, const IndexerSpec& spec, const Selection& side, const Selection& against,
+                        std::span<const Choice> choices) {
   return Comparison(arbiter, spec, side, against).run(choices);
 }
 

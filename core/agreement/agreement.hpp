@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "core/agreement/arbiter.hpp"
-#include "core/selection/outcome.hpp"
+#include "core/selection/run_selection.hpp"
 
 namespace misa {
 
@@ -103,8 +103,8 @@ struct Agreement {
 /// Compares `side` with `against`, row by row and choice by choice. Where they differ, both are judged against exact
 /// scores on what they themselves had chosen before, so that one different head is one difference and not a thousand.
 /// `spec` must be as the sides ran it. Shapes that do not fit the workload: Error(input).
-Agreement compare_outcomes(Arbiter& arbiter, const IndexerSpec& spec, const Outcome& side, const Outcome& against,
-                           std::span<const Choice> choices = kChoices);
+Agreement compare_sides(Arbiter& arbiter, const IndexerSpec& spec, const Selection& side, const Selection& against,
+                        std::span<const Choice> choices = kChoices);
 
 enum class Conclusion : u8 { passed, failed, inconclusive, nothing };
 

@@ -74,13 +74,13 @@ const BlockLayout& Arbiter::blocks(i64 block_size, BlockWindow window) {
   return found->second;
 }
 
-ExactRow Arbiter::row(const IndexerSpec& spec, const Outcome& side, i64 m,
+ExactRow Arbiter::row(const IndexerSpec& spec, const Selection& side, i64 m,
                       const std::optional<Arithmetic>& arithmetic) {
   const Problem row = slice(problem(), m, 1);
   const std::size_t at = static_cast<std::size_t>(m);
   const i32 sequence = problem().sequence[at], begin = problem().begin[at];
-  const std::span<const i32> own_heads = row_of<i32>(side.heads, m);
-  const std::span<const float> own_linear = row_of<float>(side.linear, m);
+  const std::span<const i32> own_heads = row_of<i32>(side[Choice::heads], m);
+  const std::span<const float> own_linear = row_of<float>(side[Choice::linear], m);
   const Arithmetic formulas = *exact_.arithmetic(problem().shape);
   const auto both = [&](auto&& bound) { return arithmetic ? bound(*arithmetic) + bound(formulas) : 0.0; };
 
@@ -150,10 +150,11 @@ ExactRow Arbiter::row(const IndexerSpec& spec, const Outcome& side, i64 m,
   };
   Plan plan(exact_, spec, row, options);
   Follow follow;
-  const Buffer heads = place_row(exact_, side.heads, m, width_of(plan.heads()), follow.heads);
-  const Buffer chosen = place_row(exact_, side.blocks, m, width_of(plan.blocks()), follow.blocks);
-  const Buffer candidates = place_row(exact_, side.candidates, m, width_of(plan.candidates()), follow.candidates);
-  const Buffer linear = place_row(exact_, side.linear, m, static_cast<i64>(own_linear.size()), follow.linear);
+  const Buffer heads = place_row(exact_, side[Choice::heads], m, width_of(plan.heads()), follow.heads);
+  const Buffer chosen = place_row(exact_, side[Choice::blocks], m, width_of(plan.blocks()), follow.blocks);
+  const Buffer candidates =
+      place_row(exact_, side[Choice::candidates], m, width_of(plan.candidates()), follow.candidates);
+  const Buffer linear = place_row(exact_, side[Choice::linear], m, static_cast<i64>(own_linear.size()), follow.linear);
   plan.run(nullptr, follow);
   return found;
 }

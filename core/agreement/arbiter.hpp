@@ -6,22 +6,10 @@
 #include <vector>
 
 #include "core/agreement/bounds.hpp"
-#include "core/selection/outcome.hpp"
+#include "core/selection/run_selection.hpp"
 #include "core/workload/placement.hpp"
 
 namespace misa {
-
-/// Points of a run at which something is chosen, in their order: `linear` is the query of a linear head, and `scores`
-/// those that the last choice was made by.
-enum class Choice : u8 { heads, linear, blocks, candidates, tokens, scores };
-
-constexpr std::array<Choice, 6> kChoices{Choice::heads,      Choice::linear, Choice::blocks,
-                                         Choice::candidates, Choice::tokens, Choice::scores};
-
-constexpr std::string_view choice_name(Choice choice) {
-  constexpr std::array<std::string_view, 6> kNames{"heads", "linear", "blocks", "candidates", "tokens", "scores"};
-  return kNames[static_cast<std::size_t>(choice)];
-}
 
 /// What a row could choose from, ids ascending, with the exact score of each and how far a backend's may be from it.
 struct Field {
@@ -48,7 +36,7 @@ class Arbiter {
 
   /// Row m as `side` went through it. Its choices must be well formed (core/agreement/agreement.hpp, violations).
   /// `arithmetic`: whose bounds; nothing: zeros.
-  ExactRow row(const IndexerSpec& spec, const Outcome& side, i64 m, const std::optional<Arithmetic>& arithmetic);
+  ExactRow row(const IndexerSpec& spec, const Selection& side, i64 m, const std::optional<Arithmetic>& arithmetic);
 
   /// Host memory of this object, and of row() for both sides and of judging what it says, at most.
   static i64 bytes_needed(const Workload& workload);

@@ -66,14 +66,12 @@ bool swap_best_for_worst(const Field& field, std::span<i32> row) {
 }
 
 /// Puts row m of one run of an indexer in the place of another's.
-void replace_row(Outcome& outcome, const Outcome& other, i64 m) {
-  constexpr std::array<HostTensor Outcome::*, 6> kTensors{&Outcome::tokens,     &Outcome::heads,  &Outcome::blocks,
-                                                          &Outcome::candidates, &Outcome::linear, &Outcome::scores};
-  for (const auto tensor : kTensors) {
-    HostTensor& into = outcome.*tensor;
+void replace_row(Selection& outcome, const Selection& other, i64 m) {
+  for (const Choice choice : kChoices) {
+    HostTensor& into = outcome[choice];
     if (into.empty()) continue;
     const i64 bytes = into.bytes() / into.shape[0];
-    std::memcpy(into.storage.data() + m * bytes, (other.*tensor).storage.data() + m * bytes,
+    std::memcpy(into.storage.data() + m * bytes, other[choice].storage.data() + m * bytes,
                 static_cast<std::size_t>(bytes));
   }
 }
@@ -115,8 +113,8 @@ std::optional<MistakeInfo> find_mistake(std::string_view name) {
   return found == kMistakes.end() ? std::nullopt : std::optional<MistakeInfo>(*found);
 }
 
-std::optional<Outcome> run_with_mistake(Mistake mistake, Backend& backend, const IndexerSpec& spec, Arbiter& arbiter,
-                                        const PlanOptions& options) {
+std::optional<Selection> run_with_mistake(Mistake mistake, Backend& backend, const IndexerSpec& spec, Arbiter& arbiter,
+                                          const PlanOptions& options) {
   Workload workload = copy_of(arbiter.workload());
   i64 m = 0;
   for (i64 row = 1; row < workload.rows(); ++row) {
@@ -127,11 +125,11 @@ std::optional<Outcome> run_with_mistake(Mistake mistake, Backend& backend, const
   }
   const auto run = [&](const Follow& follow = {}) {
     const Placement placement(backend, workload);
-    return run_outcome(backend, spec, placement.problem(), options, follow);
+    return run_selection(backend, spec, placement.problem(), options, follow);
   };
 
-  Outcome outcome = run();
-  const std::span<i32> tokens = row_of(outcome.tokens, m);
+  Selection outcome = run();
+  const std::span<i32> tokens = row_of(outcome[Choice::tokens], m);
   const i64 count = std::find(tokens.begin(), tokens.end(), -1) - tokens.begin(), first = m * spec.top_k;
   if (count == 0) return std::nullopt;
   const auto field = [&] { return arbiter.row(spec, outcome, m, outcome.arithmetic); };
@@ -139,7 +137,7 @@ std::optional<Outcome> run_with_mistake(Mistake mistake, Backend& backend, const
   switch (mistake) {
     case Mistake::swapped_token:
       if (!swap_best_for_worst(field().tokens, tokens)) return std::nullopt;
-      outcome.scores = {};  // the scores of a kernel that never writes them
+      outcome[Choice::scores] = {};  // the scores of a kernel that never writes them
       return outcome;
     case Mistake::duplicate_token:
       if (count < 2) return std::nullopt;
@@ -147,31 +145,36 @@ std::optional<Outcome> run_with_mistake(Mistake mistake, Backend& backend, const
       return outcome;
     case Mistake::truncated_row: tokens[static_cast<std::size_t>(count - 1)] = -1; return outcome;
     case Mistake::dropped_candidate:
-      if (outcome.candidates.empty()) return std::nullopt;
-      if (!swap_best_for_worst(field().candidates, row_of(outcome.candidates, m))) return std::nullopt;
-      return run({.heads = {}, .blocks = {}, .candidates = Placed<i32>(backend, outcome.candidates).view});
+      if (outcome[Choice::candidates].empty()) return std::nullopt;
+      if (!swap_best_for_worst(field().candidates, row_of(outcome[Choice::candidates], m))) return std::nullopt;
+      return run({.heads = {}, .blocks = {}, .candidates = Placed<i32>(backend, outcome[Choice::candidates]).view});
     case Mistake::dropped_block: {
-      if (outcome.blocks.empty()) return std::nullopt;
+      if (outcome[Choice::blocks].empty()) return std::nullopt;
       const Field blocks = field().blocks;
-      const std::span<i32> row = row_of(outcome.blocks, m);
+      const std::span<i32> row = row_of(outcome[Choice::blocks], m);
       const auto end = std::find(row.begin(), row.end(), -1);
       const auto other = std::find_if(blocks.ids.begin(), blocks.ids.end(),
                                       [&](i32 id) { return !std::binary_search(row.begin(), end, id); });
       if (blocks.forced.size() < 2 || other == blocks.ids.end()) return std::nullopt;
       *(end - 1) = *other;
       std::sort(row.begin(), end);
-      return run({.heads = {}, .blocks = Placed<i32>(backend, outcome.blocks).view, .candidates = {}});
+      return run({.heads = {}, .blocks = Placed<i32>(backend, outcome[Choice::blocks]).view, .candidates = {}});
     }
     case Mistake::wrong_head:
-      if (outcome.heads.empty() || !swap_best_for_worst(field().heads, row_of(outcome.heads, m))) return std::nullopt;
-      return run({.heads = Placed<i32>(backend, outcome.heads).view, .blocks = {}, .candidates = {}});
+      if (outcome[Choice::heads].empty() || !swap_best_for_worst(field().heads, row_of(outcome[Choice::heads], m)))
+        return std::nullopt;
+      return run({.heads = Placed<i32>(backend, outcome[Choice::heads]).view, .blocks = {}, .candidates = {}});
     case Mistake::stale_linear: {
-      if (outcome.linear.empty() || workload.rows() < 2) return std::nullopt;
-      const std::span<const float> other = misa::row_of<float>(outcome.linear, m == 0 ? 1 : m - 1);
-      const std::span<const float> own = misa::row_of<float>(outcome.linear, m);
+      if (outcome[Choice::linear].empty() || workload.rows() < 2) return std::nullopt;
+      const std::span<const float> other = misa::row_of<float>(outcome[Choice::linear], m == 0 ? 1 : m - 1);
+      const std::span<const float> own = misa::row_of<float>(outcome[Choice::linear], m);
       if (std::equal(own.begin(), own.end(), other.begin())) return std::nullopt;
-      std::copy(other.begin(), other.end(), outcome.linear.span<float>().begin() + m * outcome.linear.shape[1]);
-      return run({.heads = {}, .blocks = {}, .candidates = {}, .linear = Placed<float>(backend, outcome.linear).view});
+      std::copy(other.begin(), other.end(),
+                outcome[Choice::linear].span<float>().begin() + m * outcome[Choice::linear].shape[1]);
+      return run({.heads = {},
+                  .blocks = {},
+                  .candidates = {},
+                  .linear = Placed<float>(backend, outcome[Choice::linear]).view});
     }
     case Mistake::off_by_one_page: {
       if (!workload.paged()) return std::nullopt;
@@ -186,13 +189,13 @@ std::optional<Outcome> run_with_mistake(Mistake mistake, Backend& backend, const
     case Mistake::stale_scale: {
       // The best token of this row alone: with a larger scale it stays selected, so that its score is there to be
       // looked at. In another row its score may be negative, and it would leave the selection.
-      if (outcome.scores.empty()) return std::nullopt;
+      if (outcome[Choice::scores].empty()) return std::nullopt;
       i64 best = 0;
       for (i64 i = 1; i < count; ++i) {
-        if (score_at(outcome.scores, first + i) > score_at(outcome.scores, first + best)) best = i;
+        if (score_at(outcome[Choice::scores], first + i) > score_at(outcome[Choice::scores], first + best)) best = i;
       }
       float* scale = scale_of(workload, m, tokens[static_cast<std::size_t>(best)]);
-      if (scale == nullptr || !(score_at(outcome.scores, first + best) > 0)) return std::nullopt;
+      if (scale == nullptr || !(score_at(outcome[Choice::scores], first + best) > 0)) return std::nullopt;
       float other = *scale;
       for (i64 token = 0; token < workload.ke[static_cast<std::size_t>(m)] - workload.ks[static_cast<std::size_t>(m)];
            ++token) {
@@ -204,8 +207,8 @@ std::optional<Outcome> run_with_mistake(Mistake mistake, Backend& backend, const
       return outcome;
     }
     case Mistake::nan_score:
-      if (outcome.scores.empty()) return std::nullopt;
-      set_score(outcome.scores, first, std::numeric_limits<double>::quiet_NaN());
+      if (outcome[Choice::scores].empty()) return std::nullopt;
+      set_score(outcome[Choice::scores], first, std::numeric_limits<double>::quiet_NaN());
       return outcome;
   }
   return std::nullopt;

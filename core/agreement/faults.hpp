@@ -36,7 +36,7 @@ std::optional<MistakeInfo> find_mistake(std::string_view name);
 
 /// Runs `spec` and makes one mistake in the row that sees most. Nothing when this workload or indexer gives no occasion
 /// for it.
-std::optional<Outcome> run_with_mistake(Mistake mistake, Backend& backend, const IndexerSpec& spec, Arbiter& arbiter,
-                                        const PlanOptions& options = {});
+std::optional<Selection> run_with_mistake(Mistake mistake, Backend& backend, const IndexerSpec& spec, Arbiter& arbiter,
+                                          const PlanOptions& options = {});
 
 }  // namespace misa

@@ -6,7 +6,7 @@
 
 #include "core/base/error.hpp"
 #include "core/indexer/plan.hpp"
-#include "core/selection/outcome.hpp"
+#include "core/selection/run_selection.hpp"
 #include "core/workload/placement.hpp"
 
 namespace misa {
@@ -35,7 +35,7 @@ std::vector<i64> plan_limits(const MemoryLimits& limits, const Backend& backend,
     shares.push_back(plan.least());
     plans += plan.least();
     on_host += plan.host;
-    fetched = std::max(fetched, 2 * outcome_bytes(spec, outline.shape));
+    fetched = std::max(fetched, 2 * selection_bytes(spec, outline.shape));
   }
   on_host += fetched;
   const auto check = [&](i64 needed, i64 limit, const char* where) {

@@ -17,7 +17,7 @@
 #include "core/measure/timed_run.hpp"
 #include "core/platform/system.hpp"
 #include "core/ranges/ranges.hpp"
-#include "core/selection/outcome.hpp"
+#include "core/selection/run_selection.hpp"
 #include "core/workload/placement.hpp"
 
 namespace misa {
@@ -300,10 +300,10 @@ class ProfileRun {
 
   void hand_out_selections() {
     for (const Contender& contender : contenders_) {
-      RecordedSelection selection;
-      selection.tokens = fetch_ids(backend_, contender.plan->tokens());
-      selection.heads = fetch_ids(backend_, contender.plan->heads());
-      selection.blocks = fetch_ids(backend_, contender.plan->blocks());
+      Selection selection;
+      selection[Choice::tokens] = fetch_ids(backend_, contender.plan->tokens());
+      selection[Choice::heads] = fetch_ids(backend_, contender.plan->heads());
+      selection[Choice::blocks] = fetch_ids(backend_, contender.plan->blocks());
       request_.sinks.selected(contender.spec, selection);
     }
   }

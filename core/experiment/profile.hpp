@@ -8,7 +8,7 @@
 #include "core/experiment/memory.hpp"
 #include "core/experiment/origin.hpp"
 #include "core/measure/sampler.hpp"
-#include "core/workload/trace.hpp"
+#include "core/selection/selection.hpp"
 
 namespace misa {
 
@@ -27,7 +27,7 @@ struct ProfileSinks {
   std::function<void(const ReportCase&)> finished = {};       ///< each case once it is whole, in their order
   std::function<void(const Report&)> reported = {};           ///< the whole report
   /// What each indexer selected: tokens, heads and blocks; comes last, and not of an interrupted profile.
-  std::function<void(const IndexerSpec&, const RecordedSelection&)> selected = {};
+  std::function<void(const IndexerSpec&, const Selection&)> selected = {};
 };
 
 /// Indexers to be timed side by side on one workload and one backend, and rated against dsa.

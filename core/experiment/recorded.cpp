@@ -8,10 +8,6 @@ namespace {
 
 constexpr std::string_view kLoosest = "bf16-result";
 
-std::span<const i32> without_pads(std::span<const i32> row) {
-  return row.first(static_cast<std::size_t>(std::find(row.begin(), row.end(), -1) - row.begin()));
-}
-
 /// The tokens of `chosen` that the exact selection of as many tokens leaves out. Tokens whose scores equal that of the
 /// last that belongs do not count.
 Difference difference(const Field& field, std::span<const i32> chosen) {
@@ -78,16 +74,16 @@ Quality rate_recorded(const Workload& workload, const RecordedTopK& recorded, st
 }
 
 RecordedAgreement judge_recorded(Arbiter& arbiter, const RecordedTopK& recorded, const IndexerSpec& dsa,
-                                 const Outcome& exact) {
+                                 const Selection& exact) {
   RecordedAgreement result;
   result.assumed = !recorded.arithmetic;
   result.judged_by = recorded.arithmetic.value_or(*find_arithmetic(kLoosest));
   result.agreement = {.indexer = "recorded topk", .side = "trace", .against = exact.name, .choices = {}};
   ChoiceAgreement& one = result.agreement.choices.emplace_back();
   one.choice = Choice::tokens;
-  Outcome side;
+  Selection side;
   side.name = "trace";
-  side.tokens = recorded.tokens.copy();
+  side[Choice::tokens] = recorded.tokens.copy();
 
   bool zeros = true;  // every score on offer so far is 0
   const Problem& problem = arbiter.problem();
@@ -96,7 +92,7 @@ RecordedAgreement judge_recorded(Arbiter& arbiter, const RecordedTopK& recorded,
     const i64 window = problem.end[at] - problem.begin[at];
     if (window <= 0) continue;
     const std::span<const i32> chosen = without_pads(row_of<i32>(recorded.tokens, m));
-    const std::span<const i32> right = without_pads(row_of<i32>(exact.tokens, m));
+    const std::span<const i32> right = without_pads(row_of<i32>(exact[Choice::tokens], m));
     const bool same = std::equal(chosen.begin(), chosen.end(), right.begin(), right.end());
     Verdict verdict = Verdict::exact;
     std::optional<Field> field;

@@ -50,6 +50,6 @@ struct RecordedAgreement {
 /// its arithmetic is judged by the loosest that is known, `bf16-result`: a difference beyond its bounds is a miss, for
 /// no stack rounds so much. Rows that see nothing are not compared.
 RecordedAgreement judge_recorded(Arbiter& arbiter, const RecordedTopK& recorded, const IndexerSpec& dsa,
-                                 const Outcome& exact);
+                                 const Selection& exact);
 
 }  // namespace misa

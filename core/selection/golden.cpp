@@ -3,9 +3,9 @@
 #include <fmt/format.h>
 
 #include "core/base/error.hpp"
+#include "core/selection/selection_file.hpp"
 #include "core/workload/input_hash.hpp"
 #include "core/workload/safetensors.hpp"
-#include "core/workload/trace.hpp"
 
 namespace misa {
 namespace {
@@ -51,26 +51,19 @@ std::map<std::string, std::string> golden_facts(const IndexerSpec& spec, const W
   return facts;
 }
 
-void write_golden(const std::string& path, const Workload& workload, const IndexerSpec& spec, const Outcome& outcome,
-                  const std::map<std::string, std::string>& facts, bool as_it_is) {
+void write_golden(const std::string& path, const Workload& workload, const IndexerSpec& spec,
+                  const Selection& selection, const std::map<std::string, std::string>& facts, bool as_it_is) {
   std::map<std::string, std::string> metadata = golden_facts(spec, workload);
-  metadata["arithmetic"] = outcome.arithmetic ? outcome.arithmetic->name : "";
+  metadata["arithmetic"] = selection.arithmetic ? selection.arithmetic->name : "";
   metadata.insert(facts.begin(), facts.end());
-  RecordedSelection selection;
-  selection.tokens = outcome.tokens.copy();
-  selection.heads = outcome.heads.copy();
-  selection.blocks = outcome.blocks.copy();
-  selection.linear = outcome.linear.copy();
-  selection.candidates = outcome.candidates.copy();
-  selection.scores = outcome.scores.copy();
   write_selection(path, workload, selection, metadata, as_it_is);
 }
 
-Outcome read_golden(const std::string& path, const Workload& workload, const IndexerSpec& spec, i64 max_bytes) {
-  RecordedSelection selection = read_selection(path, max_bytes);
-  check_schema(selection.metadata, path);
+Selection read_golden(const std::string& path, const Workload& workload, const IndexerSpec& spec, i64 max_bytes) {
+  SelectionFile file = read_selection(path, max_bytes);
+  check_schema(file.metadata, path);
   for (const auto& [key, wanted] : golden_facts(spec, workload)) {
-    const std::string found = value_of(selection.metadata, key);
+    const std::string found = value_of(file.metadata, key);
     if (found == wanted) continue;
     if (key == "input_hash") {
       throw Error(ErrorKind::input, "MP-E603",
@@ -81,20 +74,14 @@ Outcome read_golden(const std::string& path, const Workload& workload, const Ind
     throw Error(ErrorKind::input, "MP-E604", fmt::format("the golden has {} '{}', this run '{}'", key, found, wanted),
                 path, "the options that it was made with");
   }
-  check_selection_fits(selection, workload, path);
-  Outcome outcome;
-  outcome.name = path;
-  outcome.description = fmt::format(
-      "{} of {} at {}: {}", value_of(selection.metadata, "backend"), value_of(selection.metadata, "tool_version"),
-      value_of(selection.metadata, "commit"), value_of(selection.metadata, "backend_description"));
-  outcome.arithmetic = find_arithmetic(value_of(selection.metadata, "arithmetic"));
-  outcome.tokens = std::move(selection.tokens);
-  outcome.heads = std::move(selection.heads);
-  outcome.blocks = std::move(selection.blocks);
-  outcome.linear = std::move(selection.linear);
-  outcome.candidates = std::move(selection.candidates);
-  outcome.scores = std::move(selection.scores);
-  return outcome;
+  check_selection_fits(file, workload, path);
+  Selection& selection = file.selection;
+  selection.name = path;
+  selection.description =
+      fmt::format("{} of {} at {}: {}", value_of(file.metadata, "backend"), value_of(file.metadata, "tool_version"),
+                  value_of(file.metadata, "commit"), value_of(file.metadata, "backend_description"));
+  selection.arithmetic = find_arithmetic(value_of(file.metadata, "arithmetic"));
+  return std::move(selection);
 }
 
 std::map<std::string, std::string> golden_metadata(const std::string& path) {

@@ -7,7 +7,6 @@
 #include <cmath>
 #include <cstring>
 #include <filesystem>
-#include <functional>
 #include <limits>
 #include <optional>
 #include <span>
@@ -15,75 +14,34 @@
 #include <unordered_map>
 #include <utility>
 
-#include "core/base/decimal.hpp"
-#include "core/base/error.hpp"
 #include "core/base/interrupt.hpp"
-#include "core/base/suggest.hpp"
 #include "core/indexer/arithmetic.hpp"
-#include "core/workload/safetensors.hpp"
+#include "core/workload/trace_format.hpp"
 
 namespace misa {
 namespace {
 
-constexpr std::string_view kFormat = "misa-trace/1";
-constexpr std::string_view kFormatStem = "misa-trace/";
+using trace::at;
+using trace::at_row;
+using trace::check_ids;
+using trace::expect_count;
+using trace::expect_dtype;
+using trace::expect_length;
+using trace::expect_shape;
+using trace::kReshape;
+using trace::kWindowOfBuffer;
+using trace::metadata_number;
+using trace::missing;
+using trace::reject;
+using trace::shape_text;
+
 constexpr i64 kMaxHeads = 128;
 constexpr std::array<i64, 4> kHeadDims{32, 64, 128, 256};
-constexpr i64 kMaxIndex = std::numeric_limits<i32>::max();
 constexpr i64 kScaleBytes = 4;  // of one token's scale in a page
 constexpr std::array<std::string_view, 4> kProvenances{"real-checkpoint", "small-trained", "random-init", "synthetic"};
 
-/// The tensors of the format. Dtypes that may stand in a file; which shape belongs to which is check_shapes' business.
-struct TensorRule {
-  std::string_view name;
-  std::size_t rank;
-  std::array<std::string_view, 3> dtypes;
-};
-constexpr std::array kRules{
-    TensorRule{"k", 2, {"F8_E4M3", "BF16", "F32"}},
-    TensorRule{"k_scale", 1, {"F32", "F8_E8M0", ""}},
-    TensorRule{"q", 3, {"F8_E4M3", "BF16", "F32"}},
-    TensorRule{"weights", 2, {"F32", "", ""}},
-    TensorRule{"q_pos", 1, {"I32", "", ""}},
-    TensorRule{"ks", 1, {"I32", "", ""}},
-    TensorRule{"ke", 1, {"I32", "", ""}},
-    TensorRule{"q_scale", 2, {"F32", "", ""}},
-    TensorRule{"q_norm", 2, {"F32", "", ""}},
-    TensorRule{"k_pages", 3, {"U8", "BF16", "F32"}},
-    TensorRule{"block_table", 2, {"I32", "", ""}},
-    TensorRule{"seq_lens", 1, {"I32", "", ""}},
-    TensorRule{"attention_mass", 2, {"F16", "", ""}},
-    TensorRule{"attention_mass_row", 1, {"I32", "", ""}},
-    TensorRule{"needle", 2, {"I32", "", ""}},
-    TensorRule{"topk", 2, {"I32", "", ""}},
-    TensorRule{"topk_row", 1, {"I32", "", ""}},
-    TensorRule{"out.topk", 2, {"I32", "", ""}},
-    TensorRule{"out.heads", 2, {"I32", "", ""}},
-    TensorRule{"out.blocks", 2, {"I32", "", ""}},
-    TensorRule{"out.linear", 2, {"F32", "", ""}},
-    TensorRule{"out.candidates", 2, {"I32", "", ""}},
-    TensorRule{"out.scores", 2, {"F32", "F64", ""}},
-};
-
-// What may help.
-constexpr const char* kReshape = "reshape the tensor before it is saved; docs/traces.md lists the shapes";
-constexpr const char* kConvert = "convert the tensor before it is saved; docs/traces.md lists the dtypes";
 constexpr const char* kRecordAgain = "leave the row out, or record it again before the kernel's memory is used anew";
 
-[[noreturn]] void reject(std::string id, const std::string& what, std::string where, std::string how) {
-  throw Error(ErrorKind::input, std::move(id), what, std::move(where), std::move(how));
-}
-
-std::string at(const std::string& where, std::string_view tensor) {
-  return fmt::format("{}, tensor '{}'", where, tensor);
-}
-std::string at_row(const std::string& where, std::string_view tensor, i64 row) {
-  return fmt::format("{}, tensor '{}', row {}", where, tensor, row);
-}
-
-std::string shape_text(const std::vector<i64>& shape) { return fmt::format("[{}]", fmt::join(shape, ", ")); }
-
-constexpr const char* kWindowOfBuffer = "ks and ke as the kernel was given them: tokens of the key buffer, from 0";
 constexpr const char* kNeedleColumns =
     "tokens and positions from 0: start, length; start, length of the question; start, length of the answer";
 
@@ -162,41 +120,6 @@ void check_finite(const HostTensor& tensor, const std::string& id, std::string_v
 
 // ---------------------------------------------------------------------------------------------------------------
 // Shapes
-
-void expect_shape(const HostTensor& tensor, const std::vector<i64>& shape, std::string_view name,
-                  std::string_view letters, const std::string& where) {
-  if (tensor.shape == shape) return;
-  reject("MP-E208",
-         fmt::format("the shape is {}, must be {} = {}", shape_text(tensor.shape), letters, shape_text(shape)),
-         at(where, name), kReshape);
-}
-
-void expect_length(std::size_t length, i64 expected, std::string_view name, std::string_view letters,
-                   const std::string& where) {
-  if (static_cast<i64>(length) == expected) return;
-  reject("MP-E208", fmt::format("the shape is [{}], must be {} = [{}]", length, letters, expected), at(where, name),
-         kReshape);
-}
-
-void expect_dtype(const HostTensor& tensor, std::initializer_list<Dtype> allowed, std::string_view name,
-                  const std::string& where) {
-  if (std::find(allowed.begin(), allowed.end(), tensor.dtype) != allowed.end()) return;
-  std::vector<std::string_view> names;
-  for (Dtype dtype : allowed) names.push_back(dtype_name(dtype));
-  reject("MP-E206", fmt::format("the dtype is {}, must be {}", dtype_name(tensor.dtype), fmt::join(names, " or ")),
-         at(where, name), kConvert);
-}
-
-[[noreturn]] void missing(std::string_view name, const std::string& where, std::string_view why) {
-  reject("MP-E205", fmt::format("there is no tensor '{}': {}", name, why), where,
-         "add it when recording; docs/traces.md lists what a trace holds");
-}
-
-void expect_count(i64 count, std::string_view what, std::string_view name, const std::string& where) {
-  if (count >= 1 && count <= kMaxIndex) return;
-  reject("MP-E212", fmt::format("{} {}, must be 1 to {}", count, what, kMaxIndex), at(where, name),
-         count < 1 ? "a trace that has some" : "a shorter recording");
-}
 
 /// Columns of attention_mass: tokens that a row's window may name.
 i64 tokens_of(const Workload& workload) {
@@ -290,7 +213,7 @@ void check_shapes(const Workload& w, const std::string& where) {
              at(where, "block_table"), kReshape);
     }
     expect_count(w.block_table.shape[1], "pages per sequence", "block_table", where);
-    if (w.block_table.shape[1] > kMaxIndex / w.page_size()) {
+    if (w.block_table.shape[1] > trace::kMaxIndex / w.page_size()) {
       expect_count(w.block_table.shape[1] * w.page_size(), "tokens per sequence", "block_table", where);
     }
     if (rows % sequences != 0) {
@@ -355,20 +278,6 @@ void check_same_rows(const std::vector<i32>& given, const std::vector<i32>& deri
   if (a == given.end()) return;
   reject("MP-E233", fmt::format("{} is {}, seq_lens give {}", name, *a, *b), at_row(where, name, a - given.begin()),
          "leave it out: paged windows follow from seq_lens");
-}
-
-/// A positive decimal number of the metadata; nothing when the key is not there.
-std::optional<i64> metadata_number(const std::map<std::string, std::string>& metadata, const std::string& key,
-                                   const std::string& where) {
-  const auto found = metadata.find(key);
-  if (found == metadata.end()) return std::nullopt;
-  const std::string& text = found->second;
-  const std::optional<u64> value = whole_number_of(text);
-  if (!value || *value < 1 || *value > 0x7fffffff) {
-    reject("MP-E213", key + " must be a positive integer, not " + quote(text), where + ", metadata",
-           "decimal digits, or no such key");
-  }
-  return static_cast<i64>(*value);
 }
 
 void check_contiguous_windows(const Workload& w, const std::string& where) {
@@ -615,53 +524,6 @@ void check_pages(const Workload& w, const std::string& where) {
   });
 }
 
-// ---------------------------------------------------------------------------------------------------------------
-// Rows of ids: recorded selections
-
-struct IdRule {
-  std::string_view tensor, unit;
-  bool ascending;
-};
-
-/// Checks ids [rows, columns]: -1 only at the tail, no duplicates, order. `least_bad(row)` is the first id that is too
-/// large, and `too_large` throws for one.
-template <class LeastBad, class TooLarge>
-void check_ids(const IdRule& rule, std::span<const i32> ids, i64 rows, const std::string& where, LeastBad least_bad,
-               TooLarge too_large) {
-  const i64 columns = rows > 0 ? static_cast<i64>(ids.size()) / rows : 0;
-  std::vector<i32> sorted;
-  for (i64 row = 0; row < rows; ++row) {
-    stop_if_interrupted();
-    const i64 limit = least_bad(row);
-    const std::span<const i32> list = ids.subspan(row * columns, columns);
-    const auto end = std::find(list.begin(), list.end(), -1);
-    if (const auto late = std::find_if(end, list.end(), [](i32 id) { return id != -1; }); late != list.end()) {
-      reject("MP-E243", fmt::format("{} {} follows a -1, which only pads the end", rule.unit, *late),
-             at_row(where, rule.tensor, row), "move every -1 to the end of the row");
-    }
-    for (auto id = list.begin(); id != end; ++id) {
-      if (*id < 0) {
-        reject("MP-E241", fmt::format("{} {} is out of range", rule.unit, *id), at_row(where, rule.tensor, row),
-               "ids from 0, and -1 where there is none");
-      }
-      if (*id >= limit) too_large(row, *id, limit);
-    }
-    // Duplicates first: a list that has one does not ascend either.
-    sorted.assign(list.begin(), end);
-    const bool ascends = std::is_sorted(sorted.begin(), sorted.end());
-    if (!ascends) std::sort(sorted.begin(), sorted.end());
-    if (const auto twice = std::adjacent_find(sorted.begin(), sorted.end()); twice != sorted.end()) {
-      reject("MP-E240", fmt::format("{} {} is named twice", rule.unit, *twice), at_row(where, rule.tensor, row),
-             "each id once, and -1 where there is none");
-    }
-    if (rule.ascending && !ascends) {
-      const auto lower = std::adjacent_find(list.begin(), end, std::greater<>());
-      reject("MP-E251", fmt::format("{} {} follows {}, they must ascend", rule.unit, *(lower + 1), *lower),
-             at_row(where, rule.tensor, row), "sort each row's ids before they are saved");
-    }
-  }
-}
-
 /// The rows that a tensor [R, ...] belongs to: distinct and in range.
 void check_row_numbers(const std::vector<i32>& numbers, i64 expected, i64 rows, std::string_view name,
                        const std::string& where) {
@@ -853,124 +715,6 @@ void check_values(const Workload& w, const std::string& where) {
   if (!w.topk.shape.empty()) check_topk(w, where);
 }
 
-// ---------------------------------------------------------------------------------------------------------------
-// Files
-
-enum class FileKind { trace, selection };
-
-void check_format(const SafetensorsHeader& header, FileKind kind) {
-  const std::string place = header.path + ", metadata";
-  const auto format = header.metadata.find("format");
-  if (format == header.metadata.end()) {
-    reject("MP-E201", "the metadata has no 'format': not a misa-trace file", place,
-           fmt::format("record with format = {}", kFormat));
-  }
-  if (format->second != kFormat) {
-    if (format->second.substr(0, kFormatStem.size()) == kFormatStem) {
-      reject("MP-E202", fmt::format("format {}: this program reads {}", quote(format->second), kFormat), place,
-             "a version of misa-prof that knows it");
-    }
-    reject("MP-E201", fmt::format("format {}: not a misa-trace file", quote(format->second)), place,
-           fmt::format("record with format = {}", kFormat));
-  }
-  const auto found = header.metadata.find("kind");
-  const bool selection = found != header.metadata.end() && found->second == "selection";
-  if (found != header.metadata.end() && !selection && found->second != "trace") {
-    reject("MP-E203", "unknown kind " + quote(found->second), place, "trace or selection");
-  }
-  if (selection && kind == FileKind::trace) {
-    reject("MP-E203", "the file holds a recorded selection, not a workload", place, "the trace that it was made from");
-  }
-  if (!selection && kind == FileKind::selection) {
-    reject("MP-E203", "the file holds a workload, not a recorded selection", place, "a file with kind = selection");
-  }
-}
-
-/// Names, dtypes and ranks, all before anything is allocated.
-void check_tensors(const SafetensorsHeader& header) {
-  std::array<std::string_view, kRules.size()> names{};
-  std::transform(kRules.begin(), kRules.end(), names.begin(), [](const TensorRule& rule) { return rule.name; });
-  for (const SafetensorsEntry& entry : header.tensors) {
-    if (entry.name.substr(0, 2) == "x.") continue;
-    const std::string where = header.path + ", tensor " + quote(entry.name);
-    const auto rule =
-        std::find_if(kRules.begin(), kRules.end(), [&](const TensorRule& r) { return r.name == entry.name; });
-    if (rule == kRules.end()) {
-      const std::string near = nearest(entry.name, names);
-      reject("MP-E204", "unknown tensor " + quote(entry.name), where,
-             near.empty() ? "a name that begins with 'x.' for tensors of your own" : fmt::format("'{}'", near));
-    }
-    if (entry.dtype == "F8_E4M3FNUZ") {
-      reject("MP-E207", "FNUZ codes mean half of what e4m3fn codes mean, and 0x80 is a NaN", where,
-             "convert the values to e4m3fn (F8_E4M3) when recording");
-    }
-    if (std::find(rule->dtypes.begin(), rule->dtypes.end(), entry.dtype) == rule->dtypes.end()) {
-      std::vector<std::string_view> allowed;
-      for (std::string_view dtype : rule->dtypes) {
-        if (!dtype.empty()) allowed.push_back(dtype);
-      }
-      reject("MP-E206", fmt::format("the dtype is {}, must be {}", entry.dtype, fmt::join(allowed, " or ")), where,
-             kConvert);
-    }
-    if (entry.shape.size() != rule->rank) {
-      reject("MP-E208",
-             fmt::format("the shape {} has {} dimensions, must have {}", shape_text(entry.shape), entry.shape.size(),
-                         rule->rank),
-             where, kReshape);
-    }
-  }
-}
-
-/// Reads the tensors of a file by name, within a budget.
-class TensorReader {
- public:
-  TensorReader(const InputFile& file, const SafetensorsHeader& header, i64 max_bytes)
-      : file_(file), header_(header), left_(max_bytes) {}
-
-  /// Throws unless the tensors named fit the budget together.
-  void check_budget(std::initializer_list<std::string_view> names) const {
-    i64 bytes = 0;
-    for (std::string_view name : names) {
-      const SafetensorsEntry* entry = header_.find(name);
-      if (entry != nullptr) bytes += entry->bytes() * (entry->dtype == "F8_E8M0" ? 1 + i64{sizeof(float)} : 1);
-    }
-    if (bytes > left_) {
-      throw Error(ErrorKind::runtime, "MP-E142", fmt::format("the tensors take {} bytes, {} may be used", bytes, left_),
-                  header_.path, "a larger --max-memory, or a smaller file");
-    }
-  }
-
-  bool has(std::string_view name) const { return header_.find(name) != nullptr; }
-
-  /// Empty when there is none.
-  HostTensor tensor(std::string_view name) {
-    const SafetensorsEntry* entry = header_.find(name);
-    if (entry == nullptr) return {};
-    return read_tensor(file_, header_, *entry, left_);
-  }
-
-  /// Scales as f32; E8M0 ones are exactly representable.
-  HostTensor scales(std::string_view name) {
-    HostTensor read = tensor(name);
-    if (read.dtype != Dtype::e8m0) return read;
-    HostTensor converted(Dtype::f32, read.shape);
-    const u8* codes = read.storage.as<u8>();
-    for (i64 i = 0; i < read.size(); ++i) converted.span<float>()[i] = e8m0_to_float(codes[i]);
-    return converted;
-  }
-
-  std::vector<i32> integers(std::string_view name) {
-    const HostTensor read = tensor(name);
-    const std::span<const i32> values = read.span<i32>();
-    return {values.begin(), values.end()};
-  }
-
- private:
-  const InputFile& file_;
-  const SafetensorsHeader& header_;
-  i64 left_;
-};
-
 std::string stem(const std::string& path) { return std::filesystem::path(path).stem().string(); }
 
 }  // namespace
@@ -1000,17 +744,14 @@ void check_unseen_keys(const Workload& w, const std::string& where) {
 
 Workload read_trace(const std::string& path, i64 max_bytes, std::vector<Warning>* warnings) {
   const InputFile file(path);
-  const SafetensorsHeader header = read_safetensors_header(file);
-  check_format(header, FileKind::trace);
-  check_tensors(header);
-  TensorReader reader(file, header, max_bytes);
+  const trace::TensorReader reader(file, trace::FileKind::trace, max_bytes);
   reader.check_budget({"k", "k_scale", "q", "weights", "q_pos", "ks", "ke", "q_scale", "q_norm", "k_pages",
                        "block_table", "seq_lens", "attention_mass", "attention_mass_row", "needle", "topk",
                        "topk_row"});
 
   Workload w;
   w.name = stem(path);
-  w.metadata = header.metadata;
+  w.metadata = reader.metadata();
   w.q = reader.tensor("q");
   w.weights = reader.tensor("weights");
   w.q_scale = reader.tensor("q_scale");
@@ -1078,7 +819,7 @@ Workload read_trace(const std::string& path, i64 max_bytes, std::vector<Warning>
 void write_trace(const std::string& path, const Workload& w) {
   check_workload(w, fmt::format("workload '{}'", w.name));
   std::map<std::string, std::string> metadata = w.metadata;
-  metadata["format"] = kFormat;
+  metadata["format"] = trace::kFormat;
   metadata.erase("kind");
 
   std::vector<SafetensorsTensor> tensors;
@@ -1117,162 +858,6 @@ void write_trace(const std::string& path, const Workload& w) {
                          std::vector<i64>{static_cast<i64>(w.needles.size()), answers ? 6 : 4});
   }
   write_safetensors(path, metadata, std::move(tensors));
-}
-
-namespace {
-
-/// `selection` has its windows and metadata.
-void check_selection(const RecordedSelection& selection, const std::string& where) {
-  const i64 rows = static_cast<i64>(selection.ks.size());
-  expect_count(rows, "rows", "ks", where);
-  expect_length(selection.ke.size(), rows, "ke", "[Q]", where);
-  for (i64 row = 0; row < rows; ++row) {
-    const i32 ks = selection.ks[static_cast<std::size_t>(row)], ke = selection.ke[static_cast<std::size_t>(row)];
-    if (ks < 0) {
-      reject("MP-E230", fmt::format("the window begins at token {}", ks), at_row(where, "ks", row), kWindowOfBuffer);
-    }
-    if (ke < ks) {
-      reject("MP-E231", fmt::format("the window [{}, {}) runs backwards", ks, ke), at_row(where, "ke", row),
-             kWindowOfBuffer);
-    }
-  }
-  if (selection.tokens.shape.empty() && selection.heads.shape.empty() && selection.blocks.shape.empty()) {
-    reject("MP-E250", "nothing is recorded: out.topk, out.heads and out.blocks are all missing", where,
-           "one of them at least");
-  }
-  const auto window = [&](i64 row) {
-    return i64{selection.ke[static_cast<std::size_t>(row)]} - selection.ks[static_cast<std::size_t>(row)];
-  };
-  const auto check = [&](const HostTensor& tensor, const IdRule& rule, auto least_bad, auto too_large) {
-    if (tensor.shape.empty()) return;
-    expect_dtype(tensor, {Dtype::int32}, rule.tensor, where);
-    if (tensor.shape.size() != 2 || tensor.shape[0] != rows) {
-      reject("MP-E208", fmt::format("the shape is {}, must be [Q, ...] = [{}, ...]", shape_text(tensor.shape), rows),
-             at(where, rule.tensor), kReshape);
-    }
-    expect_count(tensor.shape[1], "columns", rule.tensor, where);
-    check_ids(rule, tensor.span<i32>(), rows, where, least_bad, too_large);
-  };
-  for (const auto& [tensor, name] :
-       {std::pair(&selection.tokens, "out.topk"), std::pair(&selection.candidates, "out.candidates")}) {
-    check(*tensor, {name, "token", true}, window, [&, name = name](i64 row, i64 id, i64 limit) {
-      reject("MP-E242", fmt::format("token {} is not visible: the row sees {}", id, limit), at_row(where, name, row),
-             "ids count from the row's ks");
-    });
-  }
-  if (!selection.scores.shape.empty()) {
-    expect_dtype(selection.scores, {Dtype::f32, Dtype::f64}, "out.scores", where);
-    if (selection.scores.shape != selection.tokens.shape) {
-      reject("MP-E208",
-             fmt::format("the shape is {}, must be that of out.topk, {}", shape_text(selection.scores.shape),
-                         shape_text(selection.tokens.shape)),
-             at(where, "out.scores"), kReshape);
-    }
-  }
-  if (!selection.linear.shape.empty()) {
-    expect_dtype(selection.linear, {Dtype::f32}, "out.linear", where);
-    const std::vector<i64>& shape = selection.linear.shape;
-    if (shape.size() != 2 || shape[0] != rows || shape[1] < 2) {
-      reject("MP-E208", fmt::format("the shape is {}, must be [Q, D + 1] = [{}, ...]", shape_text(shape), rows),
-             at(where, "out.linear"), kReshape);
-    }
-  }
-  const std::optional<i64> heads = metadata_number(selection.metadata, "index_n_heads", where);
-  if (!selection.heads.shape.empty() && !heads) {
-    reject("MP-E213", "index_n_heads is missing: out.heads cannot be checked", where + ", metadata",
-           "index_n_heads = the number of heads before routing");
-  }
-  check(
-      selection.heads, {"out.heads", "head", false}, [&](i64) { return heads.value_or(0); },
-      [&](i64 row, i64 id, i64 limit) {
-        reject("MP-E241", fmt::format("head {} is out of range, there are {}", id, limit),
-               at_row(where, "out.heads", row), "heads counted from 0");
-      });
-  // A window that begins or ends inside a block touches one block more than its length needs.
-  const i64 block_size = metadata_number(selection.metadata, "block_size", where).value_or(1);
-  check(
-      selection.blocks, {"out.blocks", "block", true}, [&](i64 row) { return ceil_div(window(row), block_size) + 1; },
-      [&](i64 row, i64 id, i64 limit) {
-        reject("MP-E241",
-               fmt::format("block {} is out of range: {} tokens in blocks of {} touch at most {}", id, window(row),
-                           block_size, limit),
-               at_row(where, "out.blocks", row), "blocks counted from the row's first, and the right block_size");
-      });
-}
-
-}  // namespace
-
-void write_selection(const std::string& path, const Workload& workload, const RecordedSelection& selection,
-                     const std::map<std::string, std::string>& metadata, bool as_it_is) {
-  RecordedSelection whole;
-  whole.tokens = selection.tokens.copy();
-  whole.heads = selection.heads.copy();
-  whole.linear = selection.linear.copy();
-  whole.blocks = selection.blocks.copy();
-  whole.candidates = selection.candidates.copy();
-  whole.scores = selection.scores.copy();
-  whole.ks = workload.ks;
-  whole.ke = workload.ke;
-  whole.metadata = metadata;
-  whole.metadata.insert(workload.metadata.begin(), workload.metadata.end());  // keeps what is there
-  whole.metadata["format"] = kFormat;
-  whole.metadata["kind"] = "selection";
-  whole.metadata["index_n_heads"] = std::to_string(workload.heads());
-  if (!as_it_is) check_selection(whole, fmt::format("selection of workload '{}'", workload.name));
-
-  std::vector<SafetensorsTensor> tensors;
-  const i64 rows = static_cast<i64>(whole.ks.size());
-  tensors.emplace_back("ks", std::span<const i32>(whole.ks), std::vector<i64>{rows});
-  tensors.emplace_back("ke", std::span<const i32>(whole.ke), std::vector<i64>{rows});
-  if (!whole.tokens.shape.empty()) tensors.emplace_back("out.topk", whole.tokens);
-  if (!whole.heads.shape.empty()) tensors.emplace_back("out.heads", whole.heads);
-  if (!whole.linear.shape.empty()) tensors.emplace_back("out.linear", whole.linear);
-  if (!whole.blocks.shape.empty()) tensors.emplace_back("out.blocks", whole.blocks);
-  if (!whole.candidates.shape.empty()) tensors.emplace_back("out.candidates", whole.candidates);
-  if (!whole.scores.shape.empty()) tensors.emplace_back("out.scores", whole.scores);
-  write_safetensors(path, whole.metadata, std::move(tensors));
-}
-
-RecordedSelection read_selection(const std::string& path, i64 max_bytes) {
-  const InputFile file(path);
-  const SafetensorsHeader header = read_safetensors_header(file);
-  check_format(header, FileKind::selection);
-  check_tensors(header);
-  TensorReader reader(file, header, max_bytes);
-  reader.check_budget(
-      {"ks", "ke", "out.topk", "out.heads", "out.linear", "out.blocks", "out.candidates", "out.scores"});
-  for (const char* name : {"ks", "ke"}) {
-    if (!reader.has(name)) missing(name, path, "a selection needs the windows it was made for [Q]");
-  }
-  RecordedSelection selection;
-  selection.tokens = reader.tensor("out.topk");
-  selection.heads = reader.tensor("out.heads");
-  selection.linear = reader.tensor("out.linear");
-  selection.blocks = reader.tensor("out.blocks");
-  selection.candidates = reader.tensor("out.candidates");
-  selection.scores = reader.tensor("out.scores");
-  selection.ks = reader.integers("ks");
-  selection.ke = reader.integers("ke");
-  selection.metadata = header.metadata;
-  file.check_unchanged();
-  check_selection(selection, path);
-  return selection;
-}
-
-void check_selection_fits(const RecordedSelection& selection, const Workload& workload, const std::string& where) {
-  if (selection.ks.size() != workload.ks.size()) {
-    reject("MP-E252",
-           fmt::format("the selection has {} rows, the workload {}", selection.ks.size(), workload.ks.size()), where,
-           "the workload it was made from");
-  }
-  for (std::size_t row = 0; row < workload.ks.size(); ++row) {
-    if (selection.ks[row] != workload.ks[row] || selection.ke[row] != workload.ke[row]) {
-      reject("MP-E252",
-             fmt::format("row {} was selected in the window [{}, {}), the workload has [{}, {})", row,
-                         selection.ks[row], selection.ke[row], workload.ks[row], workload.ke[row]),
-             where, "the workload it was made from");
-    }
-  }
 }
 
 }  // namespace misa

@@ -13,6 +13,7 @@
 #include "core/indexer/forwarding_backend.hpp"
 #include "core/indexer/linear_head.hpp"
 #include "core/selection/golden.hpp"
+#include "core/selection/selection_file.hpp"
 #include "core/workload/input_hash.hpp"
 #include "core/workload/take.hpp"
 #include "core/workload/trace.hpp"
@@ -73,20 +74,20 @@ struct Sides {
   Workload workload;
   IndexerSpec spec;
   Arbiter arbiter;
-  Outcome side, exact;
+  Selection side, exact;
 
   Sides(const CaseOptions& options, const std::string& indexer)
       : workload(draw_workload(options)), spec(make_indexer(indexer, small_settings())), arbiter(*oracle, workload) {
     const Placement placement(*cpu, workload);
-    side = run_outcome(*cpu, spec, placement.problem());
-    exact = run_outcome(*oracle, spec, arbiter.problem());
+    side = run_selection(*cpu, spec, placement.problem());
+    exact = run_selection(*oracle, spec, arbiter.problem());
     exact.exact = true;
   }
 
-  Agreement compare() { return compare_outcomes(arbiter, spec, side, exact); }
+  Agreement compare() { return compare_sides(arbiter, spec, side, exact); }
   std::span<i32> tokens(i64 m) {
-    return side.tokens.span<i32>().subspan(static_cast<std::size_t>(m * spec.top_k),
-                                           static_cast<std::size_t>(spec.top_k));
+    return side[Choice::tokens].span<i32>().subspan(static_cast<std::size_t>(m * spec.top_k),
+                                                    static_cast<std::size_t>(spec.top_k));
   }
   const ChoiceAgreement& choice(const Agreement& agreement, Choice wanted) const {
     for (const ChoiceAgreement& one : agreement.choices) {
@@ -188,16 +189,16 @@ TEST_CASE("a backend that drops the last block because others score infinity is 
   const IndexerSpec spec = make_indexer("hisa", settings);
   const auto cpu = make_backend("cpu", 1), oracle = make_backend("oracle", 1);
   Arbiter arbiter(*oracle, workload);
-  Outcome exact = run_outcome(*oracle, spec, arbiter.problem());
+  Selection exact = run_selection(*oracle, spec, arbiter.problem());
   exact.exact = true;
   const Placement placement(*cpu, workload);
-  Outcome side = run_outcome(*cpu, spec, placement.problem());
-  const auto blocks = [](Outcome& outcome) { return outcome.blocks.span<i32>(); };
-  for (Outcome* one : {&side, &exact}) {
+  Selection side = run_selection(*cpu, spec, placement.problem());
+  const auto blocks = [](Selection& outcome) { return outcome[Choice::blocks].span<i32>(); };
+  for (Selection* one : {&side, &exact}) {
     CHECK(std::vector<i32>(blocks(*one).begin(), blocks(*one).end()) == std::vector<i32>{0, 1, 7});
   }
   blocks(side)[2] = 3;
-  const Agreement agreement = compare_outcomes(arbiter, spec, side, exact);
+  const Agreement agreement = compare_sides(arbiter, spec, side, exact);
   CHECK(agreement.choices.at(0).count(Verdict::miss) == 1);
   CHECK(agreement.choices.at(0).misses.at(0).missed == 7);
   CHECK(agreement.choices.at(0).misses.at(0).forced);
@@ -294,7 +295,7 @@ TEST_CASE("a token in a page that does not exist is unreachable") {
     // Norms of keys are taken by slot, so that such an entry is only met where it is looked for.
     Arbiter arbiter(blind, broken);
     constexpr std::array<Choice, 1> kTokens{Choice::tokens};
-    const Agreement agreement = compare_outcomes(arbiter, sides.spec, sides.side, sides.side, kTokens);
+    const Agreement agreement = compare_sides(arbiter, sides.spec, sides.side, sides.side, kTokens);
     CHECK((agreement.choices.at(0).violated > 0) == (page != pages - 1));
     for (const Violation& violation : agreement.choices.at(0).violations) CHECK(violation.fault == Fault::unreachable);
   }
@@ -310,7 +311,7 @@ TEST_CASE("a token in a page that does not exist is unreachable") {
   }
   Arbiter arbiter(blind, narrow);
   constexpr std::array<Choice, 1> kTokens{Choice::tokens};
-  const Agreement agreement = compare_outcomes(arbiter, sides.spec, sides.side, sides.side, kTokens);
+  const Agreement agreement = compare_sides(arbiter, sides.spec, sides.side, sides.side, kTokens);
   REQUIRE(agreement.choices.at(0).violated > 0);
   CHECK(agreement.choices.at(0).violations.at(0).row == 0);
   CHECK(agreement.choices.at(0).violations.at(0).fault == Fault::unreachable);
@@ -328,7 +329,7 @@ TEST_CASE("every mistake is seen in the stage that made it, on many workloads") 
         Sides sides(info.paged || seed % 2 == 0 ? small_paged_case(seed) : small_case(seed), indexer);
         const auto wrong = run_with_mistake(info.mistake, *sides.cpu, sides.spec, sides.arbiter);
         if (!wrong) continue;
-        const Agreement agreement = compare_outcomes(sides.arbiter, sides.spec, *wrong, sides.exact);
+        const Agreement agreement = compare_sides(sides.arbiter, sides.spec, *wrong, sides.exact);
         CHECK(conclude(agreement, 0).conclusion == Conclusion::failed);
         if (indexer != "dsa" && info.indexer.empty()) continue;  // may show in an earlier stage
         const ChoiceAgreement& choice = sides.choice(agreement, info.shows_in);
@@ -364,7 +365,7 @@ TEST_CASE("what heads are ranked by is the formula's, within its bound") {
       energies.insert(energies.end(), &found(0, 0), &found(0, 0) + found.size());
     };
     const Placement placement(*cpu, workload);
-    const Outcome outcome = run_outcome(*cpu, spec, placement.problem());
+    const Selection outcome = run_selection(*cpu, spec, placement.problem());
     Plan plan(*cpu, spec, placement.problem(), plan_options);
     plan.run(nullptr);
     Arbiter arbiter(*oracle, workload);
@@ -394,7 +395,7 @@ TEST_CASE("one wrong head is one miss, and the tokens only follow") {
   Sides sides(small_case(7), "misa");
   const auto wrong = run_with_mistake(Mistake::wrong_head, *sides.cpu, sides.spec, sides.arbiter);
   REQUIRE(wrong);
-  const Agreement agreement = compare_outcomes(sides.arbiter, sides.spec, *wrong, sides.exact);
+  const Agreement agreement = compare_sides(sides.arbiter, sides.spec, *wrong, sides.exact);
   CHECK(agreement.missed() == 1);
   CHECK(sides.choice(agreement, Choice::heads).count(Verdict::miss) == 1);
   CHECK(sides.choice(agreement, Choice::tokens).count(Verdict::miss) == 0);
@@ -408,7 +409,7 @@ TEST_CASE("tokens are judged on the candidates and blocks that their own side ke
     const i64 m = sides.workload.rows() - 1, k = sides.spec.top_k;
     const std::vector<double> scores = exact_row(sides.workload, m).score;
     const i64 visible = static_cast<i64>(scores.size()), size = indexer == "hisa" ? 16 : 1;
-    HostTensor& kept = indexer == "hisa" ? sides.side.blocks : sides.side.candidates;
+    HostTensor& kept = indexer == "hisa" ? sides.side[Choice::blocks] : sides.side[Choice::candidates];
     const i64 width = kept.shape[1];
     REQUIRE(visible > (width + 2) * size);
 
@@ -430,7 +431,8 @@ TEST_CASE("tokens are judged on the candidates and blocks that their own side ke
     CHECK(std::vector<i32>(sides.tokens(m).begin(), sides.tokens(m).end()) != tokens);
     std::copy(tokens.begin(), tokens.end(), sides.tokens(m).begin());
     for (std::size_t i = 0; i < tokens.size(); ++i) {
-      sides.side.scores.span<float>()[static_cast<std::size_t>(m * k) + i] = static_cast<float>(score_of(tokens[i]));
+      sides.side[Choice::scores].span<float>()[static_cast<std::size_t>(m * k) + i] =
+          static_cast<float>(score_of(tokens[i]));
     }
     const Agreement agreement = sides.compare();
     const ChoiceAgreement& chosen = sides.choice(agreement, Choice::tokens);
@@ -463,22 +465,22 @@ TEST_CASE(
   CHECK(conclude(agreement, 1).conclusion == Conclusion::passed);
   CHECK(conclude(agreement, 0).conclusion == Conclusion::failed);
   Sides sides(small_case(8), "dsa");
-  sides.exact.scores.span<double>()[0] = kNan;
+  sides.exact[Choice::scores].span<double>()[0] = kNan;
   CHECK(sides.choice(sides.compare(), Choice::scores).violated == 1);
 }
 
 TEST_CASE("what follows a violation is not judged, and a side of unknown arithmetic is not judged by bounds of 0") {
   Sides sides(small_case(29), "misa");
-  const i64 kept = sides.side.heads.shape[1];
+  const i64 kept = sides.side[Choice::heads].shape[1];
   REQUIRE(kept > 1);
-  HostTensor heads = HostTensor::from(sides.side.heads.span<const i32>(), sides.side.heads.shape);
-  sides.side.heads.span<i32>()[1] = sides.side.heads.span<i32>()[0];
+  HostTensor heads = HostTensor::from(sides.side[Choice::heads].span<const i32>(), sides.side[Choice::heads].shape);
+  sides.side[Choice::heads].span<i32>()[1] = sides.side[Choice::heads].span<i32>()[0];
   Agreement agreement = sides.compare();
   CHECK(sides.choice(agreement, Choice::heads).row_verdicts[0] == Verdict::violation);
   CHECK(sides.choice(agreement, Choice::tokens).row_verdicts[0] == Verdict::unjudged);
   CHECK(sides.choice(agreement, Choice::tokens).row_verdicts[1] != Verdict::unjudged);
 
-  sides.side.heads = std::move(heads);
+  sides.side[Choice::heads] = std::move(heads);
   const std::span<i32> tokens = sides.tokens(sides.workload.rows() - 1);
   i32 other = 0;
   while (std::binary_search(tokens.begin(), tokens.end(), other)) ++other;
@@ -501,25 +503,25 @@ TEST_CASE("a linear query is judged number by number, on the heads that its own 
       Sides sides(options, "misa-lr");
       sides.spec.heads->router = router;
       const Placement placement(*sides.cpu, sides.workload);
-      sides.exact = run_outcome(*sides.oracle, sides.spec, sides.arbiter.problem());
+      sides.exact = run_selection(*sides.oracle, sides.spec, sides.arbiter.problem());
       sides.exact.exact = true;
       // Other heads than the router's: one difference, and the linear query of those that are left is right.
       HostTensor heads(Dtype::int32, {sides.workload.rows(), 1});
-      for (i32& head : heads.span<i32>()) head = sides.exact.heads.span<i32>()[0] == 0 ? 1 : 0;
+      for (i32& head : heads.span<i32>()) head = sides.exact[Choice::heads].span<i32>()[0] == 0 ? 1 : 0;
       const Follow other{View<const i32, 2>(heads.span<i32>().data(), {heads.shape[0], 1}), {}, {}};
-      sides.side = run_outcome(*sides.cpu, sides.spec, placement.problem(), {}, other);
+      sides.side = run_selection(*sides.cpu, sides.spec, placement.problem(), {}, other);
       Agreement agreement = sides.compare();
       CHECK(sides.choice(agreement, Choice::heads).count(Verdict::miss) > 0);
       CHECK(sides.choice(agreement, Choice::linear).count(Verdict::follows) > 0);
       CHECK(sides.choice(agreement, Choice::linear).missed == 0);
 
       // A number that is off by more than its step, one that is off by less, a weight of another row.
-      sides.side = run_outcome(*sides.cpu, sides.spec, placement.problem());
+      sides.side = run_selection(*sides.cpu, sides.spec, placement.problem());
       CHECK(conclude(sides.compare(), 0).conclusion == Conclusion::passed);
-      const i64 width = sides.side.linear.shape[1];
+      const i64 width = sides.side[Choice::linear].shape[1];
       for (const i64 column : {i64{3}, width - 1}) {
         CAPTURE(column);
-        float& number = sides.side.linear.span<float>()[static_cast<std::size_t>(2 * width + column)];
+        float& number = sides.side[Choice::linear].span<float>()[static_cast<std::size_t>(2 * width + column)];
         const float right = number;
         number *= 2;
         agreement = sides.compare();
@@ -565,15 +567,15 @@ TEST_CASE("sampled keys in f16 are explained by the arithmetics that allow them,
     CAPTURE(router_name(*settings.router));
     const IndexerSpec spec = make_indexer("misa-lr", settings);
     Arbiter arbiter(*oracle, workload);
-    Outcome exact = run_outcome(*oracle, spec, arbiter.problem());
+    Selection exact = run_selection(*oracle, spec, arbiter.problem());
     exact.exact = true;
     const Placement placement(rounded, workload);
-    const Agreement agreement = compare_outcomes(arbiter, spec, run_outcome(rounded, spec, placement.problem()), exact);
+    const Agreement agreement = compare_sides(arbiter, spec, run_selection(rounded, spec, placement.problem()), exact);
     CHECK(conclude(agreement, 0).conclusion == Conclusion::passed);
     differing += agreement.choices.at(1).rows - agreement.choices.at(1).count(Verdict::exact);
     const auto wrong = run_with_mistake(Mistake::stale_linear, rounded, spec, arbiter);
     REQUIRE(wrong);
-    if (conclude(compare_outcomes(arbiter, spec, *wrong, exact), 0).conclusion == Conclusion::failed) ++seen;
+    if (conclude(compare_sides(arbiter, spec, *wrong, exact), 0).conclusion == Conclusion::failed) ++seen;
   }
   CHECK(differing > 20);
   CHECK(seen > 55);
@@ -620,9 +622,9 @@ TEST_CASE("a difference that only an unknown arithmetic could explain is not a p
 TEST_CASE("nothing compared never passes") {
   Sides sides(small_case(9), "dsa");
   constexpr std::array<Choice, 1> kHeads{Choice::heads};
-  CHECK(conclude(compare_outcomes(sides.arbiter, sides.spec, sides.side, sides.exact, kHeads), 0).conclusion ==
+  CHECK(conclude(compare_sides(sides.arbiter, sides.spec, sides.side, sides.exact, kHeads), 0).conclusion ==
         Conclusion::nothing);
-  sides.exact.scores = {};
+  sides.exact[Choice::scores] = {};
   const Agreement agreement = sides.compare();
   CHECK(sides.choice(agreement, Choice::scores).rows == 0);
   CHECK(sides.choice(agreement, Choice::scores).reason == "oracle has none");
@@ -635,12 +637,12 @@ Agreement agreement_on(const Workload& workload, const IndexerSpec& spec, bool w
                        std::span<const Choice> choices = kChoices) {
   const auto cpu = make_backend("cpu", 2), oracle = make_backend("oracle", 2);
   Arbiter arbiter(*oracle, workload);
-  Outcome exact = run_outcome(*oracle, spec, arbiter.problem());
+  Selection exact = run_selection(*oracle, spec, arbiter.problem());
   exact.exact = true;
   const Placement placement(*cpu, workload);
-  Outcome side = run_outcome(*cpu, spec, placement.problem());
-  if (!with_scores) side.scores = {};
-  return compare_outcomes(arbiter, spec, side, exact, choices);
+  Selection side = run_selection(*cpu, spec, placement.problem());
+  if (!with_scores) side[Choice::scores] = {};
+  return compare_sides(arbiter, spec, side, exact, choices);
 }
 
 }  // namespace
@@ -676,10 +678,10 @@ TEST_CASE("agreement says nothing only when everything on offer scores 0, with a
   const IndexerSpec spec = make_indexer("dsa", small_settings());
   const auto cpu = make_backend("cpu", 1);
   const Placement placement(*cpu, one);
-  const Outcome side = run_outcome(*cpu, spec, placement.problem());
+  const Selection side = run_selection(*cpu, spec, placement.problem());
   i64 others = 0;
-  for (i64 i = 0; i < side.scores.size(); ++i) others += score_at(side.scores, i) != 0 ? 1 : 0;
-  CHECK(others < side.scores.size() / 2);
+  for (i64 i = 0; i < side[Choice::scores].size(); ++i) others += score_at(side[Choice::scores], i) != 0 ? 1 : 0;
+  CHECK(others < side[Choice::scores].size() / 2);
   CHECK_FALSE(agreement_on(one, spec).all_zero);
 }
 
@@ -743,11 +745,11 @@ TEST_CASE("a score may be off by the sum of both sides' bounds, and by no more")
     bound += bounds.score(*find_arithmetic(name), 5, {}, {}, bounds.key(problem.sequence[5], problem.begin[5] + token));
   }
   const std::size_t at = static_cast<std::size_t>(5 * sides.spec.top_k);
-  sides.side.scores = HostTensor(Dtype::f64, {sides.workload.rows(), sides.spec.top_k});
+  sides.side[Choice::scores] = HostTensor(Dtype::f64, {sides.workload.rows(), sides.spec.top_k});
   const auto verdict_at = [&](double distance) {
-    std::copy_n(sides.exact.scores.span<double>().begin(), sides.side.scores.size(),
-                sides.side.scores.span<double>().begin());
-    sides.side.scores.span<double>()[at] += distance * bound;
+    std::copy_n(sides.exact[Choice::scores].span<double>().begin(), sides.side[Choice::scores].size(),
+                sides.side[Choice::scores].span<double>().begin());
+    sides.side[Choice::scores].span<double>()[at] += distance * bound;
     const ChoiceAgreement scores = sides.choice(sides.compare(), Choice::scores);
     return scores.count(Verdict::miss) == 1           ? Verdict::miss
            : scores.count(Verdict::within_bound) == 1 ? Verdict::within_bound
@@ -771,9 +773,9 @@ TEST_CASE("no row is within its bound where a product that decides it may overfl
     const ChoiceAgreement tokens = sides.choice(sides.compare(), Choice::tokens);
     const i64 k = sides.spec.top_k, heads = options.heads, dim = options.dim;
     for (i64 m = 0; m < options.rows; ++m) {
-      const auto row = [&](const Outcome& one) {
+      const auto row = [&](const Selection& one) {
         const auto ids =
-            one.tokens.span<const i32>().subspan(static_cast<std::size_t>(m * k), static_cast<std::size_t>(k));
+            one[Choice::tokens].span<const i32>().subspan(static_cast<std::size_t>(m * k), static_cast<std::size_t>(k));
         return std::vector<i32>(ids.begin(), std::find(ids.begin(), ids.end(), -1));
       };
       const std::vector<i32> mine = row(sides.side), right = row(sides.exact);
@@ -827,20 +829,20 @@ TEST_CASE("following its own choices, a plan chooses what it chose") {
     Plan plan(*sides.cpu, sides.spec, placement.problem());
     plan.run(nullptr);
     Follow follow{plan.heads(), plan.blocks(), plan.candidates()};
-    if (!sides.side.linear.empty()) {
-      follow.linear = View<const float, 2>(sides.side.linear.span<const float>().data(),
-                                           {sides.side.linear.shape[0], sides.side.linear.shape[1]});
+    if (!sides.side[Choice::linear].empty()) {
+      follow.linear = View<const float, 2>(sides.side[Choice::linear].span<const float>().data(),
+                                           {sides.side[Choice::linear].shape[0], sides.side[Choice::linear].shape[1]});
     }
-    const Outcome again = run_outcome(*sides.cpu, sides.spec, placement.problem(), {}, follow);
+    const Selection again = run_selection(*sides.cpu, sides.spec, placement.problem(), {}, follow);
     const auto same = [](const HostTensor& a, const HostTensor& b) {
       return a.bytes() == b.bytes() && (a.bytes() == 0 || std::memcmp(a.storage.data(), b.storage.data(),
                                                                       static_cast<std::size_t>(a.bytes())) == 0);
     };
-    CHECK(same(again.linear, sides.side.linear));
-    CHECK(same(again.scores, sides.side.scores));
-    CHECK(same(again.tokens, sides.side.tokens));
-    CHECK(same(again.heads, sides.side.heads));
-    CHECK(same(again.candidates, sides.side.candidates));
+    CHECK(same(again[Choice::linear], sides.side[Choice::linear]));
+    CHECK(same(again[Choice::scores], sides.side[Choice::scores]));
+    CHECK(same(again[Choice::tokens], sides.side[Choice::tokens]));
+    CHECK(same(again[Choice::heads], sides.side[Choice::heads]));
+    CHECK(same(again[Choice::candidates], sides.side[Choice::candidates]));
   }
 }
 
@@ -850,11 +852,11 @@ TEST_CASE("a golden is read back as it was, and refused where it was not made") 
   for (const std::string& indexer : indexer_names()) {
     Sides sides(small_case(11), indexer);
     write_golden(path, sides.workload, sides.spec, sides.side, {{"backend", "cpu"}});
-    const Outcome read = read_golden(path, sides.workload, sides.spec);
+    const Selection read = read_golden(path, sides.workload, sides.spec);
     CHECK(golden_metadata(path).at("indexer") == indexer);
     REQUIRE(read.arithmetic);
     CHECK(read.arithmetic->name == "f32-dot");
-    const Agreement agreement = compare_outcomes(sides.arbiter, sides.spec, sides.side, read);
+    const Agreement agreement = compare_sides(sides.arbiter, sides.spec, sides.side, read);
     CHECK(agreement.count(Verdict::exact) == agreement.rows());
     CHECK(agreement.rows() > 0);
 
@@ -875,8 +877,8 @@ TEST_CASE("a golden is read back as it was, and refused where it was not made") 
     CHECK(refused(sides.workload, fewer) == "MP-E604");
   }
   Sides sides(small_case(11), "dsa");
-  RecordedSelection plain;
-  plain.tokens = sides.side.tokens.copy();
+  Selection plain;
+  plain[Choice::tokens] = sides.side[Choice::tokens].copy();
   write_selection(path, sides.workload, plain, {});
   CHECK_THROWS_WITH_AS(read_golden(path, sides.workload, sides.spec), doctest::Contains("golden"), Error);
   write_selection(path, sides.workload, plain, {{"golden", "misa-golden/9"}});
@@ -924,7 +926,7 @@ TEST_CASE("runs in guarded memory write nothing beside it and choose the same") 
       Sides sides(seed % 2 == 0 ? small_paged_case(seed) : small_case(seed), indexer);
       GuardedBackend guarded(*sides.cpu);
       const Placement placement(guarded, sides.workload);
-      sides.side = run_outcome(guarded, sides.spec, placement.problem());
+      sides.side = run_selection(guarded, sides.spec, placement.problem());
       CHECK(guarded.overwritten() == 0);
       CHECK(conclude(sides.compare(), 0).conclusion == Conclusion::passed);
     }
@@ -939,7 +941,7 @@ TEST_CASE("keys that no row sees may hold anything") {
       CHECK(poison_unseen(poisoned) > 0);
       CHECK(input_hash(poisoned) != input_hash(sides.workload));
       const Placement placement(*sides.cpu, poisoned);
-      sides.side = run_outcome(*sides.cpu, sides.spec, placement.problem());
+      sides.side = run_selection(*sides.cpu, sides.spec, placement.problem());
       const Agreement agreement = sides.compare();
       CHECK(agreement.missed() + agreement.violated() == 0);
     }

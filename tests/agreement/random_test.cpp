@@ -72,9 +72,9 @@ Agreement agreement_of(const DrawnCase& drawn, Backend& tested, Backend& oracle)
   const IndexerSpec spec = make_indexer(drawn.indexer, drawn.settings);
   const Placement placement(tested, workload);
   Arbiter arbiter(oracle, workload);
-  Outcome exact = run_outcome(oracle, spec, arbiter.problem());
+  Selection exact = run_selection(oracle, spec, arbiter.problem());
   exact.exact = true;
-  return compare_outcomes(arbiter, spec, run_outcome(tested, spec, placement.problem()), exact);
+  return compare_sides(arbiter, spec, run_selection(tested, spec, placement.problem()), exact);
 }
 
 bool fails(const DrawnCase& drawn, Backend& tested, Backend& oracle) {

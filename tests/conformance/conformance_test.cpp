@@ -315,20 +315,20 @@ TEST_CASE("every router keeps the oracle's heads, except where two energies are 
       }
       const i64 kept = spec.heads->kept(options.heads);
       Arbiter arbiter(*oracle, workload);
-      Outcome exact = run_outcome(*oracle, spec, arbiter.problem());
+      Selection exact = run_selection(*oracle, spec, arbiter.problem());
       exact.exact = true;
       const Placement placement(*backend, workload);
-      const Outcome found = run_outcome(*backend, spec, placement.problem());
-      const Agreement agreement = compare_outcomes(arbiter, spec, found, exact);
+      const Selection found = run_selection(*backend, spec, placement.problem());
+      const Agreement agreement = compare_sides(arbiter, spec, found, exact);
       CHECK(agreement.missed() + agreement.violated() == 0);
       CHECK(agreement.count(Verdict::unknown) == 0);
       CHECK(agreement.rows() > 0);
       if (samples_keys(router)) continue;  // which samples count hangs on rounding too
       if (options.numbers != Numbers::normal && options.numbers != Numbers::negative_gates) continue;
-      REQUIRE(found.heads.size() == workload.rows() * kept);
-      for (i64 i = 0; i < found.heads.size(); ++i) {
+      REQUIRE(found[Choice::heads].size() == workload.rows() * kept);
+      for (i64 i = 0; i < found[Choice::heads].size(); ++i) {
         const std::size_t at = static_cast<std::size_t>(i);
-        CHECK(found.heads.span<i32>()[at] == exact.heads.span<i32>()[at]);
+        CHECK(found[Choice::heads].span<i32>()[at] == exact[Choice::heads].span<i32>()[at]);
       }
       ++same;
     }

@@ -1,7 +1,6 @@
 // Whatever the bytes, the readers of recorded workloads and of recorded selections (goldens) refuse them with
 // Error(input) or accept them; and what they accept survives being written and read again.
 
-#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -10,6 +9,7 @@
 #include <string>
 
 #include "core/base/error.hpp"
+#include "core/selection/selection_file.hpp"
 #include "core/workload/input_hash.hpp"
 #include "core/workload/trace.hpp"
 
@@ -23,23 +23,16 @@ void hold(bool truth, const char* claim) {
   std::abort();
 }
 
-bool same(const HostTensor& a, const HostTensor& b) {
-  return a.dtype == b.dtype && a.shape == b.shape &&
-         std::equal(a.storage.data(), a.storage.data() + a.bytes(), b.storage.data());
-}
-
 void read_as_selection(const std::string& path, const std::string& again_path) {
-  const RecordedSelection read = read_selection(path, 1 << 24);
+  const SelectionFile read = read_selection(path, 1 << 24);
   Workload workload;
-  const i64 heads = read.heads.shape.empty() ? 1 : std::stoll(read.metadata.at("index_n_heads"));
+  const i64 heads = read.selection[Choice::heads].shape.empty() ? 1 : std::stoll(read.metadata.at("index_n_heads"));
   workload.q.shape = {static_cast<i64>(read.ks.size()), heads, 1};  // only the shape is looked at
   workload.ks = read.ks;
   workload.ke = read.ke;
-  write_selection(again_path, workload, read, read.metadata);
-  const RecordedSelection again = read_selection(again_path);
-  hold(same(read.tokens, again.tokens) && same(read.heads, again.heads) && same(read.blocks, again.blocks) &&
-           same(read.candidates, again.candidates) && same(read.scores, again.scores),
-       "a selection's tensors survive");
+  write_selection(again_path, workload, read.selection, read.metadata);
+  const SelectionFile again = read_selection(again_path);
+  hold(!first_difference(read.selection, again.selection), "a selection's tensors survive");
   hold(read.ks == again.ks && read.ke == again.ke, "a selection's windows survive");
 }
 

@@ -196,23 +196,24 @@ TEST_CASE("the router over sampled keys keeps the oracle's heads and linear quer
     KernelOnHost kernel(*oracle, drawn.num_sms);
     GuardedBackend guarded(kernel);
     const Placement placement(guarded, workload);
-    const Outcome found = run_outcome(guarded, drawn.spec, placement.problem());
+    const Selection found = run_selection(guarded, drawn.spec, placement.problem());
 
     Arbiter arbiter(*oracle, workload);
-    Outcome formulas = run_outcome(*oracle, drawn.spec, arbiter.problem());
+    Selection formulas = run_selection(*oracle, drawn.spec, arbiter.problem());
     formulas.exact = true;
-    const Agreement agreement = compare_outcomes(arbiter, drawn.spec, found, formulas);
+    const Agreement agreement = compare_sides(arbiter, drawn.spec, found, formulas);
     CHECK(agreement.missed() + agreement.violated() == 0);
     CHECK(agreement.count(Verdict::unknown) == 0);
     // Heads of such numbers are equal or differ by more than rounding; a line through two samples leaves rounding
     // alone.
     if (drawn.workload.paged &&
         (drawn.workload.numbers == Numbers::normal || drawn.workload.numbers == Numbers::negative_gates)) {
-      CHECK(std::ranges::equal(found.heads.span<const i32>(), formulas.heads.span<const i32>()));
+      CHECK(std::ranges::equal(found[Choice::heads].span<const i32>(), formulas[Choice::heads].span<const i32>()));
     }
-    for (i64 m = 0; drawn.equal_heads && !drawn.odd_weights && !found.heads.empty() && m < workload.rows(); ++m) {
-      CHECK(keeps_lower_of_equal(found.heads, m));
-      CHECK(keeps_lower_of_equal(formulas.heads, m));
+    for (i64 m = 0; drawn.equal_heads && !drawn.odd_weights && !found[Choice::heads].empty() && m < workload.rows();
+         ++m) {
+      CHECK(keeps_lower_of_equal(found[Choice::heads], m));
+      CHECK(keeps_lower_of_equal(formulas[Choice::heads], m));
     }
     CHECK(guarded.overwritten() == 0);
   }
@@ -229,11 +230,11 @@ TEST_CASE("numbers near the ends of f32 are routed as the bounds explain, where 
     const Workload workload = workload_of(drawn);
     KernelOnHost kernel(*oracle, drawn.num_sms);
     const Placement placement(kernel, workload);
-    const Outcome found = run_outcome(kernel, drawn.spec, placement.problem());
+    const Selection found = run_selection(kernel, drawn.spec, placement.problem());
     Arbiter arbiter(*oracle, workload);
-    Outcome formulas = run_outcome(*oracle, drawn.spec, arbiter.problem());
+    Selection formulas = run_selection(*oracle, drawn.spec, arbiter.problem());
     formulas.exact = true;
-    const Agreement agreement = compare_outcomes(arbiter, drawn.spec, found, formulas);
+    const Agreement agreement = compare_sides(arbiter, drawn.spec, found, formulas);
     CHECK(agreement.missed() + agreement.violated() == 0);
     CHECK(agreement.rows() > 0);
   }

@@ -5,7 +5,7 @@
 #include <doctest/doctest.h>
 
 #include "core/indexer/blocks.hpp"
-#include "core/selection/outcome.hpp"
+#include "core/selection/run_selection.hpp"
 #include "tests/support/cases.hpp"
 
 using namespace misa;
@@ -51,8 +51,8 @@ std::pair<std::vector<float>, Chosen> choose_linear(std::string_view backend, co
                                                     const IndexerSpec& spec) {
   const auto made = make_backend(backend, 2);
   const Placement placement(*made, workload);
-  const Outcome outcome = run_outcome(*made, spec, placement.problem());
-  const std::span<const float> linear = row_of<float>(outcome.linear, 0);
+  const Selection outcome = run_selection(*made, spec, placement.problem());
+  const std::span<const float> linear = row_of<float>(outcome[Choice::linear], 0);
   return {{linear.begin(), linear.end()}, choose(*made, workload, spec)};
 }
 

@@ -18,6 +18,7 @@
 
 #include "core/base/error.hpp"
 #include "core/workload/safetensors.hpp"
+#include "tests/support/raw_file.hpp"
 #include "tests/support/recorded_traces.hpp"
 #include "tests/support/temporary.hpp"
 
@@ -28,37 +29,13 @@ constexpr i64 kPlenty = i64{1} << 32;
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 
+using testing::bytes_of;
+using testing::check_table;
+using testing::Outcome;
+using testing::outcome_of;
+using testing::RawFile;
+using testing::Spoiled;
 using testing::TemporaryPath;
-
-/// A file's contents before they are written, to be spoiled by a test. Nothing is checked on the way out.
-struct RawFile {
-  struct Tensor {
-    std::string dtype;
-    std::vector<i64> shape;
-    std::vector<std::byte> bytes;
-  };
-  std::map<std::string, std::string> metadata;
-  std::map<std::string, Tensor> tensors;
-
-  template <class T>
-  void set(const std::string& name, const std::string& dtype, std::vector<i64> shape, const std::vector<T>& values) {
-    const std::span<const std::byte> bytes = std::as_bytes(std::span(values));
-    tensors[name] = {dtype, std::move(shape), {bytes.begin(), bytes.end()}};
-  }
-  void integers(const std::string& name, std::vector<i64> shape, const std::vector<i32>& values) {
-    set(name, "I32", std::move(shape), values);
-  }
-  /// Overwrites element `index` of a tensor of T.
-  template <class T>
-  void poke(const std::string& name, std::size_t index, T value) {
-    std::memcpy(tensors.at(name).bytes.data() + index * sizeof(T), &value, sizeof(T));
-  }
-  void write(const std::string& path) const {
-    std::vector<SafetensorsTensor> list;
-    for (const auto& [name, tensor] : tensors) list.emplace_back(name, tensor.dtype, tensor.shape, tensor.bytes);
-    write_safetensors(path, metadata, std::move(list));
-  }
-};
 
 std::vector<u8> fp8_codes(std::size_t count, unsigned seed) {
   std::mt19937 random(seed);
@@ -131,57 +108,10 @@ RawFile paged_file() {
   return file;
 }
 
-RawFile selection_file() {
-  RawFile file;
-  file.metadata = {{"format", "misa-trace/1"}, {"kind", "selection"}, {"index_n_heads", "2"}, {"block_size", "4"}};
-  file.integers("ks", {2}, {0, 8});
-  file.integers("ke", {2}, {8, 12});
-  file.integers("out.topk", {2, 3}, {0, 3, 7, 1, -1, -1});
-  file.integers("out.heads", {2, 2}, {1, 0, 1, -1});
-  file.integers("out.blocks", {2, 2}, {0, 1, 0, -1});
-  return file;
-}
-
-/// What reading a file gave: the id of its error, or "".
-struct Outcome {
-  std::string id, message;
-};
-template <class Read>
-Outcome outcome_of(Read read) {
-  try {
-    read();
-  } catch (const Error& error) {
-    CHECK(error.kind() == (error.id() == "MP-E142" ? ErrorKind::runtime : ErrorKind::input));
-    return {error.id(), std::string(error.what()) + "; " + error.where() + "; try: " + error.how()};
-  }
-  return {};
-}
 Outcome trace_outcome(const RawFile& file, i64 max_bytes = kPlenty) {
   const TemporaryPath temporary;
   file.write(temporary.path);
   return outcome_of([&] { (void)read_trace(temporary.path, max_bytes); });
-}
-Outcome selection_outcome(const RawFile& file) {
-  const TemporaryPath temporary;
-  file.write(temporary.path);
-  return outcome_of([&] { (void)read_selection(temporary.path); });
-}
-
-struct Spoiled {
-  const char* what;
-  const char* id;
-  std::function<void(RawFile&)> spoil;
-};
-
-void check_table(const std::vector<Spoiled>& table, const RawFile& good, Outcome (*read)(const RawFile&)) {
-  REQUIRE(read(good).message == "");
-  for (const Spoiled& row : table) {
-    RawFile file = good;
-    row.spoil(file);
-    const Outcome outcome = read(file);
-    INFO(row.what, ": ", outcome.message);
-    CHECK(outcome.id == row.id);
-  }
 }
 Outcome read_plenty(const RawFile& file) { return trace_outcome(file); }
 
@@ -189,10 +119,6 @@ void add_integers_for_paged(RawFile& file) {
   file.integers("ks", {4}, {0, 0, 0, 0});
   file.integers("ke", {4}, {5, 6, 2, 3});
   file.integers("q_pos", {4}, {4, 5, 1, 2});
-}
-
-std::string bytes_of(const HostTensor& tensor) {
-  return {reinterpret_cast<const char*>(tensor.storage.data()), static_cast<std::size_t>(tensor.bytes())};
 }
 
 /// Names of the tensors that differ between two files, both ways.
@@ -848,96 +774,6 @@ TEST_CASE("a workload that cannot be read back is not written") {
   w.next_n = 1;
   CHECK(outcome_of([&] { write_trace(bad.path, w); }).id == "MP-E236");
   CHECK_FALSE(std::filesystem::exists(bad.path));
-}
-
-TEST_CASE("a selection is written with its workload's windows and read back") {
-  const TemporaryPath trace, path;
-  contiguous_file().write(trace.path);
-  const Workload w = read_trace(trace.path, kPlenty);
-  RecordedSelection selection;
-  const std::vector<i32> tokens{0, 1, 2, 1, 5, 7, 0, -1, -1, 0, 2, 3}, heads{0, 1, 1, 0};
-  selection.tokens = HostTensor::from<i32>(tokens, {kRows, 3});
-  selection.heads = HostTensor::from<i32>(heads, {kRows, 1});
-  write_selection(path.path, w, selection,
-                  {{"indexer", "misa"}, {"format", "ignored"}, {"provenance", "real-checkpoint"}});
-  const RecordedSelection back = read_selection(path.path);
-  CHECK(bytes_of(back.tokens) == bytes_of(selection.tokens));
-  CHECK(bytes_of(back.heads) == bytes_of(selection.heads));
-  CHECK(back.blocks.empty());
-  CHECK(back.ks == w.ks);
-  CHECK(back.ke == w.ke);
-  CHECK(back.metadata.at("format") == "misa-trace/1");
-  CHECK(back.metadata.at("kind") == "selection");
-  CHECK(back.metadata.at("indexer") == "misa");
-  CHECK(back.metadata.at("provenance") == "real-checkpoint");
-  CHECK(back.metadata.at("index_topk") == "4");
-  CHECK_NOTHROW(check_selection_fits(back, w, "test"));
-
-  Workload other = read_trace(trace.path, kPlenty);
-  other.ke[0] = 2;
-  CHECK(outcome_of([&] { check_selection_fits(back, other, "test"); }).id == "MP-E252");
-  other.ks.pop_back();
-  CHECK(outcome_of([&] { check_selection_fits(back, other, "test"); }).id == "MP-E252");
-}
-
-TEST_CASE("a selection that is not one is refused, each with its own id") {
-  const std::vector<Spoiled> table{
-      {"no format", "MP-E201", [](RawFile& f) { f.metadata.erase("format"); }},
-      {"a workload", "MP-E203", [](RawFile& f) { f.metadata.erase("kind"); }},
-      {"an unknown tensor", "MP-E204", [](RawFile& f) { f.integers("out.tokens", {1}, {0}); }},
-      {"no windows", "MP-E205", [](RawFile& f) { f.tensors.erase("ke"); }},
-      {"tokens as F32", "MP-E206", [](RawFile& f) { f.tensors["out.topk"].dtype = "F32"; }},
-      {"tokens of other rows", "MP-E208",
-       [](RawFile& f) {
-         f.integers("out.topk", {1, 3}, {0, 3, 7});
-       }},
-      {"linear queries as I32", "MP-E206",
-       [](RawFile& f) {
-         f.integers("out.linear", {2, 3}, {0, 0, 0, 0, 0, 0});
-       }},
-      {"linear queries of other rows", "MP-E208",
-       [](RawFile& f) {
-         f.integers("out.linear", {1, 3}, {0, 0, 0});
-         f.tensors["out.linear"].dtype = "F32";
-       }},
-      {"linear queries without a weight", "MP-E208",
-       [](RawFile& f) {
-         f.integers("out.linear", {2, 1}, {0, 0});
-         f.tensors["out.linear"].dtype = "F32";
-       }},
-      {"windows of other rows", "MP-E208", [](RawFile& f) { f.integers("ke", {1}, {8}); }},
-      {"no columns", "MP-E212",
-       [](RawFile& f) {
-         f.integers("out.topk", {2, 0}, {});
-       }},
-      {"heads of an unknown number", "MP-E213", [](RawFile& f) { f.metadata.erase("index_n_heads"); }},
-      {"a block size of none", "MP-E213", [](RawFile& f) { f.metadata["block_size"] = "-4"; }},
-      {"a window before the keys", "MP-E230", [](RawFile& f) { f.poke<i32>("ks", 0, -1); }},
-      {"a window that runs backwards", "MP-E231", [](RawFile& f) { f.poke<i32>("ke", 1, 7); }},
-      {"a token twice", "MP-E240", [](RawFile& f) { f.poke<i32>("out.topk", 1, 0); }},
-      {"a head twice", "MP-E240", [](RawFile& f) { f.poke<i32>("out.heads", 0, 0); }},
-      {"a block twice", "MP-E240", [](RawFile& f) { f.poke<i32>("out.blocks", 0, 1); }},
-      {"a head that does not exist", "MP-E241", [](RawFile& f) { f.poke<i32>("out.heads", 2, 2); }},
-      {"a block that does not exist", "MP-E241", [](RawFile& f) { f.poke<i32>("out.blocks", 2, 2); }},
-      {"a token of -2", "MP-E241", [](RawFile& f) { f.poke<i32>("out.topk", 3, -2); }},
-      {"a token of the future", "MP-E242", [](RawFile& f) { f.poke<i32>("out.topk", 2, 8); }},
-      {"a pad in the middle", "MP-E243", [](RawFile& f) { f.poke<i32>("out.topk", 1, -1); }},
-      {"nothing recorded", "MP-E250",
-       [](RawFile& f) {
-         for (const char* name : {"out.topk", "out.heads", "out.blocks"}) f.tensors.erase(name);
-       }},
-      {"tokens that do not ascend", "MP-E251",
-       [](RawFile& f) { f.poke<i32>("out.topk", 1, 7), f.poke<i32>("out.topk", 2, 3); }},
-      {"blocks that do not ascend", "MP-E251",
-       [](RawFile& f) { f.poke<i32>("out.blocks", 0, 1), f.poke<i32>("out.blocks", 1, 0); }},
-  };
-  check_table(table, selection_file(), selection_outcome);
-}
-
-TEST_CASE("a selection with windows of absurd length costs no memory") {
-  RawFile file = selection_file();
-  file.poke<i32>("ke", 0, std::numeric_limits<i32>::max());
-  CHECK(selection_outcome(file).message == "");
 }
 
 TEST_CASE("the shipped trace of a small trained indexer is read") {

@@ -1,4 +1,4 @@
-#include "core/selection/outcome.hpp"
+#include "core/selection/run_selection.hpp"
 
 #include <algorithm>
 #include <limits>
@@ -40,11 +40,6 @@ void fetch_linear(Backend& backend, const RouteTask& task, i64 row, std::span<fl
 
 }  // namespace
 
-double score_at(const HostTensor& scores, i64 at) {
-  const std::size_t i = static_cast<std::size_t>(at);
-  return scores.dtype == Dtype::f64 ? scores.span<const double>()[i] : scores.span<const float>()[i];
-}
-
 HostTensor fetch_ids(Backend& backend, const View<const i32, 2>& view) {
   if (view.empty()) return {};
   HostTensor tensor(Dtype::int32, {view.shape[0], view.shape[1]});
@@ -80,7 +75,7 @@ std::vector<i32> column_tokens(Backend& backend, const Problem& problem, i64 m, 
   return tokens;
 }
 
-i64 outcome_bytes(const IndexerSpec& spec, const Shape& shape) {
+i64 selection_bytes(const IndexerSpec& spec, const Shape& shape) {
   const i64 columns = std::max<i64>(1, shape.max_window);
   i64 row = spec.top_k * (4 + 8);
   if (spec.heads) row += spec.heads->kept(shape.heads) * 4;
@@ -90,24 +85,24 @@ i64 outcome_bytes(const IndexerSpec& spec, const Shape& shape) {
   return shape.rows * row + 4 * spec.top_k;
 }
 
-Outcome run_outcome(Backend& backend, const IndexerSpec& spec, const Problem& problem, PlanOptions options,
-                    const Follow& follow) {
-  Outcome outcome;
-  outcome.name = backend.name();
-  outcome.description = backend.description();
-  outcome.arithmetic = backend.arithmetic(problem.shape);
+Selection run_selection(Backend& backend, const IndexerSpec& spec, const Problem& problem, PlanOptions options,
+                        const Follow& follow) {
+  Selection chosen;
+  chosen.name = backend.name();
+  chosen.description = backend.description();
+  chosen.arithmetic = backend.arithmetic(problem.shape);
   const i64 k = spec.top_k;
   bool seen_all = true;
   const Plan* running = nullptr;
-  outcome.scores = HostTensor(backend.logits_dtype(), {problem.shape.rows, k});
+  chosen[Choice::scores] = HostTensor(backend.logits_dtype(), {problem.shape.rows, k});
   const bool linear = spec.heads && spec.heads->linear_head(problem.shape.heads);
   const i64 width = problem.shape.head_dim + 1;
-  if (linear) outcome.linear = HostTensor(Dtype::f32, {problem.shape.rows, width});
+  if (linear) chosen[Choice::linear] = HostTensor(Dtype::f32, {problem.shape.rows, width});
   options.after_chunk = [&](const ChunkScores& chunk) {
     for (i64 i = 0; i < chunk.rows && linear; ++i) {
       fetch_linear(backend, *chunk.route, i,
-                   outcome.linear.span<float>().subspan(static_cast<std::size_t>((chunk.first + i) * width),
-                                                        static_cast<std::size_t>(width)));
+                   chosen[Choice::linear].span<float>().subspan(static_cast<std::size_t>((chunk.first + i) * width),
+                                                                static_cast<std::size_t>(width)));
     }
     const auto& logits = chunk.candidates ? chunk.candidates : chunk.tokens;
     const auto& columns = chunk.candidates ? chunk.listed : chunk.within;
@@ -128,19 +123,19 @@ Outcome run_outcome(Backend& backend, const IndexerSpec& spec, const Problem& pr
         while (c < found.size() && token >= 0 && found[c] < token) ++c;
         const bool here = c < found.size() && found[c] == token;
         const double score = token < 0 ? 0.0 : here ? scores[c] : std::numeric_limits<double>::quiet_NaN();
-        store(outcome.scores, static_cast<std::size_t>(m * k + j), score);
+        store(chosen[Choice::scores], static_cast<std::size_t>(m * k + j), score);
       }
     }
   };
   Plan plan(backend, spec, problem, options);
   running = &plan;
   plan.run(nullptr, follow);
-  outcome.tokens = fetch_ids(backend, plan.tokens());
-  outcome.heads = fetch_ids(backend, follow.heads.empty() ? plan.heads() : follow.heads);
-  outcome.blocks = fetch_ids(backend, follow.blocks.empty() ? plan.blocks() : follow.blocks);
-  outcome.candidates = fetch_ids(backend, follow.candidates.empty() ? plan.candidates() : follow.candidates);
-  if (!seen_all) outcome.scores = {};
-  return outcome;
+  chosen[Choice::tokens] = fetch_ids(backend, plan.tokens());
+  chosen[Choice::heads] = fetch_ids(backend, follow.heads.empty() ? plan.heads() : follow.heads);
+  chosen[Choice::blocks] = fetch_ids(backend, follow.blocks.empty() ? plan.blocks() : follow.blocks);
+  chosen[Choice::candidates] = fetch_ids(backend, follow.candidates.empty() ? plan.candidates() : follow.candidates);
+  if (!seen_all) chosen[Choice::scores] = {};
+  return chosen;
 }
 
 }  // namespace misa

@@ -1,0 +1,251 @@
+#include "core/workload/trace_format.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+
+#include "core/base/decimal.hpp"
+#include "core/base/error.hpp"
+#include "core/base/interrupt.hpp"
+#include "core/base/suggest.hpp"
+
+namespace misa::trace {
+namespace {
+
+constexpr std::string_view kFormatStem = "misa-trace/";
+
+/// The tensors of the format. `dtypes` are those that a file may have; their shapes are checked where they are used.
+struct TensorRule {
+  std::string_view name;
+  std::size_t rank;
+  std::array<std::string_view, 3> dtypes;
+};
+constexpr std::array kRules{
+    TensorRule{"k", 2, {"F8_E4M3", "BF16", "F32"}},
+    TensorRule{"k_scale", 1, {"F32", "F8_E8M0", ""}},
+    TensorRule{"q", 3, {"F8_E4M3", "BF16", "F32"}},
+    TensorRule{"weights", 2, {"F32", "", ""}},
+    TensorRule{"q_pos", 1, {"I32", "", ""}},
+    TensorRule{"ks", 1, {"I32", "", ""}},
+    TensorRule{"ke", 1, {"I32", "", ""}},
+    TensorRule{"q_scale", 2, {"F32", "", ""}},
+    TensorRule{"q_norm", 2, {"F32", "", ""}},
+    TensorRule{"k_pages", 3, {"U8", "BF16", "F32"}},
+    TensorRule{"block_table", 2, {"I32", "", ""}},
+    TensorRule{"seq_lens", 1, {"I32", "", ""}},
+    TensorRule{"attention_mass", 2, {"F16", "", ""}},
+    TensorRule{"attention_mass_row", 1, {"I32", "", ""}},
+    TensorRule{"needle", 2, {"I32", "", ""}},
+    TensorRule{"topk", 2, {"I32", "", ""}},
+    TensorRule{"topk_row", 1, {"I32", "", ""}},
+    TensorRule{"out.topk", 2, {"I32", "", ""}},
+    TensorRule{"out.heads", 2, {"I32", "", ""}},
+    TensorRule{"out.blocks", 2, {"I32", "", ""}},
+    TensorRule{"out.linear", 2, {"F32", "", ""}},
+    TensorRule{"out.candidates", 2, {"I32", "", ""}},
+    TensorRule{"out.scores", 2, {"F32", "F64", ""}},
+};
+
+void check_format(const SafetensorsHeader& header, FileKind kind) {
+  const std::string place = header.path + ", metadata";
+  const auto format = header.metadata.find("format");
+  if (format == header.metadata.end()) {
+    reject("MP-E201", "the metadata has no 'format': not a misa-trace file", place,
+           fmt::format("record with format = {}", kFormat));
+  }
+  if (format->second != kFormat) {
+    if (format->second.substr(0, kFormatStem.size()) == kFormatStem) {
+      reject("MP-E202", fmt::format("format {}: this program reads {}", quote(format->second), kFormat), place,
+             "a version of misa-prof that knows it");
+    }
+    reject("MP-E201", fmt::format("format {}: not a misa-trace file", quote(format->second)), place,
+           fmt::format("record with format = {}", kFormat));
+  }
+  const auto found = header.metadata.find("kind");
+  const bool selection = found != header.metadata.end() && found->second == "selection";
+  if (found != header.metadata.end() && !selection && found->second != "trace") {
+    reject("MP-E203", "unknown kind " + quote(found->second), place, "trace or selection");
+  }
+  if (selection && kind == FileKind::trace) {
+    reject("MP-E203", "the file holds a recorded selection, not a workload", place, "the trace that it was made from");
+  }
+  if (!selection && kind == FileKind::selection) {
+    reject("MP-E203", "the file holds a workload, not a recorded selection", place, "a file with kind = selection");
+  }
+}
+
+/// Names, dtypes and ranks, all before anything is allocated.
+void check_tensors(const SafetensorsHeader& header) {
+  std::array<std::string_view, kRules.size()> names{};
+  std::transform(kRules.begin(), kRules.end(), names.begin(), [](const TensorRule& rule) { return rule.name; });
+  for (const SafetensorsEntry& entry : header.tensors) {
+    if (entry.name.substr(0, 2) == "x.") continue;
+    const std::string where = header.path + ", tensor " + quote(entry.name);
+    const auto rule =
+        std::find_if(kRules.begin(), kRules.end(), [&](const TensorRule& r) { return r.name == entry.name; });
+    if (rule == kRules.end()) {
+      const std::string near = nearest(entry.name, names);
+      reject("MP-E204", "unknown tensor " + quote(entry.name), where,
+             near.empty() ? "a name that begins with 'x.' for tensors of your own" : fmt::format("'{}'", near));
+    }
+    if (entry.dtype == "F8_E4M3FNUZ") {
+      reject("MP-E207", "FNUZ codes mean half of what e4m3fn codes mean, and 0x80 is a NaN", where,
+             "convert the values to e4m3fn (F8_E4M3) when recording");
+    }
+    if (std::find(rule->dtypes.begin(), rule->dtypes.end(), entry.dtype) == rule->dtypes.end()) {
+      std::vector<std::string_view> allowed;
+      for (std::string_view dtype : rule->dtypes) {
+        if (!dtype.empty()) allowed.push_back(dtype);
+      }
+      reject("MP-E206", fmt::format("the dtype is {}, must be {}", entry.dtype, fmt::join(allowed, " or ")), where,
+             kConvert);
+    }
+    if (entry.shape.size() != rule->rank) {
+      reject("MP-E208",
+             fmt::format("the shape {} has {} dimensions, must have {}", shape_text(entry.shape), entry.shape.size(),
+                         rule->rank),
+             where, kReshape);
+    }
+  }
+}
+
+}  // namespace
+
+void reject(std::string id, const std::string& what, std::string where, std::string how) {
+  throw Error(ErrorKind::input, std::move(id), what, std::move(where), std::move(how));
+}
+
+std::string at(const std::string& where, std::string_view tensor) {
+  return fmt::format("{}, tensor '{}'", where, tensor);
+}
+std::string at_row(const std::string& where, std::string_view tensor, i64 row) {
+  return fmt::format("{}, tensor '{}', row {}", where, tensor, row);
+}
+
+std::string shape_text(const std::vector<i64>& shape) { return fmt::format("[{}]", fmt::join(shape, ", ")); }
+
+void expect_shape(const HostTensor& tensor, const std::vector<i64>& shape, std::string_view name,
+                  std::string_view letters, const std::string& where) {
+  if (tensor.shape == shape) return;
+  reject("MP-E208",
+         fmt::format("the shape is {}, must be {} = {}", shape_text(tensor.shape), letters, shape_text(shape)),
+         at(where, name), kReshape);
+}
+
+void expect_length(std::size_t length, i64 expected, std::string_view name, std::string_view letters,
+                   const std::string& where) {
+  if (static_cast<i64>(length) == expected) return;
+  reject("MP-E208", fmt::format("the shape is [{}], must be {} = [{}]", length, letters, expected), at(where, name),
+         kReshape);
+}
+
+void expect_dtype(const HostTensor& tensor, std::initializer_list<Dtype> allowed, std::string_view name,
+                  const std::string& where) {
+  if (std::find(allowed.begin(), allowed.end(), tensor.dtype) != allowed.end()) return;
+  std::vector<std::string_view> names;
+  for (Dtype dtype : allowed) names.push_back(dtype_name(dtype));
+  reject("MP-E206", fmt::format("the dtype is {}, must be {}", dtype_name(tensor.dtype), fmt::join(names, " or ")),
+         at(where, name), kConvert);
+}
+
+void missing(std::string_view name, const std::string& where, std::string_view why) {
+  reject("MP-E205", fmt::format("there is no tensor '{}': {}", name, why), where,
+         "add it when recording; docs/traces.md lists what a trace holds");
+}
+
+void expect_count(i64 count, std::string_view what, std::string_view name, const std::string& where) {
+  if (count >= 1 && count <= kMaxIndex) return;
+  reject("MP-E212", fmt::format("{} {}, must be 1 to {}", count, what, kMaxIndex), at(where, name),
+         count < 1 ? "a trace that has some" : "a shorter recording");
+}
+
+std::optional<i64> metadata_number(const std::map<std::string, std::string>& metadata, const std::string& key,
+                                   const std::string& where) {
+  const auto found = metadata.find(key);
+  if (found == metadata.end()) return std::nullopt;
+  const std::string& text = found->second;
+  const std::optional<u64> value = whole_number_of(text);
+  if (!value || *value < 1 || *value > 0x7fffffff) {
+    reject("MP-E213", key + " must be a positive integer, not " + quote(text), where + ", metadata",
+           "decimal digits, or no such key");
+  }
+  return static_cast<i64>(*value);
+}
+
+void check_ids(const IdRule& rule, std::span<const i32> ids, i64 rows, const std::string& where,
+               const std::function<i64(i64)>& least_bad, const std::function<void(i64, i64, i64)>& too_large) {
+  const i64 columns = rows > 0 ? static_cast<i64>(ids.size()) / rows : 0;
+  std::vector<i32> sorted;
+  for (i64 row = 0; row < rows; ++row) {
+    stop_if_interrupted();
+    const i64 limit = least_bad(row);
+    const std::span<const i32> list = ids.subspan(row * columns, columns);
+    const auto end = std::find(list.begin(), list.end(), -1);
+    if (const auto late = std::find_if(end, list.end(), [](i32 id) { return id != -1; }); late != list.end()) {
+      reject("MP-E243", fmt::format("{} {} follows a -1, which only pads the end", rule.unit, *late),
+             at_row(where, rule.tensor, row), "move every -1 to the end of the row");
+    }
+    for (auto id = list.begin(); id != end; ++id) {
+      if (*id < 0) {
+        reject("MP-E241", fmt::format("{} {} is out of range", rule.unit, *id), at_row(where, rule.tensor, row),
+               "ids from 0, and -1 where there is none");
+      }
+      if (*id >= limit) too_large(row, *id, limit);
+    }
+    // Duplicates first: a list that has one does not ascend either.
+    sorted.assign(list.begin(), end);
+    const bool ascends = std::is_sorted(sorted.begin(), sorted.end());
+    if (!ascends) std::sort(sorted.begin(), sorted.end());
+    if (const auto twice = std::adjacent_find(sorted.begin(), sorted.end()); twice != sorted.end()) {
+      reject("MP-E240", fmt::format("{} {} is named twice", rule.unit, *twice), at_row(where, rule.tensor, row),
+             "each id once, and -1 where there is none");
+    }
+    if (rule.ascending && !ascends) {
+      const auto lower = std::adjacent_find(list.begin(), end, std::greater<>());
+      reject("MP-E251", fmt::format("{} {} follows {}, they must ascend", rule.unit, *(lower + 1), *lower),
+             at_row(where, rule.tensor, row), "sort each row's ids before they are saved");
+    }
+  }
+}
+
+TensorReader::TensorReader(const InputFile& file, FileKind kind, i64 max_bytes)
+    : file_(file), header_(read_safetensors_header(file)), left_(max_bytes) {
+  check_format(header_, kind);
+  check_tensors(header_);
+}
+
+void TensorReader::check_budget(const std::vector<std::string_view>& names) const {
+  i64 bytes = 0;
+  for (std::string_view name : names) {
+    const SafetensorsEntry* entry = header_.find(name);
+    if (entry != nullptr) bytes += entry->bytes() * (entry->dtype == "F8_E8M0" ? 1 + i64{sizeof(float)} : 1);
+  }
+  if (bytes > left_) {
+    throw Error(ErrorKind::runtime, "MP-E142", fmt::format("the tensors take {} bytes, {} may be used", bytes, left_),
+                header_.path, "a larger --max-memory, or a smaller file");
+  }
+}
+
+HostTensor TensorReader::tensor(std::string_view name) const {
+  const SafetensorsEntry* entry = header_.find(name);
+  if (entry == nullptr) return {};
+  return read_tensor(file_, header_, *entry, left_);
+}
+
+HostTensor TensorReader::scales(std::string_view name) const {
+  HostTensor read = tensor(name);
+  if (read.dtype != Dtype::e8m0) return read;
+  HostTensor converted(Dtype::f32, read.shape);
+  const u8* codes = read.storage.as<u8>();
+  for (i64 i = 0; i < read.size(); ++i) converted.span<float>()[i] = e8m0_to_float(codes[i]);
+  return converted;
+}
+
+std::vector<i32> TensorReader::integers(std::string_view name) const {
+  const HostTensor read = tensor(name);
+  const std::span<const i32> values = read.span<i32>();
+  return {values.begin(), values.end()};
+}
+
+}  // namespace misa::trace
