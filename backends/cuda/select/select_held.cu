@@ -9,7 +9,6 @@
 #include <cstdint>
 #include <iterator>
 
-#include "backends/cuda/check.hpp"
 #include "backends/cuda/pipeline/launch.cuh"
 #include "backends/cuda/ptx/tma.cuh"
 #include "backends/cuda/select/held.cuh"
@@ -116,11 +115,10 @@ void select_held(const Task& task, int processors, cudaStream_t stream) {
   const i64 rows = task.logits.shape[0], width = task.logits.shape[1];
   const Kernel& kernel =
       *std::find_if(std::begin(kKernels), std::end(kKernels), [&](const Kernel& one) { return width <= one.columns; });
-  const int bytes = 4 * kernel.columns;
-  check(cudaFuncSetAttribute(kernel.function, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
-        "select: shared memory");
-  launch_early(kernel.function, std::min<i64>(rows, i64{1024 / kernel.threads} * processors), kernel.threads, bytes,
-               stream, task);
+  launch_kernel(
+      "select", kernel.function,
+      {std::min<i64>(rows, i64{1024 / kernel.threads} * processors), kernel.threads, i64{4} * kernel.columns, stream},
+      true, task);
 }
 
 }  // namespace misa::cuda::topk
