@@ -82,10 +82,10 @@ TEST_CASE("sinks are told in order: the start, each case, the report, each selec
     told.push_back("reported");
     CHECK(report.cases.size() == 2);
   };
-  small.request.sinks.selected = [&](const IndexerSpec& spec, const RecordedSelection& selection) {
+  small.request.sinks.selected = [&](const IndexerSpec& spec, const Selection& selection) {
     told.push_back("selection of " + spec.name);
-    CHECK(selection.tokens.shape == std::vector<i64>{small.workload.rows(), kTopK});
-    CHECK(selection.heads.empty() == (spec.name == "dsa"));
+    CHECK(selection[Choice::tokens].shape == std::vector<i64>{small.workload.rows(), kTopK});
+    CHECK(selection[Choice::heads].empty() == (spec.name == "dsa"));
   };
   profile(small.request);
   CHECK(told ==
@@ -108,7 +108,7 @@ TEST_CASE("without dsa among the indexers it runs once more as their reference")
 TEST_CASE("an interrupted profile says so, rates nothing and hands out no selection") {
   Small small("oracle");
   small.request.sinks.progress = [](const ProfileProgress&) { interruption = true; };
-  small.request.sinks.selected = [](const IndexerSpec&, const RecordedSelection&) { FAIL("a selection"); };
+  small.request.sinks.selected = [](const IndexerSpec&, const Selection&) { FAIL("a selection"); };
   const Report report = profile(small.request);
   interruption = false;
   CHECK(report.interrupted);
