@@ -30,7 +30,7 @@
 #include "core/report/text.hpp"
 #include "core/selection/golden.hpp"
 #include "core/workload/input_hash.hpp"
-#include "core/workload/take.hpp"
+#include "core/workload/subset.hpp"
 #include "core/workload/trace.hpp"
 
 namespace misa::cli {

@@ -16,7 +16,7 @@
 #include "core/platform/system.hpp"
 #include "core/report/text.hpp"
 #include "core/workload/profile.hpp"
-#include "core/workload/rows.hpp"
+#include "core/workload/subset.hpp"
 #include "core/workload/trace.hpp"
 
 namespace misa::cli {

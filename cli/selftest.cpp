@@ -10,8 +10,8 @@
 #include "core/base/error.hpp"
 #include "core/platform/signals.hpp"
 #include "core/report/text_table.hpp"
+#include "core/workload/subset.hpp"
 #include "core/workload/synthetic.hpp"
-#include "core/workload/take.hpp"
 
 namespace misa::cli {
 namespace {

@@ -260,8 +260,9 @@ MUTANTS = [
     M(PLACE, "problem.begin = workload.ks;", "problem.begin.assign(workload.ks.size(), 0);", "windows begin at 0"),
     M(PLACE, "problem.sequence = workload.sequence;", "problem.sequence.assign(workload.sequence.size(), 0);",
       "all rows belong to the first sequence"),
-    M(PLACE, "i64 norms = workload.rows() * workload.heads() * 4;", "i64 norms = 0;", "norms need no memory"),
-    M(PLACE, "workload.k_pages.bytes() +", "", "pages need no memory"),
+    M(PLACE, "i64 bytes = workload.rows() * workload.heads() * 4;", "i64 bytes = 0;", "norms need no memory"),
+    M("core/workload/workload_fields.hpp", "Use::placed, &Workload::k_pages", "Use::host, &Workload::k_pages",
+      "pages need no memory"),
     # ratios, contention, doubts
     M(RATIO, "if (2 * tail >", "if (tail >", "an interval of 90 % is called one of 95 %"),
     M(RATIO, "ratios[static_cast<std::size_t>(outside - 1)]", "ratios[static_cast<std::size_t>(outside)]",

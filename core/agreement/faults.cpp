@@ -6,7 +6,7 @@
 #include <cstring>
 #include <limits>
 
-#include "core/workload/take.hpp"
+#include "core/workload/subset.hpp"
 
 namespace misa {
 namespace {

@@ -6,7 +6,7 @@
 
 #include "core/base/error.hpp"
 #include "core/base/interrupt.hpp"
-#include "core/workload/take.hpp"
+#include "core/workload/subset.hpp"
 
 namespace misa {
 namespace {

@@ -6,6 +6,7 @@
 
 #include "core/base/interrupt.hpp"
 #include "core/base/mix.hpp"
+#include "core/workload/workload_fields.hpp"
 
 namespace misa {
 namespace {
@@ -46,13 +47,9 @@ class Hash {
 
 std::string input_hash(const Workload& workload) {
   Hash hash;
-  for (const HostTensor* tensor : {&workload.q, &workload.weights, &workload.q_scale, &workload.q_norm, &workload.k,
-                                   &workload.k_scale, &workload.k_pages, &workload.block_table, &workload.seq_lens}) {
-    hash.add(*tensor);
-  }
-  for (const std::vector<i32>* values : {&workload.q_pos, &workload.sequence, &workload.ks, &workload.ke}) {
-    hash.add(*values);
-  }
+  visit_fields([&](const WorkloadField& field, auto member) {
+    if (field.use != Use::judging) hash.add(workload.*member);
+  });
   return fmt::format("{:016x}", hash.value());
 }
 

@@ -5,6 +5,7 @@
 
 #include "core/base/error.hpp"
 #include "core/base/interrupt.hpp"
+#include "core/workload/workload_fields.hpp"
 
 namespace misa {
 namespace {
@@ -76,10 +77,11 @@ Problem outline_of(const Workload& workload) {
 }
 
 i64 Placement::bytes_needed(const Workload& workload) {
-  const i64 norms = workload.rows() * workload.heads() * 4;
-  const i64 windows = workload.rows() * 3 * 4;
-  return workload.q.bytes() + workload.weights.bytes() + workload.k.bytes() + workload.k_scale.bytes() +
-         workload.k_pages.bytes() + workload.block_table.bytes() + norms + windows;
+  i64 bytes = workload.rows() * workload.heads() * 4;  // norms
+  visit_fields([&](const WorkloadField& field, auto member) {
+    if (field.use == Use::placed) bytes += bytes_of(workload.*member);
+  });
+  return bytes;
 }
 
 Placement::Placement(Backend& backend, const Workload& workload) : problem_(outline_of(workload)) {

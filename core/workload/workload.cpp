@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "core/base/decimal.hpp"
+#include "core/workload/workload_fields.hpp"
 
 namespace misa {
 namespace {
@@ -17,6 +18,12 @@ i64 number_of(const Workload& workload, const char* key) {
 }
 
 }  // namespace
+
+i64 Workload::bytes() const {
+  i64 sum = static_cast<i64>(needles.size() * sizeof(Needle));
+  visit_fields([&](const WorkloadField&, auto member) { sum += bytes_of(this->*member); });
+  return sum;
+}
 
 i64 compress_ratio(const Workload& workload) {
   const i64 ratio = number_of(workload, "compress_ratio");

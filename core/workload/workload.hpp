@@ -37,7 +37,7 @@ struct Workload {
   /// f32 or bf16 [pages, page_size, D]; or u8 [pages, page_size, D + 4], where a page is page_size * D FP8 bytes
   /// and then page_size f32 scales.
   HostTensor k_pages;
-  HostTensor block_table;  ///< [S, max_pages] i32, -1 behind the used part
+  HostTensor block_table;  ///< [S, max_pages] i32, -1 after the used part
   HostTensor seq_lens;     ///< [S] i32
   i64 next_n = 1;          ///< rows per sequence at decode: M = S * next_n
 
@@ -52,18 +52,8 @@ struct Workload {
   HostTensor topk;            ///< [R, k] i32 recorded selection relative to ks, -1 pads, or empty
   std::vector<i32> topk_row;  ///< [R]
 
-  /// Host memory that it holds.
-  i64 bytes() const {
-    i64 sum = 0;
-    for (const HostTensor* tensor :
-         {&q, &weights, &q_scale, &q_norm, &k, &k_scale, &k_pages, &block_table, &seq_lens, &attention_mass, &topk}) {
-      sum += tensor->bytes();
-    }
-    for (const std::vector<i32>* rows_of : {&q_pos, &sequence, &ks, &ke, &attention_mass_row, &topk_row}) {
-      sum += static_cast<i64>(rows_of->size() * sizeof(i32));
-    }
-    return sum + static_cast<i64>(needles.size() * sizeof(Needle));
-  }
+  /// Host memory of all fields.
+  i64 bytes() const;
 
   bool paged() const { return !k_pages.empty(); }
   i64 rows() const { return q.shape.at(0); }
@@ -74,7 +64,7 @@ struct Workload {
   i64 page_size() const { return paged() ? k_pages.shape.at(1) : 0; }
 };
 
-/// Tokens of the sequence that each contiguous key stands for: `compress_ratio` of the metadata, else 1.
+/// Tokens of the sequence that each contiguous key covers: `compress_ratio` of the metadata, else 1.
 i64 compress_ratio(const Workload& workload);
 
 /// How many tokens each row keeps where nobody asks for a number: `index_topk` of the metadata, else the columns of the

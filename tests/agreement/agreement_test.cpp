@@ -15,7 +15,7 @@
 #include "core/selection/golden.hpp"
 #include "core/selection/selection_file.hpp"
 #include "core/workload/input_hash.hpp"
-#include "core/workload/take.hpp"
+#include "core/workload/subset.hpp"
 #include "core/workload/trace.hpp"
 #include "tests/support/cases.hpp"
 #include "tests/support/temporary.hpp"

@@ -4,7 +4,7 @@
 #include "core/indexer/forwarding_backend.hpp"
 #include "core/indexer/routing.hpp"
 #include "core/indexer/runnable.hpp"
-#include "core/workload/take.hpp"
+#include "core/workload/subset.hpp"
 #include "tests/support/cases.hpp"
 
 using namespace misa;

@@ -4,8 +4,7 @@
 
 #include <vector>
 
-#include "core/workload/rows.hpp"
-#include "core/workload/take.hpp"
+#include "core/workload/subset.hpp"
 
 namespace misa {
 namespace {

@@ -1,0 +1,187 @@
+#include "core/workload/subset.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <string>
+#include <utility>
+
+#include "core/base/error.hpp"
+#include "core/workload/workload_fields.hpp"
+
+namespace misa {
+namespace {
+
+HostTensor same(const HostTensor& from) { return from.copy(); }
+std::vector<i32> same(const std::vector<i32>& from) { return from; }
+
+/// Entries `kept` of the first axis, and `inner` of the second where it names some. An empty tensor stays empty.
+HostTensor gather(const HostTensor& from, std::span<const i64> kept, std::span<const i64> inner = {}) {
+  if (from.empty()) return {};
+  std::vector<i64> shape = from.shape;
+  const i64 entry_bytes = from.bytes() / shape[0], inner_bytes = inner.empty() ? 0 : entry_bytes / shape[1];
+  shape[0] = static_cast<i64>(kept.size());
+  if (!inner.empty()) shape[1] = static_cast<i64>(inner.size());
+  HostTensor to(from.dtype, std::move(shape));
+  std::byte* out = to.storage.data();
+  const auto append = [&](i64 offset, i64 bytes) {
+    std::memcpy(out, from.storage.data() + offset, static_cast<std::size_t>(bytes));
+    out += bytes;
+  };
+  for (const i64 entry : kept) {
+    if (inner.empty()) append(entry * entry_bytes, entry_bytes);
+    for (const i64 i : inner) append(entry * entry_bytes + i * inner_bytes, inner_bytes);
+  }
+  return to;
+}
+
+std::vector<i32> gather(const std::vector<i32>& from, std::span<const i64> kept, std::span<const i64> /*inner*/ = {}) {
+  std::vector<i32> to;
+  for (const i64 entry : kept) to.push_back(from[static_cast<std::size_t>(entry)]);
+  return to;
+}
+
+/// Rows `kept` and, where some are named, heads `heads` of every field that has an entry for each row. `to` may be
+/// `from`: then only one field at a time is in memory twice.
+void take_rows(const Workload& from, std::span<const i64> kept, std::span<const i64> heads, Workload& to) {
+  visit_fields([&](const WorkloadField& field, auto member) {
+    const std::string_view shape = field.tensor.shape;
+    if (shape[0] != 'Q') return;
+    to.*member = gather(from.*member, kept, shape.size() > 1 ? heads : std::span<const i64>());
+  });
+}
+
+/// Rows `kept` of a field that has an entry for some rows, which `rows` names and which are renumbered.
+void keep_listed(HostTensor& tensor, std::vector<i32>& rows, const std::vector<i64>& kept) {
+  if (tensor.empty()) return;
+  std::vector<i64> positions;
+  std::vector<i32> renumbered;
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    const auto found = std::find(kept.begin(), kept.end(), rows[i]);
+    if (found == kept.end()) continue;
+    positions.push_back(static_cast<i64>(i));
+    renumbered.push_back(static_cast<i32>(found - kept.begin()));
+  }
+  tensor = positions.empty() ? HostTensor() : gather(tensor, positions);
+  rows = std::move(renumbered);
+}
+
+void take_contiguous_keys(const Workload& from, Workload& to) {
+  std::vector<bool> seen(static_cast<std::size_t>(from.keys()), false);
+  for (std::size_t m = 0; m < to.ks.size(); ++m) std::fill(seen.begin() + to.ks[m], seen.begin() + to.ke[m], true);
+  std::vector<i64> kept;
+  std::vector<i32> moved(seen.size() + 1, 0);
+  for (std::size_t t = 0; t < seen.size(); ++t) {
+    moved[t] = static_cast<i32>(kept.size());
+    if (seen[t]) kept.push_back(static_cast<i64>(t));
+  }
+  if (kept.empty()) kept.push_back(0);
+  for (std::size_t m = 0; m < to.ks.size(); ++m) {
+    const i32 length = to.ke[m] - to.ks[m];
+    to.ks[m] = moved[static_cast<std::size_t>(to.ks[m])];
+    to.ke[m] = to.ks[m] + length;
+  }
+  to.k = gather(from.k, kept);
+  to.k_scale = gather(from.k_scale, kept);
+}
+
+void take_pages(const Workload& from, std::span<const i64> sequences, i64 window, Workload& to) {
+  const i64 size = from.page_size(), columns = from.block_table.shape[1];
+  std::vector<i64> kept;
+  to.block_table = gather(from.block_table, sequences);
+  to.seq_lens = gather(from.seq_lens, sequences);
+  for (std::size_t s = 0; s < sequences.size(); ++s) {
+    i32& length = to.seq_lens.span<i32>()[s];
+    length = static_cast<i32>(std::min<i64>(length, window));
+    const auto table =
+        to.block_table.span<i32>().subspan(s * static_cast<std::size_t>(columns), static_cast<std::size_t>(columns));
+    for (i64 column = 0; column < columns; ++column) {
+      i32& page = table[static_cast<std::size_t>(column)];
+      if (column >= ceil_div(length, size)) {
+        page = -1;
+        continue;
+      }
+      const auto found = std::find(kept.begin(), kept.end(), page);
+      const auto number = static_cast<i32>(found - kept.begin());
+      if (found == kept.end()) kept.push_back(page);
+      page = number;
+    }
+  }
+  if (kept.empty()) kept.push_back(0);
+  to.k_pages = gather(from.k_pages, kept);
+}
+
+}  // namespace
+
+Workload copy_of(const Workload& from) {
+  Workload to;
+  to.name = from.name;
+  to.metadata = from.metadata;
+  to.next_n = from.next_n;
+  to.needles = from.needles;
+  visit_fields([&](const WorkloadField&, auto member) { to.*member = same(from.*member); });
+  return to;
+}
+
+Workload take(const Workload& from, std::span<const i64> rows, std::span<const i64> heads, i64 window) {
+  Workload to;
+  to.name = from.name;
+  to.metadata = from.metadata;
+  keep_top_k(from, to.metadata);
+  if (const auto recorded = to.metadata.find("index_n_heads"); recorded != to.metadata.end()) {
+    recorded->second = std::to_string(heads.size());
+  }
+  to.next_n = from.next_n;
+  take_rows(from, rows, heads, to);
+
+  const i64 ratio = compress_ratio(from);
+  std::vector<i64> sequences;
+  for (std::size_t m = 0; m < rows.size(); ++m) {
+    const i32 sequence = to.sequence[m];
+    if (sequences.empty() || sequences.back() != sequence) sequences.push_back(sequence);
+    // The last rows of a paged sequence that is cut end where it does: `after` tokens of it follow the row.
+    const i64 after = from.paged() ? from.seq_lens.span<const i32>()[static_cast<std::size_t>(sequence)] - to.ke[m] : 0;
+    const i64 whole = to.ke[m] - to.ks[m] + after;
+    const i64 length = std::max<i64>(0, std::min(whole, window) - after);
+    if (from.paged()) to.sequence[m] = static_cast<i32>(sequences.size() - 1);
+    to.ke[m] = static_cast<i32>(to.ks[m] + length);
+    if (whole > window) to.q_pos[m] = static_cast<i32>(length * ratio - 1);
+  }
+  if (from.paged()) {
+    take_pages(from, sequences, window, to);
+  } else {
+    take_contiguous_keys(from, to);
+  }
+  return to;
+}
+
+i64 thinning_bytes(const Workload& workload, i64 count) {
+  i64 largest = 0;
+  visit_fields([&](const WorkloadField& field, auto member) {
+    const char axis = field.tensor.shape[0];
+    if (axis == 'Q' || axis == 'R') largest = std::max(largest, bytes_of(workload.*member));
+  });
+  return count < workload.rows() ? largest / workload.rows() * count : largest;
+}
+
+Workload keep_rows(Workload workload, i64 count) {
+  const i64 rows = workload.rows();
+  if (workload.paged()) {
+    throw Error(ErrorKind::usage, "MP-E013", "rows of a paged workload belong to its sequences and stay together",
+                workload.name, "the workload without --rows");
+  }
+  if (count < 1 || count > rows) {
+    throw Error(ErrorKind::usage, "MP-E014",
+                "--rows is " + std::to_string(count) + ", and there are " + std::to_string(rows) + " rows",
+                workload.name, "1 to " + std::to_string(rows));
+  }
+  std::vector<i64> kept;
+  for (i64 i = 1; i <= count; ++i) kept.push_back(i * rows / count - 1);
+
+  take_rows(workload, kept, {}, workload);
+  keep_listed(workload.attention_mass, workload.attention_mass_row, kept);
+  keep_top_k(workload, workload.metadata);  // the rows kept may be none of those with a recorded selection
+  keep_listed(workload.topk, workload.topk_row, kept);
+  return workload;
+}
+
+}  // namespace misa

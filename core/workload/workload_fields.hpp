@@ -1,0 +1,84 @@
+#pragma once
+
+#include <array>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "core/workload/workload.hpp"
+
+// The table of a workload's fields. Whoever treats all of them alike visits it: a new field is a row here.
+
+namespace misa {
+
+/// A tensor of a trace.
+struct TensorRule {
+  std::string_view name;
+  std::string_view shape;                  ///< a letter for each dimension: axis_name has their meanings
+  std::array<std::string_view, 3> dtypes;  ///< those it may have in a file, as safetensors spells them
+};
+
+/// What a letter of TensorRule::shape counts. Q, R, N, P and B begin shapes, and say what the tensor has an entry for.
+constexpr std::string_view axis_name(char axis) {
+  switch (axis) {
+    case 'Q': return "query rows";
+    case 'R': return "rows";  // some of Q: another field says which
+    case 'H': return "heads";
+    case 'D': return "head dimension";
+    case 'N': return "keys";
+    case 'P': return "pages";
+    case 'T': return "tokens per page";
+    case 'S': return "bytes of a key and its scale";  // with FP8; else D
+    case 'B': return "sequences";
+    case 'C': return "pages per sequence";
+    case 'A': return "tokens that a window may name";
+    default: return "columns";
+  }
+}
+
+/// Who reads a field: a backend, which gets it as it is; the host, before it asks a backend; whoever judges a
+/// selection.
+enum class Use { placed, host, judging };
+
+struct WorkloadField {
+  TensorRule tensor;  ///< without dtypes where no trace has it
+  Use use;
+  std::variant<HostTensor Workload::*, std::vector<i32> Workload::*> member;
+};
+
+constexpr std::array<std::string_view, 3> kFloats{"F8_E4M3", "BF16", "F32"}, kF32{"F32"}, kI32{"I32"};
+
+/// All but `name`, `metadata`, `next_n` and `needles`. The order of the fields that are not Use::judging enters
+/// input_hash.
+inline constexpr std::array kWorkloadFields{
+    WorkloadField{{"q", "QHD", kFloats}, Use::placed, &Workload::q},
+    WorkloadField{{"weights", "QH", kF32}, Use::placed, &Workload::weights},
+    WorkloadField{{"q_scale", "QH", kF32}, Use::host, &Workload::q_scale},
+    WorkloadField{{"q_norm", "QH", kF32}, Use::host, &Workload::q_norm},
+    WorkloadField{{"k", "ND", kFloats}, Use::placed, &Workload::k},
+    WorkloadField{{"k_scale", "N", {"F32", "F8_E8M0"}}, Use::placed, &Workload::k_scale},
+    WorkloadField{{"k_pages", "PTS", {"U8", "BF16", "F32"}}, Use::placed, &Workload::k_pages},
+    WorkloadField{{"block_table", "BC", kI32}, Use::placed, &Workload::block_table},
+    WorkloadField{{"seq_lens", "B", kI32}, Use::host, &Workload::seq_lens},
+    WorkloadField{{"q_pos", "Q", kI32}, Use::host, &Workload::q_pos},
+    WorkloadField{{"sequence", "Q", {}}, Use::placed, &Workload::sequence},
+    WorkloadField{{"ks", "Q", kI32}, Use::placed, &Workload::ks},
+    WorkloadField{{"ke", "Q", kI32}, Use::placed, &Workload::ke},
+    WorkloadField{{"attention_mass", "RA", {"F16"}}, Use::judging, &Workload::attention_mass},
+    WorkloadField{{"attention_mass_row", "R", kI32}, Use::judging, &Workload::attention_mass_row},
+    WorkloadField{{"topk", "Rk", kI32}, Use::judging, &Workload::topk},
+    WorkloadField{{"topk_row", "R", kI32}, Use::judging, &Workload::topk_row},
+};
+
+/// Calls visit(field, member) for each field, `member` a HostTensor Workload::* or a std::vector<i32> Workload::*.
+template <class Visit>
+void visit_fields(Visit visit) {
+  for (const WorkloadField& field : kWorkloadFields) {
+    std::visit([&](auto member) { visit(field, member); }, field.member);
+  }
+}
+
+inline i64 bytes_of(const HostTensor& values) { return values.bytes(); }
+inline i64 bytes_of(const std::vector<i32>& values) { return static_cast<i64>(values.size() * sizeof(i32)); }
+
+}  // namespace misa
