@@ -75,101 +75,102 @@ std::vector<BadFile> bad_files() {
   return {
       {"an empty file", "", "MP-E110"},
       {"seven bytes", "1234567", "MP-E110"},
-      {"a header of no bytes", length_bytes(0), "MP-E111"},
-      {"a header of one byte", length_bytes(1) + "{", "MP-E111"},
-      {"a header above the cap", length_bytes(25'000'001), "MP-E112"},
-      {"a length of 2^64 - 8", length_bytes(~u64{7}) + good, "MP-E112"},
+      {"a header of no bytes", length_bytes(0), "MP-E110"},
+      {"a header of one byte", length_bytes(1) + "{", "MP-E110"},
+      {"a header above the cap", length_bytes(25'000'001), "MP-E110"},
+      {"a length of 2^64 - 8", length_bytes(~u64{7}) + good, "MP-E110"},
       {"a header longer than the file", length_bytes(100) + good, "MP-E113"},
-      {"a root that is an array", file_of("[]", 0), "MP-E114"},
-      {"white space in front", file_of(" {}", 0), "MP-E114"},
-      {"a byte order mark", file_of("\xEF\xBB\xBF{}", 0), "MP-E114"},
-      {"a lone UTF-8 continuation byte", file_of("{\"\x80\":1}", 0), "MP-E115"},
-      {"an overlong UTF-8 form", file_of("{\"\xC0\xAF\":1}", 0), "MP-E115"},
-      {"a UTF-8 surrogate", file_of("{\"\xED\xA0\x80\":1}", 0), "MP-E115"},
-      {"a cut UTF-8 form", file_of("{}\xE2\x82", 0), "MP-E115"},
-      {"a character above U+10FFFF", file_of("{\"\xF4\x90\x80\x80\":1}", 0), "MP-E115"},
+      {"a root that is an array", file_of("[]", 0), "MP-E110"},
+      {"white space in front", file_of(" {}", 0), "MP-E110"},
+      {"a byte order mark", file_of("\xEF\xBB\xBF{}", 0), "MP-E110"},
+      {"a lone UTF-8 continuation byte", file_of("{\"\x80\":1}", 0), "MP-E116"},
+      {"an overlong UTF-8 form", file_of("{\"\xC0\xAF\":1}", 0), "MP-E116"},
+      {"a UTF-8 surrogate", file_of("{\"\xED\xA0\x80\":1}", 0), "MP-E116"},
+      {"a cut UTF-8 form", file_of("{}\xE2\x82", 0), "MP-E116"},
+      {"a character above U+10FFFF", file_of("{\"\xF4\x90\x80\x80\":1}", 0), "MP-E116"},
       {"an object that is not closed", file_of(good.substr(0, good.size() - 1), 4), "MP-E116"},
-      {"a comma too many", file_of("{\"t\":1,}", 0), "MP-E125"},
+      {"a comma too many", file_of("{\"t\":1,}", 0), "MP-E116"},
       {"a comma at the end", file_of(R"({"__metadata__":{},})", 0), "MP-E116"},
       {"a comment", file_of("{/**/}", 0), "MP-E116"},
       {"NaN as a number", file_of(one("U8", "[NaN]", "[0,4]"), 4), "MP-E116"},
       {"a lone surrogate escape", file_of(R"({"\ud800":{}})", 0), "MP-E116"},
       {"a NUL inside the object", file_of(std::string("{\0}", 3), 0), "MP-E116"},
-      {"mixed brackets", file_of("{\"t\":]}", 0), "MP-E117"},
-      {"text behind the object", file_of(good + "x", 4), "MP-E117"},
-      {"a second object", file_of(good + "{}", 4), "MP-E117"},
-      {"NUL padding", file_of(good + std::string(3, '\0'), 4), "MP-E117"},
-      {"a line feed as padding", file_of(good + "\n", 4), "MP-E117"},
-      {"a tensor named twice", file_of(two + "[4,8]},\"a\":{}}", 8), "MP-E118"},
-      {"a tensor named twice with an escape", file_of(two + R"([4,8]},"\u0061":{}})", 8), "MP-E118"},
+      {"mixed brackets", file_of("{\"t\":]}", 0), "MP-E116"},
+      {"text after the object", file_of(good + "x", 4), "MP-E116"},
+      {"a second object", file_of(good + "{}", 4), "MP-E116"},
+      {"NUL padding", file_of(good + std::string(3, '\0'), 4), "MP-E116"},
+      {"an object after NUL padding", file_of(good + std::string(3, '\0') + "{}", 4), "MP-E116"},
+      {"a line feed as padding", file_of(good + "\n", 4), "MP-E116"},
+      {"a tensor named twice", file_of(two + "[4,8]},\"a\":{}}", 8), "MP-E116"},
+      {"a tensor named twice with an escape", file_of(two + R"([4,8]},"\u0061":{}})", 8), "MP-E116"},
       {"a key of an entry twice", file_of(R"({"t":{"dtype":"U8","dtype":"U8","shape":[4],"data_offsets":[0,4]}})", 4),
-       "MP-E118"},
-      {"a key of the metadata twice", file_of(meta + R"({"a":"1","a":"1"}})", 0), "MP-E118"},
-      {"metadata twice", file_of(meta + R"({},"__metadata__":{}})", 0), "MP-E118"},
-      {"a header five levels deep", file_of(nested(4), 0), "MP-E119"},
-      {"a header 200000 levels deep", file_of(nested(200'000), 0), "MP-E119"},
+       "MP-E116"},
+      {"a key of the metadata twice", file_of(meta + R"({"a":"1","a":"1"}})", 0), "MP-E116"},
+      {"metadata twice", file_of(meta + R"({},"__metadata__":{}})", 0), "MP-E116"},
+      {"a header five levels deep", file_of(nested(4), 0), "MP-E116"},
+      {"a header 200000 levels deep", file_of(nested(200'000), 0), "MP-E116"},
       {"an empty name", file_of(R"({"":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}})", 4), "MP-E121"},
       {"a name of 513 bytes", file_of("{\"" + std::string(513, 'n') + "\":{}}", 0), "MP-E121"},
       {"a name with a NUL", file_of(R"({"a\u0000":{}})", 0), "MP-E121"},
       {"a name with an escape character", file_of(R"({"\u001b[2J":{}})", 0), "MP-E121"},
       {"an unknown key", file_of(R"({"t":{"dtype":"U8","shape":[4],"data_offsets":[0,4],"strides":[1]}})", 4),
-       "MP-E122"},
-      {"an entry without dtype", file_of(R"({"t":{"shape":[4],"data_offsets":[0,4]}})", 4), "MP-E123"},
-      {"an entry without shape", file_of(R"({"t":{"dtype":"U8","data_offsets":[0,4]}})", 4), "MP-E123"},
-      {"an entry without data_offsets", file_of(R"({"t":{"dtype":"U8","shape":[4]}})", 4), "MP-E123"},
+       "MP-E116"},
+      {"an entry without dtype", file_of(R"({"t":{"shape":[4],"data_offsets":[0,4]}})", 4), "MP-E116"},
+      {"an entry without shape", file_of(R"({"t":{"dtype":"U8","data_offsets":[0,4]}})", 4), "MP-E116"},
+      {"an entry without data_offsets", file_of(R"({"t":{"dtype":"U8","shape":[4]}})", 4), "MP-E116"},
       {"metadata that is a string", file_of(meta + "\"x\"}", 0), "MP-E124"},
       {"metadata that is null", file_of(meta + "null}", 0), "MP-E124"},
       {"metadata that is an array", file_of(meta + "[]}", 0), "MP-E124"},
       {"a number in the metadata", file_of(meta + R"({"a":1}})", 0), "MP-E124"},
       {"an object in the metadata", file_of(meta + R"({"a":{}}})", 0), "MP-E124"},
-      {"an entry that is a number", file_of("{\"t\":1}", 0), "MP-E125"},
-      {"an entry that is an array", file_of("{\"t\":[]}", 0), "MP-E125"},
-      {"a dtype that is a number", file_of(R"({"t":{"dtype":1}})", 0), "MP-E125"},
-      {"a dtype that is an array", file_of(R"({"t":{"dtype":[]}})", 0), "MP-E125"},
-      {"a shape that is a number", file_of(one("U8", "4", "[0,4]"), 4), "MP-E125"},
-      {"a shape that is an object", file_of(one("U8", "{}", "[0,4]"), 4), "MP-E125"},
+      {"an entry that is a number", file_of("{\"t\":1}", 0), "MP-E116"},
+      {"an entry that is an array", file_of("{\"t\":[]}", 0), "MP-E116"},
+      {"a dtype that is a number", file_of(R"({"t":{"dtype":1}})", 0), "MP-E116"},
+      {"a dtype that is an array", file_of(R"({"t":{"dtype":[]}})", 0), "MP-E116"},
+      {"a shape that is a number", file_of(one("U8", "4", "[0,4]"), 4), "MP-E116"},
+      {"a shape that is an object", file_of(one("U8", "{}", "[0,4]"), 4), "MP-E116"},
       {"an unknown dtype", file_of(one("F9", "[4]", "[0,4]"), 4), "MP-E130"},
       {"a dtype in lower case", file_of(one("u8", "[4]", "[0,4]"), 4), "MP-E130"},
       {"nine dimensions", file_of(one("U8", "[1,1,1,1,1,1,1,1,4]", "[0,4]"), 4), "MP-E131"},
-      {"a dimension 2.7", file_of(one("U8", "[2.7]", "[0,2]"), 2), "MP-E132"},
-      {"a dimension 2.0", file_of(one("U8", "[2.0]", "[0,2]"), 2), "MP-E132"},
-      {"a dimension -0", file_of(one("U8", "[-0]", "[0,0]"), 0), "MP-E132"},
-      {"a dimension -1", file_of(one("U8", "[-1]", "[0,1]"), 1), "MP-E132"},
-      {"a dimension 1e3", file_of(one("U8", "[1e3]", "[0,1000]"), 1000), "MP-E132"},
-      {"a dimension 2^63", file_of(one("U8", "[9223372036854775808]", "[0,4]"), 4), "MP-E132"},
-      {"a dimension 2^64 + 4", file_of(one("U8", "[18446744073709551620]", "[0,4]"), 4), "MP-E132"},
-      {"a dimension that is a string", file_of(one("U8", "[\"4\"]", "[0,4]"), 4), "MP-E132"},
-      {"a dimension that is true", file_of(one("U8", "[true]", "[0,1]"), 1), "MP-E132"},
-      {"a dimension that is an array", file_of(one("U8", "[[4]]", "[0,4]"), 4), "MP-E132"},
-      {"elements that overflow to two", file_of(one("F32", "[4611686018427387906]", "[0,8]"), 8), "MP-E133"},
-      {"a product that overflows", file_of(one("U8", "[4294967296,4294967297]", "[0,4]"), 4), "MP-E133"},
-      {"bits that overflow", file_of(one("F64", "[288230376151711745]", "[0,8]"), 8), "MP-E133"},
-      {"an overflow hidden behind a zero", file_of(one("U8", "[0,4294967296,4294967297]", "[0,0]"), 0), "MP-E133"},
-      {"half a byte", file_of(one("F4", "[3]", "[0,2]"), 2), "MP-E134"},
-      {"six bits", file_of(one("F6_E2M3", "[1]", "[0,1]"), 1), "MP-E134"},
-      {"one offset", file_of(one("U8", "[4]", "[0]"), 4), "MP-E135"},
-      {"three offsets", file_of(one("U8", "[4]", "[0,4,8]"), 4), "MP-E135"},
-      {"a negative offset", file_of(one("U8", "[4]", "[-4,0]"), 4), "MP-E135"},
-      {"a fractional offset", file_of(one("U8", "[4]", "[0,4.0]"), 4), "MP-E135"},
-      {"an offset 2^63", file_of(one("U8", "[4]", "[0,9223372036854775808]"), 4), "MP-E135"},
-      {"offsets that run backwards", file_of(one("U8", "[4]", "[4,0]"), 4), "MP-E136"},
-      {"an end behind the data", file_of(one("U8", "[5]", "[0,5]"), 4), "MP-E137"},
-      {"a cut file", file_of(good, 3), "MP-E137"},
-      {"fewer bytes than the shape takes", file_of(one("F32", "[4]", "[0,4]"), 4), "MP-E138"},
-      {"more bytes than the shape takes", file_of(one("U8", "[3]", "[0,4]"), 4), "MP-E138"},
-      {"a scalar of four elements' bytes", file_of(one("U8", "[]", "[0,4]"), 4), "MP-E138"},
+      {"a dimension 2.7", file_of(one("U8", "[2.7]", "[0,2]"), 2), "MP-E116"},
+      {"a dimension 2.0", file_of(one("U8", "[2.0]", "[0,2]"), 2), "MP-E116"},
+      {"a dimension -0", file_of(one("U8", "[-0]", "[0,0]"), 0), "MP-E116"},
+      {"a dimension -1", file_of(one("U8", "[-1]", "[0,1]"), 1), "MP-E116"},
+      {"a dimension 1e3", file_of(one("U8", "[1e3]", "[0,1000]"), 1000), "MP-E116"},
+      {"a dimension 2^63", file_of(one("U8", "[9223372036854775808]", "[0,4]"), 4), "MP-E116"},
+      {"a dimension 2^64 + 4", file_of(one("U8", "[18446744073709551620]", "[0,4]"), 4), "MP-E116"},
+      {"a dimension that is a string", file_of(one("U8", "[\"4\"]", "[0,4]"), 4), "MP-E116"},
+      {"a dimension that is true", file_of(one("U8", "[true]", "[0,1]"), 1), "MP-E116"},
+      {"a dimension that is an array", file_of(one("U8", "[[4]]", "[0,4]"), 4), "MP-E116"},
+      {"elements that overflow to two", file_of(one("F32", "[4611686018427387906]", "[0,8]"), 8), "MP-E116"},
+      {"a product that overflows", file_of(one("U8", "[4294967296,4294967297]", "[0,4]"), 4), "MP-E116"},
+      {"bits that overflow", file_of(one("F64", "[288230376151711745]", "[0,8]"), 8), "MP-E116"},
+      {"an overflow hidden by a zero", file_of(one("U8", "[0,4294967296,4294967297]", "[0,0]"), 0), "MP-E116"},
+      {"half a byte", file_of(one("F4", "[3]", "[0,2]"), 2), "MP-E116"},
+      {"six bits", file_of(one("F6_E2M3", "[1]", "[0,1]"), 1), "MP-E116"},
+      {"one offset", file_of(one("U8", "[4]", "[0]"), 4), "MP-E116"},
+      {"three offsets", file_of(one("U8", "[4]", "[0,4,8]"), 4), "MP-E116"},
+      {"a negative offset", file_of(one("U8", "[4]", "[-4,0]"), 4), "MP-E116"},
+      {"a fractional offset", file_of(one("U8", "[4]", "[0,4.0]"), 4), "MP-E116"},
+      {"an offset 2^63", file_of(one("U8", "[4]", "[0,9223372036854775808]"), 4), "MP-E116"},
+      {"offsets that run backwards", file_of(one("U8", "[4]", "[4,0]"), 4), "MP-E116"},
+      {"an end after the data", file_of(one("U8", "[5]", "[0,5]"), 4), "MP-E113"},
+      {"a cut file", file_of(good, 3), "MP-E113"},
+      {"fewer bytes than the shape takes", file_of(one("F32", "[4]", "[0,4]"), 4), "MP-E116"},
+      {"more bytes than the shape takes", file_of(one("U8", "[3]", "[0,4]"), 4), "MP-E116"},
+      {"a scalar of four elements' bytes", file_of(one("U8", "[]", "[0,4]"), 4), "MP-E116"},
       {"two tensors on the same bytes", file_of(two + "[0,4]}}", 4), "MP-E139"},
       {"tensors that overlap by a byte", file_of(two + "[3,7]}}", 7), "MP-E139"},
-      {"a hole between tensors", file_of(two + "[5,9]}}", 9), "MP-E140"},
-      {"a hole in front", file_of(one("U8", "[4]", "[1,5]"), 5), "MP-E140"},
-      {"bytes behind the last tensor", file_of(good, 5), "MP-E141"},
-      {"data without any tensor", file_of("{}", 1), "MP-E141"},
+      {"a hole between tensors", file_of(two + "[5,9]}}", 9), "MP-E116"},
+      {"a hole in front", file_of(one("U8", "[4]", "[1,5]"), 5), "MP-E116"},
+      {"bytes after the last tensor", file_of(good, 5), "MP-E116"},
+      {"data without any tensor", file_of("{}", 1), "MP-E116"},
   };
 }
 
 }  // namespace
 
-TEST_CASE("what the format forbids is refused, each with its own id") {
+TEST_CASE("what the format forbids is refused, with an id for each thing to do about it") {
   for (const BadFile& bad : bad_files()) {
     INFO(bad.what);
     CHECK(id_of(bad.bytes) == bad.id);
@@ -198,7 +199,7 @@ TEST_CASE("legal oddities are accepted") {
 TEST_CASE("limits of length and number can be set") {
   const std::string good = one("U8", "[4]", "[0,4]");
   CHECK(id_of(file_of(good, 4), {.header_bytes = static_cast<i64>(good.size())}) == "");
-  CHECK(id_of(file_of(good, 4), {.header_bytes = static_cast<i64>(good.size()) - 1}) == "MP-E112");
+  CHECK(id_of(file_of(good, 4), {.header_bytes = static_cast<i64>(good.size()) - 1}) == "MP-E110");
   CHECK(id_of(file_of(good, 4), {.tensors = 0}) == "MP-E120");
 }
 
@@ -289,7 +290,7 @@ TEST_CASE("a tensor above the memory limit or of a foreign dtype is not read") {
   };
   CHECK(id("b", 9) == "");
   CHECK(id("b", 8) == "MP-E142");
-  CHECK(id("a", 8) == "MP-E143");
+  CHECK(id("a", 8) == "MP-E130");
 }
 
 TEST_CASE("a file that shrinks between header and tensor is an error") {
@@ -313,16 +314,16 @@ TEST_CASE("the writer refuses what the reader would refuse") {
     return std::string();
   };
   CHECK(id({"t", "F32", {2}, bytes}) == "");
-  CHECK(id({"first", "F32", {2}, bytes}) == "MP-E118");
-  CHECK(id({"__metadata__", "F32", {2}, bytes}) == "MP-E118");
+  CHECK(id({"first", "F32", {2}, bytes}) == "MP-E116");
+  CHECK(id({"__metadata__", "F32", {2}, bytes}) == "MP-E116");
   CHECK(id({"", "F32", {2}, bytes}) == "MP-E121");
   CHECK(id({"t\n", "F32", {2}, bytes}) == "MP-E121");
   CHECK(id({"t", "F33", {2}, bytes}) == "MP-E130");
   CHECK(id({"t", "U8", {1, 1, 1, 1, 1, 1, 1, 1, 8}, bytes}) == "MP-E131");
-  CHECK(id({"t", "U8", {-8, -1}, bytes}) == "MP-E132");
-  CHECK(id({"t", "F32", {3}, bytes}) == "MP-E138");
-  CHECK(id({"\xFF", "F32", {2}, bytes}) == "MP-E115");
-  CHECK(id({"t", "F32", {2}, bytes}, {{"key", "\xFF"}}) == "MP-E115");
+  CHECK(id({"t", "U8", {-8, -1}, bytes}) == "MP-E116");
+  CHECK(id({"t", "F32", {3}, bytes}) == "MP-E116");
+  CHECK(id({"\xFF", "F32", {2}, bytes}) == "MP-E116");
+  CHECK(id({"t", "F32", {2}, bytes}, {{"key", "\xFF"}}) == "MP-E116");
 }
 
 TEST_CASE("random files come back byte for byte, whatever the order they are given in") {
