@@ -5,13 +5,10 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
-#include <filesystem>
-#include <map>
 #include <stdexcept>
 
 #include "core/base/error.hpp"
 #include "core/base/suggest.hpp"
-#include "core/platform/file.hpp"
 
 // toml++ asserts where it should report a syntax error ("[,"). TOML_ASSERT, which makes that an exception, is heeded
 // only where NDEBUG is not defined.
@@ -24,8 +21,6 @@ namespace {
 
 namespace misa {
 namespace {
-
-constexpr i64 kLargestProfile = 1 << 20;  // bytes
 
 /// Fit for a terminal: control characters replaced, cut at 64 bytes.
 std::string shown(std::string_view text) {
@@ -325,37 +320,6 @@ SyntheticRequest unchecked_request(const ModelProfile& model, const WorkloadProf
   return request;
 }
 
-bool is_path(std::string_view name) {
-  return name.find('/') != std::string_view::npos || (name.size() >= 5 && name.substr(name.size() - 5) == ".toml");
-}
-
-/// Stem -> path of every profile in <directory>/<kind>; the first directory wins.
-std::map<std::string, std::string> find_profiles(std::string_view kind, std::span<const std::string> directories) {
-  std::map<std::string, std::string> found;
-  for (const std::string& directory : directories) {
-    std::error_code ignored;  // a directory that is not there has no profiles
-    for (const auto& entry : std::filesystem::directory_iterator(std::filesystem::path(directory) / kind, ignored)) {
-      if (entry.path().extension() == ".toml") found.emplace(entry.path().stem().string(), entry.path().string());
-    }
-  }
-  return found;
-}
-
-std::string resolve(std::string_view name, std::string_view kind, std::string_view what,
-                    std::span<const std::string> directories) {
-  if (is_path(name)) return std::string(name);
-  const std::map<std::string, std::string> found = find_profiles(kind, directories);
-  const auto entry = found.find(std::string(name));
-  if (entry != found.end()) return entry->second;
-  std::vector<std::string_view> names;
-  for (const auto& [stem, path] : found) names.push_back(stem);
-  const std::string near = nearest(name, names);
-  std::string how = fmt::format("'{}'", near);
-  if (near.empty()) how = names.empty() ? "a path to a .toml file" : fmt::format("one of {}", fmt::join(names, ", "));
-  reject("MP-E301", fmt::format("there is no {} '{}'", what, shown(name)),
-         directories.empty() ? "" : fmt::format("looked in {}", fmt::join(directories, ", ")), how);
-}
-
 std::string text_of(const std::string& path, std::string_view key, const toml::node& node) {
   if (const auto text = node.value_exact<std::string>()) return *text;
   if (const auto whole = decimal_integer(path, key, node)) return fmt::format("{}", *whole);
@@ -465,32 +429,6 @@ WorkloadProfile parse_workload(std::string_view text, const std::string& path) {
   return workload;
 }
 
-ModelProfile load_model(std::string_view name_or_path, std::span<const std::string> directories) {
-  const std::string path = resolve(name_or_path, "models", "model", directories);
-  return parse_model(read_text_file(path, kLargestProfile), path);
-}
-
-WorkloadProfile load_workload(std::string_view name_or_path, std::span<const std::string> directories) {
-  const std::string path = resolve(name_or_path, "workloads", "workload", directories);
-  return parse_workload(read_text_file(path, kLargestProfile), path);
-}
-
-std::vector<ModelProfile> list_models(std::span<const std::string> directories) {
-  std::vector<ModelProfile> models;
-  for (const auto& [name, path] : find_profiles("models", directories)) {
-    models.push_back(parse_model(read_text_file(path, kLargestProfile), path));
-  }
-  return models;
-}
-
-std::vector<WorkloadProfile> list_workloads(std::span<const std::string> directories) {
-  std::vector<WorkloadProfile> workloads;
-  for (const auto& [name, path] : find_profiles("workloads", directories)) {
-    workloads.push_back(parse_workload(read_text_file(path, kLargestProfile), path));
-  }
-  return workloads;
-}
-
 SyntheticRequest make_request(const ModelProfile& model, const WorkloadProfile& workload, u64 seed,
                               std::optional<i64> rows) {
   SyntheticRequest request = unchecked_request(model, workload, seed);
@@ -524,10 +462,6 @@ std::vector<ConfigEntry> parse_config(std::string_view text, const std::string& 
     return std::pair(a.line, a.column) < std::pair(b.line, b.column);
   });
   return entries;
-}
-
-std::vector<ConfigEntry> load_config(const std::string& path) {
-  return parse_config(read_text_file(path, kLargestProfile), path);
 }
 
 std::string location(const std::string& path, const ConfigEntry& entry) {

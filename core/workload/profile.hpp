@@ -11,6 +11,8 @@
 
 namespace misa {
 
+constexpr i64 kLargestProfile = 1 << 20;  ///< bytes of a profile's or an options file's text
+
 /// The indexer of a model: profiles/models/*.toml. docs/workloads.md lists the keys.
 struct ModelProfile {
   std::string name, description, source;
