@@ -25,18 +25,20 @@ namespace {
 
 constexpr const char* kOtherCopy = "again, or a copy of the file on another disk";
 
-/// What may help when a file cannot be opened for reading.
-const char* open_advice(int error) {
+/// What may help against an error of the system.
+const char* advice(int error, const char* otherwise) {
   switch (error) {
-    case ENOENT: return "check the spelling and the current directory";
-    case EACCES:
-    case EPERM: return "a file that may be read: chmod u+r";
+    case ENOSPC:
+    case EDQUOT: return "free some space or write elsewhere";
+    case EFBIG: return "a larger limit of file sizes (ulimit -f)";
     case ENOTDIR: return "a path whose folders are folders and not files";
     case ENAMETOOLONG: return "a shorter path";
+    case EPIPE: return "a reader that stays until the end";
     case ELOOP: return "the file itself: its symbolic links go round in circles";
+    case EISDIR: return "a file name, not a directory";
     case EMFILE:
     case ENFILE: return "a larger limit on open files (ulimit -n)";
-    default: return kOtherCopy;
+    default: return otherwise;
   }
 }
 
@@ -89,12 +91,6 @@ void release_temporary(int slot) {
   if (slot >= 0) slots[static_cast<std::size_t>(slot)].state.store(kFree);
 }
 
-std::string directory_of(const std::string& path) {
-  const std::size_t slash = path.rfind('/');
-  if (slash == std::string::npos) return ".";
-  return slash == 0 ? "/" : path.substr(0, slash);
-}
-
 /// Follows symbolic links of an existing path, so that the link stays and its target is replaced.
 std::string resolved(const std::string& path) {
   const std::unique_ptr<char, decltype(&std::free)> real(::realpath(path.c_str(), nullptr), &std::free);
@@ -112,7 +108,10 @@ InputFile::InputFile(const std::string& path) : path_(path) {
   const int handle = retry([&] { return ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY); });
   if (handle < 0) {
     const int error = errno;
-    throw Error(ErrorKind::input, "MP-E101", "cannot open the file: " + reason(error), path, open_advice(error));
+    throw Error(ErrorKind::input, "MP-E101", "cannot open the file: " + reason(error), path,
+                error == ENOENT                     ? "check the spelling and the current directory"
+                : error == EACCES || error == EPERM ? "a file that may be read: chmod u+r"
+                                                    : advice(error, kOtherCopy));
   }
   struct stat status {};
   if (::fstat(handle, &status) != 0) {
@@ -165,15 +164,11 @@ void InputFile::check_unchanged() const {
   if (::fstat(handle_, &status) != 0) {
     throw Error(ErrorKind::input, "MP-E103", "cannot examine the file: " + reason(errno), path_, kOtherCopy);
   }
-  if (static_cast<i64>(status.st_size) != size_) {
+  if (static_cast<i64>(status.st_size) != size_ || modified_ns(status) != modified_ns_) {
     throw Error(ErrorKind::input, "MP-E104",
                 "the file changed while it was read: " + std::to_string(size_) + " bytes at first, " +
-                    std::to_string(status.st_size) + " now",
+                    std::to_string(status.st_size) + " now, or written again",
                 path_, "again when nothing writes to it");
-  }
-  if (modified_ns(status) != modified_ns_) {
-    throw Error(ErrorKind::input, "MP-E104", "the file changed while it was read: its modification time moved", path_,
-                "again when nothing writes to it");
   }
 }
 
@@ -215,13 +210,12 @@ OutputFile::OutputFile(const std::string& path) : path_(path) {
     fail("cannot create", errno);  // the temporary name is shorter
   }
   target_ = resolved(path);
-  const std::size_t slash = target_.rfind('/');
-  const std::string name = slash == std::string::npos ? target_ : target_.substr(slash + 1);
+  const std::size_t name_at = target_.rfind('/') + 1;  // 0 without a '/'
   static std::atomic<int> counter{0};
   for (int attempt = 0; attempt < 100; ++attempt) {
     // The prefix of the name only: the whole of it may already have the greatest length a file name can have.
-    temporary_ = directory_of(target_) + "/." + name.substr(0, 64) + "." + std::to_string(::getpid()) + "." +
-                 std::to_string(counter.fetch_add(1)) + ".tmp";
+    temporary_ = target_.substr(0, name_at) + "." + target_.substr(name_at, 64) + "." + std::to_string(::getpid()) +
+                 "." + std::to_string(counter.fetch_add(1)) + ".tmp";
     slot_ = register_temporary(temporary_);
     if (slot_ < 0) fail("too many or too long output files", ENAMETOOLONG);
     handle_ = retry([&] { return ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666); });
@@ -251,16 +245,10 @@ void OutputFile::fail(const char* action, int error) {
   const bool standard_output = path_ == "-";
   discard();
   if (standard_output && error == EPIPE) throw ClosedPipe();
-  const char* how = "another place, on a disk without errors";
-  if (error == ENOSPC || error == EDQUOT) how = "free some space or write elsewhere";
+  const char* how = advice(error, "another place, on a disk without errors");
   if (error == EBADF && standard_output) how = "an open standard output, or -o FILE";
-  if (error == EFBIG) how = "a larger limit of file sizes (ulimit -f)";
   if (error == ENOENT) how = "create the directory first";
   if (error == EACCES || error == EROFS || error == EPERM) how = "a path that may be written";
-  if (error == EISDIR) how = "a file name, not a directory";
-  if (error == ENOTDIR) how = "a path whose folders are folders and not files";
-  if (error == ENAMETOOLONG) how = "fewer outputs or a shorter path";
-  if (error == EPIPE) how = "a reader that stays until the end";
   throw Error(ErrorKind::runtime, "MP-E106", std::string(action) + ": " + reason(error),
               standard_output ? "standard output" : path_, how);
 }
@@ -296,13 +284,6 @@ void OutputFile::rename_temporary() {
   if (::rename(temporary_.c_str(), target_.c_str()) != 0) fail("cannot rename the finished file", errno);
   release_temporary(std::exchange(slot_, -1));
   temporary_.clear();
-  // The new name is on disk once its directory is; file systems that cannot sync a directory lose nothing.
-  const int directory =
-      retry([&] { return ::open(directory_of(target_).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); });
-  if (directory >= 0) {
-    (void)::fsync(directory);
-    ::close(directory);
-  }
 }
 
 void OutputFile::publish() {

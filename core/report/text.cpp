@@ -68,26 +68,10 @@ struct Range {
   u32 first, last;
 };
 
-/// The blocks that matter for names of models and files, not the whole of Unicode's tables.
-constexpr std::array<Range, 8> kZeroWidth{{{0x0300, 0x036F},
-                                           {0x0483, 0x0489},
-                                           {0x0591, 0x05BD},
-                                           {0x1AB0, 0x1AFF},
-                                           {0x1DC0, 0x1DFF},
-                                           {0x200B, 0x200F},
-                                           {0x20D0, 0x20FF},
-                                           {0xFE00, 0xFE0F}}};
-constexpr std::array<Range, 11> kWide{{{0x1100, 0x115F},
-                                       {0x2E80, 0x303E},
-                                       {0x3041, 0x4DBF},
-                                       {0x4E00, 0xA4CF},
-                                       {0xA960, 0xA97F},
-                                       {0xAC00, 0xD7A3},
-                                       {0xF900, 0xFAFF},
-                                       {0xFE30, 0xFE6F},
-                                       {0xFF00, 0xFF60},
-                                       {0x1F300, 0x1FAFF},
-                                       {0x20000, 0x3FFFD}}};
+/// The blocks that names of models and files hold, not the whole of Unicode's tables.
+constexpr std::array<Range, 3> kZeroWidth{{{0x0300, 0x036F}, {0x200B, 0x200F}, {0xFE00, 0xFE0F}}};
+constexpr std::array<Range, 6> kWide{
+    {{0x2E80, 0xA4CF}, {0xAC00, 0xD7A3}, {0xF900, 0xFAFF}, {0xFE30, 0xFF60}, {0x1F300, 0x1FAFF}, {0x20000, 0x3FFFD}}};
 
 template <std::size_t N>
 bool lies_in(const std::array<Range, N>& ranges, u32 code) {
