@@ -23,8 +23,7 @@ CudaTable<RouteTask> route_kernels();
 CudaTable<ScoreTask> score_kernels();
 CudaTable<SelectTask> select_kernels();
 
-// Provisional: these two still choose among several kernels on their own.
-void pool(const PoolTask& task, int num_sms, cudaStream_t stream);
+// Provisional: it still chooses among several kernels on its own.
 void select(const SelectTask& task, int num_sms, cudaStream_t stream);
 
 }  // namespace misa::cuda

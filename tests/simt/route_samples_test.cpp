@@ -50,7 +50,8 @@ class KernelOnHost final : public ForwardingBackend {
       std::fill(bytes.begin(), bytes.end(), kUnwritten);
     });
     simt::machine().order = order;
-    cuda::route_by_sampled_keys(task, num_sms_, nullptr);
+    const auto route = cuda::routes_samples_in_tiles(task) ? cuda::route_samples_in_tiles : cuda::route_samples;
+    route(task, num_sms_, nullptr);
     outputs([](const auto& view, std::vector<std::byte>& all) {
       const std::span<std::byte> bytes = bytes_of(view);
       all.insert(all.end(), bytes.begin(), bytes.end());

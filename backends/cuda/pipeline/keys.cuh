@@ -9,7 +9,7 @@
 #include "backends/cuda/ptx/ptx.cuh"
 #include "core/indexer/inputs.hpp"
 
-// What kernels read: the tasks' views without their variants.
+// A task's views without their variants, as kernels read them.
 
 namespace misa::cuda {
 
@@ -40,7 +40,7 @@ struct Columns {
   View<const i32, 1> origin;
   i64 length = 1;
 
-  /// The token of `column` in row m; -1 where it holds none that the row sees.
+  /// Returns the token of `column` in row m, or -1 where there is none that the row sees.
   __device__ i64 token(const Windows& windows, i64 m, i64 column) const {
     i64 token = windows.begin[m] + column;
     if (listed) {
@@ -60,10 +60,10 @@ inline Columns columns_of(const std::optional<Candidates>& candidates) {
   return {true, candidates->runs, candidates->origin, std::min(candidates->length, kLongest)};
 }
 
-/// 2 relu(x) of a finite x, exactly, on the pipe of additions: a maximum has half its rate.
+/// Returns 2 relu(x) of a finite x, exactly. Uses the FADD pipe; FMNMX has half its throughput.
 __device__ inline float twice_relu(float x) { return x + fabsf(x); }
 
-/// Sixteen e4m3 values as f32.
+/// Converts sixteen e4m3 values to f32.
 __device__ inline void widen(const uint4& bytes, float (&values)[16]) {
   const u32 words[4] = {bytes.x, bytes.y, bytes.z, bytes.w};
 #pragma unroll
@@ -75,7 +75,7 @@ __device__ inline void widen(const uint4& bytes, float (&values)[16]) {
   }
 }
 
-/// Eight bf16 values as f32.
+/// Converts eight bf16 values to f32.
 __device__ inline void widen(const uint4& bytes, float (&values)[8]) {
   const u32 words[4] = {bytes.x, bytes.y, bytes.z, bytes.w};
 #pragma unroll
@@ -85,7 +85,7 @@ __device__ inline void widen(const uint4& bytes, float (&values)[8]) {
   }
 }
 
-/// Every vector can be read 16 bytes at a time.
+/// Returns whether every vector can be read 16 bytes at a time.
 template <class T>
 bool vectors_align(const View<const T, 3>& values) {
   constexpr i64 kSize = sizeof(T);
@@ -93,15 +93,21 @@ bool vectors_align(const View<const T, 3>& values) {
          values.stride[1] * kSize % 16 == 0 && values.shape[2] * kSize % 16 == 0 && values.stride[2] == 1;
 }
 
-/// Calls `body` with the queries' and the keys' views, of whatever element types they are.
+/// Calls `body` with keys as Keys of their element type.
+template <class Body>
+void with_keys(const KeyCache& keys, const Body& body) {
+  std::visit(
+      [&](const auto& values) {
+        using T = std::remove_const_t<std::remove_reference_t<decltype(*values.data)>>;
+        body(Keys<T>{values, keys.scales, keys.block_table});
+      },
+      keys.values);
+}
+
+/// Calls `body` with the queries' view and the keys as Keys, of whatever element types they are.
 template <class Body>
 void with_types(const Values& queries, const KeyCache& keys, const Body& body) {
-  std::visit(
-      [&](const auto& q, const auto& k) {
-        using T = std::remove_const_t<std::remove_reference_t<decltype(*k.data)>>;
-        body(q, Keys<T>{k, keys.scales, keys.block_table});
-      },
-      queries, keys.values);
+  with_keys(keys, [&](const auto& k) { std::visit([&](const auto& q) { body(q, k); }, queries); });
 }
 
 }  // namespace misa::cuda

@@ -9,8 +9,8 @@
 
 namespace misa::cuda {
 
-/// A power of two that takes the largest of some numbers to 1 to 2 when they are divided by it; infinities and NaN stay
-/// what they are.
+/// A power of two; the largest of some numbers divided by it is between 1 and 2. Infinities and NaN are not changed by
+/// the division.
 struct Scale {
   float value, inverse;
 };
@@ -27,7 +27,7 @@ struct ScaledMean {
   __half2 low, high;
 };
 
-/// By a whole warp, four dimensions a lane.
+/// Scales a mean, four dimensions a lane; by a whole warp.
 __device__ inline ScaledMean scale_mean(const float4& four) {
   const float largest = fmaxf(fmaxf(fabsf(four.x), fabsf(four.y)), fmaxf(fabsf(four.z), fabsf(four.w)));
   const auto [scale, inverse] = scale_for(__reduce_max_sync(kFullWarp, __float_as_uint(largest)));

@@ -3,36 +3,36 @@
 #include "backends/cuda/ptx/ptx.cuh"
 #include "core/base/types.hpp"
 
-// The order of scores, and of what heads cost, as whole numbers. tests/simt holds it on the host.
+// The order of scores and of heads' costs as integers. tests/simt checks it on the host.
 
 namespace misa::cuda {
 
 constexpr u32 kLowest = 0x007fffffu, kHighest = 0xff800000u;  // the ranks of -inf and inf
 
-/// Larger is better; equal scores have equal ranks; NaN is 0.
+/// Returns a rank: larger is better; equal scores have equal ranks; NaN is 0.
 __device__ inline u32 rank_of(float score) {
   const u32 bits = __float_as_uint(score + 0.0f);  // -0 becomes 0
   const u32 sign = static_cast<u32>(static_cast<i32>(bits) >> 31);
   return isnan(score) ? 0 : bits ^ (sign | 0x80000000u);
 }
 
-/// The score of a rank from kLowest to kHighest.
+/// Returns the score of a rank from kLowest to kHighest.
 __device__ inline float score_of(u32 rank) {
   return __uint_as_float((rank & 0x80000000u) != 0 ? rank & 0x7fffffffu : ~rank);
 }
 
-/// The rank below `rank`, which is above kLowest: of scores that those of `rank` exceed. The number below the rank of 0
-/// is no score's rank: it would be that of -0, which equals 0.
+/// Returns the rank next below `rank`, which is above kLowest. The number below the rank of 0 is no score's rank: it
+/// would be that of -0, which equals 0.
 __device__ inline u32 rank_below(u32 rank) { return rank == 0x80000000u ? rank - 2 : rank - 1; }
 
-/// The highest bit is set where `score` is above `bar`, which is the score_of a rank, and nowhere else: `bar - score`
-/// is negative there, and the sum of NaN or of two infinities has no sign on the device.
-__device__ inline u32 above_bit(float score, float bar) { return __float_as_uint(bar - score); }
+/// Returns a word whose highest bit is set exactly where `score` is above `threshold`, the score_of a rank: the
+/// difference is negative there, and the device's NaN results have the sign bit clear.
+__device__ inline u32 above_bit(float score, float threshold) { return __float_as_uint(threshold - score); }
 
 constexpr i32 kDropped = 0x7fffffff;  // after every number and NaN
 
-/// The order of a contender's cost among others: lower first, -0 equals 0, and NaN, of sums that f32 does not hold, by
-/// its sign. Never kDropped, which the device's NaN would be.
+/// Returns the order of a contender's cost among others: lower first, -0 equals 0, and NaN, the result of sums outside
+/// of f32's range, by its sign. Never returns kDropped, which the device's NaN would be.
 __device__ inline i32 order_of_cost(float cost) {
   const i32 bits = static_cast<i32>(__float_as_uint(cost + 0.0f)), order = bits ^ (bits >> 31 & 0x7fffffff);
   return min(order, kDropped - 1);

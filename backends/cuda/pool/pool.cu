@@ -1,21 +1,21 @@
 // means[p] = mean of k_scale * k over the tokens of range p
 //
-// FP8 and bf16 of 128 dimensions: a warp sums a group of 32 keys (bf16: 16), counted from the range's begin, whose
-// loads are all in flight at once; a mean adds these sums in order, and then that of the keys that are left. A block
-// takes some ranges and splits its warps among them; ranges that share a begin share the sums of groups as well. Sums
-// in f32, in an order that depends on the range alone. Where there are more ranges than one block a processor can take,
-// there are two smaller ones, and a warp loads its next group while it sums one. Bound by memory.
+// FP8 and bf16 of 128 dimensions: a warp sums a group of 32 keys (bf16: 16), counted from the range's begin, with all
+// loads in flight at once; a mean adds these sums in order, and then that of the remaining keys. A block takes some
+// ranges and splits its warps among them; ranges that share a begin share the sums of groups as well. Sums are f32, in
+// an order that depends on the range alone. Where there are more ranges than one block an SM can take, an SM runs two
+// smaller blocks, and a warp loads its next group while it sums one. Bound by memory.
 //
-// All else: a block takes a range, a thread a dimension; sums in f64, in token order. Bound by memory latency: one key
+// All else: a block takes a range, a thread a dimension; sums are f64, in token order. Bound by memory latency: one key
 // after the other.
 
 #include <algorithm>
 #include <type_traits>
 #include <utility>
 
-#include "backends/cuda/kernels.hpp"
 #include "backends/cuda/pipeline/keys.cuh"
 #include "backends/cuda/pipeline/launch.cuh"
+#include "backends/cuda/pool/pool.hpp"
 #include "backends/cuda/ptx/cp_async.cuh"
 #include "backends/cuda/ptx/warp.cuh"
 
@@ -30,7 +30,7 @@ __global__ void pool_kernel(Keys<K> keys, Windows ranges, View<float, 2> means) 
   for (i64 token = begin; token < end; ++token) {
     float scale = 1;
     const K* key = keys.vector(ranges.sequence[p], token, scale);
-    // As two operations, which is how the formulas' backend rounds.
+    // Two operations, each rounded as the reference rounds it.
     sum = __dadd_rn(sum, __dmul_rn(static_cast<double>(scale), static_cast<double>(to_float(key[d]))));
   }
   means(p, d) = static_cast<float>(sum / static_cast<double>(end > begin ? end - begin : 1));
@@ -39,19 +39,19 @@ __global__ void pool_kernel(Keys<K> keys, Windows ranges, View<float, 2> means) 
 constexpr int kDim = 128, kEach = 8;  // keys that a lane sums at once: 16 bytes of each
 constexpr int kMostRanges = 32;       // of a block: one a lane
 
-/// How blocks are cut; `Many`: for more ranges than one block a processor takes.
+/// Shape of blocks; `Many`: for more ranges than one block an SM can take.
 template <bool Many>
 struct Cut {
-  static constexpr int kBlocks = Many ? 2 : 1;  ///< of a processor
+  static constexpr int kBlocks = Many ? 2 : 1;  ///< of an SM
   static constexpr int kLogWarps = Many ? 4 : 5, kWarps = 1 << kLogWarps;
   static constexpr int kMostTeams = 16;  ///< of a block's warps: as many as there are barriers
   static constexpr int kStageBytes = kWarps * kEach * 32 * 16;
 };
 
-/// Lanes that share a key.
+/// Number of lanes that share a key.
 template <class K>
 constexpr int kLanes = kDim* static_cast<int>(sizeof(K)) / 16;
-/// Keys that a warp sums at once.
+/// Number of keys that a warp sums at once.
 template <class K>
 constexpr int kGroup = kEach * 32 / kLanes<K>;
 
@@ -178,14 +178,14 @@ __global__ void __launch_bounds__(32 * Cut<Many>::kWarps, Cut<Many>::kBlocks)
       if (number >= most) return Group<K>();
       return Group<K>(keys, run.sequence, run.begin + number * kGroup<K>, kGroup<K>);
     };
-    // Whether a range's last whole group is one of those from `base` on, or there is none.
+    // Returns whether a range's last whole group is one of those from `base` on, or the range has none.
     const auto ends = [&](int tokens, int base) {
       const int whole = tokens / kGroup<K>;
       return whole <= base + size && (whole > base || base == 0);
     };
-    Group<K> group;  // that loads
+    Group<K> group;  // that is being loaded
     for (int base = 0;; base += size) {
-      // sums[i]: of the first base + i groups; the last of them again behind those, for the next turn.
+      // sums[i]: the sum of the first base + i groups; a copy of the last one follows, for the next turn.
       if (base + self < most) {
         if (group.count == 0) {
           group = whole_group(base + self);
@@ -193,7 +193,7 @@ __global__ void __launch_bounds__(32 * Cut<Many>::kWarps, Cut<Many>::kBlocks)
         }
         Group<K> next;
         if constexpr (Many) {
-          // What is left of a range that ends here will need the stages.
+          // The remaining keys of a range that ends here will need the stages.
           const bool left =
               lane >= run.first && lane < run.last && length[lane] % kGroup<K> != 0 && ends(length[lane], base);
           if (!__any_sync(kFullWarp, left)) next = whole_group(base + size + self);
@@ -244,29 +244,30 @@ void launch(const Keys<K>& keys, const PoolTask& task, int num_sms, cudaStream_t
                 task.ranges, task.means, static_cast<int>(each));
 }
 
-/// Where the keys' vectors are of 128 dimensions and can be read 16 bytes at a time.
 template <class K>
-bool pool_vectors(const PoolTask& task, int num_sms, cudaStream_t stream) {
+bool accepts(const PoolTask& task) {
   const auto* vectors = std::get_if<View<const K, 3>>(&task.keys.values);
-  if (vectors == nullptr || vectors->shape[2] != kDim || !vectors_align(*vectors)) return false;
-  const Keys<K> keys{*vectors, task.keys.scales, task.keys.block_table};
-  const bool many = task.means.shape[0] > static_cast<i64>(kMostRanges) * num_sms;
-  (many ? launch<true, K> : launch<false, K>)(keys, task, num_sms, stream);
-  return true;
+  return vectors != nullptr && vectors->shape[2] == kDim && vectors_align(*vectors);
 }
 
 }  // namespace
 
-void pool(const PoolTask& task, int num_sms, cudaStream_t stream) {
-  if (task.means.size() == 0) return;
-  if (pool_vectors<E4m3>(task, num_sms, stream) || pool_vectors<Bf16>(task, num_sms, stream)) return;
-  std::visit(
-      [&](const auto& values) {
-        using K = std::remove_const_t<std::remove_reference_t<decltype(*values.data)>>;
-        launch_kernel("pool_plain", pool_kernel<K>, {task.means.shape[0], task.means.shape[1], 0, stream}, false,
-                      {values, task.keys.scales, task.keys.block_table}, task.ranges, task.means);
-      },
-      task.keys.values);
+bool pools_vectors(const PoolTask& task) { return accepts<E4m3>(task) || accepts<Bf16>(task); }
+
+void pool_vectors(const PoolTask& task, int num_sms, cudaStream_t stream) {
+  const bool many = task.means.shape[0] > static_cast<i64>(kMostRanges) * num_sms;
+  with_keys(task.keys, [&]<class K>(const Keys<K>& keys) {
+    if constexpr (!std::is_same_v<K, float>) {
+      (many ? launch<true, K> : launch<false, K>)(keys, task, num_sms, stream);
+    }
+  });
+}
+
+void pool_plainly(const PoolTask& task, int /*num_sms*/, cudaStream_t stream) {
+  with_keys(task.keys, [&]<class K>(const Keys<K>& keys) {
+    launch_kernel("pool_plain", pool_kernel<K>, {task.means.shape[0], task.means.shape[1], 0, stream}, false, keys,
+                  task.ranges, task.means);
+  });
 }
 
 }  // namespace misa::cuda

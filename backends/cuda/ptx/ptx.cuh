@@ -13,7 +13,7 @@ __device__ inline float relu(float x) {
   return y;
 }
 
-/// Two e4m3 values as f16, exactly; the lower byte in the lower half.
+/// Converts two e4m3 values to f16, exactly; the lower byte goes to the lower half.
 __device__ inline u32 halves_of(u32 two) {
   u32 halves;
   asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(halves) : "h"(static_cast<u16>(two)));

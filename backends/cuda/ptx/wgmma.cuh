@@ -13,11 +13,11 @@
 
 namespace misa::cuda {
 
-/// Where byte `byte` of row `row` lies in rows of 128 bytes with the 128-byte swizzle.
+/// Returns the offset of byte `byte` of row `row` in rows of 128 bytes with the 128-byte swizzle.
 __device__ inline int swizzled(int row, int byte) { return row * 128 + (((byte / 16) ^ (row % 8)) * 16 + byte % 16); }
 
-/// Rows of 128 bytes, 128-byte swizzle, groups of eight rows behind one another; `address` of the first row, aligned to
-/// 1024, plus 32 bytes for each step along the row.
+/// Returns the descriptor of an operand in rows of 128 bytes with the 128-byte swizzle, in contiguous groups of eight
+/// rows. `address`: of the first row, aligned to 1024, plus 32 bytes for each step along the row.
 __device__ inline u64 wgmma_operand(u32 address) {
   constexpr u64 kGroupStride = 1024 >> 4, kSwizzle128 = 1;
   return static_cast<u64>((address & 0x3FFFF) >> 4) | (u64{1} << 16) | (kGroupStride << 32) | (kSwizzle128 << 62);
@@ -25,27 +25,27 @@ __device__ inline u64 wgmma_operand(u32 address) {
 
 __device__ inline void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 __device__ inline void wgmma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
-/// Until at most `Pending` committed groups are not done.
+/// Waits until at most `Pending` committed groups are under way.
 template <int Pending>
 __device__ void wgmma_wait() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(Pending) : "memory");
 }
 
-/// What d holds is computed before what follows here, and read after what precedes.
+/// Compiler barrier on d: no use of d moves across it.
 template <int Count>
 __device__ void keep_here(float (&d)[Count]) {
 #pragma unroll
   for (int i = 0; i < Count; ++i) asm volatile("" : "+f"(d[i])::"memory");
 }
 
-/// The same; d is read after it.
+/// Waits likewise; d is read after the wait.
 template <int Pending, int Count>
 __device__ void wgmma_wait(float (&d)[Count]) {
   wgmma_wait<Pending>();
   keep_here(d);
 }
 
-/// One step of 32 along the rows. `add`: to what d holds, otherwise d is overwritten.
+/// Multiplies one step of 32 along the rows, and adds to d or, unless `add`, overwrites it.
 template <int N>
 __device__ void wgmma(float (&d)[N / 2], u64 a, u64 b, bool add);
 
@@ -130,7 +130,7 @@ __device__ inline void wgmma_f16(float (&d)[32], const u32 (&a)[4], u64 b, bool 
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(static_cast<int>(add)));
 }
 
-/// The same with both operands in shared memory, rows of 64 dimensions: N columns.
+/// Multiplies likewise with both operands in shared memory, rows of 64 dimensions and N columns.
 template <int N>
 __device__ void wgmma_f16(float (&d)[N / 2], u64 a, u64 b, bool add);
 
@@ -140,7 +140,7 @@ MISA_WGMMA_F16(2, 16, "8", "9", "10")
 MISA_WGMMA_F16(4, 32, "16", "17", "18")
 MISA_WGMMA_F16(8, 64, "32", "33", "34")
 
-/// The same in bf16.
+/// Multiplies bf16 operands.
 template <int N>
 __device__ void wgmma_bf16(float (&d)[N / 2], u64 a, u64 b, bool add);
 
@@ -151,7 +151,7 @@ MISA_WGMMA_BF16(4, 32, "16", "17", "18")
 MISA_WGMMA_BF16(8, 64, "32", "33", "34")
 MISA_WGMMA_BF16(16, 128, "64", "65", "66")
 
-/// One step of 32 bytes along rows of T.
+/// Multiplies one step of 32 bytes along rows of T.
 template <class T, int N>
 __device__ void wgmma_of(float (&d)[N / 2], u64 a, u64 b, bool add) {
   if constexpr (std::is_same_v<T, E4m3>) {

@@ -7,13 +7,12 @@
 namespace misa::cuda {
 namespace {
 
-bool reads_samples(const RouteTask& task) { return task.linear || (samples_keys(task.router) && task.given.empty()); }
-
-constexpr std::array<CudaKernel<RouteTask>, 3> kKernels{{
-    {"samples", "routers over sampled keys, and linear heads", reads_samples, route_by_sampled_keys},
+constexpr std::array<CudaKernel<RouteTask>, 4> kKernels{{
+    {"samples-tile", "routers over few sampled keys, and linear heads, FP8 or bf16, on tensor cores",
+     routes_samples_in_tiles, route_samples_in_tiles},
+    {"samples", "routers over sampled keys, and linear heads, every dtype and shape", reads_samples, route_samples},
     {"tile", "pooled router of 32 or 64 heads, FP8 or bf16, on tensor cores", routes_in_tiles, route_in_tiles},
-    {"plain", "every other router, dtype and shape", accepts_all,
-     [](const RouteTask& task, int /*num_sms*/, cudaStream_t stream) { route_plainly(task, stream); }},
+    {"plain", "every other router, dtype and shape", routes_plainly, route_plainly},
 }};
 
 }  // namespace

@@ -4,7 +4,7 @@
 
 #include "core/indexer/backend.hpp"
 
-// The kernels among which route() chooses.
+// The kernels of the route primitive.
 
 namespace misa::cuda {
 
@@ -13,10 +13,18 @@ namespace misa::cuda {
 bool routes_in_tiles(const RouteTask& task);
 void route_in_tiles(const RouteTask& task, int num_sms, cudaStream_t stream);
 
-/// Routers over sampled keys, with or without a linear head; given heads beside one.
-void route_by_sampled_keys(const RouteTask& task, int num_sms, cudaStream_t stream);
+/// Whether a task has a router over sampled keys or a linear head.
+bool reads_samples(const RouteTask& task);
 
-/// Every other router, every dtype and shape; given heads.
-void route_plainly(const RouteTask& task, cudaStream_t stream);
+/// Such tasks of FP8 or bf16 queries, head_dim 128, up to 64 heads and few samples: on tensor cores.
+bool routes_samples_in_tiles(const RouteTask& task);
+void route_samples_in_tiles(const RouteTask& task, int num_sms, cudaStream_t stream);
+
+/// Such tasks of every dtype and shape.
+void route_samples(const RouteTask& task, int num_sms, cudaStream_t stream);
+
+/// Every other router and given heads, of every dtype and shape.
+bool routes_plainly(const RouteTask& task);
+void route_plainly(const RouteTask& task, int num_sms, cudaStream_t stream);
 
 }  // namespace misa::cuda

@@ -88,7 +88,9 @@ __global__ void gather_kernel(View<const Q, 3> queries, View<const float, 2> wei
 
 }  // namespace
 
-void route_plainly(const RouteTask& task, cudaStream_t stream) {
+bool routes_plainly(const RouteTask& task) { return !reads_samples(task); }
+
+void route_plainly(const RouteTask& task, int /*num_sms*/, cudaStream_t stream) {
   const i64 rows = rows_of(task.queries);
   const Ranking ranking{task.router, task.tails, task.norms, task.seed, task.first_row};
   const View<const i32, 2> chosen = task.given.empty() ? View<const i32, 2>(task.heads) : task.given;

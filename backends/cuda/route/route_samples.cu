@@ -1,8 +1,8 @@
-// Heads by what a line through sampled products leaves of ReLU, and the linear head of all others; every dtype and
-// shape. Formulas: core/indexer/linear_head.hpp
+// Ranks heads by the residual of ReLU after a line fit over sampled dot products, and makes the linear head of all
+// others; every dtype and shape. Formulas: core/indexer/linear_head.hpp
 //
-// A block takes one row after the other: products of its heads with the sampled keys in shared memory, lines of heads
-// by warps. All in f32.
+// A block takes one row after the other: dot products of its heads with the sampled keys lie in shared memory, and a
+// warp fits a head's line. Arithmetic is f32.
 
 #include <algorithm>
 #include <type_traits>
@@ -18,18 +18,18 @@ namespace {
 using Layout = SampledLayout;
 constexpr int kWarps = Layout::kWarps, kThreads = 32 * kWarps, kEach = Layout::kEach;
 
-/// Of one row.
+/// The shared memory of a row.
 struct Row {
   float *products, *parts, *contributions, *costs, *covariances;
-  float *gates, *slopes, *residuals;  ///< [H]
-  u32 *ranks, *head_ranks;            ///< of samples, of heads
-  int* counted;                       ///< samples that count
+  float *scaled_weights, *slopes, *residuals;  ///< [H]
+  u32 *ranks, *head_ranks;                     ///< of samples, of heads
+  int* counted;                                ///< samples that count
 
   __device__ Row(float* memory, const Layout& layout) : products(memory) {
     parts = products + layout.heads * layout.stride();
     contributions = parts + kWarps * layout.columns();
-    gates = contributions + layout.contenders * layout.columns();
-    slopes = gates + layout.padded_heads();
+    scaled_weights = contributions + layout.contenders * layout.columns();
+    slopes = scaled_weights + layout.padded_heads();
     residuals = slopes + layout.padded_heads();
     head_ranks = reinterpret_cast<u32*>(residuals + layout.padded_heads());
     ranks = head_ranks + layout.padded_heads();
@@ -39,7 +39,7 @@ struct Row {
   }
 };
 
-/// All sums to all lanes.
+/// Sums over the lanes of a warp; all lanes get all sums.
 template <int Count>
 __device__ void sum_of_lanes(float (&x)[Count]) {
   spread_sum<1>(x);
@@ -48,10 +48,11 @@ __device__ void sum_of_lanes(float (&x)[Count]) {
   for (int i = 0; i < Count; ++i) x[i] = __shfl_sync(kFullWarp, mine, i * (32 / Count));
 }
 
-/// What weights are divided by, a power of two: they may be so small or so large that f32 does not hold their squares,
-/// and only their proportions decide which samples count and which heads are kept. The inverse, by a whole warp.
+/// Returns the inverse of a power of two near the largest weight; by a whole warp. Weights may be so small or so large
+/// that f32 cannot represent their squares, and only their proportions decide which samples count and which heads are
+/// kept.
 template <class Q>
-__device__ float inverse_gate_scale(const SampledTask<Q>& task, int m) {
+__device__ float inverse_weight_scale(const SampledTask<Q>& task, int m) {
   const int heads = static_cast<int>(task.queries.shape[1]);
   u32 largest = 0;
   for (int h = static_cast<int>(threadIdx.x % 32); h < heads; h += 32) {
@@ -73,14 +74,14 @@ __device__ void multiply(const SampledTask<Q>& task, int m, const Group& group, 
   group.sync();
 }
 
-/// The samples that count: of all, or beside a linear head the half of highest score. Returns how many.
+/// Finds the samples that count: all, or beside a linear head the half of highest score. Returns their number.
 __device__ int count_samples(const Group& group, const Row& row, const Layout& layout, int n0, bool linear) {
   constexpr int kOfLane = 2 * kEach;
   for (int i = group.thread(); linear && i < n0; i += kThreads) {
     float total = 0;
 #pragma unroll 8
     for (int h = 0; h < layout.heads; ++h) {
-      total = fmaf(row.gates[h], fmaxf(0.0f, row.products[h * layout.stride() + i]), total);
+      total = fmaf(row.scaled_weights[h], fmaxf(0.0f, row.products[h * layout.stride() + i]), total);
     }
     row.ranks[i] = rank_from_1(total);
   }
@@ -101,8 +102,8 @@ __device__ int count_samples(const Group& group, const Row& row, const Layout& l
   return n;
 }
 
-/// Lines of all heads, a warp one at a time. Products become w_h (relu(x) - slope x) less its mean, in the first n
-/// columns and 0 up to the next multiple of 32.
+/// Fits the lines of all heads, one at a time in each warp. Products become w_h (relu(x) - slope x) less its mean in
+/// the first n columns, and 0 up to the next multiple of 32.
 __device__ void fit_lines(const Group& group, const Row& row, const Layout& layout, int n, bool linear) {
   const float share = 1.0f / static_cast<float>(max(1, n));
   for (int h = group.warp; h < layout.heads; h += kWarps) {
@@ -139,13 +140,13 @@ __device__ void fit_lines(const Group& group, const Row& row, const Layout& layo
     __syncwarp();  // the products are read
 #pragma unroll
     for (int i = 0; i < kEach; ++i) {
-      if (32 * i < n) products[group.lane + 32 * i] = row.gates[h] * x[i];
+      if (32 * i < n) products[group.lane + 32 * i] = row.scaled_weights[h] * x[i];
     }
   }
   group.sync();
 }
 
-/// Of the heads that contend those that stay when others are dropped in turns.
+/// Returns the contenders that are left after backward elimination.
 template <class Q>
 __device__ Heads settle(const SampledTask<Q>& task, int m, const Group& group, const Row& row, const Layout& layout,
                         int n, const Heads& contenders) {
@@ -187,7 +188,7 @@ __device__ Heads find_heads(const SampledTask<Q>& task, int m, const Group& grou
   for (int h = group.thread(); h < layout.heads; h += kThreads) {
     const float weight = task.weights(m, h);
     if (task.energies.data != nullptr) task.energies(m, h) = static_cast<double>(fabsf(weight)) * row.residuals[h];
-    row.head_ranks[h] = rank_head(weight, row.gates[h], row.residuals[h], task.covariance());
+    row.head_ranks[h] = rank_head(weight, row.scaled_weights[h], row.residuals[h], task.covariance());
   }
   group.sync();
   const int most = task.covariance() ? task.contenders : task.kept;
@@ -195,7 +196,7 @@ __device__ Heads find_heads(const SampledTask<Q>& task, int m, const Group& grou
   return task.covariance() ? settle(task, m, group, row, layout, n, found) : found;
 }
 
-/// The kept heads' queries and weights.
+/// Writes the kept heads' queries and weights.
 template <class Q>
 __device__ void write_kept(const SampledTask<Q>& task, int m, const Group& group, const Heads& kept) {
   const int dim = static_cast<int>(task.queries.shape[2]), batch = task.kept + (task.linear ? 2 : 0);
@@ -210,7 +211,7 @@ __device__ void write_kept(const SampledTask<Q>& task, int m, const Group& group
   }
 }
 
-/// q_lin and -q_lin of the batch.
+/// Writes q_lin and -q_lin.
 template <class Q>
 __device__ void write_linear(const SampledTask<Q>& task, int m, const Group& group, const Row& row,
                              const Layout& layout, const Heads& kept) {
@@ -253,9 +254,9 @@ __global__ void __launch_bounds__(kThreads)
     group.sync();
     Heads kept;
     if (task.finds_lines()) {
-      const float inverse = inverse_gate_scale(task, m);
+      const float inverse = inverse_weight_scale(task, m);
       for (int h = group.thread(); h < layout.heads; h += kThreads) {
-        row.gates[h] = finite_or_0(task.weights(m, h)) * inverse;
+        row.scaled_weights[h] = finite_or_0(task.weights(m, h)) * inverse;
       }
       const int first = task.windows.begin[m], n0 = max(0, task.windows.end[m] - first);
       multiply(task, m, group, row, layout, first, n0);
@@ -270,7 +271,7 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <class Q>
-void route_samples_plainly(const SampledTask<Q>& task, int num_sms, cudaStream_t stream) {
+void launch(const SampledTask<Q>& task, int num_sms, cudaStream_t stream) {
   const Layout layout{.heads = static_cast<int>(task.queries.shape[1]),
                       .samples = task.samples,
                       .dim = static_cast<int>(task.queries.shape[2]),
@@ -284,39 +285,10 @@ void route_samples_plainly(const SampledTask<Q>& task, int num_sms, cudaStream_t
 
 }  // namespace
 
-void route_by_sampled_keys(const RouteTask& task, int num_sms, cudaStream_t stream) {
-  const i64 heads = heads_of(task.queries), dim = head_dim_of(task.queries);
-  // Given heads and a given linear query need no samples.
-  const auto* sampled = std::get_if<View<const float, 3>>(&task.keys.values);
-  View<const float, 2> keys;
-  if (sampled != nullptr) keys = {sampled->data, {sampled->shape[1], dim}, {sampled->stride[1], sampled->stride[2]}};
-  std::visit(
-      [&](const auto& queries) {
-        using Q = std::remove_const_t<std::remove_reference_t<decltype(*queries.data)>>;
-        const i64 kept = task.routed_weights.shape[1] - (task.linear ? 2 : 0);
-        const bool covariance = task.router == Router::covariance && task.given.empty();
-        // The batch is the task's output; its views are const because a routed query is read as any query.
-        Q* values = const_cast<Q*>(std::get<View<const Q, 3>>(task.routed_values).data);
-        const SampledTask<Q> sampled_task{.queries = queries,
-                                          .weights = task.queries.weights,
-                                          .keys = keys,
-                                          .windows = task.windows,
-                                          .given = task.given,
-                                          .given_linear = task.given_linear,
-                                          .heads = task.heads,
-                                          .energies = task.energies,
-                                          .values = values,
-                                          .routed_weights = task.routed_weights,
-                                          .linear = task.linear,
-                                          .kept = static_cast<int>(kept),
-                                          .contenders = covariance ? static_cast<int>(contender_count(heads, kept)) : 0,
-                                          .samples = static_cast<int>(task.samples)};
-        if constexpr (!std::is_same_v<Q, float>) {
-          if (route_samples_in_tiles(sampled_task, num_sms, stream)) return;
-        }
-        route_samples_plainly(sampled_task, num_sms, stream);
-      },
-      task.queries.values);
+bool reads_samples(const RouteTask& task) { return task.linear || (samples_keys(task.router) && task.given.empty()); }
+
+void route_samples(const RouteTask& task, int num_sms, cudaStream_t stream) {
+  with_sampled_task(task, [&](const auto& sampled) { launch(sampled, num_sms, stream); });
 }
 
 }  // namespace misa::cuda

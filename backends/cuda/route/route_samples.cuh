@@ -1,16 +1,17 @@
 #pragma once
 
-#include <algorithm>
+#include <type_traits>
 
 #include "backends/cuda/pipeline/keys.cuh"
 #include "backends/cuda/pipeline/means.cuh"
 #include "backends/cuda/pipeline/rank.cuh"
 #include "backends/cuda/ptx/warp.cuh"
 #include "backends/cuda/route/sampled_layout.hpp"
+#include "core/indexer/backend.hpp"
 #include "core/indexer/linear_head.hpp"
 
-// What kernels share that route by sampled keys; formulas: core/indexer/linear_head.hpp. They differ in where a row's
-// products lie.
+// What the kernels share that route by sampled keys; formulas: core/indexer/linear_head.hpp. They differ in where a
+// row's dot products lie.
 
 namespace misa::cuda {
 
@@ -36,6 +37,41 @@ struct SampledTask {
   __device__ bool finds_lines() const { return finds_heads() || (linear && given_linear.data == nullptr); }
 };
 
+/// Calls `body` with the task as a SampledTask of the queries' elements.
+template <class Body>
+auto with_sampled_task(const RouteTask& task, const Body& body) {
+  // Given heads and a given linear query need no samples.
+  const auto* sampled = std::get_if<View<const float, 3>>(&task.keys.values);
+  View<const float, 2> keys;
+  if (sampled != nullptr) {
+    keys = {sampled->data, {sampled->shape[1], sampled->shape[2]}, {sampled->stride[1], sampled->stride[2]}};
+  }
+  const i64 kept = task.routed_weights.shape[1] - (task.linear ? 2 : 0);
+  const bool covariance = task.router == Router::covariance && task.given.empty();
+  const i64 contenders = covariance ? contender_count(heads_of(task.queries), kept) : 0;
+  return std::visit(
+      [&](const auto& queries) {
+        using Q = std::remove_const_t<std::remove_reference_t<decltype(*queries.data)>>;
+        // The batch is the task's output; its views are const because a routed query is read as any query.
+        Q* values = const_cast<Q*>(std::get<View<const Q, 3>>(task.routed_values).data);
+        return body(SampledTask<Q>{.queries = queries,
+                                   .weights = task.queries.weights,
+                                   .keys = keys,
+                                   .windows = task.windows,
+                                   .given = task.given,
+                                   .given_linear = task.given_linear,
+                                   .heads = task.heads,
+                                   .energies = task.energies,
+                                   .values = values,
+                                   .routed_weights = task.routed_weights,
+                                   .linear = task.linear,
+                                   .kept = static_cast<int>(kept),
+                                   .contenders = static_cast<int>(contenders),
+                                   .samples = static_cast<int>(task.samples)});
+      },
+      task.queries.values);
+}
+
 /// Warps that take a row; they follow one another in the block.
 struct Group {
   int barrier, warps, warp, lane;
@@ -47,9 +83,9 @@ struct Group {
 
 __device__ inline float finite_or_0(float x) { return isfinite(x) ? x : 0.0f; }
 
-/// Over the lanes of a warp that differ in the bits 16 to Last, of a power of two of numbers at once: lanes that give
-/// one half of them keep the other, so that each is left with a few sums, x[0] on: of Count numbers those from
-/// (l / Last) * Count * Last / 32 on, or one of them.
+/// Sums Count numbers at once, a power of two, over the lanes of a warp that differ in the bits 16 to Last. In each
+/// step a lane gives half of its numbers and keeps the other half. It is left with a few sums, x[0] on: of the Count
+/// numbers those from (l / Last) * Count * Last / 32 on, or one of them.
 template <int Last, int Count, int Half = Count / 2, int Step = 16>
 __device__ void spread_sum(float (&x)[Count]) {
   if constexpr (Half > 0) {
@@ -65,16 +101,16 @@ __device__ void spread_sum(float (&x)[Count]) {
   if constexpr (Step > Last) spread_sum<Last, Count, Half / 2, Step / 2>(x);
 }
 
-/// A rank that is not 0, which stands for none.
+/// Returns a rank that is not 0; 0 means that there is none.
 __device__ inline u32 rank_from_1(float score) { return max(1u, rank_of(score)); }
 
-/// Which of a warp's ranks are the `most` highest, and of equal ones the lower; item j of lane l is the (32 j + l)-th,
-/// 0 none.
+/// Finds the `most` highest of a warp's ranks, and of equal ones the lower index. Item j of lane l has index 32 j + l;
+/// rank 0 means that there is none.
 template <int OfLane>
 __device__ void find_highest(const u32 (&ranks)[OfLane], int most, bool (&is_in)[OfLane]) {
   constexpr int kBits = 10;  // of a count, up to 1023
   static_assert(32 * OfLane < 1 << kBits);
-  /// How many are above each of three limits.
+  /// Counts the ranks above each of three limits.
   const auto count_above = [&](u32 one, u32 two, u32 three) {
     u32 counts = 0;
 #pragma unroll
@@ -86,7 +122,7 @@ __device__ void find_highest(const u32 (&ranks)[OfLane], int most, bool (&is_in)
   u32 least = ~0u, largest = 0;
 #pragma unroll
   for (const u32 rank : ranks) {
-    least = min(least, rank - 1);  // 0 is behind all
+    least = min(least, rank - 1);  // 0 comes after all
     largest = max(largest, rank);
   }
   // More than `most` are above `low`, fewer above `high`, until as many are above one of three between or they meet.
@@ -139,12 +175,12 @@ __device__ void list_samples(const bool (&counts)[OfLane], const Write& write) {
   }
 }
 
-/// A set of heads, known to all lanes of a warp.
+/// A set of heads; every lane of a warp has a copy.
 struct Heads {
   u32 words[kMostRoutedHeads / 32] = {};
 
   __device__ bool has(int h) const { return (word(h / 32) >> (h % 32) & 1) != 0; }
-  /// How many are lower than h.
+  /// Returns the number of its heads below h.
   __device__ int before(int h) const {
     int count = __popc(word(h / 32) & ((1u << (h % 32)) - 1));
 #pragma unroll
@@ -161,7 +197,7 @@ struct Heads {
   }
 };
 
-/// Those of which `is_in(h)`, which is asked up to a multiple of 32; by a whole warp.
+/// Returns the set of heads h with is_in(h); by a whole warp. is_in is evaluated for h rounded up to a multiple of 32.
 template <class IsIn>
 __device__ Heads heads_where(int heads, const IsIn& is_in) {
   Heads found;
@@ -175,7 +211,7 @@ __device__ Heads heads_where(int heads, const IsIn& is_in) {
   return found;
 }
 
-/// The `most` of highest rank; by a whole warp.
+/// Returns the `most` heads of highest rank; by a whole warp.
 template <int OfLane>
 __device__ Heads highest_heads(const u32* ranks, int heads, int most) {
   u32 mine[OfLane];
@@ -202,22 +238,22 @@ __device__ Heads given_heads(const SampledTask<Q>& task, int m) {
   });
 }
 
-/// Of the line through (x, relu(x)), from sums over samples: of (x - mean)^2, and of that times relu(x) less its mean.
+/// Returns the slope of the line through (x, relu(x)). Sums over samples: `x_squares` of (x - mean_x)^2, `both` of (x -
+/// mean_x) (relu(x) - its mean).
 __device__ inline float slope_of(float x_squares, float both, float mean_x) {
   return x_squares > 0 ? fminf(fmaxf(both / x_squares, 0.0f), 1.0f) : mean_x > 0 ? 1.0f : 0.0f;
 }
 
-/// What heads are ranked by: to |weight| * residual, of gates. Where heads contend, those of no finite weight come
-/// last.
-__device__ inline u32 rank_head(float weight, float gate, float residual, bool contend) {
+/// Ranks a head by |weight| * residual. Among contenders, heads without a finite weight come last.
+__device__ inline u32 rank_head(float weight, float scaled_weight, float residual, bool contend) {
   const bool finite = isfinite(weight);
-  return finite || !contend ? rank_from_1((finite ? fabsf(gate) : fabsf(weight)) * residual) : 1;
+  return finite || !contend ? rank_from_1((finite ? fabsf(scaled_weight) : fabsf(weight)) * residual) : 1;
 }
 
-/// Of what `count` contenders contribute to samples, [count, stride] and zeros up to a multiple of 4: their covariances
-/// [count, count], times the number of samples; and `costs`, so many times their variances and twice their covariances
-/// with the sum of all other heads, which is `others` in Each samples of a lane, l + 32 i. Costs stand there as 0,
-/// those of heads whose weight is not finite as -infinity, which stay.
+/// Computes, from the contributions of `count` contenders to n samples [count, stride], zeros up to a multiple of 4:
+/// covariances[a][b] = n * cov(a, b), and costs[a] = n * (var(a) + 2 cov(a, all other heads)). `others`: the sum of all
+/// other heads in Each samples of a lane, l + 32 i. Costs must be 0 before, or -infinity for heads whose weight is not
+/// finite: those stay as they are.
 template <int Each>
 __device__ void find_covariances(const Group& group, int count, const float* contributions, int stride, int n,
                                  const float (&others)[Each], float* costs, float* covariances) {
@@ -265,7 +301,8 @@ __device__ void find_covariances(const Group& group, int count, const float* con
   }
 }
 
-/// Drops contenders in turns until `kept` are left, contenders OfLane l and on a lane; by a whole warp.
+/// Eliminates the contender of lowest cost until `kept` are left; by a whole warp. Lane l has contenders OfLane l and
+/// on.
 template <int OfLane>
 __device__ Heads drop_in_turns(const Heads& contenders, int heads, int count, int kept, const float* costs,
                                const float* covariances) {
@@ -317,9 +354,5 @@ __device__ inline Heads drop_in_turns(const Heads& contenders, int heads, int co
          : count <= 64 ? drop_in_turns<2>(contenders, heads, count, kept, costs, covariances)
                        : drop_in_turns<4>(contenders, heads, count, kept, costs, covariances);
 }
-
-/// By the kernel of few shapes that is fast, if it is one; else returns false.
-template <class Q>
-bool route_samples_in_tiles(const SampledTask<Q>& task, int num_sms, cudaStream_t stream);
 
 }  // namespace misa::cuda

@@ -1,40 +1,41 @@
-// Heads by what a line through sampled products leaves of ReLU, and the linear head of all others: FP8 and bf16 of 128
-// dimensions. Formulas: core/indexer/linear_head.hpp
+// Ranks heads by the residual of ReLU after a line fit over sampled dot products, and makes the linear head of all
+// others: FP8 and bf16 of 128 dimensions. Formulas: core/indexer/linear_head.hpp
 //
-// A row is taken by four warps, 16 heads each, a block takes several rows at once. Products come from f16 tensor cores,
-// queries in registers and keys scaled by powers of two: first with all samples, for what those score, then with the
-// samples that count; these stay in registers, of two heads and a quarter of the samples a lane. The samples of a
-// block's rows lie in shared memory, brought there once where the rows see the same. Sums over heads are made by
-// shuffles and across warps by shared memory, sums over samples by four lanes; what is to be decided one warp decides.
-// All in f32. Bound by instructions, and by fetching them: code is short rather than unrolled.
+// Four warps take a row, 16 heads each; a block takes several rows at once. Dot products come from f16 tensor cores,
+// with queries in registers and keys scaled by powers of two: first with all samples, for their scores, then with the
+// samples that count. These stay in registers: a lane has two heads and a quarter of the samples. The samples of a
+// block's rows lie in shared memory and are loaded once where the rows see the same ones. Shuffles and shared memory
+// sum over heads, four lanes over samples; one warp makes all decisions. Arithmetic is f32. Bound by instruction issue
+// and fetch: loops are kept rolled to save instruction fetches.
 
 #include <algorithm>
 #include <type_traits>
 
+#include "backends/cuda/pipeline/f16_operands.cuh"
 #include "backends/cuda/pipeline/launch.cuh"
 #include "backends/cuda/ptx/wgmma.cuh"
+#include "backends/cuda/route/lane_heads.cuh"
 #include "backends/cuda/route/route.hpp"
 #include "backends/cuda/route/route_samples.cuh"
 
 namespace misa::cuda {
 namespace {
 
-constexpr int kDim = 128, kMostHeads = 64;
-constexpr int kWarps = 4, kHeadsOfWarp = kMostHeads / kWarps;  // of a row
-constexpr int kMostRows = 4;                                   // of a block; each has a named barrier
-constexpr int kSharedBytes = 227 << 10;                        // of a block
-constexpr int kColumns = 8, kTileKeys = 64;                    // of a tile of products: samples; keys of an operand
+constexpr int kMostRows = 4;                 // of a block; each has a named barrier
+constexpr int kSharedBytes = 227 << 10;      // of a block
+constexpr int kMostCounted = 128;            // samples of a row that count
+constexpr int kColumns = 8, kTileKeys = 64;  // of a tile of products: samples; keys of an operand
 constexpr int kPanelBytes = 128 * kTileKeys, kTileBytes = 2 * kPanelBytes;  // of half the dimensions, of keys
 
 /// Shared memory: the keys of a block's rows and of each row the keys that count; then scales, then each row's numbers.
 struct Layout {
   int heads, contenders;
-  int samples, counted;  ///< that have room, multiples of 64
+  int samples, counted;  ///< for which there is room, multiples of 64
 
-  /// Of the parts of a sum that warps make: of totals or contributions by samples, of q_lin by dimensions.
+  /// Columns of each warp's partial sums: samples of totals or contributions, dimensions of q_lin.
   __host__ __device__ int columns() const { return samples > kDim ? samples : kDim; }
   __host__ __device__ int costs() const { return (contenders + 3) / 4 * 4; }
-  /// A row of contributions: eight heads' next to one another lie in different banks.
+  /// Length of a row of contributions: neighbouring rows of eight heads lie in different banks.
   __host__ __device__ int stride() const { return counted + 4; }
   __host__ __device__ int key_bytes() const { return samples / kTileKeys * kTileBytes; }
   __host__ __device__ int counted_bytes() const { return counted / kTileKeys * kTileBytes; }
@@ -46,7 +47,7 @@ struct Layout {
   }
 };
 
-/// Of one row.
+/// The shared memory of a row.
 struct Row {
   u8* keys;  ///< that count
   float *parts, *contributions, *costs, *covariances;
@@ -74,7 +75,7 @@ __device__ inline u8* chunk_of(u8* keys, int key, int chunk) {
   return keys + key / kTileKeys * kTileBytes + chunk / 8 * kPanelBytes + swizzled(key % kTileKeys, 16 * (chunk % 8));
 }
 
-/// Ordered as absolute values are, infinity and then NaN last.
+/// Orders numbers by absolute value; infinity and then NaN come last.
 __device__ inline u32 magnitude(float x) { return __float_as_uint(x) & 0x7fffffffu; }
 
 /// Sampled keys [first, first + layout.samples), as far as there are any.
@@ -82,7 +83,7 @@ struct KeyTile {
   u8* keys;  ///< f16, divided by their scales; 0 where not all are finite
   float* scales;
 
-  /// By a whole block.
+  /// Loads the keys; by a whole block.
   __device__ void fill(const View<const float, 2>& from, int first, int samples) const {
     constexpr int kAtOnce = 8;
     const int warp = static_cast<int>(threadIdx.x / 32), lane = static_cast<int>(threadIdx.x % 32);
@@ -101,12 +102,9 @@ struct KeyTile {
                                                              max(magnitude(four[i].z), magnitude(four[i].w))));
         const bool finite = largest < 0x7f800000u;
         const auto [scale, inverse] = scale_for(largest);
-        // Step s of a product multiplies dimensions 32 q + 4 s + [0, 4) in lanes q of four.
-        const int quad = lane / 8, step = lane % 8;
-        *reinterpret_cast<__half2*>(chunk_of(keys, key, 2 * step) + 4 * quad) =
-            __floats2half2_rn(finite ? four[i].x * inverse : 0.0f, finite ? four[i].y * inverse : 0.0f);
-        *reinterpret_cast<__half2*>(chunk_of(keys, key, 2 * step + 1) + 4 * quad) =
-            __floats2half2_rn(finite ? four[i].z * inverse : 0.0f, finite ? four[i].w * inverse : 0.0f);
+        store_key(keys + key / kTileKeys * kTileBytes, kPanelBytes, key % kTileKeys,
+                  __floats2half2_rn(finite ? four[i].x * inverse : 0.0f, finite ? four[i].y * inverse : 0.0f),
+                  __floats2half2_rn(finite ? four[i].z * inverse : 0.0f, finite ? four[i].w * inverse : 0.0f));
         if (lane == 0) scales[key] = scale;
       }
     }
@@ -114,112 +112,8 @@ struct KeyTile {
   }
 };
 
-/// What a lane reads of a row before anything else: of its two heads, l / 4 and l / 4 + 8 of its warp's, the queries'
-/// dimensions 32 (l % 4) + [0, 32); weights of heads l and l + 32. Heads that the row lacks have weight 0.
-template <class Q>
-struct Fetched {
-  static constexpr int kWords = 2 * sizeof(Q);
-  uint4 words[2][kWords];
-  float weights[kMostHeads / 32];
-
-  __device__ void read(const SampledTask<Q>& task, int m, const Group& group) {
-    const int heads = static_cast<int>(task.queries.shape[1]), head = kHeadsOfWarp * group.warp + group.lane / 4;
-#pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      const Q* query = &task.queries(m, min(head + 8 * r, heads - 1), 32 * (group.lane % 4));
-#pragma unroll
-      for (int w = 0; w < kWords; ++w) words[r][w] = reinterpret_cast<const uint4*>(query)[w];
-    }
-#pragma unroll
-    for (int i = 0; i < kMostHeads / 32; ++i) {
-      const int h = group.lane + 32 * i;
-      weights[i] = h < heads ? task.weights(m, h) : 0.0f;
-    }
-  }
-};
-
-/// A lane's heads. Queries are operands of the tensor cores, 0 where not all are finite: e4m3 as they are, bf16 divided
-/// by a power of two, by which gates are multiplied instead.
-struct Own {
-  u32 queries[8][4];
-  float scales[2], weights[2], gates[2];
-
-  template <class Q>
-  __device__ Own(const Fetched<Q>& fetched, const Group& group) {
-    u32 largest = 0;
-    float mine = 0;  // weights[] of the warp's heads, which are in one word
-#pragma unroll
-    for (int i = 0; i < kMostHeads / 32; ++i) {
-      largest = max(largest, __float_as_uint(fabsf(finite_or_0(fetched.weights[i]))));
-      mine = group.warp / 2 == i ? fetched.weights[i] : mine;
-    }
-    const float inverse = scale_for(__reduce_max_sync(kFullWarp, largest)).inverse;
-#pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      weights[r] = __shfl_sync(kFullWarp, mine, group.warp % 2 * kHeadsOfWarp + group.lane / 4 + 8 * r);
-      scales[r] = set_query(r, fetched.words[r]);
-      gates[r] = finite_or_0(weights[r]) * inverse * scales[r];
-      drop_unless_finite<Q>(r, fetched.words[r]);
-    }
-  }
-
- private:
-  __device__ float set_query(int r, const uint4 (&words)[2]) {
-    const u32 steps[8] = {words[0].x, words[0].y, words[0].z, words[0].w,
-                          words[1].x, words[1].y, words[1].z, words[1].w};
-#pragma unroll
-    for (int s = 0; s < 8; ++s) {
-      queries[s][r] = halves_of(steps[s]);
-      queries[s][2 + r] = halves_of(steps[s] >> 16);
-    }
-    return 1;
-  }
-  __device__ float set_query(int r, const uint4 (&words)[4]) {
-    float values[4][8], largest = 0;
-#pragma unroll
-    for (int w = 0; w < 4; ++w) {
-      widen(words[w], values[w]);
-#pragma unroll
-      for (const float value : values[w]) largest = fmaxf(largest, fabsf(value));
-    }
-    largest = fmaxf(largest, __shfl_xor_sync(kFullWarp, largest, 1));
-    largest = fmaxf(largest, __shfl_xor_sync(kFullWarp, largest, 2));
-    const Scale scale = scale_for(__float_as_uint(largest));
-#pragma unroll
-    for (int s = 0; s < 8; ++s) {
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const float* two = &values[s / 2][4 * (s % 2) + 2 * half];
-        const __half2 scaled = __floats2half2_rn(two[0] * scale.inverse, two[1] * scale.inverse);
-        queries[s][2 * half + r] = *reinterpret_cast<const u32*>(&scaled);
-      }
-    }
-    return scale.value;
-  }
-  /// Bits that say whether a number is not finite: its exponent, or in e4m3 all but the sign, is all ones.
-  __device__ static u32 odd_bits(u32 word, const E4m3*) { return ((word & 0x7f7f7f7fu) + 0x01010101u) & 0x80808080u; }
-  __device__ static u32 odd_bits(u32 word, const Bf16*) { return ((word & 0x7fff7fffu) + 0x00800080u) & 0x80008000u; }
-
-  template <class Q>
-  __device__ void drop_unless_finite(int r, const uint4 (&words)[Fetched<Q>::kWords]) {
-    const Q* type = nullptr;
-    u32 odd = 0;
-#pragma unroll
-    for (const uint4& four : words) {
-      odd |= odd_bits(four.x, type) | odd_bits(four.y, type) | odd_bits(four.z, type) | odd_bits(four.w, type);
-    }
-    if (__ballot_sync(kFullWarp, odd != 0) == 0) return;
-    odd |= __shfl_xor_sync(kFullWarp, odd, 1);
-    odd |= __shfl_xor_sync(kFullWarp, odd, 2);
-#pragma unroll
-    for (int at = 0; at < 16; ++at) {
-      u32& two = queries[at / 2][at % 2 * 2 + r];
-      two = odd != 0 ? 0 : two;
-    }
-  }
-};
-
-/// A lane's products x[4 t + 2 r + e] of its heads r with keys 8 t + 2 (l % 4) + e of 64, over the keys' scales.
+/// Computes a lane's dot products x[4 t + 2 r + e] of its heads r with keys 8 t + 2 (l % 4) + e of 64, divided by the
+/// keys' scales.
 __device__ inline void multiply(const Own& own, const u8* keys, float (&x)[32]) {
   const u64 operand = wgmma_operand(shared_address(keys));
   wgmma_fence();
@@ -231,15 +125,15 @@ __device__ inline void multiply(const Own& own, const u8* keys, float (&x)[32]) 
   wgmma_wait<0>(x);
 }
 
-/// Sums over a warp's heads, of four tiles of samples: terms[2 t + e] of a lane's heads, into its parts.
+/// Sums terms[2 t + e] of a lane's heads over the warp's heads, for four tiles of samples, into its parts.
 __device__ inline void add_heads(float (&terms)[8], float* parts) {
   spread_sum<4>(terms);  // of tile l / 8
   const u32 lane = threadIdx.x % 32;
   parts[kColumns * (lane / 8) + 2 * (lane % 4) + lane / 4 % 2] = terms[0];
 }
 
-/// The samples that count: of all, or beside a linear head the half of highest score. Their keys are the row's; returns
-/// how many. The row's samples are those of the tile [offset, offset + n0).
+/// Finds the samples that count: all, or beside a linear head the half of highest score. Copies their keys to the row
+/// and returns their number. The row's samples are those of the tile [offset, offset + n0).
 template <int Tiles>
 __device__ int count_samples(const Group& group, const Own& own, const KeyTile& tile, const Row& row,
                              const Layout& layout, int offset, int n0, bool linear, int leader) {
@@ -254,7 +148,7 @@ __device__ int count_samples(const Group& group, const Own& own, const KeyTile& 
 #pragma unroll
         for (int i = 0; i < 8; ++i) {
           const float* two = &x[16 * half + i / 2 * 4 + i % 2];
-          terms[i] = fmaf(own.gates[0], twice_relu(two[0]), own.gates[1] * twice_relu(two[2]));
+          terms[i] = fmaf(own.scaled_weights[0], twice_relu(two[0]), own.scaled_weights[1] * twice_relu(two[2]));
         }
         add_heads(terms, row.parts + group.warp * layout.columns() + first + 32 * half);
       }
@@ -297,17 +191,13 @@ __device__ int count_samples(const Group& group, const Own& own, const KeyTile& 
   return n;
 }
 
-__device__ inline float quad_sum(float x) {
-  x += __shfl_xor_sync(kFullWarp, x, 1);
-  return x + __shfl_xor_sync(kFullWarp, x, 2);
-}
-
 struct Lines {
   float slopes[2], residuals[2];
 };
 
-/// Of a lane's heads, by |x| = 2 relu(x) - x: its line has twice the slope less 1, and leaves twice as much. Products
-/// become what lines leave of |x|, those of no sample 0. `Full`: there are as many samples as room.
+/// Fits the lines of a lane's heads through |x| = 2 relu(x) - x: such a line has twice the slope less 1, and twice the
+/// residual. Products become the residuals of |x|, and 0 where there is no sample. `Full`: there are as many samples as
+/// room.
 template <bool Full, int Tiles>
 __device__ Lines fit_lines(float (&x)[4 * Tiles], int n, bool linear) {
   const int left = n - 2 * static_cast<int>(threadIdx.x % 4);  // sample 8 t + e counts where it is less
@@ -365,7 +255,7 @@ __device__ Lines fit_lines(float (&x)[4 * Tiles], int n, bool linear) {
   return lines;
 }
 
-/// What one warp finds all know.
+/// Lets one warp find a set of heads, and gives it to all.
 template <class Find>
 __device__ Heads found_by(int leader, const Group& group, const Row& row, const Find& find) {
   Heads found;
@@ -382,14 +272,14 @@ __device__ Heads found_by(int leader, const Group& group, const Row& row, const 
   return found;
 }
 
-/// Of the heads that contend those that stay when others are dropped in turns; `left`: what lines leave.
+/// Returns the contenders that are left after backward elimination. `left`: the residuals of the lines.
 template <int Tiles, class Q>
 __device__ Heads settle(const SampledTask<Q>& task, const Group& group, const Row& row, const Layout& layout,
                         const Own& own, const float (&left)[4 * Tiles], int n, const Heads& contenders, int leader) {
   constexpr int kEach = Tiles / 4;  // samples of a lane, where a warp has all
   const int head = kHeadsOfWarp * group.warp + group.lane / 4;
   const bool contends[2] = {contenders.has(head), contenders.has(head + 8)};
-  const float factors[2] = {contends[0] ? 0.0f : own.gates[0], contends[1] ? 0.0f : own.gates[1]};
+  const float factors[2] = {contends[0] ? 0.0f : own.scaled_weights[0], contends[1] ? 0.0f : own.scaled_weights[1]};
   float* parts = row.parts + group.warp * layout.columns();
 #pragma unroll
   for (int first = 0; first < Tiles; first += 4) {
@@ -410,7 +300,7 @@ __device__ Heads settle(const SampledTask<Q>& task, const Group& group, const Ro
 #pragma unroll
     for (int t = 0; t < Tiles; ++t) {
       *reinterpret_cast<float2*>(to + kColumns * t) =
-          float2{own.gates[r] * left[4 * t + 2 * r], own.gates[r] * left[4 * t + 2 * r + 1]};
+          float2{own.scaled_weights[r] * left[4 * t + 2 * r], own.scaled_weights[r] * left[4 * t + 2 * r + 1]};
     }
   }
   group.sync();
@@ -430,7 +320,7 @@ __device__ Heads settle(const SampledTask<Q>& task, const Group& group, const Ro
   });
 }
 
-/// A kept head's query and weight, by the lanes that have the head.
+/// Writes a kept head's query and weight, by the lanes that have the head.
 template <class Q>
 __device__ void write_kept(const SampledTask<Q>& task, int m, const Group& group, const Fetched<Q>& fetched,
                            const Own& own, const Heads& kept) {
@@ -449,7 +339,7 @@ __device__ void write_kept(const SampledTask<Q>& task, int m, const Group& group
   }
 }
 
-/// q_lin and -q_lin of the batch, four dimensions a lane; `factors` of the lane's heads.
+/// Writes q_lin and -q_lin, four dimensions a lane; `factors` of the lane's heads.
 template <class Q>
 __device__ void write_linear(const SampledTask<Q>& task, int m, const Group& group, const Fetched<Q>& fetched,
                              const Row& row, const Layout& layout, const float (&factors)[2]) {
@@ -501,7 +391,7 @@ __device__ void write_linear(const SampledTask<Q>& task, int m, const Group& gro
   }
 }
 
-/// Row m, whose samples begin at `offset` of the tile. `leader`: the warp that decides.
+/// Routes row m, whose samples begin at `offset` of the tile. `leader`: the warp that decides.
 template <int Tiles, class Q>
 __device__ void route_row(const SampledTask<Q>& task, int m, const Group& group, const Fetched<Q>& fetched,
                           const KeyTile& keys, const Row& row, const Layout& layout, int offset, int n0, int leader) {
@@ -530,7 +420,8 @@ __device__ void route_row(const SampledTask<Q>& task, int m, const Group& group,
 #pragma unroll
       for (int r = 0; r < 2; ++r) {
         if (quad != 0 || head + 8 * r >= layout.heads) continue;
-        row.head_ranks[head + 8 * r] = rank_head(own.weights[r], own.gates[r], lines.residuals[r], task.covariance());
+        row.head_ranks[head + 8 * r] =
+            rank_head(own.weights[r], own.scaled_weights[r], lines.residuals[r], task.covariance());
         if (task.energies.data == nullptr) continue;
         task.energies(m, head + 8 * r) =
             static_cast<double>(fabsf(own.weights[r])) * (0.5f * own.scales[r] * lines.residuals[r]);
@@ -565,7 +456,7 @@ __global__ void __launch_bounds__(32 * kWarps * kMostRows, 1)
   Fetched<Q> fetched;
   int m0 = static_cast<int>(blockIdx.x) * rows;
   fetched.read(task, min(m0 + of_block, all - 1), group);
-  int tile_begin = 0, tile_end = 0;  // keys that the tile holds
+  int tile_begin = 0, tile_end = 0;  // keys in the tile
   for (; m0 < all; m0 += step) {
     const int m = m0 + of_block;
     // Windows of the rows, a lane has one each.
@@ -597,36 +488,52 @@ __global__ void __launch_bounds__(32 * kWarps * kMostRows, 1)
   }
 }
 
-template <int Tiles, class Q>
-bool launch(const SampledTask<Q>& task, int num_sms, cudaStream_t stream) {
-  const Layout layout{.heads = static_cast<int>(task.queries.shape[1]),
-                      .contenders = task.contenders,
-                      .samples = (task.samples + kTileKeys - 1) / kTileKeys * kTileKeys,
-                      .counted = kColumns * Tiles};
+template <class Q>
+Layout layout_of(const SampledTask<Q>& task) {
+  const int counted = task.linear ? (task.samples + 1) / 2 : task.samples;
+  return {.heads = static_cast<int>(task.queries.shape[1]),
+          .contenders = task.contenders,
+          .samples = (task.samples + kTileKeys - 1) / kTileKeys * kTileKeys,
+          .counted = (counted + kTileKeys - 1) / kTileKeys * kTileKeys};
+}
+
+/// Rows for which a block has memory.
+int rows_that_fit(const Layout& layout) {
+  return (kSharedBytes - layout.bytes(0)) / (layout.bytes(1) - layout.bytes(0));
+}
+
+template <class Q>
+bool accepts(const SampledTask<Q>& task) {
+  const auto& [data, shape, stride] = task.keys;
+  const View<const float, 3> keys{data, {1, shape[0], shape[1]}, {0, stride[0], stride[1]}};
+  if (std::is_same_v<Q, float> || task.queries.shape[1] > kMostHeads || task.queries.shape[2] != kDim) return false;
+  if (!vectors_align(task.queries) || (data != nullptr && !vectors_align(keys))) return false;
+  const Layout layout = layout_of(task);
+  return layout.counted <= kMostCounted && rows_that_fit(layout) > 0;
+}
+
+template <class Q>
+void launch(const SampledTask<Q>& task, int num_sms, cudaStream_t stream) {
+  const Layout layout = layout_of(task);
   const i64 all = task.queries.shape[0];
-  const int fit = (kSharedBytes - layout.bytes(0)) / (layout.bytes(1) - layout.bytes(0));
-  const int rows = static_cast<int>(std::min<i64>({fit, kMostRows, (all + num_sms - 1) / num_sms}));
-  if (rows <= 0) return false;
-  const i64 blocks = std::min<i64>((all + rows - 1) / rows, num_sms);
-  launch_kernel("route_samples_tile", route_samples_tile_kernel<Tiles, Q>,
-                {blocks, 32 * kWarps * rows, layout.bytes(rows), stream}, true, task, layout, rows);
-  return true;
+  const int rows = static_cast<int>(std::min<i64>({rows_that_fit(layout), kMostRows, ceil_div(all, num_sms)}));
+  const auto kernel = layout.counted <= kMostCounted / 2 ? route_samples_tile_kernel<kMostCounted / 2 / kColumns, Q>
+                                                         : route_samples_tile_kernel<kMostCounted / kColumns, Q>;
+  launch_kernel("route_samples_tile", kernel,
+                {std::min<i64>(ceil_div(all, rows), num_sms), 32 * kWarps * rows, layout.bytes(rows), stream}, true,
+                task, layout, rows);
 }
 
 }  // namespace
 
-template <class Q>
-bool route_samples_in_tiles(const SampledTask<Q>& task, int num_sms, cudaStream_t stream) {
-  constexpr int kMostCounted = 128;
-  const auto& [data, shape, stride] = task.keys;
-  const View<const float, 3> keys{data, {1, shape[0], shape[1]}, {0, stride[0], stride[1]}};
-  const int counted = task.linear ? (task.samples + 1) / 2 : task.samples;
-  if (task.queries.shape[1] > kMostHeads || task.queries.shape[2] != kDim || counted > kMostCounted) return false;
-  if (!vectors_align(task.queries) || (data != nullptr && !vectors_align(keys))) return false;
-  return counted <= kMostCounted / 2 ? launch<8>(task, num_sms, stream) : launch<16>(task, num_sms, stream);
+bool routes_samples_in_tiles(const RouteTask& task) {
+  return reads_samples(task) && with_sampled_task(task, [](const auto& sampled) { return accepts(sampled); });
 }
 
-template bool route_samples_in_tiles(const SampledTask<E4m3>& task, int num_sms, cudaStream_t stream);
-template bool route_samples_in_tiles(const SampledTask<Bf16>& task, int num_sms, cudaStream_t stream);
+void route_samples_in_tiles(const RouteTask& task, int num_sms, cudaStream_t stream) {
+  with_sampled_task(task, [&]<class Q>(const SampledTask<Q>& sampled) {
+    if constexpr (!std::is_same_v<Q, float>) launch(sampled, num_sms, stream);
+  });
+}
 
 }  // namespace misa::cuda

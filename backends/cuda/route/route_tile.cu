@@ -1,20 +1,21 @@
 // E[m, h] = |w[m, h]| * mean over block means of relu(q[m, h] . kbar), the best heads, and their queries gathered:
 // FP8 or bf16 queries of 32 or 64 heads, head_dim 128
 //
-// Read once: the queries; written once: the chosen ones. A block takes some tiles of 64 query vectors
-// (one or two rows) against block means that lie in shared memory as f16, each scaled by a power of two. One warp
-// copies tiles (TMA), another the rows' own last means; three warpgroups take turns to make a tile f16 in registers, to
-// multiply it with 64 means at a time and to keep sums alone; six warps rank its heads and write out the chosen ones
-// while other tiles are multiplied. Means and their numbers are those of the whole cache, so that a sum does not depend
-// on what else is routed. The row's own last mean is multiplied as two f16 operands that add up to it. Bound by what
-// products, sums and all other instructions take of the registers together: they hardly overlap.
+// Queries are read once, and the chosen ones are written once. A block takes some tiles of 64 query vectors (one or two
+// rows) against block means that lie in shared memory as f16, each scaled by a power of two. One warp copies tiles
+// (TMA), another the rows' own last means. Three warpgroups take turns at the tiles: they convert one to f16 in
+// registers, multiply it with 64 means at a time and keep the sums only. Six warps rank its heads and write out the
+// chosen ones while other tiles are multiplied. Means are numbered from the start of the cache, so that a sum does not
+// depend on what else is routed. The row's own last mean is multiplied as two f16 operands that add up to it. Bound by
+// register-file bandwidth, which MMA, sums and all other instructions share: they hardly overlap.
 
 #include <algorithm>
 #include <cstdint>
 
+#include "backends/cuda/pipeline/f16_operands.cuh"
 #include "backends/cuda/pipeline/keys.cuh"
 #include "backends/cuda/pipeline/launch.cuh"
-#include "backends/cuda/pipeline/means.cuh"
+#include "backends/cuda/pipeline/ring.cuh"
 #include "backends/cuda/ptx/tma.cuh"
 #include "backends/cuda/ptx/warp.cuh"
 #include "backends/cuda/ptx/wgmma.cuh"
@@ -42,8 +43,8 @@ struct Arguments {
   int rows, tiles, tiles_per_block;
 };
 
-/// A row's own last mean, f32, as two f16 operands of the tensor cores whose sum it is, divided by `scale`: of each
-/// step of 16 dimensions what lane l % 4 multiplies.
+/// A row's own last mean, f32, divided by `scale`, as two f16 operands of the tensor cores that add up to it: lane l %
+/// 4 multiplies one element of each step of 16 dimensions.
 struct Tail {
   uint2 planes[2][8][4];
   float scale;
@@ -53,8 +54,7 @@ struct Tail {
 template <class Q>
 struct Shared {
   static constexpr int kPanels = sizeof(Q), kStages = 12 / kPanels;
-  // A stage belongs to one group and one ranker: one that is ahead of the others would take the phase before last for
-  // its own.
+  // A stage belongs to one warpgroup and one ranker: a parity does not tell a round from the one before the last.
   static_assert(kStages % kGroups == 0 && kStages % kRankers == 0);
   alignas(1024) u8 queries[kStages][kPanels][kVectors * 128];  ///< panels of 128 bytes, 128-byte swizzle
   alignas(16) Tail tails[kStages][kMostRows];
@@ -62,10 +62,11 @@ struct Shared {
   float scales[kPiece];
   int begin[kMostTiles * kMostRows], end[kMostTiles * kMostRows];
   u8 chosen[kRankers][kVectors];
-  u64 full[kStages], summed[kStages], empty[kStages];
+  Ring<kStages> ring;
+  u64 summed[kStages];  ///< barriers: the stage's heads are summed
 };
 
-/// What a block does: its tiles, once for each piece of means that one of its rows sees; at least once.
+/// The work of a block: its tiles, once for each piece of means that one of its rows sees; at least once.
 template <int H>
 struct Work {
   static constexpr int kRows = kVectors / H;  // of a tile
@@ -73,7 +74,7 @@ struct Work {
   int low = 0x7fffffff, high = 0;  ///< means that any row sees
   int first_piece, pieces;
 
-  /// As far as it is known without the windows.
+  /// Finds what does not depend on the windows.
   __device__ explicit Work(const Arguments& arguments) {
     const int first = static_cast<int>(blockIdx.x) * arguments.tiles_per_block;
     tiles = min(arguments.tiles - first, arguments.tiles_per_block);
@@ -94,19 +95,10 @@ struct Work {
   }
 };
 
-/// Where a tile is on its way through the ring of stages.
 template <class Q>
-struct Turn {
-  static constexpr int kStages = Shared<Q>::kStages;
-  int stage;
-  u32 parity = 0;
-  __device__ void advance(int by) {
-    stage += by;
-    if (stage >= kStages) stage -= kStages, parity ^= 1;
-  }
-};
+using Turn = Cursor<Shared<Q>::kStages>;
 
-/// By a whole warp: four dimensions a lane.
+/// Splits a mean, four dimensions a lane; by a whole warp.
 __device__ inline void split_tail(const float4& four, Tail& tail) {
   const int lane = static_cast<int>(threadIdx.x % 32), quad = lane / 8, step = lane % 8;
   const ScaledMean mean = scale_mean(four);
@@ -122,17 +114,17 @@ __device__ inline void split_tail(const float4& four, Tail& tail) {
   if (lane == 0) tail.scale = 0.5f * mean.scale;  // see twice_relu
 }
 
-/// Tiles whose queries are copied before the windows are known.
+/// Returns the number of tiles whose queries are copied before the windows are known.
 template <class Q, int H>
 __device__ int first_queries(const Work<H>& work) {
   return min(Shared<Q>::kStages, work.tiles);
 }
 
-/// Queries of a tile; by one lane.
+/// Copies the queries of a tile; by one lane.
 template <class Q, int H>
 __device__ void copy_queries(const CUtensorMap& query_map, Shared<Q>& shared, const Work<H>& work, int stage,
                              int tile) {
-  const u32 full = shared_address(&shared.full[stage]);
+  const u32 full = shared.ring.full_at(stage);
   barrier_expect(full, kVectors * kDim * sizeof(Q));
 #pragma unroll
   for (int panel = 0; panel < Shared<Q>::kPanels; ++panel) {
@@ -141,7 +133,7 @@ __device__ void copy_queries(const CUtensorMap& query_map, Shared<Q>& shared, co
   }
 }
 
-/// Of all tiles but those that first_queries took; by one lane.
+/// Copies the queries of all tiles but the first_queries(); by one lane.
 template <class Q, int H>
 __device__ void copy_more_queries(const CUtensorMap& query_map, Shared<Q>& shared, const Work<H>& work) {
   int tile = first_queries<Q>(work);
@@ -149,7 +141,7 @@ __device__ void copy_more_queries(const CUtensorMap& query_map, Shared<Q>& share
   turn.advance(tile);
   for (int piece = 0; piece < work.pieces; ++piece) {
     for (; tile < work.tiles; ++tile) {
-      barrier_wait(shared_address(&shared.empty[turn.stage]), turn.parity ^ 1);
+      shared.ring.wait_empty(turn);
       copy_queries(query_map, shared, work, turn.stage, tile);
       turn.advance(1);
     }
@@ -157,7 +149,7 @@ __device__ void copy_more_queries(const CUtensorMap& query_map, Shared<Q>& share
   }
 }
 
-/// By a whole warp, two tiles ahead.
+/// Copies the rows' own last means, two tiles ahead; by a whole warp.
 template <class Q, int H>
 __device__ void copy_tails(const Arguments& arguments, Shared<Q>& shared, const Work<H>& work) {
   constexpr int kRows = Work<H>::kRows;
@@ -181,10 +173,10 @@ __device__ void copy_tails(const Arguments& arguments, Shared<Q>& shared, const 
   for (int piece = 0; piece < work.pieces; ++piece) {
     for (int row = 0; row < work.rows; row += kRows) {
       const Rows later = load(row + 2 * kRows);
-      barrier_wait(shared_address(&shared.empty[turn.stage]), turn.parity ^ 1);
+      shared.ring.wait_empty(turn);
 #pragma unroll
       for (int r = 0; r < kRows; ++r) split_tail(now.tails[r], shared.tails[turn.stage][r]);
-      barrier_arrive(shared_address(&shared.full[turn.stage]));
+      barrier_arrive(shared.ring.full_at(turn.stage));
       turn.advance(1);
       now = next;
       next = later;
@@ -192,13 +184,12 @@ __device__ void copy_tails(const Arguments& arguments, Shared<Q>& shared, const 
   }
 }
 
-/// Means [from, to) of the piece at `base` as f16: two panels of 64 dimensions; by warp `self` of Warps. The order of
-/// dimensions is the one in which a lane's 32 consecutive dimensions of a query are its registers.
+/// Loads means [from, to) of the piece at `base` as f16 operands; by warp `self` of Warps.
 template <int Warps, class Q>
 __device__ void load_means(const Arguments& arguments, Shared<Q>& shared, u8* panels, int base, int from, int to,
                            int self) {
   constexpr int kAtOnce = 7;
-  const int lane = static_cast<int>(threadIdx.x % 32), quad = lane / 8, step = lane % 8;
+  const int lane = static_cast<int>(threadIdx.x % 32);
   for (int first = from + self; first < to; first += Warps * kAtOnce) {
     float4 four[kAtOnce];
 #pragma unroll
@@ -212,17 +203,14 @@ __device__ void load_means(const Arguments& arguments, Shared<Q>& shared, u8* pa
       const ScaledMean mean = scale_mean(four[i]);
       if (p >= to) continue;
       if (lane == 0) shared.scales[p] = 0.5f * mean.scale;  // see twice_relu
-      u8* panel = panels + step / 4 * kPiece * 128;
-      const int at = (16 * (step % 4) + 2 * quad) * 2;
-      *reinterpret_cast<__half2*>(panel + swizzled(p, at)) = mean.low;
-      *reinterpret_cast<__half2*>(panel + swizzled(p, at + 16)) = mean.high;
+      store_key(panels, kPiece * 128, p, mean.low, mean.high);
     }
   }
   fence_for_tensor_cores();
 }
 
-/// A lane's part of the sums of one tile: vectors l / 4 and l / 4 + 8 of its warp's sixteen, every fourth pair of
-/// means.
+/// Computes a lane's part of the sums of a tile: vectors l / 4 and l / 4 + 8 of its warp's sixteen, and every fourth
+/// pair of means.
 template <class Q, int H>
 class Summer {
  public:
@@ -252,9 +240,16 @@ class Summer {
     const int2 seen{own.x, own.y - (own_tail ? 1 : 0)};
     const int end = min(kPiece, any.y);
 
-    barrier_wait(shared_address(&shared_.full[turn.stage]), turn.parity);
+    shared_.ring.wait_full(turn);
 #pragma unroll
-    for (int r = 0; r < 2; ++r) take_query(shared_.queries[turn.stage], r);
+    for (int r = 0; r < 2; ++r) {
+      uint4 words[kParts];
+#pragma unroll
+      for (int part = 0; part < kParts; ++part) {
+        words[part] = *reinterpret_cast<const uint4*>(&shared_.queries[turn.stage][0][0] + parts_[part] + 8 * 128 * r);
+      }
+      scale_[r] = set_query(queries_, r, words);
+    }
     float sum[2][2] = {};
     for (int at = max(0, any.x) / kMeans * kMeans; at < end; at += kMeans) multiply(at, seen, sum);
     float mine = total_of({sum[0][0] + sum[0][1], sum[1][0] + sum[1][1]});
@@ -270,56 +265,16 @@ class Summer {
  private:
   static constexpr int kParts = 2 * sizeof(Q);  // of a lane's 32 dimensions, 16 bytes each
 
-  /// The means that a row sees, counted from `base`.
+  /// Returns the means that a row sees, counted from `base`.
   __device__ int2 seen_by(int row, int base) const {
     if (row >= work_.rows || shared_.begin[row] >= shared_.end[row]) return {kPiece, 0};
     return {shared_.begin[row] - base, shared_.end[row] - base};
   }
 
-  /// 16 bytes of vector l / 4 + 8 r, from dimension 32 (l % 4) on.
-  __device__ uint4 part_of(const u8 (&queries)[Shared<Q>::kPanels][kVectors * 128], int r, int part) const {
-    return *reinterpret_cast<const uint4*>(&queries[0][0] + parts_[part] + 8 * 128 * r);
-  }
-
-  /// FP8 becomes f16, exactly.
-  __device__ void take_query(const u8 (&queries)[1][kVectors * 128], int r) {
-#pragma unroll
-    for (int part = 0; part < 2; ++part) {
-      const uint4 bytes = part_of(queries, r, part);
-      const u32 words[4] = {bytes.x, bytes.y, bytes.z, bytes.w};
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        queries_[4 * part + i][r] = halves_of(words[i] & 0xffffu);
-        queries_[4 * part + i][2 + r] = halves_of(words[i] >> 16);
-      }
-    }
-    scale_[r] = 1;
-  }
-  /// bf16 is scaled first; what lies below 2^-14 of the largest loses bits.
-  __device__ void take_query(const u8 (&queries)[2][kVectors * 128], int r) {
-    float values[4][8], largest = 0;
-#pragma unroll
-    for (int part = 0; part < 4; ++part) {
-      widen(part_of(queries, r, part), values[part]);
-#pragma unroll
-      for (const float x : values[part]) largest = fmaxf(largest, fabsf(x));
-    }
-    largest = fmaxf(largest, __shfl_xor_sync(kFullWarp, largest, 1));
-    largest = fmaxf(largest, __shfl_xor_sync(kFullWarp, largest, 2));
-    const auto [scale, inverse] = scale_for(__float_as_uint(largest));
-    scale_[r] = scale;
-#pragma unroll
-    for (int i = 0; i < 16; ++i) {
-      const float* two = &values[i / 4][i % 4 * 2];
-      const __half2 halves = __floats2half2_rn(two[0] * inverse, two[1] * inverse);
-      queries_[i / 2][i % 2 * 2 + r] = *reinterpret_cast<const u32*>(&halves);
-    }
-  }
-
-  /// Adds what the means [at, at + 64) of the piece weigh, as far as they are in `seen`.
+  /// Adds the terms of those means [at, at + 64) of the piece that are in `seen`.
   __device__ void multiply(int at, const int2& seen, float (&sum)[2][2]) {
     float dots[kMeans / 2];
-    // 64-bit additions of what changes in the lower half alone would cost as much as the rest.
+    // Only the lower half of the operand changes; 64-bit additions would cost as much as the rest.
     const auto panel = [&](u32 offset) { return (panels_ >> 32 << 32) | (static_cast<u32>(panels_) + offset); };
     const u32 first = static_cast<u32>(at) * (128 / 16);
     wgmma_fence();
@@ -349,10 +304,11 @@ class Summer {
     }
   }
 
-  /// Of the vector whose total this lane has. Even columns are the first plane, odd ones the second.
+  /// Returns the tail's term of the vector whose total this lane has. Even columns are the first plane, odd ones the
+  /// second.
   __device__ float weight_of_tail(const Tail& tail) const {
     const int plane = static_cast<int>(threadIdx.x / 4 % 2);
-    float dots[2][4] = {};  // of even and odd steps: one chain would take twice as long
+    float dots[2][4] = {};  // for even and odd steps: one chain would take twice as long
 #pragma unroll
     for (int step = 0; step < 8; ++step) mma_f16(dots[step % 2], queries_[step], tail.planes[plane][step][quad_]);
     float sum[4];
@@ -361,7 +317,8 @@ class Summer {
     return tail.scale * twice_relu(quad_ % 2 == 0 ? sum[0] + sum[1] : sum[2] + sum[3]);
   }
 
-  /// Over the four lanes that share the vectors: lanes 0 and 2 have the first one's, 1 and 3 the second one's.
+  /// Sums over the four lanes that share two vectors: lanes 0 and 2 get the first one's total, 1 and 3 the second
+  /// one's.
   __device__ float total_of(const float2& parts) const {
     const bool second = quad_ % 2 == 1;
     float total = second ? parts.y : parts.x;
@@ -374,7 +331,7 @@ class Summer {
   const u64 panels_;
   const Work<H>& work_;
   const int vector_, quad_;
-  int parts_[kParts];  ///< where they lie in a tile
+  int parts_[kParts];  ///< offsets in a tile
   u32 queries_[8][4];
   float scale_[2];  ///< what the queries were divided by
 };
@@ -401,8 +358,8 @@ __device__ void sum_tiles(const Arguments& arguments, Shared<Q>& shared, u8* pan
   }
 }
 
-/// The `active` highest of the ranks of a row, which kRows rows of a warp's lanes hold by twos, become 0. One in each
-/// round, ties: the lower head; fast where no two are equal.
+/// Sets the `active` highest ranks of a row to 0. The lanes of a warp have kRows rows, two ranks each. Of equal ranks
+/// the lower head is taken; the first attempt is right where no two are equal.
 template <int kRows>
 __device__ void take_highest(int active, u32& first, u32& second) {
   constexpr int kLanes = 32 / kRows;
@@ -441,8 +398,8 @@ __device__ void take_highest(int active, u32& first, u32& second) {
   }
 }
 
-/// From the sums of a tile to the heads of its rows; by a whole warp. Lane l has vectors 2 l and 2 l + 1, so that the
-/// order of lanes is that of heads.
+/// Ranks the heads of a tile's rows by their sums and writes out the chosen ones; by a whole warp. Lane l has vectors 2
+/// l and 2 l + 1, so that the order of lanes is that of heads.
 template <class Q, int H>
 __device__ void choose(const Arguments& arguments, Shared<Q>& shared, const Work<H>& work, int tile,
                        const float2& weights, const u8 (&queries)[Shared<Q>::kPanels][kVectors * 128], u8* chosen) {
@@ -483,7 +440,7 @@ __device__ void choose(const Arguments& arguments, Shared<Q>& shared, const Work
   __syncwarp();
 }
 
-/// Warp `self` of kRankers.
+/// Chooses heads, as warp `self` of kRankers.
 template <class Q, int H>
 __device__ void choose_heads(const Arguments& arguments, Shared<Q>& shared, const Work<H>& work, int self) {
   const int lane = static_cast<int>(threadIdx.x % 32);
@@ -502,7 +459,7 @@ __device__ void choose_heads(const Arguments& arguments, Shared<Q>& shared, cons
       if (last) next = weights_of(tile + kRankers);
       barrier_wait(shared_address(&shared.summed[turn.stage]), turn.parity);
       if (last) choose<Q, H>(arguments, shared, work, tile, weights, shared.queries[turn.stage], shared.chosen[self]);
-      barrier_arrive(shared_address(&shared.empty[turn.stage]));
+      barrier_arrive(shared.ring.empty_at(turn.stage));
       turn.advance(kRankers);
     }
     tile -= work.tiles;
@@ -515,17 +472,14 @@ __global__ void __launch_bounds__(kThreads, 1)
   Shared<Q>& shared = shared_as<Shared<Q>>();
   u8* panels = reinterpret_cast<u8*>(&shared + 1);
   if (threadIdx.x == 0) {
-    for (int i = 0; i < Shared<Q>::kStages; ++i) {
-      barrier_init(shared_address(&shared.full[i]), 33);
-      barrier_init(shared_address(&shared.summed[i]), 128);
-      barrier_init(shared_address(&shared.empty[i]), 32);
-    }
+    shared.ring.init(33, 32);
+    for (u64& summed : shared.summed) barrier_init(shared_address(&summed), 128);
     barrier_fence();
   }
   wait_for_stream();
   Work<H> work(arguments);
   const int thread = static_cast<int>(threadIdx.x), warp = thread / 32;
-  if (thread == 0) {  // it has initialised the barriers
+  if (thread == 0) {  // the thread that initialised the barriers
     for (int tile = 0; tile < first_queries<Q>(work); ++tile) copy_queries(query_map, shared, work, tile, tile);
   }
   static_assert(kMostTiles * kMostRows <= kThreads);
@@ -533,7 +487,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     shared.begin[thread] = arguments.windows.begin[work.first_row + thread];
     shared.end[thread] = arguments.windows.end[work.first_row + thread];
   }
-  // The first piece is nearly always wanted; the windows need not be known for it.
+  // The first piece is nearly always needed, and can be loaded before the windows are known.
   load_means<kThreads / 32>(arguments, shared, panels, 0, 0,
                             static_cast<int>(min(static_cast<i64>(kPiece), arguments.means.shape[0])), warp);
   __syncthreads();
@@ -597,7 +551,9 @@ void route_queries(const RouteTask& task, int num_sms, cudaStream_t stream) {
 
 bool routes_in_tiles(const RouteTask& task) {
   const auto* means = std::get_if<View<const float, 3>>(&task.keys.values);
-  if (task.router != Router::pooled || !task.given.empty() || means == nullptr || !vectors_align(*means)) return false;
+  if (task.router != Router::pooled || reads_samples(task) || !task.given.empty() || means == nullptr ||
+      !vectors_align(*means))
+    return false;
   if (task.keys.block_table.data != nullptr || task.keys.scales.data != nullptr) return false;
   if (task.tails.data != nullptr && (reinterpret_cast<std::uintptr_t>(task.tails.data) % 16 != 0 ||
                                      task.tails.stride[0] % 4 != 0 || task.tails.stride[1] != 1)) {

@@ -6,7 +6,7 @@ namespace misa::cuda {
 
 constexpr int kMostRoutedHeads = 128;
 
-/// What a row's router over sampled keys keeps in shared memory where it takes every dtype and shape
+/// Layout of a row's data in shared memory in the router over sampled keys for every dtype and shape
 /// (route_samples.cu). `products` [H, stride] become contributions.
 struct SampledLayout {
   static constexpr int kWarps = 8;
@@ -19,13 +19,13 @@ struct SampledLayout {
 
   constexpr int stride() const { return samples / 32 * 32 + 36; }
   constexpr int padded_heads() const { return (heads + 3) / 4 * 4; }
-  /// Columns of the table that holds each warp's partial sums of q_lin or of contributions.
+  /// Columns of the table of each warp's partial sums of q_lin or of contributions.
   constexpr int columns() const { return ((dim > counted ? dim : counted) + 31) / 32 * 32; }
   constexpr int bytes() const {
     return 4 * ((heads + 2) * stride() + (kWarps + contenders) * columns() + 4 * padded_heads() +
                 contenders * (contenders + 1));
   }
-  /// Whether the kernel has room for it.
+  /// Returns whether it fits into the kernel's shared memory.
   constexpr bool fits() const { return heads <= kMostRoutedHeads && counted <= kMostCounted && bytes() <= kMostBytes; }
 };
 

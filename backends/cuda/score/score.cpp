@@ -12,10 +12,8 @@ constexpr std::array<CudaKernel<ScoreTask>, 6> kKernels{{
     {"tile-bf16", "bf16 tiles of many rows over windows, on tensor cores", tiles_bf16, score_in_bf16_tiles},
     {"pages", "few rows that share one read of their FP8 keys, on tensor cores", shares_pages, score_shared_pages},
     {"rows", "row by row over windows or candidates, FP8 or bf16, on tensor cores", single_rows, score_single_rows},
-    {"means", "row by row over f32 block means, on tensor cores", scores_means,
-     [](const ScoreTask& task, int /*num_sms*/, cudaStream_t stream) { score_means(task, stream); }},
-    {"plain", "every dtype, layout and shape", accepts_all,
-     [](const ScoreTask& task, int /*num_sms*/, cudaStream_t stream) { score_plainly(task, stream); }},
+    {"means", "row by row over f32 block means, on tensor cores", scores_means, score_means},
+    {"plain", "every dtype, layout and shape", accepts_all, score_plainly},
 }};
 
 }  // namespace

@@ -4,7 +4,7 @@
 
 #include "core/indexer/backend.hpp"
 
-// The kernels among which score() chooses.
+// The kernels of the score primitive.
 
 namespace misa::cuda {
 
@@ -12,7 +12,7 @@ namespace misa::cuda {
 bool tiles(const ScoreTask& task);
 void score_in_tiles(const ScoreTask& task, int num_sms, cudaStream_t stream);
 
-/// The same in bf16, with any number of heads up to 64.
+/// Tiles of bf16, with any number of heads up to 64.
 bool tiles_bf16(const ScoreTask& task);
 void score_in_bf16_tiles(const ScoreTask& task, int num_sms, cudaStream_t stream);
 
@@ -27,9 +27,9 @@ void score_single_rows(const ScoreTask& task, int num_sms, cudaStream_t stream);
 
 /// Tensor cores row by row over block means: FP8 or bf16 queries of head_dim 128, up to 64 heads, f32 means.
 bool scores_means(const ScoreTask& task);
-void score_means(const ScoreTask& task, cudaStream_t stream);
+void score_means(const ScoreTask& task, int num_sms, cudaStream_t stream);
 
-/// Every dtype and shape.
-void score_plainly(const ScoreTask& task, cudaStream_t stream);
+/// Takes every dtype and shape.
+void score_plainly(const ScoreTask& task, int num_sms, cudaStream_t stream);
 
 }  // namespace misa::cuda

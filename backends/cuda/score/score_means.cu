@@ -1,9 +1,9 @@
 // logits[m, c] = sum over h of weights[m, h] * relu(q[m, h] . kbar): queries of head_dim 128, f32 block means
 //
-// A warpgroup takes one row and a run of its columns, 64 means at a time, in shared memory as the tensor cores want
-// them. For the blocks of HISA. Bound by L2. The head sum has the order of score_tile.cu.
+// Scores the blocks of HISA. A warpgroup takes one row and a segment of its columns, 64 means at a time, in shared
+// memory in the layout of the tensor cores. Bound by L2. The head sum has the order of score_tile.cu.
 //   FP8:  queries are widened to f16, exactly; means are scaled by powers of two and rounded to f16
-//   bf16: means are sums of two bf16 numbers, and so two products
+//   bf16: a mean is the sum of two bf16 numbers, which takes two MMAs
 
 #include <cuda_bf16.h>
 
@@ -32,7 +32,7 @@ struct Shared {
   float scales[kTileMeans];
 };
 
-/// A query's dimensions [8 chunk, 8 chunk + 8) as the tensor cores multiply them.
+/// Returns a query's dimensions [8 chunk, 8 chunk + 8) as an operand of the tensor cores.
 __device__ inline uint4 operand_of(const E4m3* query, int chunk) {
   const uint2 bytes = *(reinterpret_cast<const uint2*>(query) + chunk);
   return {halves_of(bytes.x & 0xffffu), halves_of(bytes.x >> 16), halves_of(bytes.y & 0xffffu),
@@ -42,7 +42,7 @@ __device__ inline uint4 operand_of(const Bf16* query, int chunk) {
   return *(reinterpret_cast<const uint4*>(query) + chunk);
 }
 
-/// Two numbers as bf16, and what rounding took from them.
+/// Splits x and y into bf16 high parts and bf16 residuals.
 __device__ inline void split(float x, float y, __nv_bfloat162& most, __nv_bfloat162& rest) {
   most = __floats2bfloat162_rn(x, y);
   const float dx = x - __low2float(most), dy = y - __high2float(most);
@@ -149,7 +149,7 @@ bool scores_means(const ScoreTask& task) {
   return takes<E4m3>(task) || takes<Bf16>(task);
 }
 
-void score_means(const ScoreTask& task, cudaStream_t stream) {
+void score_means(const ScoreTask& task, int /*num_sms*/, cudaStream_t stream) {
   takes<E4m3>(task) ? score_with<E4m3>(task, stream) : score_with<Bf16>(task, stream);
 }
 

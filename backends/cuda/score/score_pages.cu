@@ -1,11 +1,11 @@
 // logits[m, c] = k_scale * sum over h of weights[m, h] * relu(q[m, h] . k): FP8, head_dim 128, few rows over windows
 //
-// Decode: rows that follow one another in one sequence form a run, of up to two or four, and share one read of its
-// keys. The tiles of 64 keys of all runs stand in one line, which the blocks cut into equal parts; each block finds its
-// part from the windows alone. Two warps bring keys and scales, box by box of a page, through a deep ring (TMA);
+// Decode: up to two or four neighbouring rows of one sequence form a run and share one read of its keys. The tiles of
+// 64 keys of all runs form one line, which is cut into equal parts, one a block; each block finds its part from the
+// windows alone. Two warps bring keys and scales, box by box of a page, through a deep ring (TMA);
 // warpgroups take turns at the tiles, three where runs are of up to two rows, else two with more registers: keys x the
-// heads of a run on the tensor cores, then the head sum of score_tile.cu. Two more warps write what no row sees.
-// Bound by memory, 132 bytes a key; from four rows of 64 heads on by the tensor cores.
+// heads of a run on the tensor cores, then the head sum of score_tile.cu. Two more warps write -inf where no row sees a
+// key. Bound by memory, 132 bytes a key; from four rows of 64 heads on by the tensor cores.
 
 #include <algorithm>
 #include <cstdint>
@@ -29,7 +29,7 @@ template <int RunRows>
 constexpr int kConsumers = RunRows > 2    ? 2
                            : RunRows == 2 ? 3
                                           : 4;
-/// Registers of a thread that scores and of one that copies; all together as many as at the launch.
+/// Registers of a thread that scores and of one that copies; their sum over the block is that of the launch.
 template <int RunRows>
 constexpr int kScoring = RunRows > 2    ? 224
                          : RunRows == 2 ? 152
@@ -38,15 +38,15 @@ template <int RunRows>
 constexpr int kCopying = RunRows > 1 ? 56 : 64;
 template <int RunRows>
 constexpr int kThreads = 128 * (kConsumers<RunRows> + 1);
-/// Of the ring. Each belongs to one copying warp and to one warpgroup: one that is ahead of the others would take the
-/// phase before last for its own.
+/// Stages of the ring, a multiple of the copying warps and of the warpgroups, so that each stage belongs to one of
+/// both: a parity does not tell a round from the one before the last.
 template <int RunRows>
 constexpr int kStages = RunRows > 2    ? 16
                         : RunRows == 2 ? 18
                                        : 20;
 constexpr int kQueryStages = 2;
 constexpr int kScaleStep = 32;        // copies go to multiples of 128 bytes
-constexpr int kHiddenColumns = 4096;  // that are written at once where no row sees them
+constexpr int kHiddenColumns = 4096;  // that a warp fills with -inf at once
 
 struct Arguments {
   View<const float, 2> weights;  ///< [M, H]
@@ -64,9 +64,9 @@ struct Arguments {
 struct Line {
   int sequence[kMaxRows], begin[kMaxRows], end[kMaxRows];
   int count[kMaxRows];  ///< rows of the run
-  int last[kMaxRows];   ///< behind the run's last tile
+  int last[kMaxRows];   ///< after the run's last tile
   int shift[kMaxRows];  ///< from a tile's number in the line to its number in the sequence
-  int high[kMaxRows];   ///< behind the last token that the run sees
+  int high[kMaxRows];   ///< after the last token that the run sees
 };
 
 template <int H, int RunRows>
@@ -76,10 +76,11 @@ struct Shared {
   alignas(1024) u8 keys[kStages<RunRows>][kTileKeys * kDim];
   alignas(128) float scales[kStages<RunRows>][kTileKeys / 8 * kScaleStep];
   Line line;
-  u64 full[kStages<RunRows>], empty[kStages<RunRows>], queries_full[kQueryStages], queries_empty[kQueryStages];
+  Ring<kStages<RunRows>> ring;
+  Ring<kQueryStages> query_ring;
 };
 
-/// By one warp.
+/// Lays out the tiles of all runs in a line; by one warp.
 template <int RunRows>
 __device__ void lay_out(Line& line, int rows) {
   const int lane = static_cast<int>(threadIdx.x % 32);
@@ -118,11 +119,10 @@ __device__ void lay_out(Line& line, int rows) {
   }
 }
 
-/// This block's tiles of one run.
+/// The block's tiles of one run.
 struct Part {
   int row, count;
   int first, last;  ///< tiles [first, last) of the line
-  int number;       ///< of the run, among this block's
 };
 
 /// Calls `body(part)` for each run of which this block has tiles. Tile t is number t - first_tile() of the block.
@@ -134,10 +134,10 @@ __device__ void for_each_part(const Line& line, int rows, const Body& body) {
   for (int step = kMaxRows / 2; step > 0; step /= 2) {
     if (row + step <= rows && line.last[row + step - 1] <= tile) row += step;
   }
-  for (int number = 0; tile < end; ++number) {
+  while (tile < end) {
     while (line.last[row] <= tile) ++row;
     const int last = min(end, line.last[row]);
-    body(Part{row, line.count[row], tile, last, number});
+    body(Part{row, line.count[row], tile, last});
     tile = last;
   }
 }
@@ -146,24 +146,18 @@ __device__ inline int first_tile(const Line& line, int rows) {
   return static_cast<int>(static_cast<i64>(line.last[rows - 1]) * blockIdx.x / gridDim.x);
 }
 
-/// Where tile `ordinal` of the block passes through the ring.
-template <int RunRows>
-struct Place {
-  u32 stage, parity;
-  __device__ explicit Place(int ordinal)
-      : stage(static_cast<u32>(ordinal) % kStages<RunRows>), parity(static_cast<u32>(ordinal) / kStages<RunRows> % 2) {}
-};
-
-/// Queries, keys and scales; `self` of the kProducers warps that take turns at the tiles: one alone is slower than the
-/// memory.
+/// Brings queries, keys and scales, as warp `self` of the kProducers that take turns at the tiles: one alone is slower
+/// than the memory.
 template <int H, int RunRows>
 __device__ void copy(const Arguments& arguments, const CUtensorMap& query_map, const CUtensorMap& key_map,
                      const CUtensorMap& scale_map, Shared<H, RunRows>& shared, int self) {
   const Line& line = shared.line;
   const int lane = static_cast<int>(threadIdx.x % 32), origin = first_tile(line, arguments.rows);
   const int box = arguments.box, boxes = kTileKeys / box;  // of a tile
+  Cursor<kStages<RunRows>> at{self};
+  Cursor<kQueryStages> query_at;
   for_each_part(line, arguments.rows, [&](const Part& part) {
-    const int query_stage = part.number % kQueryStages, sequence = line.sequence[part.row], high = line.high[part.row];
+    const int sequence = line.sequence[part.row], high = line.high[part.row];
     const int begin = (part.first + line.shift[part.row]) * kTileKeys;
     const bool paged = arguments.table.data != nullptr;
     // The page and the slot of the box that begins at `token`; divisions are long.
@@ -173,23 +167,22 @@ __device__ void copy(const Arguments& arguments, const CUtensorMap& query_map, c
       return int2{arguments.table(sequence, page), static_cast<int>(static_cast<u32>(token) - page * size)};
     };
     int token = begin + lane * box;
-    int2 at = find(token);
+    int2 from = find(token);
     if (self == 0 && lane == 0) {
-      const u32 full = shared_address(&shared.queries_full[query_stage]);
-      barrier_wait(shared_address(&shared.queries_empty[query_stage]),
-                   static_cast<u32>(part.number / kQueryStages % 2) ^ 1);
+      const u32 full = shared.query_ring.full_at(query_at.stage);
+      shared.query_ring.wait_empty(query_at);
       barrier_expect(full, static_cast<u32>(part.count * H * kDim));
       for (int i = 0; i < part.count; ++i) {
-        tma_load(shared_address(shared.queries[query_stage] + i * H * kDim), query_map, full, 0, 0, part.row + i);
+        tma_load(shared_address(shared.queries[query_at.stage] + i * H * kDim), query_map, full, 0, 0, part.row + i);
       }
     }
+    query_at.advance();
     for (int tile = part.first; tile < part.last;) {
       const int2 next = find(token + 32 * box);
       for (int first_lane = 0; first_lane < 32 && tile < part.last; first_lane += boxes, ++tile) {
         if (static_cast<u32>(tile - origin) % kProducers != static_cast<u32>(self)) continue;
-        const Place<RunRows> place(tile - origin);
-        const u32 full = shared_address(&shared.full[place.stage]);
-        barrier_wait(shared_address(&shared.empty[place.stage]), place.parity ^ 1);
+        const u32 full = shared.ring.full_at(at.stage);
+        shared.ring.wait_empty(at);
         const bool mine = lane >= first_lane && lane < first_lane + boxes && token < high;
         const int copies = __popc(__ballot_sync(kFullWarp, mine));
         if (lane == 0) {
@@ -198,20 +191,21 @@ __device__ void copy(const Arguments& arguments, const CUtensorMap& query_map, c
         __syncwarp();
         if (mine) {
           const int i = lane - first_lane;
-          tma_load(shared_address(shared.keys[place.stage] + i * box * kDim), key_map, full, 0, at.y, at.x);
+          tma_load(shared_address(shared.keys[at.stage] + i * box * kDim), key_map, full, 0, from.y, from.x);
           if (arguments.scaled) {
-            const float* to = shared.scales[place.stage] + i * arguments.scale_step;
-            tma_load(shared_address(to), scale_map, full, at.y, at.x);
+            const float* to = shared.scales[at.stage] + i * arguments.scale_step;
+            tma_load(shared_address(to), scale_map, full, from.y, from.x);
           }
         }
+        at.advance(kProducers);
       }
       token += 32 * box;
-      at = next;
+      from = next;
     }
   });
 }
 
-/// Columns behind the windows' ends; `self` of `threads`.
+/// Writes -inf to the columns after the windows' ends, as thread `self` of `threads`.
 __device__ void hide(const Arguments& arguments, const Line& line, int self, int threads) {
   const int columns = static_cast<int>(arguments.logits.shape[1]);
   const int pieces = (columns + kHiddenColumns - 1) / kHiddenColumns * arguments.rows;
@@ -234,7 +228,8 @@ class Scorer {
         shared_(shared),
         origin_(first_tile(shared.line, arguments.rows)),
         self_(self),
-        thread_(static_cast<int>(threadIdx.x % 128)) {}
+        thread_(static_cast<int>(threadIdx.x % 128)),
+        at_{self} {}
 
   __device__ void run() {
     for_each_part(shared_.line, arguments_.rows, [&](const Part& part) {
@@ -249,17 +244,17 @@ class Scorer {
  private:
   static constexpr int kTurns = kConsumers<RunRows>;
 
-  /// Where this lane stores: its row of two, and the tokens that it sees.
+  /// The row of two of which this lane stores scores, and the tokens that the row sees.
   struct Target {
     float* logits;  ///< of token 0
     int begin, visible;
   };
 
-  /// Against Rows rows: the first two, and the others while those are reduced.
+  /// Scores keys against Rows rows: multiplies the last two while it reduces the first two.
   template <int Rows>
   __device__ void score(const Part& part) {
     constexpr int kLow = Rows < 2 ? 1 : 2, kHigh = Rows - kLow;
-    const int query_stage = part.number % kQueryStages, quad = thread_ % 4;
+    const int quad = thread_ % 4;
     const int key = thread_ / 32 * 16 + thread_ % 32 / 4 + quad % 2 * 8;  // that this lane stores
     const int scale_at = key / arguments_.box * arguments_.scale_step + key % arguments_.box;
     SpreadHeads<H> heads[Rows];
@@ -273,30 +268,30 @@ class Scorer {
       const bool owner = 2 * i + quad / 2 < Rows;
       targets[i] = {&arguments_.logits(row, 0) - begin, begin, owner ? max(0, shared_.line.end[row] - begin) : 0};
     }
-    const u64 b = wgmma_operand(shared_address(shared_.queries[query_stage]));
+    const u64 b = wgmma_operand(shared_address(shared_.queries[query_at_.stage]));
     const int shift = shared_.line.shift[part.row];
-    barrier_wait(shared_address(&shared_.queries_full[query_stage]), static_cast<u32>(part.number / kQueryStages % 2));
+    shared_.query_ring.wait_full(query_at_);
     const int ahead = (part.first - origin_) % kTurns;  // tile t of the block is that of group t % kTurns
     for (int tile = part.first + (self_ + kTurns - ahead) % kTurns; tile < part.last; tile += kTurns) {
-      const Place<RunRows> place(tile - origin_);
-      barrier_wait(shared_address(&shared_.full[place.stage]), place.parity);
-      const u64 a = wgmma_operand(shared_address(shared_.keys[place.stage]));
+      shared_.ring.wait_full(at_);
+      const u64 a = wgmma_operand(shared_address(shared_.keys[at_.stage]));
       float low[kLow * H / 2], high[kHigh > 0 ? kHigh * H / 2 : 1];
       multiply(low, a, b);
       if constexpr (kHigh > 0) multiply(high, a, b + (kLow * H * kDim >> 4));
-      const float scale = arguments_.scaled ? shared_.scales[place.stage][scale_at] : 1.0f;
+      const float scale = arguments_.scaled ? shared_.scales[at_.stage][scale_at] : 1.0f;
       const int token = (tile + shift) * kTileKeys + key;
       wgmma_wait<kHigh == 0 ? 0 : 1>();
-      if constexpr (kHigh == 0) give_back(place.stage);
+      if constexpr (kHigh == 0) shared_.ring.release(at_.stage);
       reduce<kLow>(low, heads, targets[0], token, scale);
       if constexpr (kHigh > 0) {
         wgmma_wait<0>();
-        give_back(place.stage);
+        shared_.ring.release(at_.stage);
         reduce<kHigh>(high, heads + kLow, targets[1], token, scale);
       }
+      at_.advance(kTurns);
     }
-    __syncwarp();
-    if (thread_ % 32 == 0) barrier_arrive(shared_address(&shared_.queries_empty[query_stage]));
+    shared_.query_ring.release(query_at_.stage);
+    query_at_.advance();
   }
 
   template <int Count>
@@ -305,11 +300,6 @@ class Scorer {
 #pragma unroll
     for (int step = 0; step < kDim / 32; ++step) wgmma<2 * Count>(dots, a + 2 * step, b + 2 * step, step > 0);
     wgmma_commit();
-  }
-
-  __device__ void give_back(int stage) {
-    __syncwarp();
-    if (thread_ % 32 == 0) barrier_arrive(shared_address(&shared_.empty[stage]));
   }
 
   template <int Rows, int Count>
@@ -328,6 +318,8 @@ class Scorer {
   const Arguments& arguments_;
   Shared<H, RunRows>& shared_;
   const int origin_, self_, thread_;
+  Cursor<kStages<RunRows>> at_;
+  Cursor<kQueryStages> query_at_;
 };
 
 /// H: heads, rounded up to a power of two from 8 on; the missing ones have weight 0.
@@ -341,14 +333,8 @@ __global__ void __launch_bounds__(kThreads<RunRows>, 1)
     tma_prefetch(query_map);
     tma_prefetch(key_map);
     if (arguments.scaled) tma_prefetch(scale_map);
-    for (int i = 0; i < kStages<RunRows>; ++i) {
-      barrier_init(shared_address(&shared.full[i]), 1);
-      barrier_init(shared_address(&shared.empty[i]), 4);
-    }
-    for (int i = 0; i < kQueryStages; ++i) {
-      barrier_init(shared_address(&shared.queries_full[i]), 1);
-      barrier_init(shared_address(&shared.queries_empty[i]), 4 * kConsumers<RunRows>);
-    }
+    shared.ring.init(1, 4);
+    shared.query_ring.init(1, 4 * kConsumers<RunRows>);
     barrier_fence();
   }
   wait_for_stream();

@@ -1,7 +1,7 @@
 // logits[m, c] = k_scale * sum over h of weights[m, h] * relu(q[m, h] . k)
 //
-// A block takes one row and up to 128 columns, as many as fit: queries and keys widened to f32 in shared memory, a
-// thread per column. Bound by shared memory: two reads for each multiplication.
+// A block takes one row and up to 128 columns, as many as fit: queries and keys lie in shared memory as f32, and each
+// thread has a column. Bound by shared memory: two reads for each multiplication.
 
 #include <limits>
 
@@ -51,7 +51,7 @@ __global__ void __launch_bounds__(128)
 
 }  // namespace
 
-void score_plainly(const ScoreTask& task, cudaStream_t stream) {
+void score_plainly(const ScoreTask& task, int /*num_sms*/, cudaStream_t stream) {
   const View<float, 2> logits = std::get<View<float, 2>>(task.logits);
   const i64 heads = heads_of(task.queries), dim = head_dim_of(task.queries);
   i64 columns = 128;

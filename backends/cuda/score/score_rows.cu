@@ -1,12 +1,12 @@
 // logits[m, c] = k_scale * sum over h of weights[m, h] * relu(q[m, h] . k): FP8 or bf16, head_dim 128, any columns
 //
-// For re-ranks and blocks: keys lie wherever a row's columns say. Tiles of 64 columns of all rows stand in one line,
-// which the warpgroups of the device cut into equal parts; none of them waits for another. A warp gathers its 16 keys
-// of each tile through a ring of its own (asynchronous copies, whole lines of 128 bytes), several tiles ahead, and the
-// columns' runs one tile ahead of that; so it needs no barrier. It multiplies them out of registers with the heads of
-// the row in shared memory, and reduces one tile over heads while the next is multiplied.
-// Bound by issue slots and L2. The head sum has the order of score_tile.cu.
-// Vectors lie in shared memory in panels of 128 bytes: one of FP8, two of bf16.
+// Scores listed tokens and blocks: keys lie wherever a row's columns say. Tiles of 64 columns of all rows form one
+// line, which is cut into equal parts, one a warpgroup of the device; none of them waits for another. A warp gathers
+// its 16 keys of each tile through a ring of its own (asynchronous copies, whole lines of 128 bytes), several tiles
+// ahead, and the columns' runs one tile ahead of that; so it needs no barrier. It multiplies them out of registers with
+// the heads of the row in shared memory, and reduces one tile over heads while the next is multiplied. Bound by issue
+// slots and L2. The head sum has the order of score_tile.cu. Vectors lie in shared memory in panels of 128 bytes: one
+// of FP8, two of bf16.
 
 #include <algorithm>
 #include <bit>
@@ -31,7 +31,7 @@ template <class T>
 constexpr int kBytes = kDim* static_cast<int>(sizeof(T));
 template <class T>
 constexpr int kSteps = kBytes<T> / 32;
-/// Tiles of a warp's ring.
+/// Stages of a warp's ring, a tile each.
 template <class T>
 constexpr int kStages = sizeof(T) == 1 ? 4 : 2;
 /// Warpgroups of a block: what registers allow.
@@ -155,7 +155,7 @@ class Scorer {
     store(tile, score_of_sums(sums, scale, seen));
   }
 
-  /// What tells this lane's column of a tile its token: its run, or, where nothing is listed, the column; -1: none.
+  /// Returns the run of this lane's column of a tile, or the column where no runs are listed; -1: none.
   __device__ int run_of(int tile) const {
     const int column = tile * kTileKeys + own_key_;
     if (column >= arguments_.columns_of_row) return -1;
@@ -164,7 +164,7 @@ class Scorer {
     return __ldg(runs_ + static_cast<u32>(column) / static_cast<u32>(arguments_.columns.length));
   }
 
-  /// The token of this lane's column of a tile, -1: none that the row sees.
+  /// Returns the token of this lane's column of a tile, -1: none that the row sees.
   __device__ int token_of(int tile, int run) const {
     const int column = tile * kTileKeys + own_key_;
     if constexpr (Simple) {
@@ -237,7 +237,7 @@ class Scorer {
     wgmma_commit();
   }
 
-  /// The score of this lane's column.
+  /// Returns the score of this lane's column.
   __device__ float score_of_sums(const float (&sums)[H / 2], float scale, bool seen) const {
     const float low = heads_.partial(sums, 0, 0), high = heads_.partial(sums, 0, 1);
     const bool odd = lane_ % 2 != 0;
@@ -304,7 +304,7 @@ bool takes(const ScoreTask& task) {
   return vectors_align(*queries) && vectors_align(*keys) && keys->shape[0] * keys->shape[1] > 0;
 }
 
-/// The scales of contiguous keys stand together, as their vectors do.
+/// Whether keys and their scales are contiguous, and runs have a length that is a power of two.
 template <class T>
 bool is_simple(const ScoreTask& task) {
   const auto& keys = std::get<View<const T, 3>>(task.keys.values);
