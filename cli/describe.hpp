@@ -19,6 +19,11 @@ Origin origin_of(const WorkloadOptions& workload, bool host, bool top_k_asked);
 ReportWorkload describe_workload(const WorkloadOptions& options, const Workload& workload, i64 top_k, bool top_k_asked);
 ReportEnvironment describe_environment(const std::vector<Backend*>& backends, i64 threads, bool host);
 std::map<std::string, std::string> backend_facts(Backend& backend, const Shape& shape);
+inline ReportParameters describe_parameters(const IndexerSpec& spec) { return parameters_of(spec); }
+inline Quality describe_quality(Quality quality, std::string_view reference) {
+  quality.reference = reference;
+  return quality;
+}
 
 /// The command line that sets what `command` was given, from the configuration file too.
 std::vector<std::string> command_words(const CLI::App& app, const CLI::App& command);

@@ -65,11 +65,8 @@ class ProfileRun {
     if (workload_.rows() == 0) {
       throw Error(ErrorKind::nothing, "MP-E030", "the workload has no query rows", workload_.name);
     }
-    std::vector<Refusal> refused;
-    const std::vector<IndexerSpec> specs = runnable_specs(backend_, shape_of(workload_), request.specs, refused);
-    for (Refusal& one : refused) {
-      report_.skipped.push_back({std::move(one.indexer), std::string(backend_.name()), std::move(one.reason)});
-    }
+    const std::vector<IndexerSpec> specs =
+        runnable_specs(backend_, shape_of(workload_), request.specs, report_.skipped);
     // Roofs and flushed caches take memory of their own, which on a device then is not free any more.
     measure_roofs();
     backend_.prepare_run(request.cold);
@@ -133,7 +130,7 @@ class ProfileRun {
     report_.workload = describe_workload(workload_, request_.settings.top_k, request_.origin);
     report_.environment = describe_environment({&backend_}, request_.threads, request_.origin,
                                                roofs_ ? std::optional(workload_.q.dtype) : std::nullopt);
-    if (auto& roofs = report_.environment.backends.front().roofs) roofs->loaded = roofs_loaded_;
+    report_.environment.backends.front().roofs_loaded = roofs_loaded_;
     warn_if_busy(roofs_, report_.warnings);
     if (request_.sinks.started) request_.sinks.started(report_);
   }
@@ -177,27 +174,26 @@ class ProfileRun {
     report_.interrupted = samples.interrupted;
     report_.measurement.cache = runs_.front()->cold() ? "cold" : "warm";
     report_.measurement.launch = recorded() ? "graph" : "calls";
-    const std::optional<DeviceRecord> device = device_watch.finish();
-    report_.measurement.device = describe_device(device);
-    if (contention_watch_) report_.measurement.contention = describe_contention(contention_watch_->finish());
-    warn_if_throttled(device, report_.warnings);
+    report_.measurement.device = device_watch.finish();
+    if (contention_watch_) report_.measurement.contention = contention_watch_->finish();
+    warn_if_throttled(report_.measurement.device, report_.warnings);
     warn_if_loaded();
   }
 
   /// On a device the host only queues: what else runs there does not change times.
   void warn_if_loaded() {
-    std::optional<ReportContention>& contention = report_.measurement.contention;
+    const std::optional<Contention>& contention = report_.measurement.contention;
     if (!contention) return;
-    if (!on_host()) contention->loaded.reset();
-    if (contention->loaded) {
+    if (on_host()) report_.measurement.loaded = why_loaded(*contention);
+    if (report_.measurement.loaded) {
       report_.warnings.push_back(
           {"MP-W060", fmt::format("other work shared the cores while it was measured ({}): do not trust times and "
                                   "ratios of this run",
-                                  *contention->loaded)});
-    } else if (on_host() && contention->clock_drift > kCpuClockTolerance) {
+                                  *report_.measurement.loaded)});
+    } else if (on_host() && contention->clock_drift() > kCpuClockTolerance) {
       report_.warnings.push_back({"MP-W061", fmt::format("the cores' clock moved by {:.0f} % between samples: compare "
                                                          "ratios of this run, not times",
-                                                         100 * contention->clock_drift)});
+                                                         100 * contention->clock_drift())});
     }
     if (roofs_loaded_) {
       report_.warnings.push_back(
@@ -207,16 +203,15 @@ class ProfileRun {
   }
 
   void describe_cases(const SampleSet& samples) {
-    const CaseContext context{
-        .problem = placement_->problem(),
-        .backend = backend_.name(),
-        .threads = request_.threads,
-        .roofs = roofs_,
-        .recorded = recorded(),
-        .circumstances = {.loaded = report_.measurement.contention && report_.measurement.contention->loaded,
-                          .roofs_loaded = roofs_loaded_ || (on_host() && busy(roofs_)),
-                          .mark_seconds = on_host() ? mark_seconds(*backend_.clock()) : 0,
-                          .cache_bytes = on_host() ? system_info().cache_bytes : 0}};
+    const CaseContext context{.problem = placement_->problem(),
+                              .backend = backend_.name(),
+                              .threads = request_.threads,
+                              .roofs = roofs_,
+                              .recorded = recorded(),
+                              .circumstances = {.loaded = report_.measurement.loaded.has_value(),
+                                                .roofs_loaded = roofs_loaded_ || (on_host() && busy(roofs_)),
+                                                .mark_seconds = on_host() ? mark_seconds(*backend_.clock()) : 0,
+                                                .cache_bytes = on_host() ? system_info().cache_bytes : 0}};
     const std::size_t modes = samples.subjects.size() / contenders_.size();
     for (std::size_t i = 0; i < contenders_.size(); ++i) {
       const Contender& contender = contenders_[i];
@@ -249,24 +244,21 @@ class ProfileRun {
       report_.interrupted = true;
       return leave_unrated();
     }
-    std::optional<ReportTime> dsa;
+    std::optional<Summary> dsa;
     for (const ReportCase& one : report_.cases) {
-      if (one.indexer == "dsa" && one.end_to_end) dsa = one.end_to_end;
+      if (one.spec.name == "dsa" && one.end_to_end) dsa = one.end_to_end;
     }
-    const SelectedTokens wanted{reference.span<const i32>(), request_.settings.top_k};
-    const Baselines blind = baselines(workload_, wanted);
-    report_.workload.chance_recall = blind.chance;
-    report_.workload.window_recall = blind.window;
+    const SelectedTokens wanted{reference.span<const i32>(), request_.settings.top_k, "dsa"};
+    report_.workload.recall = baselines(workload_, wanted);
     for (std::size_t i = 0; i < contenders_.size(); ++i) {
       ReportCase& one = report_.cases[i];
       if (dsa && one.end_to_end) {
-        one.speedup_over_dsa = dsa->median_s / one.end_to_end->median_s;
-        if (one.indexer != "dsa") one.speedup = describe_speedup(dsa->raw_s, one.end_to_end->raw_s);
+        one.speedup_over_dsa = dsa->median / one.end_to_end->median;
+        if (one.spec.name != "dsa") one.speedup = paired_ratio(dsa->raw, one.end_to_end->raw);
       }
       const HostTensor tokens = fetch_ids(backend_, contenders_[i].plan->tokens());
-      one.quality = describe_quality(
-          compare_selections(workload_, wanted, {tokens.span<const i32>(), request_.settings.top_k}), "dsa");
-      if (one.indexer == "dsa") one.quality_reason = "is the reference";
+      one.quality = compare_selections(workload_, wanted, {tokens.span<const i32>(), request_.settings.top_k});
+      if (one.spec.name == "dsa") one.quality_reason = "is the reference";
     }
   }
 
@@ -279,8 +271,9 @@ class ProfileRun {
     const std::optional<RecordedTopK> recorded = recorded_topk(workload_);
     if (!recorded) return;
     const HostTensor own = recorded->k == request_.settings.top_k ? HostTensor() : dsa_tokens(recorded->k);
-    const Quality quality = rate_recorded(workload_, *recorded, (own.empty() ? reference : own).span<const i32>());
-    report_.recorded_topk = {.top_k = recorded->k, .quality = describe_quality(quality, "dsa")};
+    report_.recorded_topk = {
+        .top_k = recorded->k,
+        .quality = rate_recorded(workload_, *recorded, (own.empty() ? reference : own).span<const i32>())};
   }
 
   /// What dsa selects when each row keeps `top_k` tokens. [M, top_k]

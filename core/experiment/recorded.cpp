@@ -65,7 +65,7 @@ Quality rate_recorded(const Workload& workload, const RecordedTopK& recorded, st
     const auto from = reference.begin() + row * recorded.k;
     std::copy(from, from + recorded.k, tokens.begin() + row * recorded.k);
   }
-  Quality quality = compare_selections(workload, {wanted.span<const i32>(), recorded.k},
+  Quality quality = compare_selections(workload, {wanted.span<const i32>(), recorded.k, "dsa"},
                                        {recorded.tokens.span<const i32>(), recorded.k});
   quality.attention_rows = quality.needle_cells = quality.needle_answer_cells = 0;
   quality.attention_mass = quality.attention_mass_absolute = quality.reference_attention_mass = std::nullopt;

@@ -13,7 +13,7 @@ std::vector<IndexerSpec> runnable_specs(const Backend& backend, const Shape& sha
   for (const IndexerSpec& spec : specs) {
     if (auto reason = backend.why_not(spec, shape)) {
       reasons += (reasons.empty() ? ": " : "; ") + spec.name + ": " + *reason;
-      refused.push_back({spec.name, std::move(*reason)});
+      refused.push_back({spec.name, std::string(backend.name()), std::move(*reason)});
     } else {
       left.push_back(spec);
     }

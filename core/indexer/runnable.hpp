@@ -8,7 +8,7 @@
 namespace misa {
 
 struct Refusal {
-  std::string indexer, reason;
+  std::string indexer, backend, reason;
 };
 
 /// Returns the `specs` that the backend can run on a shape, in their order; `refused` gets the others, each with its

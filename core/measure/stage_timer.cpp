@@ -64,8 +64,7 @@ std::vector<StageSummary> summarise_stages(std::span<const RunTimes> runs) {
         if (stage.stages == label) seconds.push_back(stage.seconds);
       }
     }
-    const Summary summary = summarise(seconds);
-    summaries.push_back({.stages = label, .seconds = summary, .raw = std::move(seconds)});
+    summaries.push_back({.stages = label, .seconds = summarise(seconds)});
   }
   return summaries;
 }

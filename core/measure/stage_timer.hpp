@@ -57,7 +57,6 @@ class StageTimer final : public Observer {
 struct StageSummary {
   StageSet stages;
   Summary seconds;
-  std::vector<double> raw = {};  ///< all samples, in the order of the runs
 };
 std::vector<StageSummary> summarise_stages(std::span<const RunTimes> runs);
 

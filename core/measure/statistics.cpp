@@ -62,7 +62,8 @@ Summary summarise(std::span<const double> samples) {
           .mad = mad_of_sorted(sorted),
           .minimum = percentile_of_sorted(sorted, 0.0),
           .maximum = percentile_of_sorted(sorted, 1.0),
-          .samples = static_cast<i64>(sorted.size())};
+          .samples = static_cast<i64>(sorted.size()),
+          .raw = {samples.begin(), samples.end()}};
 }
 
 }  // namespace misa

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <span>
+#include <vector>
 
 #include "core/base/types.hpp"
 
@@ -22,8 +23,9 @@ double mad(std::span<const double> samples);
 double mean(std::span<const double> samples);
 
 struct Summary {
-  double median, p10, p90, mad, minimum, maximum;
-  i64 samples = 0;
+  double median = 0, p10 = 0, p90 = 0, mad = 0, minimum = 0, maximum = 0;
+  i64 samples = 0;               ///< that are numbers
+  std::vector<double> raw = {};  ///< all samples, in the order they were taken
 };
 
 Summary summarise(std::span<const double> samples);

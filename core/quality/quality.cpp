@@ -88,6 +88,7 @@ std::span<const i32> SelectedTokens::row(i64 m) const {
 
 Quality compare_selections(const Workload& workload, const SelectedTokens& reference, const SelectedTokens& selected) {
   Quality quality;
+  quality.reference = reference.name;
   std::vector<double> recalls;
   double overlaps = 0;
   for (i64 m = 0; m < workload.rows(); ++m) {

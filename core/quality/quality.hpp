@@ -2,6 +2,8 @@
 
 #include <optional>
 #include <span>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/workload/workload.hpp"
@@ -12,6 +14,7 @@ namespace misa {
 struct SelectedTokens {
   std::span<const i32> tokens;
   i64 k = 0;
+  std::string_view name = {};  ///< of who selected them
 
   /// Row m without its pads.
   std::span<const i32> row(i64 m) const;
@@ -25,9 +28,10 @@ struct Recall {
 
 /// How much of a reference's selection another selection keeps: the quality of an approximation.
 struct Quality {
-  i64 rows = 0;               ///< rows with a token to find
-  Recall recall;              ///< of row m: |S and R| / |R|
-  std::optional<double> iou;  ///< mean of |S and R| / |S or R|
+  std::string reference = {};  ///< its name
+  i64 rows = 0;                ///< rows with a token to find
+  Recall recall;               ///< of row m: |S and R| / |R|
+  std::optional<double> iou;   ///< mean of |S and R| / |S or R|
 
   i64 attention_rows = 0;                         ///< rows with a token to find that record it
   std::optional<double> attention_mass;           ///< mean main-attention probability on S over that on R
@@ -37,7 +41,10 @@ struct Quality {
   i64 needle_cells = 0;                   ///< (row, needle) pairs: a row that asks for a needle it can see
   i64 needle_answer_cells = 0;            ///< of them: the workload says which of the needle's tokens are the answer
   std::optional<double> needle_hit_rate;  ///< share of cells with at least 90 % of those tokens selected
-  std::optional<double> reference_needle_hit_rate;  ///< the same of the reference's selection
+  std::optional<double> reference_needle_hit_rate = {};  ///< the same of the reference's selection
+
+  /// What people are shown: no rate that the reference itself does not reach in half of the cells.
+  bool shows_needles() const { return needle_hit_rate && reference_needle_hit_rate.value_or(1) >= 0.5; }
 };
 
 /// Compares row by row. Rows in which the reference selects nothing do not count. A needle is its answer's tokens, or

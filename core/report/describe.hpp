@@ -41,8 +41,8 @@ ReportCase recorded_case(const Report& report);
 /// Indexer, end to end, speed-up, quality; the recorded selection comes last.
 TextTable summary_table(const Report& report);
 
-/// Why a needle rate is not shown: the reference itself finds too few (ReportQuality::shows_needles).
-std::string unshown_needles(const ReportQuality& quality);
+/// Why a needle rate is not shown: the reference itself finds too few (Quality::shows_needles).
+std::string unshown_needles(const Quality& quality);
 
 /// Skips, needles that are not shown, warnings, interruption.
 std::vector<Cell> describe_notes(const Report& report);

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "core/report/columns.hpp"
 #include "core/report/text.hpp"
 
 namespace misa {
@@ -79,19 +80,47 @@ Json build_json(const ReportBuild& build) {
   return json;
 }
 
+/// A rate that was measured.
+std::optional<double> measured(double rate) { return rate > 0 ? std::optional(rate) : std::nullopt; }
+
+Json roofs_json(const ReportBackend& backend) {
+  constexpr std::string_view kUnmeasured = "it could not be measured";
+  const Roofs& roofs = *backend.roofs;
+  Json json;
+  put(json, "flops_per_second", measured(roofs.flops_of(backend.elements)), kUnmeasured);
+  put(json, "bytes_per_second", roofs.bytes_per_second);
+  put_ns(json, "launch_ns", roofs.launch_seconds);
+  put(json, "copy_bytes_per_second", measured(roofs.copy_bytes_per_second), "");
+  if (roofs.recorded_launch_seconds > 0) {
+    put_ns(json, "graph_launch_ns", roofs.recorded_launch_seconds);
+  } else {
+    put_null(json, "graph_launch_ns", "");
+  }
+  put(json, "loaded", backend.roofs_loaded);
+  json["peaks"] = Json::array();
+  for (const Roofs::Peak& peak : roofs.peaks) {
+    Json one;
+    put(one, "dtype", dtype_name(peak.dtype));
+    put(one, "flops_per_second", measured(peak.flops_per_second), kUnmeasured);
+    json["peaks"].push_back(std::move(one));
+  }
+  return json;
+}
+
 }  // namespace
 
 Json environment_json(const ReportEnvironment& environment) {
   Json json;
   put(json, "timestamp_utc", environment.timestamp_utc);
   put(json, "host", environment.host);
-  put(json, "cpu", environment.cpu);
-  json["cores"] = environment.cores;
+  put(json, "cpu", environment.machine.cpu);
+  json["cores"] = environment.machine.cores;
   json["threads"] = environment.threads;
-  json["memory_bytes"] = environment.memory_bytes;
-  json["cache_bytes"] = environment.cache_bytes;
-  put(json, "os", environment.os);
-  put(json, "governor", environment.governor);
+  json["memory_bytes"] = environment.machine.memory_bytes;
+  json["cache_bytes"] = environment.machine.cache_bytes;
+  put(json, "os", environment.machine.os);
+  const std::string& governor = environment.machine.governor;
+  put(json, "governor", governor.empty() ? std::nullopt : std::optional(governor));
   put(json, "load_average", environment.load_average, "");
   json["build"] = build_json(environment.build);
   json["backends"] = Json::array();
@@ -100,25 +129,7 @@ Json environment_json(const ReportEnvironment& environment) {
     put(one, "name", backend.name);
     put(one, "description", backend.description);
     if (backend.roofs) {
-      Json roofs;
-      put(roofs, "flops_per_second", backend.roofs->flops_per_second, "it could not be measured");
-      put(roofs, "bytes_per_second", backend.roofs->bytes_per_second);
-      put_ns(roofs, "launch_ns", backend.roofs->launch_seconds);
-      put(roofs, "copy_bytes_per_second", backend.roofs->copy_bytes_per_second, "");
-      if (backend.roofs->graph_launch_seconds) {
-        put_ns(roofs, "graph_launch_ns", *backend.roofs->graph_launch_seconds);
-      } else {
-        put_null(roofs, "graph_launch_ns", "");
-      }
-      put(roofs, "loaded", backend.roofs->loaded);
-      roofs["peaks"] = Json::array();
-      for (const ReportPeak& peak : backend.roofs->peaks) {
-        Json json_peak;
-        put(json_peak, "dtype", peak.dtype);
-        put(json_peak, "flops_per_second", peak.flops_per_second, "it could not be measured");
-        roofs["peaks"].push_back(std::move(json_peak));
-      }
-      one["roofs"] = std::move(roofs);
+      one["roofs"] = roofs_json(backend);
     } else {
       put_null(one, "roofs", "this backend measures none");
     }
@@ -140,7 +151,7 @@ Json workload_json(const ReportWorkload& workload) {
   json["sequences"] = workload.sequences;
   json["top_k"] = workload.top_k;
   put(json, "top_k_source", workload.top_k_source);
-  put(json, "dtype", workload.dtype);
+  put(json, "dtype", dtype_name(workload.dtype));
   json["paged"] = workload.paged;
   json["pairs"] = workload.pairs;
   json["context"] = {
@@ -149,10 +160,12 @@ Json workload_json(const ReportWorkload& workload) {
   put(json, "seed", workload.seed);
   put(json, "trace_path", workload.trace_path);
   const std::string_view no_recall = workload.pairs == 0 ? kNoTokenSeen : "";
-  put(json, "chance_recall", workload.chance_recall, no_recall);
-  put(json, "window_recall", workload.window_recall, no_recall);
+  put(json, "chance_recall", workload.recall.chance, no_recall);
+  put(json, "window_recall", workload.recall.window, no_recall);
   return json;
 }
+
+Json parameters_json(const IndexerSpec& spec) { return parameters_json(parameters_of(spec)); }
 
 Json parameters_json(const ReportParameters& parameters) {
   Json json;
@@ -167,27 +180,22 @@ Json parameters_json(const ReportParameters& parameters) {
   return json;
 }
 
-Json quality_json(const ReportQuality& quality) {
-  const std::string_view no_mass = quality.rows == 0 ? kNoTokenSeen : "the workload records no main attention";
+Json quality_json(const Quality& quality) {
   Json json;
   put(json, "reference", quality.reference);
-  json["rows"] = quality.rows;
-  Json recall;
-  put(recall, "mean", quality.recall.mean, kNoTokenSeen);
-  put(recall, "median", quality.recall.median, kNoTokenSeen);
-  put(recall, "p1", quality.recall.p1, kNoTokenSeen);
-  put(recall, "worst", quality.recall.worst, kNoTokenSeen);
-  put(recall, "worst_row", quality.recall.worst_row);
-  json["recall"] = std::move(recall);
-  put(json, "iou", quality.iou, kNoTokenSeen);
-  put(json, "attention_mass", quality.attention_mass, no_mass);
-  put(json, "attention_mass_absolute", quality.attention_mass_absolute, no_mass);
-  put(json, "reference_attention_mass", quality.reference_attention_mass, no_mass);
-  json["attention_mass_rows"] = quality.attention_mass_rows;
-  put(json, "needle_hit_rate", quality.needle_hit_rate, "the workload has no needles");
-  json["needle_cells"] = quality.needle_cells;
-  json["needle_answer_cells"] = quality.needle_answer_cells;
-  put(json, "reference_needle_hit_rate", quality.reference_needle_hit_rate, "the workload has no needles");
+  for (const Column* column : quality_columns()) {
+    const std::size_t dot = column->json.find('.');
+    Json& object = dot == std::string_view::npos ? json : json[std::string(column->json.substr(0, dot))];
+    const std::string key(dot == std::string_view::npos ? column->json : column->json.substr(dot + 1));
+    const Value value = column->of_quality(quality);
+    if (const auto* whole = std::get_if<i64>(&value)) {
+      object[key] = *whole;
+    } else if (const auto* number = std::get_if<double>(&value)) {
+      put(object, key, *number);
+    } else {
+      put_null(object, key, column->missing(quality));
+    }
+  }
   return json;
 }
 

@@ -30,7 +30,8 @@ void put_identity(Json& json, std::string_view schema_file, std::string_view sch
 Json environment_json(const ReportEnvironment& environment);
 Json workload_json(const ReportWorkload& workload);
 Json parameters_json(const ReportParameters& parameters);
-Json quality_json(const ReportQuality& quality);
+Json parameters_json(const IndexerSpec& spec);
+Json quality_json(const Quality& quality);
 Json warnings_json(const std::vector<Warning>& warnings);
 
 }  // namespace misa

@@ -175,6 +175,15 @@ std::string si_number(double value, std::string_view unit) {
   return fmt::format("{} {}{}", short_number(value / prefix.factor), prefix.symbol, unit);
 }
 
+std::string percent(double fraction) {
+  return std::isfinite(fraction) ? fmt::format("{:.1f} %", 100 * fraction) : std::string("n/a");
+}
+
+std::string four_decimals(std::optional<double> value) {
+  if (!value) return "–";
+  return std::isfinite(*value) ? fmt::format("{:.4f}", *value) : std::string("n/a");
+}
+
 std::string si_range(double from, double to, std::string_view unit) {
   if (!std::isfinite(from) || !std::isfinite(to)) return "n/a";
   const SiPrefix prefix = si_prefix(to);

@@ -37,6 +37,12 @@ std::string short_number(double value);
 /// With an SI prefix: si_number(4.56e10, "FLOP/s") is "45.6 GFLOP/s", si_number(1.2e-5, "s") is "12.0 µs".
 std::string si_number(double value, std::string_view unit);
 
+/// "12.3 %".
+std::string percent(double fraction);
+
+/// Recall and its like, for differences in the third decimal matter: "0.9123"; empty: "–".
+std::string four_decimals(std::optional<double> value);
+
 /// Seconds from one to the other in the unit of the larger: "1.19–1.30 ms".
 std::string si_range(double from, double to, std::string_view unit);
 

@@ -7,51 +7,52 @@
 namespace misa {
 namespace {
 
-Json time_json(const ReportTime& time) {
+Json time_json(const Summary& time) {
   Json json;
-  put_ns(json, "median", time.median_s);
-  put_ns(json, "p10", time.p10_s);
-  put_ns(json, "p90", time.p90_s);
+  put_ns(json, "median", time.median);
+  put_ns(json, "p10", time.p10);
+  put_ns(json, "p90", time.p90);
   json["samples"] = time.samples;
   json["raw"] = Json::array();
-  for (const double seconds : time.raw_s) {
+  for (const double seconds : time.raw) {
     if (const std::optional<i64> nanoseconds = whole_nanoseconds(seconds)) json["raw"].push_back(*nanoseconds);
   }
   return json;
 }
 
-Json speedup_json(const ReportSpeedup& speedup) {
+Json speedup_json(const PairedRatio& speedup) {
   Json json;
   put(json, "median", speedup.median);
-  const std::string reason =
-      fmt::format("an interval takes {} rounds, there are {}", speedup.least_rounds, speedup.rounds);
+  const std::string reason = fmt::format("an interval takes {} rounds, there are {}", kLeastRounds, speedup.rounds);
   put(json, "low", speedup.low, reason);
   put(json, "high", speedup.high, reason);
-  put(json, "confidence", speedup.confidence);
+  put(json, "confidence", kConfidence);
   json["rounds"] = speedup.rounds;
-  put(json, "verdict", speedup_verdict_name(speedup.verdict));
+  put(json, "verdict", speedup_verdict_name(speedup_verdict(speedup)));
   return json;
 }
 
-Json shape_json(const ReportShape& shape) {
+Json shape_json(const Shape& shape, i64 top_k) {
   Json json;
   json["rows"] = shape.rows;
   json["heads"] = shape.heads;
   json["head_dim"] = shape.head_dim;
   json["keys"] = shape.keys;
   json["max_window"] = shape.max_window;
-  json["top_k"] = shape.top_k;
-  put(json, "dtype", shape.dtype);
+  json["top_k"] = top_k;
+  put(json, "dtype", dtype_name(shape.dtype));
   json["paged"] = shape.paged;
   return json;
 }
 
+std::string reason_of(Doubt doubt) { return std::string(doubt_name(doubt)) + ": " + std::string(doubt_text(doubt)); }
+
 Json stage_json(const ReportStage& stage) {
   Json json;
-  put(json, "name", stage.name);
-  json["time_ns"] = time_json(stage.time);
-  put(json, "flops", stage.flops);
-  put(json, "bytes", stage.bytes);
+  put(json, "name", stage_set_name(stage.stages));
+  json["time_ns"] = time_json(stage.seconds);
+  put(json, "flops", stage.cost ? std::optional(stage.cost->flops) : std::nullopt);
+  put(json, "bytes", stage.cost ? std::optional(stage.cost->bytes) : std::nullopt);
   put(json, "flops_per_second", stage.flops_per_second, "");
   put(json, "bytes_per_second", stage.bytes_per_second, "");
   std::optional<double> picoseconds = stage.seconds_per_pair;
@@ -59,22 +60,27 @@ Json stage_json(const ReportStage& stage) {
   put(json, "ps_per_pair", picoseconds, "");
   put(json, "share", stage.share, "");
   if (stage.roof_doubt) {
-    put_null(json, "roof_fraction", stage.roof_doubt->name + ": " + stage.roof_doubt->text);
+    put_null(json, "roof_fraction", reason_of(*stage.roof_doubt));
   } else {
-    put(json, "roof_fraction", stage.roof_fraction, "no roof was measured or the stage has no cost");
+    put(json, "roof_fraction", stage.roofline ? std::optional(stage.roofline->fraction) : std::nullopt,
+        "no roof was measured or the stage has no cost");
   }
-  put(json, "bound", stage.bound);
+  if (stage.roofline) {
+    put(json, "bound", bound_name(stage.roofline->bound));
+  } else {
+    put_null(json, "bound", "");
+  }
   return json;
 }
 
 Json case_json(const ReportCase& one) {
   Json json;
-  put(json, "indexer", one.indexer);
-  put(json, "router", one.router);
+  put(json, "indexer", one.spec.name);
+  put(json, "router", router_of(one.spec));
   put(json, "backend", one.backend);
-  json["parameters"] = parameters_json(one.parameters);
+  json["parameters"] = parameters_json(one.spec);
   json["used"] = parameters_json(one.used);
-  json["shape"] = shape_json(one.shape);
+  json["shape"] = shape_json(one.shape, one.spec.top_k);
   json["threads"] = one.threads;
   json["stages"] = Json::array();
   for (const ReportStage& stage : one.stages) json["stages"].push_back(stage_json(stage));
@@ -92,7 +98,7 @@ Json case_json(const ReportCase& one) {
     Json closure;
     put(closure, "residual", *one.closure_residual);
     closure["ok"] = *one.closure_ok;
-    if (one.closure_doubt) put(closure, "reason", one.closure_doubt->name + ": " + one.closure_doubt->text);
+    if (one.closure_doubt) put(closure, "reason", reason_of(*one.closure_doubt));
     json["closure"] = std::move(closure);
   } else {
     put_null(json, "closure", "stages or end to end were not timed");
@@ -111,7 +117,7 @@ Json case_json(const ReportCase& one) {
   return json;
 }
 
-Json device_state_json(const ReportDeviceState& state) {
+Json device_state_json(const DeviceState& state) {
   Json json;
   put(json, "sm_clock_hz", state.sm_clock_hz, "");
   put(json, "memory_clock_hz", state.memory_clock_hz, "");
@@ -121,11 +127,11 @@ Json device_state_json(const ReportDeviceState& state) {
   return json;
 }
 
-Json contention_json(const ReportContention& contention) {
+Json contention_json(const Contention& contention, const std::optional<std::string>& loaded) {
   constexpr std::string_view kUnknown = "the system does not tell, or the time was too short";
   Json json;
-  json["loaded"] = contention.loaded.has_value();
-  if (contention.loaded) put(json, "reason", *contention.loaded);
+  json["loaded"] = loaded.has_value();
+  if (loaded) put(json, "reason", *loaded);
   put_ns(json, "watched_ns", contention.seconds);
   put(json, "own_cpu_share", contention.own_cpu_share);
   put(json, "waiting_share", contention.waiting_share, kUnknown);
@@ -139,7 +145,7 @@ Json contention_json(const ReportContention& contention) {
   put(json, "most_runnable", contention.most_runnable);
   put(json, "clock_min_hz", contention.clock_min_hz, kUnknown);
   put(json, "clock_max_hz", contention.clock_max_hz, kUnknown);
-  put(json, "clock_drift", contention.clock_drift);
+  put(json, "clock_drift", contention.clock_drift());
   return json;
 }
 
@@ -148,7 +154,7 @@ Json measurement_json(const ReportMeasurement& measurement) {
   put(json, "cache", measurement.cache);
   put(json, "launch", measurement.launch);
   if (measurement.contention) {
-    json["contention"] = contention_json(*measurement.contention);
+    json["contention"] = contention_json(*measurement.contention, measurement.loaded);
   } else {
     put_null(json, "contention", "nothing was timed");
   }
@@ -161,7 +167,7 @@ Json measurement_json(const ReportMeasurement& measurement) {
   device["after"] = device_state_json(measurement.device->after);
   put(device, "sm_clock_min_hz", measurement.device->sm_clock_min_hz, "");
   put(device, "sm_clock_max_hz", measurement.device->sm_clock_max_hz, "");
-  put(device, "clock_drift", measurement.device->clock_drift);
+  put(device, "clock_drift", measurement.device->clock_drift());
   device["throttled"] = measurement.device->throttled;
   json["device"] = std::move(device);
   return json;
@@ -178,7 +184,7 @@ void put_head(Json& json, const Report& report) {
 /// All that is known only after the last case. "complete" comes last: a file without it was cut off.
 void put_tail(Json& json, const Report& report) {
   json["skipped"] = Json::array();
-  for (const ReportSkip& skip : report.skipped) {
+  for (const Refusal& skip : report.skipped) {
     Json one;
     put(one, "indexer", skip.indexer);
     put(one, "backend", skip.backend);

@@ -50,7 +50,7 @@ TEST_CASE("a profile times and rates each indexer, without a process") {
     CHECK(report.tool_version == "1.2.3");
     CHECK(report.workload.seed == "7");
     CHECK(report.workload.rows == small.workload.rows());
-    CHECK(report.workload.chance_recall.value_or(0) > 0);
+    CHECK(report.workload.recall.chance.value_or(0) > 0);
     CHECK_FALSE(report.interrupted);
     REQUIRE(report.cases.size() == 2);
     for (const ReportCase& one : report.cases) {
@@ -77,7 +77,7 @@ TEST_CASE("sinks are told in order: the start, each case, the report, each selec
     ++runs;
     CHECK_FALSE(progress.reference);
   };
-  small.request.sinks.finished = [&](const ReportCase& one) { told.push_back(one.indexer); };
+  small.request.sinks.finished = [&](const ReportCase& one) { told.push_back(one.spec.name); };
   small.request.sinks.reported = [&](const Report& report) {
     told.push_back("reported");
     CHECK(report.cases.size() == 2);

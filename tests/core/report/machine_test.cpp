@@ -71,16 +71,16 @@ Report hostile_report() {
   const double nan = std::nan(""), infinite = std::numeric_limits<double>::infinity();
   report.command_line.push_back("bad \xff\x01 \"quoted\"\n");
   report.workload.name = "a,b \"c\"\r\nd\xc3";
-  report.workload.chance_recall = nan;
+  report.workload.recall.chance = nan;
   report.environment.backends[0].roofs->launch_seconds = infinite;
-  report.cases[0].stages[0].time = {.median_s = nan, .p10_s = -infinite, .p90_s = 1e300, .samples = 0};
+  report.cases[0].stages[0].seconds = {.median = nan, .p10 = -infinite, .p90 = 1e300, .samples = 0};
   report.cases[0].stages[0].flops_per_second = infinite;
-  report.cases[0].stages[0].roof_fraction = {};
+  report.cases[0].stages[0].roofline = {};
   report.cases[0].first_call_s = nan;
-  report.cases[0].end_to_end->raw_s = {nan, 0.5};
+  report.cases[0].end_to_end->raw = {nan, 0.5};
   report.cases[1].speedup->median = infinite;
   report.measurement.contention->own_cpu_share = nan;
-  report.measurement.contention->loaded = "a\xff\x1b[31m";
+  report.measurement.loaded = "a\xff\x1b[31m";
   report.cases[1].quality->iou = nan;
   report.cases[1].quality->recall.worst = -infinite;
   report.cases[1].closure_residual = nan;
@@ -347,15 +347,9 @@ TEST_CASE("the columns of CSV that were published keep their places") {
 
 TEST_CASE("JSON holds the samples of stages, the interval of a ratio, and why a figure cannot be true") {
   Report report = sample_report();
-  report.cases[0].stages[0].time.raw_s = {0.1, 0.2};
-  report.cases[2].speedup = ReportSpeedup{.median = 2,
-                                          .low = {},
-                                          .high = {},
-                                          .confidence = 0.95,
-                                          .rounds = 3,
-                                          .least_rounds = 6,
-                                          .verdict = SpeedupVerdict::too_few};
-  report.measurement.contention->loaded = "threads waited for a core for 20 % of the time";
+  report.cases[0].stages[0].seconds.raw = {0.1, 0.2};
+  report.cases[2].speedup = PairedRatio{.median = 2, .rounds = 3, .low = {}, .high = {}};
+  report.measurement.loaded = "threads waited for a core for 20 % of the time";
   const Json json = parse_strictly(write_report(report, Format::json));
   CHECK(json["cases"][0]["stages"][0]["time_ns"]["raw"] == Json::array({100000000, 200000000}));
   CHECK(json["cases"][0]["speedup"].is_null());

@@ -50,7 +50,7 @@ TEST_CASE("without colour there is no escape, with colour the same text") {
 TEST_CASE("names from outside cannot steer the terminal or break the table") {
   Report report = sample_report();
   report.workload.name = "evil\x1b[31m\nname|`x`\xff\xe2\x80\xae";
-  report.cases[1].indexer = "mi|sa\x07\r\n";
+  report.cases[1].spec.name = "mi|sa\x07\r\n";
   report.warnings[0].what = "line\nbreak";
   const std::string text = table(report);
   CHECK(text.find('\x1b') == std::string::npos);
@@ -81,8 +81,7 @@ TEST_CASE("Markdown tables have as many bars in every line") {
 
 TEST_CASE("numbers that are not known are shown as such") {
   Report report = sample_report();
-  report.cases[0].stages[0].time = {
-      .median_s = std::nan(""), .p10_s = std::nan(""), .p90_s = std::nan(""), .samples = 0};
+  report.cases[0].stages[0].seconds = {.median = std::nan(""), .p10 = std::nan(""), .p90 = std::nan(""), .samples = 0};
   report.cases[1].quality->recall.mean = std::nan("");
   CHECK(table(report).find("n/a") != std::string::npos);
   CHECK(table(report).find("nan") == std::string::npos);
@@ -101,20 +100,19 @@ TEST_CASE("a ratio whose interval holds 1 is marked, has no colour, and the tabl
   }
   Report clear = sample_report();
   clear.cases[2].speedup->low = 2;
-  clear.cases[2].speedup->verdict = SpeedupVerdict::faster;
   CHECK(table(clear, 140).find("inconclusive") == std::string::npos);
-  clear.cases[2].speedup->verdict = SpeedupVerdict::slower;
+  clear.cases[2].speedup->low = 0.5;
+  clear.cases[2].speedup->high = 0.9;
   CHECK(table(clear, 140, true).find(styled("2.10×", Style::bad, true)) != std::string::npos);
 }
 
 TEST_CASE("a ratio measured beside other work has no colour, and one of few samples says so") {
   Report report = sample_report();
-  report.measurement.contention->loaded = "threads waited";
+  report.measurement.loaded = "threads waited";
   CHECK(table(report, 140, true).find(styled("4.21×", Style::good, true)) == std::string::npos);
   CHECK(table(report, 140, true).find("4.21×") != std::string::npos);
   report.cases[1].speedup->low.reset();
   report.cases[1].speedup->rounds = 3;
-  report.cases[1].speedup->verdict = SpeedupVerdict::too_few;
   CHECK(table(report, 140).find("4.21×     too few") != std::string::npos);
   CHECK(table(report, 140).find("too few samples: 3 of the 6 that an interval takes, for misa:") != std::string::npos);
 }
