@@ -295,7 +295,7 @@ class CompareRun {
     report_.interrupted = interrupted();
     progress_.clear();
     options_.output.write(targets_, report_.warnings, [&](const std::string& format, const WriterOptions& writer) {
-      return write_agreement(report_, *find_agreement_format(format), writer.colour, writer.width);
+      return write_report(report_, format, writer);
     });
     if (options_.annotate) {
       const std::string text = github_annotations(report_);
@@ -663,8 +663,7 @@ class CompareRun {
     };
     if (bundled_) {
       write_trace((fs::path(options_.bundle) / kBundledInput).string(), workload_);
-      write_text((fs::path(options_.bundle) / kBundledReport).string(),
-                 write_agreement(report_, AgreementFormat::json));
+      write_text((fs::path(options_.bundle) / kBundledReport).string(), write_report(report_, "json"));
     }
     const auto end = [&](ErrorKind kind, const char* id, CaseVerdict verdict, const char* what) {
       if (count(verdict) == 0) return;

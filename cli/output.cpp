@@ -3,10 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <cctype>
 #include <cstdio>
 #include <filesystem>
+#include <sstream>
 
 #include "cli/options.hpp"
 #include "core/base/error.hpp"
@@ -17,15 +17,6 @@
 namespace misa::cli {
 namespace fs = std::filesystem;
 namespace {
-
-/// Endings of files, and the formats that they stand for.
-constexpr std::array<std::pair<std::string_view, std::string_view>, 7> kEndings{{{".txt", "table"},
-                                                                                 {".json", "json"},
-                                                                                 {".jsonl", "jsonl"},
-                                                                                 {".csv", "csv"},
-                                                                                 {".md", "md"},
-                                                                                 {".xml", "junit"},
-                                                                                 {".junit", "junit"}}};
 
 /// ".json" of "a.b/report.JSON"; empty where the name has none, as that of a pipe or a device.
 std::string ending_of(const std::string& path) {
@@ -58,10 +49,12 @@ std::string OutputOptions::format_of_ending(const std::string& path) const {
   const std::string ending = ending_of(path);
   if (ending.empty()) return "";
   std::vector<std::string> endings;
-  for (const auto& [end, format] : kEndings) {
-    if (!known(format)) continue;
-    if (ending == end) return std::string(format);
-    endings.push_back(std::string(end));
+  for (const ReportFormat& format : report_formats()) {
+    if (!known(format.name)) continue;
+    std::istringstream words{std::string(format.endings)};
+    for (std::string word; words >> word; endings.push_back(word)) {
+      if (word == ending) return std::string(format.name);
+    }
   }
   throw Error(ErrorKind::usage, "MP-E054", "no format has the ending '" + ending + "'", "-o " + path,
               fmt::format("-o {}:{}, or one of {}", formats_.front(), path, fmt::join(endings, ", ")));

@@ -23,7 +23,8 @@ struct Target {
 class OutputOptions {
  public:
   /// `formats`: the first is the default.
-  explicit OutputOptions(std::vector<std::string_view> formats = format_names()) : formats_(std::move(formats)) {}
+  explicit OutputOptions(std::vector<std::string_view> formats = profile_format_names())
+      : formats_(std::move(formats)) {}
 
   void add(CLI::App& command);
 

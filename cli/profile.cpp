@@ -171,9 +171,7 @@ void run_profile(const ProfileOptions& options, const GivenOptions& given, std::
     streamed.finish();
     options.output.write(
         targets, report.warnings,
-        [&](const std::string& format, const WriterOptions& writing) {
-          return write_report(report, *find_format(format), writing);
-        },
+        [&](const std::string& format, const WriterOptions& writing) { return write_report(report, format, writing); },
         kStreamed);
   };
   if (!options.selection_path.empty()) {

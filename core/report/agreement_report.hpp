@@ -108,18 +108,6 @@ struct AgreementReport {
   bool interrupted = false;
 };
 
-/// "table", "json", "junit".
-enum class AgreementFormat { table, json, junit };
-std::optional<AgreementFormat> find_agreement_format(std::string_view name);
-std::vector<std::string_view> agreement_format_names();
-
-/// The whole report in one format, with a line break at its end, as safe as write_report makes it.
-///
-/// junit: a testsuite per indexer, a testcase per choice and per check; misses and violations are failures, what could
-/// not be judged is an error, what was not compared or had nothing to compare is skipped.
-std::string write_agreement(const AgreementReport& report, AgreementFormat format, bool colour = false,
-                            int width = 100);
-
 /// One GitHub workflow command for each failed case (::error title=...::...) and each warning (::warning ...), escaped
 /// as GitHub wants it.
 std::string github_annotations(const AgreementReport& report);

@@ -8,12 +8,12 @@
 #include "core/report/agreement_report.hpp"
 #include "core/report/describe.hpp"
 
-// What write_agreement.cpp chooses from, one file each, and what those for people say in the same words.
+// The writers of agreement reports, and what those for people say in the same words.
 namespace misa {
 
-std::string write_agreement_table(const AgreementReport& report, bool colour, int width);
-std::string write_agreement_json(const AgreementReport& report);
-std::string write_agreement_junit(const AgreementReport& report);
+std::string write_agreement_table(const AgreementReport& report, const WriterOptions& options);
+std::string write_agreement_json(const AgreementReport& report, const WriterOptions& options = {});
+std::string write_agreement_junit(const AgreementReport& report, const WriterOptions& options = {});
 
 /// "misa (qnorm)". Printable, as all below.
 std::string case_name(const AgreementCase& one);

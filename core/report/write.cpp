@@ -1,38 +1,54 @@
 #include "core/report/write.hpp"
 
-#include <algorithm>
 #include <array>
-#include <cstddef>
 
+#include "core/base/error.hpp"
+#include "core/report/agreement_writers.hpp"
 #include "core/report/writers.hpp"
 
 namespace misa {
 namespace {
 
-/// In the order of Format.
-constexpr std::array<std::string_view, 5> kFormats{"table", "json", "jsonl", "csv", "md"};
+/// In the order in which names and endings are listed.
+constexpr std::array kFormats{
+    ReportFormat{"table", ".txt", write_table, write_agreement_table},
+    ReportFormat{"json", ".json", write_json, write_agreement_json},
+    ReportFormat{"jsonl", ".jsonl", write_json_lines},
+    ReportFormat{"csv", ".csv", write_csv},
+    ReportFormat{"md", ".md", write_markdown},
+    ReportFormat{"junit", ".xml .junit", nullptr, write_agreement_junit},
+};
+
+/// The names of the formats that have a writer of this kind.
+template <class Writer>
+std::vector<std::string_view> names_with(Writer ReportFormat::*writer) {
+  std::vector<std::string_view> names;
+  for (const ReportFormat& format : kFormats) {
+    if (format.*writer) names.push_back(format.name);
+  }
+  return names;
+}
+
+template <class Writer, class R>
+std::string write(const R& report, Writer ReportFormat::*writer, std::string_view name, const WriterOptions& options) {
+  for (const ReportFormat& format : kFormats) {
+    if (format.name == name && format.*writer) return (format.*writer)(report, options);
+  }
+  throw Error(ErrorKind::internal, "MP-E904", "no writer for the format '" + std::string(name) + "'");
+}
 
 }  // namespace
 
-std::optional<Format> find_format(std::string_view name) {
-  const auto found = std::find(kFormats.begin(), kFormats.end(), name);
-  if (found == kFormats.end()) return std::nullopt;
-  return static_cast<Format>(found - kFormats.begin());
+std::span<const ReportFormat> report_formats() { return kFormats; }
+std::vector<std::string_view> profile_format_names() { return names_with(&ReportFormat::profile); }
+std::vector<std::string_view> agreement_format_names() { return names_with(&ReportFormat::agreement); }
+
+std::string write_report(const Report& report, std::string_view format, const WriterOptions& options) {
+  return write(report, &ReportFormat::profile, format, options);
 }
 
-std::string_view format_name(Format format) { return kFormats[static_cast<std::size_t>(format)]; }
-
-std::vector<std::string_view> format_names() { return {kFormats.begin(), kFormats.end()}; }
-
-std::string write_report(const Report& report, Format format, const WriterOptions& options) {
-  switch (format) {
-    case Format::table: return write_table(report, options);
-    case Format::json: return write_json(report);
-    case Format::jsonl: return write_json_lines(report);
-    case Format::csv: return write_csv(report);
-    case Format::markdown: return write_markdown(report);
-  }
-  return {};
+std::string write_report(const AgreementReport& report, std::string_view format, const WriterOptions& options) {
+  return write(report, &ReportFormat::agreement, format, options);
 }
 
 }  // namespace misa

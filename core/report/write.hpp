@@ -1,7 +1,7 @@
 #pragma once
 
 #include <functional>
-#include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -10,22 +10,34 @@
 
 namespace misa {
 
-enum class Format { table, json, jsonl, csv, markdown };
-
-/// "table", "json", "jsonl", "csv", "md".
-std::optional<Format> find_format(std::string_view name);
-std::string_view format_name(Format format);
-/// All names, in that order.
-std::vector<std::string_view> format_names();
+struct AgreementReport;
 
 struct WriterOptions {
   bool colour = false;  ///< ANSI, of the table only
   int width = 100;      ///< columns, of the table only; columns of low value go first
 };
 
-/// The whole report in one format, with a line break at its end. Text from outside is made safe for the format: invalid
-/// UTF-8 becomes U+FFFD everywhere, control characters do so where they would reach a terminal. Locale-free.
-std::string write_report(const Report& report, Format format, const WriterOptions& options = {});
+/// A format that reports are written in.
+struct ReportFormat {
+  std::string_view name;     ///< "json"
+  std::string_view endings;  ///< of files, with blanks between them: ".xml .junit"
+  std::string (*profile)(const Report&, const WriterOptions&) = nullptr;             ///< null: not for a profile
+  std::string (*agreement)(const AgreementReport&, const WriterOptions&) = nullptr;  ///< null: not for a comparison
+};
+
+/// Every format: table, json, jsonl, csv, md, junit.
+std::span<const ReportFormat> report_formats();
+/// The names of those that a profile, or a comparison, is written in.
+std::vector<std::string_view> profile_format_names();
+std::vector<std::string_view> agreement_format_names();
+
+/// The whole report in the format of that name, with a line break at its end. Text from outside is made safe for the
+/// format: invalid UTF-8 becomes U+FFFD everywhere, control characters do so where they would reach a terminal.
+/// Locale-free. Error(internal) MP-E904: the report is not written in such a format.
+std::string write_report(const Report& report, std::string_view format, const WriterOptions& options = {});
+/// junit: a testsuite per indexer, a testcase per choice and per check; misses and violations are failures, what could
+/// not be judged is an error, what was not compared or had nothing to compare is skipped.
+std::string write_report(const AgreementReport& report, std::string_view format, const WriterOptions& options = {});
 
 /// JSON lines as the cases come: header, cases, footer, each one record and handed to `sink` whole, to be flushed. A
 /// file without a footer was cut off. The footer may say "complete": false.

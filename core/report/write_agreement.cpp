@@ -1,7 +1,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <cstddef>
 
@@ -11,16 +10,8 @@
 namespace misa {
 namespace {
 
-/// In the order of AgreementFormat.
-constexpr std::array<std::string_view, 3> kFormats{"table", "json", "junit"};
-
 std::string number(double value, int digits) {
   return std::isfinite(value) ? fmt::format("{:.{}g}", value, digits) : std::string("n/a");
-}
-
-std::string share_number(std::optional<double> value) {
-  if (!value) return "–";
-  return std::isfinite(*value) ? fmt::format("{:.4f}", *value) : std::string("n/a");
 }
 
 std::string place(const ReportChoice& choice, const std::string& side) {
@@ -78,23 +69,6 @@ std::string escaped_command(std::string_view text, bool property) {
 }
 
 }  // namespace
-
-std::optional<AgreementFormat> find_agreement_format(std::string_view name) {
-  const auto found = std::find(kFormats.begin(), kFormats.end(), name);
-  if (found == kFormats.end()) return std::nullopt;
-  return static_cast<AgreementFormat>(found - kFormats.begin());
-}
-
-std::vector<std::string_view> agreement_format_names() { return {kFormats.begin(), kFormats.end()}; }
-
-std::string write_agreement(const AgreementReport& report, AgreementFormat format, bool colour, int width) {
-  switch (format) {
-    case AgreementFormat::table: return write_agreement_table(report, colour, width);
-    case AgreementFormat::json: return write_agreement_json(report);
-    case AgreementFormat::junit: return write_agreement_junit(report);
-  }
-  return {};
-}
 
 std::string github_annotations(const AgreementReport& report) {
   std::string text;
@@ -169,17 +143,17 @@ std::vector<Fact> describe_differences(std::span<const ReportChoice> choices, i6
 Fact describe_quality(const ReportQuality& quality, std::optional<double> minimum_recall) {
   const ReportRecall& recall = quality.recall;
   Fact fact{.name = "quality",
-            .parts = {fmt::format("recall of {} {}", printable(quality.reference), share_number(recall.mean)),
-                      "median " + share_number(recall.median), "p1 " + share_number(recall.p1),
-                      "worst " + share_number(recall.worst) +
+            .parts = {fmt::format("recall of {} {}", printable(quality.reference), four_decimals(recall.mean)),
+                      "median " + four_decimals(recall.median), "p1 " + four_decimals(recall.p1),
+                      "worst " + four_decimals(recall.worst) +
                           (recall.worst_row ? fmt::format(" in row {}", *recall.worst_row) : std::string()),
-                      "IoU " + share_number(quality.iou)}};
-  if (quality.attention_mass) fact.parts.push_back("attention mass " + share_number(*quality.attention_mass));
+                      "IoU " + four_decimals(quality.iou)}};
+  if (quality.attention_mass) fact.parts.push_back("attention mass " + four_decimals(*quality.attention_mass));
   if (quality.needle_hit_rate) {
-    fact.parts.push_back(quality.shows_needles() ? "needles " + share_number(*quality.needle_hit_rate)
+    fact.parts.push_back(quality.shows_needles() ? "needles " + four_decimals(*quality.needle_hit_rate)
                                                  : unshown_needles(quality));
   }
-  if (minimum_recall) fact.parts.push_back(fmt::format("at least {} was asked for", share_number(*minimum_recall)));
+  if (minimum_recall) fact.parts.push_back(fmt::format("at least {} was asked for", four_decimals(*minimum_recall)));
   return fact;
 }
 

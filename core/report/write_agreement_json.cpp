@@ -116,7 +116,7 @@ Json case_json(const AgreementCase& one) {
 
 }  // namespace
 
-std::string write_agreement_json(const AgreementReport& report) {
+std::string write_agreement_json(const AgreementReport& report, const WriterOptions& /*options*/) {
   Json json;
   put_identity(json, "agreement-1.0.schema.json", "misa-prof/agreement", kAgreementSchemaVersion, report.tool_version,
                report.command_line);

@@ -198,7 +198,7 @@ std::string text_of(const Suite& suite, const ReportEnvironment& environment, st
 
 }  // namespace
 
-std::string write_agreement_junit(const AgreementReport& report) {
+std::string write_agreement_junit(const AgreementReport& report, const WriterOptions& /*options*/) {
   std::vector<Suite> suites;
   for (const AgreementCase& one : report.cases) suites.push_back(suite_of(report, one));
   if (report.interrupted) {

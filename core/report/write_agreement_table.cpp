@@ -122,7 +122,9 @@ std::string conclusion(const AgreementReport& report, bool colour) {
 
 }  // namespace
 
-std::string write_agreement_table(const AgreementReport& report, bool colour, int width) {
+std::string write_agreement_table(const AgreementReport& report, const WriterOptions& options) {
+  const bool colour = options.colour;
+  const int width = options.width;
   const ReportWorkload& workload = report.workload;
   std::string out = styled("misa-prof " + printable(report.tool_version), Style::strong, colour);
   if (report.environment.timestamp_utc) {

@@ -49,7 +49,7 @@ void add_row(std::string& text, const ReportRow& row) {
 
 }  // namespace
 
-std::string write_csv(const Report& report) {
+std::string write_csv(const Report& report, const WriterOptions& /*options*/) {
   std::string text;
   add_line(text, [](const Column& column) { return std::string(column.name); });
   for (const ReportCase& one : report.cases) {

@@ -206,7 +206,7 @@ std::string line_of(const Json& json) { return json.dump() + '\n'; }
 
 }  // namespace
 
-std::string write_json(const Report& report) {
+std::string write_json(const Report& report, const WriterOptions& /*options*/) {
   Json json;
   put_head(json, report);
   json["cases"] = Json::array();
@@ -215,7 +215,7 @@ std::string write_json(const Report& report) {
   return json.dump(2) + '\n';
 }
 
-std::string write_json_lines(const Report& report) {
+std::string write_json_lines(const Report& report, const WriterOptions& /*options*/) {
   std::string text;
   JsonLinesWriter writer([&](std::string_view line) { text += line; });
   writer.header(report);

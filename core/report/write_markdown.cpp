@@ -6,7 +6,7 @@
 
 namespace misa {
 
-std::string write_markdown(const Report& report) {
+std::string write_markdown(const Report& report, const WriterOptions& /*options*/) {
   std::string out = "## misa-prof " + escaped_markdown(report.tool_version) + "\n\n";
   if (report.environment.timestamp_utc) {
     out += "- **date**: " + escaped_markdown(*report.environment.timestamp_utc) + '\n';

@@ -5,10 +5,13 @@
 #include <limits>
 #include <locale>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <sstream>
 #include <string>
 #include <vector>
 
+#include "core/base/error.hpp"
+#include "core/report/columns.hpp"
 #include "core/report/text.hpp"
 #include "core/report/write.hpp"
 #include "tests/core/report/checks.hpp"
@@ -98,7 +101,7 @@ std::string field(const std::vector<std::vector<std::string>>& rows, std::size_t
 }  // namespace
 
 TEST_CASE("JSON says what the report holds, in whole nanoseconds") {
-  const Json json = parse_strictly(write_report(sample_report(), Format::json));
+  const Json json = parse_strictly(write_report(sample_report(), "json"));
   CHECK(json["schema"] == "misa-prof/result");
   CHECK(json["schema_version"] == "1.0.0");
   CHECK(json["workload"]["seed"] == "18446744073709551615");
@@ -125,17 +128,17 @@ TEST_CASE("JSON says what the report holds, in whole nanoseconds") {
 }
 
 TEST_CASE("JSON keys have a fixed order, complete comes last") {
-  const Json json = Json::parse(write_report(sample_report(), Format::json));
+  const Json json = Json::parse(write_report(sample_report(), "json"));
   std::vector<std::string> keys;
   for (const auto& [key, value] : json.items()) keys.push_back(key);
   CHECK(keys == std::vector<std::string>{"$schema", "schema", "schema_version", "tool", "command_line", "environment",
                                          "workload", "cases", "skipped", "recorded_topk", "recorded_topk_reason",
                                          "measurement", "warnings", "complete"});
-  CHECK(write_report(sample_report(), Format::json) == write_report(sample_report(), Format::json));
+  CHECK(write_report(sample_report(), "json") == write_report(sample_report(), "json"));
 }
 
 TEST_CASE("what is no number becomes null with a reason, what is no UTF-8 is repaired") {
-  const std::string text = write_report(hostile_report(), Format::json);
+  const std::string text = write_report(hostile_report(), "json");
   CHECK(repaired_utf8(text) == text);
   const Json json = parse_strictly(text);
   const Json& stage = json["cases"][0]["stages"][0];
@@ -155,14 +158,14 @@ TEST_CASE("numbers survive JSON") {
   Report report = sample_report();
   report.cases[1].speedup_over_dsa = 1.0 / 3;
   report.cases[1].quality->iou = std::nextafter(1.0, 0.0);
-  const Json json = Json::parse(write_report(report, Format::json));
+  const Json json = Json::parse(write_report(report, "json"));
   CHECK(json["cases"][1]["speedup_over_dsa"].get<double>() == 1.0 / 3);
   CHECK(json["cases"][1]["quality"]["iou"].get<double>() == std::nextafter(1.0, 0.0));
 }
 
 TEST_CASE("JSON lines put together are the JSON document") {
   for (const Report& report : {sample_report(), hostile_report()}) {
-    const std::vector<std::string> lines = lines_of(write_report(report, Format::jsonl));
+    const std::vector<std::string> lines = lines_of(write_report(report, "jsonl"));
     REQUIRE(lines.size() == 6);
     Json whole = parse_strictly(lines.front());
     CHECK(whole["record"] == "header");
@@ -180,7 +183,7 @@ TEST_CASE("JSON lines put together are the JSON document") {
          {"workload", "skipped", "recorded_topk", "recorded_topk_reason", "measurement", "warnings", "complete"}) {
       whole[key] = footer[key];
     }
-    CHECK(whole == Json::parse(write_report(report, Format::json)));
+    CHECK(whole == Json::parse(write_report(report, "json")));
   }
 }
 
@@ -202,11 +205,11 @@ TEST_CASE("an interrupted run leaves whole lines and says so") {
   const Json footer = Json::parse(lines_of(file).back());
   CHECK(footer["cases"] == 1);
   CHECK(footer["complete"] == false);
-  CHECK(Json::parse(write_report(report, Format::json))["complete"] == false);
+  CHECK(Json::parse(write_report(report, "json"))["complete"] == false);
 }
 
 TEST_CASE("CSV has one row per stage and one end to end, all of one length") {
-  const auto rows = parse_csv(write_report(sample_report(), Format::csv));
+  const auto rows = parse_csv(write_report(sample_report(), "csv"));
   REQUIRE(rows.size() == 1 + (2 + 1) + (4 + 1) + (3 + 1) + 1);
   for (const auto& row : rows) CHECK(row.size() == rows.front().size());
   const auto column = [&](const std::string& name) {
@@ -241,7 +244,7 @@ TEST_CASE("CSV has one row per stage and one end to end, all of one length") {
 
 TEST_CASE("what a device did while it was measured is in every format") {
   const Report report = device_report();
-  const Json json = parse_strictly(write_report(report, Format::json));
+  const Json json = parse_strictly(write_report(report, "json"));
   CHECK(json["measurement"]["cache"] == "cold");
   CHECK(json["measurement"]["launch"] == "graph");
   const Json& device = json["measurement"]["device"];
@@ -253,18 +256,18 @@ TEST_CASE("what a device did while it was measured is in every format") {
   CHECK(roofs["graph_launch_ns"] == 1100);
   CHECK(roofs["peaks"][0]["dtype"] == "F8_E4M3");
   CHECK(roofs["peaks"][1]["flops_per_second"].is_null());
-  const auto rows = parse_csv(write_report(report, Format::csv));
+  const auto rows = parse_csv(write_report(report, "csv"));
   CHECK(field(rows, 1, "cache") == "cold");
   CHECK(field(rows, 1, "launch") == "graph");
   CHECK(field(rows, 1, "sm_clock_min_hz") == "1830000000");
   CHECK(field(rows, 1, "sm_clock_max_hz") == "1980000000");
-  const std::string table = write_report(report, Format::table);
+  const std::string table = write_report(report, "table");
   for (const char* part : {"SM 1.83–1.98 GHz", "slowed by power cap", "cold cache", "one graph launch each",
                            "F8_E4M3 1.31 PFLOP/s", "BF16 not measured", "in a graph 1.10 µs"}) {
     CAPTURE(part);
     CHECK(table.find(part) != std::string::npos);
   }
-  const Json plain = parse_strictly(write_report(sample_report(), Format::json));
+  const Json plain = parse_strictly(write_report(sample_report(), "json"));
   CHECK(plain["measurement"]["cache"] == "warm");
   CHECK(plain["measurement"]["device"].is_null());
 }
@@ -275,26 +278,26 @@ TEST_CASE("every format of a result shows a warning with its id, its text and wh
                      {.id = "MP-W902", .what = "another", .where = "misa"}};
   const Json expected = Json::parse(R"([{"id": "MP-W901", "text": "the first, of all", "where": ""},
                                         {"id": "MP-W902", "text": "another", "where": "misa"}])");
-  CHECK(Json::parse(write_report(report, Format::json))["warnings"] == expected);
-  const std::string lines = write_report(report, Format::jsonl);
+  CHECK(Json::parse(write_report(report, "json"))["warnings"] == expected);
+  const std::string lines = write_report(report, "jsonl");
   CHECK(Json::parse(lines.substr(lines.rfind('\n', lines.size() - 2) + 1))["warnings"] == expected);
-  const auto rows = parse_csv(write_report(report, Format::csv));
+  const auto rows = parse_csv(write_report(report, "csv"));
   REQUIRE(rows.size() > 4);
   for (std::size_t row = 1; row < rows.size(); ++row) {
     CHECK(field(rows, row, "warnings") == "MP-W901: the first, of all | MP-W902: another; misa");
   }
-  for (const Format format : {Format::table, Format::markdown}) {
+  for (const char* format : {"table", "md"}) {
     const std::string text = write_report(report, format);
     CHECK(text.find("warning: MP-W901: the first, of all") != std::string::npos);
     CHECK(text.find("warning: MP-W902: another; misa") != std::string::npos);
   }
   report.warnings.clear();
-  CHECK(field(parse_csv(write_report(report, Format::csv)), 1, "warnings").empty());
-  CHECK(write_report(report, Format::table).find("warning") == std::string::npos);
+  CHECK(field(parse_csv(write_report(report, "csv")), 1, "warnings").empty());
+  CHECK(write_report(report, "table").find("warning") == std::string::npos);
 }
 
 TEST_CASE("the columns of CSV that were published keep their places") {
-  const auto rows = parse_csv(write_report(Report(), Format::csv));
+  const auto rows = parse_csv(write_report(Report(), "csv"));
   const std::vector<std::string> published{"workload",
                                            "phase",
                                            "indexer",
@@ -350,7 +353,7 @@ TEST_CASE("JSON holds the samples of stages, the interval of a ratio, and why a 
   report.cases[0].stages[0].seconds.raw = {0.1, 0.2};
   report.cases[2].speedup = PairedRatio{.median = 2, .rounds = 3, .low = {}, .high = {}};
   report.measurement.loaded = "threads waited for a core for 20 % of the time";
-  const Json json = parse_strictly(write_report(report, Format::json));
+  const Json json = parse_strictly(write_report(report, "json"));
   CHECK(json["cases"][0]["stages"][0]["time_ns"]["raw"] == Json::array({100000000, 200000000}));
   CHECK(json["cases"][0]["speedup"].is_null());
   CHECK(json["cases"][0]["speedup_reason"] == "is dsa itself");
@@ -376,7 +379,7 @@ TEST_CASE("JSON holds the samples of stages, the interval of a ratio, and why a 
 
 TEST_CASE("every format says what made a result, and names the host only where it was asked for") {
   Report report = sample_report();
-  const Json environment = parse_strictly(write_report(report, Format::json))["environment"];
+  const Json environment = parse_strictly(write_report(report, "json"))["environment"];
   CHECK(environment["build"]["commit"] == "0123456789ab");
   CHECK(environment["build"]["changed"] == true);
   CHECK(environment["build"]["compiler"] == "GNU 12.2.0");
@@ -387,7 +390,7 @@ TEST_CASE("every format says what made a result, and names the host only where i
   CHECK(environment["load_average"] == 0.42);
   CHECK(environment["cache_bytes"] == 33554432);
   CHECK(environment["host"].is_null());
-  const auto rows = parse_csv(write_report(report, Format::csv));
+  const auto rows = parse_csv(write_report(report, "csv"));
   for (const std::size_t row : {std::size_t{1}, std::size_t{8}}) {
     CHECK(field(rows, row, "seed") == "18446744073709551615");
     CHECK(field(rows, row, "preset") == "natural");
@@ -402,7 +405,7 @@ TEST_CASE("every format says what made a result, and names the host only where i
   CHECK(field(rows, 8, "recall_median") == "0.9201");
   CHECK(field(rows, 8, "worst_row") == "17");
   CHECK(field(rows, 1, "worst_row").empty());
-  for (const Format format : {Format::table, Format::markdown}) {
+  for (const char* format : {"table", "md"}) {
     const std::string text = write_report(report, format);
     CHECK(text.find("2026") != std::string::npos);
     CHECK(text.find("commit 0123456789ab with changes, GNU 12.2.0, Release") != std::string::npos);
@@ -411,16 +414,16 @@ TEST_CASE("every format says what made a result, and names the host only where i
 
   report.environment.host = "node7";
   report.environment.build.commit.clear();
-  const Json asked = parse_strictly(write_report(report, Format::json))["environment"];
+  const Json asked = parse_strictly(write_report(report, "json"))["environment"];
   CHECK(asked["host"] == "node7");
   CHECK(asked["build"]["commit"].is_null());
   CHECK(asked["build"]["commit_reason"].is_string());
-  CHECK(field(parse_csv(write_report(report, Format::csv)), 1, "host") == "node7");
-  CHECK(write_report(report, Format::table).find("node7") != std::string::npos);
+  CHECK(field(parse_csv(write_report(report, "csv")), 1, "host") == "node7");
+  CHECK(write_report(report, "table").find("node7") != std::string::npos);
 }
 
 TEST_CASE("CSV quotes what would end a field, and has no word for numbers that are none") {
-  const std::string text = write_report(hostile_report(), Format::csv);
+  const std::string text = write_report(hostile_report(), "csv");
   const auto rows = parse_csv(text);
   CHECK(rows[1][0] == "a,b \"c\"\r\nd\uFFFD");
   CHECK(text.find("nan") == std::string::npos);
@@ -428,16 +431,16 @@ TEST_CASE("CSV quotes what would end a field, and has no word for numbers that a
 }
 
 TEST_CASE("writers do not depend on the locale") {
-  const std::string before = write_report(sample_report(), Format::csv);
+  const std::string before = write_report(sample_report(), "csv");
   struct Comma : std::numpunct<char> {
     char do_decimal_point() const override { return ','; }
     char do_thousands_sep() const override { return '.'; }
     std::string do_grouping() const override { return "\3"; }
   };
   const std::locale old = std::locale::global(std::locale(std::locale::classic(), new Comma));
-  CHECK(write_report(sample_report(), Format::csv) == before);
-  CHECK(Json::parse(write_report(sample_report(), Format::json))["cases"].size() == 4);
-  CHECK(write_report(sample_report(), Format::table).find("117 ms") != std::string::npos);
+  CHECK(write_report(sample_report(), "csv") == before);
+  CHECK(Json::parse(write_report(sample_report(), "json"))["cases"].size() == 4);
+  CHECK(write_report(sample_report(), "table").find("117 ms") != std::string::npos);
   std::locale::global(old);
 }
 
@@ -447,11 +450,11 @@ TEST_CASE("results obey the published schema, and a strict checker refuses what 
   Report interrupted_report = sample_report();
   interrupted_report.interrupted = true;
   for (const Report& report : {sample_report(), hostile_report(), device_report(), interrupted_report, Report()}) {
-    CHECK(accepted(write_report(report, Format::json), ".json"));
-    CHECK(accepted(write_report(report, Format::jsonl), ".jsonl"));
+    CHECK(accepted(write_report(report, "json"), ".json"));
+    CHECK(accepted(write_report(report, "jsonl"), ".jsonl"));
   }
 
-  const std::string good = write_report(sample_report(), Format::json);
+  const std::string good = write_report(sample_report(), "json");
   const auto with = [&](const std::string& from, const std::string& to) {
     std::string text = good;
     const std::size_t at = text.find(from);
@@ -467,24 +470,48 @@ TEST_CASE("results obey the published schema, and a strict checker refuses what 
   CHECK_FALSE(accepted(with("1.0.0", "2.0.0"), ".json"));
   CHECK_FALSE(accepted(with("deepseek", "\xff"), ".json"));
   CHECK_FALSE(accepted(good + "{}", ".json"));
-  const std::string lines = write_report(sample_report(), Format::jsonl);
+  const std::string lines = write_report(sample_report(), "jsonl");
   CHECK_FALSE(accepted(lines.substr(0, lines.rfind("{\"record\":\"footer\"")), ".jsonl"));
   CHECK_FALSE(accepted(lines.substr(0, lines.size() - 5), ".jsonl"));
 }
 
-TEST_CASE("formats are found by name") {
-  for (std::string_view name : format_names()) CHECK(format_name(*find_format(name)) == name);
-  CHECK(find_format("md") == Format::markdown);
-  CHECK_FALSE(find_format("xml").has_value());
+TEST_CASE("every format has a name and an ending of its own, and writes what it says it writes") {
+  CHECK(profile_format_names() == std::vector<std::string_view>{"table", "json", "jsonl", "csv", "md"});
+  std::set<std::string_view> seen;
+  for (const ReportFormat& format : report_formats()) {
+    CHECK(seen.insert(format.name).second);
+    CHECK(seen.insert(format.endings).second);
+    CHECK((format.profile || format.agreement));
+  }
+  for (const std::string_view name : profile_format_names()) CHECK_FALSE(write_report(sample_report(), name).empty());
+  CHECK_THROWS_AS(write_report(sample_report(), "junit"), Error);
+}
+
+TEST_CASE("the columns of a table have places of their own, and all can be shown") {
+  for (const Table table : {Table::stages, Table::summary}) {
+    std::set<int> places;
+    for (const Column* column : columns_of(table)) {
+      CHECK(places.insert(column->place).second);
+      CHECK(bool(column->cell));
+    }
+  }
+  std::set<int> places;
+  for (const Column* column : quality_columns()) {
+    CAPTURE(column->json);
+    CHECK(places.insert(column->place).second);
+    CHECK(bool(column->of_quality));
+    CHECK(bool(column->missing));
+  }
+  for (const Column& column : columns()) CHECK((column.value == nullptr) != (column.of_quality == nullptr));
 }
 
 TEST_CASE("an empty report is still valid in every format") {
   const Report report;
-  CHECK(parse_strictly(write_report(report, Format::json))["cases"].empty());
-  CHECK(lines_of(write_report(report, Format::jsonl)).size() == 2);
-  CHECK(parse_csv(write_report(report, Format::csv)).size() == 1);
-  CHECK_FALSE(write_report(report, Format::table).empty());
-  CHECK_FALSE(write_report(report, Format::markdown).empty());
+  CHECK(parse_strictly(write_report(report, "json"))["cases"].empty());
+  CHECK(lines_of(write_report(report, "jsonl")).size() == 2);
+  CHECK(parse_csv(write_report(report, "csv")).size() == 1);
+  CHECK_FALSE(write_report(report, "table").empty());
+  CHECK_FALSE(write_report(report, "md").empty());
 }
 
 }  // namespace misa
