@@ -23,7 +23,4 @@ CudaTable<RouteTask> route_kernels();
 CudaTable<ScoreTask> score_kernels();
 CudaTable<SelectTask> select_kernels();
 
-// Provisional: it still chooses among several kernels on its own.
-void select(const SelectTask& task, int num_sms, cudaStream_t stream);
-
 }  // namespace misa::cuda
