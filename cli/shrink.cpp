@@ -14,6 +14,7 @@
 #include "core/platform/file.hpp"
 #include "core/platform/signals.hpp"
 #include "core/report/read_agreement.hpp"
+#include "core/workload/check_workload.hpp"
 #include "core/workload/trace.hpp"
 
 namespace misa::cli {

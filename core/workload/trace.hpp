@@ -18,11 +18,4 @@ Workload read_trace(const std::string& path, i64 max_bytes, std::vector<Warning>
 /// Checks it first, as read_trace would: a file that is written can be read.
 void write_trace(const std::string& path, const Workload& workload);
 
-/// All that read_trace demands of values, for a workload in memory. `where` is for messages. Error(input).
-void check_workload(const Workload& workload, const std::string& where);
-
-/// Throws Error(input) when a contiguous key that no row sees is not a finite number. Such keys are legal, but block
-/// window `upstream` averages them.
-void check_unseen_keys(const Workload& workload, const std::string& where);
-
 }  // namespace misa

@@ -9,43 +9,31 @@
 #include "core/base/error.hpp"
 #include "core/base/interrupt.hpp"
 #include "core/base/suggest.hpp"
+#include "core/workload/workload_fields.hpp"
 
 namespace misa::trace {
 namespace {
 
 constexpr std::string_view kFormatStem = "misa-trace/";
 
-/// The tensors of the format. `dtypes` are those that a file may have; their shapes are checked where they are used.
-struct TensorRule {
-  std::string_view name;
-  std::size_t rank;
-  std::array<std::string_view, 3> dtypes;
+/// The tensors of the format that are no fields of a workload: `out.*` are those of a selection.
+constexpr std::array kOtherRules{
+    TensorRule{"needle", "nk", kI32},
+    TensorRule{"out.topk", "Qk", kI32},
+    TensorRule{"out.heads", "Qk", kI32},
+    TensorRule{"out.blocks", "Qk", kI32},
+    TensorRule{"out.linear", "Qk", kF32},
+    TensorRule{"out.candidates", "Qk", kI32},
+    TensorRule{"out.scores", "Qk", {"F32", "F64"}},
 };
-constexpr std::array kRules{
-    TensorRule{"k", 2, {"F8_E4M3", "BF16", "F32"}},
-    TensorRule{"k_scale", 1, {"F32", "F8_E8M0", ""}},
-    TensorRule{"q", 3, {"F8_E4M3", "BF16", "F32"}},
-    TensorRule{"weights", 2, {"F32", "", ""}},
-    TensorRule{"q_pos", 1, {"I32", "", ""}},
-    TensorRule{"ks", 1, {"I32", "", ""}},
-    TensorRule{"ke", 1, {"I32", "", ""}},
-    TensorRule{"q_scale", 2, {"F32", "", ""}},
-    TensorRule{"q_norm", 2, {"F32", "", ""}},
-    TensorRule{"k_pages", 3, {"U8", "BF16", "F32"}},
-    TensorRule{"block_table", 2, {"I32", "", ""}},
-    TensorRule{"seq_lens", 1, {"I32", "", ""}},
-    TensorRule{"attention_mass", 2, {"F16", "", ""}},
-    TensorRule{"attention_mass_row", 1, {"I32", "", ""}},
-    TensorRule{"needle", 2, {"I32", "", ""}},
-    TensorRule{"topk", 2, {"I32", "", ""}},
-    TensorRule{"topk_row", 1, {"I32", "", ""}},
-    TensorRule{"out.topk", 2, {"I32", "", ""}},
-    TensorRule{"out.heads", 2, {"I32", "", ""}},
-    TensorRule{"out.blocks", 2, {"I32", "", ""}},
-    TensorRule{"out.linear", 2, {"F32", "", ""}},
-    TensorRule{"out.candidates", 2, {"I32", "", ""}},
-    TensorRule{"out.scores", 2, {"F32", "F64", ""}},
-};
+
+std::vector<TensorRule> tensor_rules() {
+  std::vector<TensorRule> rules(kOtherRules.begin(), kOtherRules.end());
+  for (const WorkloadField& field : kWorkloadFields) {
+    if (!field.tensor.dtypes[0].empty()) rules.push_back(field.tensor);
+  }
+  return rules;
+}
 
 void check_format(const SafetensorsHeader& header, FileKind kind) {
   const std::string place = header.path + ", metadata";
@@ -77,14 +65,15 @@ void check_format(const SafetensorsHeader& header, FileKind kind) {
 
 /// Names, dtypes and ranks, all before anything is allocated.
 void check_tensors(const SafetensorsHeader& header) {
-  std::array<std::string_view, kRules.size()> names{};
-  std::transform(kRules.begin(), kRules.end(), names.begin(), [](const TensorRule& rule) { return rule.name; });
+  const std::vector<TensorRule> rules = tensor_rules();
   for (const SafetensorsEntry& entry : header.tensors) {
     if (entry.name.substr(0, 2) == "x.") continue;
     const std::string where = header.path + ", tensor " + quote(entry.name);
     const auto rule =
-        std::find_if(kRules.begin(), kRules.end(), [&](const TensorRule& r) { return r.name == entry.name; });
-    if (rule == kRules.end()) {
+        std::find_if(rules.begin(), rules.end(), [&](const TensorRule& known) { return known.name == entry.name; });
+    if (rule == rules.end()) {
+      std::vector<std::string_view> names;
+      for (const TensorRule& known : rules) names.push_back(known.name);
       const std::string near = nearest(entry.name, names);
       reject("MP-E204", "unknown tensor " + quote(entry.name), where,
              near.empty() ? "a name that begins with 'x.' for tensors of your own" : fmt::format("'{}'", near));
@@ -101,10 +90,10 @@ void check_tensors(const SafetensorsHeader& header) {
       reject("MP-E206", fmt::format("the dtype is {}, must be {}", entry.dtype, fmt::join(allowed, " or ")), where,
              kConvert);
     }
-    if (entry.shape.size() != rule->rank) {
+    if (entry.shape.size() != rule->shape.size()) {
       reject("MP-E208",
              fmt::format("the shape {} has {} dimensions, must have {}", shape_text(entry.shape), entry.shape.size(),
-                         rule->rank),
+                         rule->shape.size()),
              where, kReshape);
     }
   }
@@ -230,11 +219,7 @@ void TensorReader::check_budget(const std::vector<std::string_view>& names) cons
 HostTensor TensorReader::tensor(std::string_view name) const {
   const SafetensorsEntry* entry = header_.find(name);
   if (entry == nullptr) return {};
-  return read_tensor(file_, header_, *entry, left_);
-}
-
-HostTensor TensorReader::scales(std::string_view name) const {
-  HostTensor read = tensor(name);
+  HostTensor read = read_tensor(file_, header_, *entry, left_);
   if (read.dtype != Dtype::e8m0) return read;
   HostTensor converted(Dtype::f32, read.shape);
   const u8* codes = read.storage.as<u8>();

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <functional>
 #include <initializer_list>
 #include <limits>
@@ -21,10 +22,13 @@ namespace misa::trace {
 
 constexpr std::string_view kFormat = "misa-trace/1";
 constexpr i64 kMaxIndex = std::numeric_limits<i32>::max();
+constexpr i64 kScaleBytes = 4;  ///< of one token's scale in a page
+constexpr std::array<std::string_view, 4> kProvenances{"real-checkpoint", "small-trained", "random-init", "synthetic"};
 
 // Hints that several messages give.
 constexpr const char* kReshape = "reshape the tensor before it is saved; docs/traces.md lists the shapes";
 constexpr const char* kConvert = "convert the tensor before it is saved; docs/traces.md lists the dtypes";
+constexpr const char* kRecordAgain = "leave the row out, or record it again before the kernel's memory is used anew";
 constexpr const char* kWindowOfBuffer = "ks and ke as the kernel was given them: tokens of the key buffer, from 0";
 
 [[noreturn]] void reject(std::string id, const std::string& what, std::string where, std::string how);
@@ -72,10 +76,8 @@ class TensorReader {
   /// Throws unless the tensors named fit the budget together.
   void check_budget(const std::vector<std::string_view>& names) const;
   bool has(std::string_view name) const { return header_.find(name) != nullptr; }
-  /// Empty when there is none.
+  /// Empty when there is none. E8M0 becomes f32, exactly.
   HostTensor tensor(std::string_view name) const;
-  /// Scales as f32; E8M0 ones are exactly representable.
-  HostTensor scales(std::string_view name) const;
   std::vector<i32> integers(std::string_view name) const;
 
  private:

@@ -14,25 +14,29 @@ namespace misa {
 /// A tensor of a trace.
 struct TensorRule {
   std::string_view name;
-  std::string_view shape;                  ///< a letter for each dimension: axis_name has their meanings
+  std::string_view shape;                  ///< a letter for each dimension: axis_of has their meanings
   std::array<std::string_view, 3> dtypes;  ///< those it may have in a file, as safetensors spells them
 };
 
-/// What a letter of TensorRule::shape counts. Q, R, N, P and B begin shapes, and say what the tensor has an entry for.
-constexpr std::string_view axis_name(char axis) {
-  switch (axis) {
-    case 'Q': return "query rows";
-    case 'R': return "rows";  // some of Q: another field says which
-    case 'H': return "heads";
-    case 'D': return "head dimension";
-    case 'N': return "keys";
-    case 'P': return "pages";
-    case 'T': return "tokens per page";
-    case 'S': return "bytes of a key and its scale";  // with FP8; else D
-    case 'B': return "sequences";
-    case 'C': return "pages per sequence";
-    case 'A': return "tokens that a window may name";
-    default: return "columns";
+/// What a letter of TensorRule::shape counts. Q, R, N, P and B begin shapes: the tensor has an entry for each of them.
+struct Axis {
+  char letter;
+  std::string_view symbol, counts;  ///< as shapes of messages and docs/traces.md have it, and in words
+};
+constexpr Axis axis_of(char letter) {
+  switch (letter) {
+    case 'Q': return {'Q', "Q", "query rows"};
+    case 'R': return {'R', "R", "rows"};  // some of Q: another field says which
+    case 'H': return {'H', "H", "heads"};
+    case 'D': return {'D', "D", "numbers of a head"};
+    case 'N': return {'N', "N", "keys"};
+    case 'P': return {'P', "pages", "pages"};
+    case 'T': return {'T', "page_size", "tokens per page"};
+    case 'S': return {'S', "D + 4", "bytes of a key and its scale"};
+    case 'B': return {'B', "B", "sequences"};
+    case 'C': return {'C', "pages per sequence", "pages per sequence"};
+    case 'A': return {'A', "tokens", "tokens"};  // that a window may name
+    default: return {letter, std::string_view("k"), "columns"};
   }
 }
 

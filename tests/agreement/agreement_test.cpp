@@ -14,6 +14,7 @@
 #include "core/indexer/linear_head.hpp"
 #include "core/selection/golden.hpp"
 #include "core/selection/selection_file.hpp"
+#include "core/workload/check_workload.hpp"
 #include "core/workload/input_hash.hpp"
 #include "core/workload/subset.hpp"
 #include "core/workload/trace.hpp"

@@ -315,7 +315,7 @@ TEST_CASE("the writer refuses what the reader would refuse") {
   };
   CHECK(id({"t", "F32", {2}, bytes}) == "");
   CHECK(id({"first", "F32", {2}, bytes}) == "MP-E116");
-  CHECK(id({"__metadata__", "F32", {2}, bytes}) == "MP-E116");
+  CHECK(id({"__metadata__", "F32", {2}, bytes}) == "MP-E124");
   CHECK(id({"", "F32", {2}, bytes}) == "MP-E121");
   CHECK(id({"t\n", "F32", {2}, bytes}) == "MP-E121");
   CHECK(id({"t", "F33", {2}, bytes}) == "MP-E130");
