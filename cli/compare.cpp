@@ -15,6 +15,7 @@
 #include "cli/describe.hpp"
 #include "cli/given_options.hpp"
 #include "cli/planned.hpp"
+#include "core/agreement/compare_sides.hpp"
 #include "core/agreement/guarded_backend.hpp"
 #include "core/agreement/poison.hpp"
 #include "core/base/error.hpp"

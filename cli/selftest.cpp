@@ -6,6 +6,7 @@
 #include "cli/commands.hpp"
 #include "cli/options.hpp"
 #include "cli/output.hpp"
+#include "core/agreement/compare_sides.hpp"
 #include "core/agreement/faults.hpp"
 #include "core/base/error.hpp"
 #include "core/platform/signals.hpp"

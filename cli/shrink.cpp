@@ -10,6 +10,7 @@
 #include "cli/commands.hpp"
 #include "cli/compare_options.hpp"
 #include "cli/describe.hpp"
+#include "core/agreement/compare_sides.hpp"
 #include "core/base/error.hpp"
 #include "core/platform/file.hpp"
 #include "core/platform/signals.hpp"

@@ -1,14 +1,11 @@
 #pragma once
 
 #include <array>
-#include <optional>
-#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
-#include "core/agreement/arbiter.hpp"
-#include "core/selection/run_selection.hpp"
+#include "core/selection/selection.hpp"
 
 namespace misa {
 
@@ -68,6 +65,9 @@ struct Miss {
   bool forced = false;   ///< the missed id belongs to every selection whatever it scores (Field::forced)
 };
 
+/// How many misses, violations or differences are listed; the rest are counted.
+constexpr i64 kListed = 100;
+
 /// A choice, over all rows.
 struct ChoiceAgreement {
   Choice choice = Choice::tokens;
@@ -83,9 +83,10 @@ struct ChoiceAgreement {
   std::string reason;            ///< why no row was compared; empty: some were
 
   i64 count(Verdict verdict) const { return verdicts[static_cast<std::size_t>(verdict)]; }
+  /// Counts it, and lists it while there is room.
+  void add(const Miss& miss);
+  void add(const Violation& violation);
 };
-
-constexpr i64 kListed = 100;
 
 /// Two sides, choice by choice.
 struct Agreement {
@@ -100,12 +101,6 @@ struct Agreement {
   i64 rows() const;
 };
 
-/// Compares `side` with `against`, row by row and choice by choice. Where they differ, both are judged against exact
-/// scores on what they themselves had chosen before, so that one different head is one difference and not a thousand.
-/// `spec` must be as the sides ran it. Shapes that do not fit the workload: Error(input).
-Agreement compare_sides(Arbiter& arbiter, const IndexerSpec& spec, const Selection& side, const Selection& against,
-                        std::span<const Choice> choices = kChoices);
-
 enum class Conclusion : u8 { passed, failed, inconclusive, nothing };
 
 /// What an agreement comes to, and why in a line (empty when passed). failed: a violation, or more than `max_miss`
@@ -118,24 +113,5 @@ struct Concluded {
   std::string how = {};  ///< what would give an answer; of nothing and inconclusive
 };
 Concluded conclude(const Agreement& agreement, i64 max_miss);
-
-/// How `chosen` (ids, ascending, without pads) relates to the best of `field`, for a backend whose scores may be off by
-/// the field's bounds: exact, tie_swap, within_bound, unbounded or miss.
-///
-/// A choice S can come from scores within the bounds if and only if it holds all forced ids and no id outside has score
-/// - bound above the score + bound of an id inside. Misses are the fewest swaps that restore this, worst first.
-/// Unbounded: it can, and of the ids that are on the wrong side of S by their exact scores at least one has an infinite
-/// bound.
-struct Judgement {
-  Verdict verdict = Verdict::exact;
-  std::vector<Miss> misses;
-  double mass_lost = 0;
-};
-Judgement judge(const Field& field, std::span<const i32> chosen);
-
-/// How a linear query [D + 1] as a backend scored it relates to the exact numbers of `field`: exact, within_bound,
-/// unbounded where a number's bound is infinite, or a miss for every number that neither its bound nor rounding it to
-/// `dtype` explains, D for the weight. The weight is judged where all bounds are finite.
-Judgement judge_linear(const Field& field, std::span<const float> linear, Dtype dtype);
 
 }  // namespace misa

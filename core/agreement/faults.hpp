@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "core/agreement/agreement.hpp"
+#include "core/agreement/arbiter.hpp"
 
 namespace misa {
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/agreement/judge.hpp"
+
 namespace misa {
 namespace {
 
@@ -102,8 +104,7 @@ RecordedAgreement judge_recorded(Arbiter& arbiter, const RecordedTopK& recorded,
     }
     if (chosen.size() < right.size()) {
       verdict = Verdict::violation;
-      ++one.violated;
-      one.violations.push_back({side.name, m, static_cast<i64>(chosen.size()), -1, Fault::truncated});
+      one.add(Violation{side.name, m, static_cast<i64>(chosen.size()), -1, Fault::truncated});
     } else if (!same) {
       const Judgement judgement = judge(*field, chosen);
       verdict = judgement.verdict;
@@ -111,8 +112,7 @@ RecordedAgreement judge_recorded(Arbiter& arbiter, const RecordedTopK& recorded,
       for (Miss miss : judgement.misses) {
         miss.side = side.name;
         miss.row = m;
-        ++one.missed;
-        if (static_cast<i64>(one.misses.size()) < kListed) one.misses.push_back(miss);
+        one.add(miss);
       }
       Difference differs = difference(*field, chosen);
       differs.row = m;

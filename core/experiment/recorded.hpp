@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "core/agreement/agreement.hpp"
+#include "core/agreement/arbiter.hpp"
 #include "core/quality/quality.hpp"
 
 // The selection that a trace recorded (`topk`), rated and judged as one that a backend made.

@@ -5,8 +5,10 @@
 #include <cmath>
 #include <limits>
 
+#include "core/agreement/compare_sides.hpp"
 #include "core/agreement/faults.hpp"
 #include "core/agreement/guarded_backend.hpp"
+#include "core/agreement/judge.hpp"
 #include "core/agreement/poison.hpp"
 #include "core/agreement/shrink.hpp"
 #include "core/base/error.hpp"

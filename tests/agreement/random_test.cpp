@@ -6,7 +6,7 @@
 #include <cstdlib>
 #include <iostream>
 
-#include "core/agreement/agreement.hpp"
+#include "core/agreement/compare_sides.hpp"
 #include "tests/support/cases.hpp"
 
 using namespace misa;

@@ -63,7 +63,7 @@ COMMANDS = {
     "scripts/terminal_svg.py build/release/cli misa-prof profile --indexer dsa,misa,misa-lr > docs/profile.svg": BUILDS,
     "tests/gpu/run.sh": NEEDS_GPU,
     "scripts/mutate.py --work build/mutate --resume build/mutate.jsonl": BUILDS,
-    "scripts/mutate.py --work build/mutate --only 'bounds|agreement.cpp'": BUILDS,
+    "scripts/mutate.py --work build/mutate --only 'core/agreement'": BUILDS,
     # docs/agreement.md
     "misa-prof compare --backend cpu --against goldens": [],
     "misa-prof compare --backend cuda --write-golden goldens": [*DRY, "--force"],

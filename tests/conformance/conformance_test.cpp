@@ -2,7 +2,7 @@
 
 #include <doctest/doctest.h>
 
-#include "core/agreement/agreement.hpp"
+#include "core/agreement/compare_sides.hpp"
 #include "tests/support/cases.hpp"
 #include "tests/support/on_backend.hpp"
 #include "tests/support/present_backends.hpp"

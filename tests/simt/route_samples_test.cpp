@@ -6,7 +6,7 @@
 #include "backends/cuda/cuda.hpp"
 #include "backends/cuda/route/route.hpp"
 #include "backends/oracle/oracle.hpp"
-#include "core/agreement/agreement.hpp"
+#include "core/agreement/compare_sides.hpp"
 #include "core/agreement/guarded_backend.hpp"
 #include "tests/simt/simt.hpp"
 #include "tests/support/cases.hpp"
