@@ -4,6 +4,10 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <cmath>
+#include <random>
+
 #include "core/indexer/blocks.hpp"
 #include "core/selection/run_selection.hpp"
 #include "tests/support/cases.hpp"
@@ -367,5 +371,30 @@ TEST_CASE("a routed batch ends in the linear query and its negative, whose weigh
       plan.run(nullptr);
       CHECK(rows == workload.rows());
     }
+  }
+}
+
+TEST_CASE("heads that are to be kept contend and are never dropped, however little they add") {
+  constexpr i64 kHeads = 16, kSamples = 12, kKept = 3;
+  for (u64 seed = 1; seed <= 40; ++seed) {
+    CAPTURE(seed);
+    std::mt19937_64 engine(seed);
+    std::normal_distribution<double> normal;
+    std::vector<double> products;
+    std::vector<float> weights;
+    // Later heads are weaker by far, so that a choice of the last ones is never the router's own.
+    for (i64 h = 0; h < kHeads; ++h) {
+      weights.push_back(static_cast<float>((seed % 2 == 0 && h % 3 == 0 ? -1 : 1) * std::pow(0.3, h)));
+      for (i64 i = 0; i < kSamples; ++i) products.push_back(normal(engine));
+    }
+    const SampledRow row(products, weights, seed % 3 == 0);
+    const std::vector<i32> only{12, 13, 15};
+    const std::vector<i32> contenders = row.contenders(kKept, only);
+    CHECK(std::includes(contenders.begin(), contenders.end(), only.begin(), only.end()));
+    CHECK(static_cast<i64>(contenders.size()) == contender_count(kHeads, kKept));
+    CHECK(row.eliminate(kKept, only).kept == only);
+    CHECK(row.eliminate(kKept).kept != only);
+    const std::vector<i32> mixed{0, 1, 15};  // what the router keeps, but for the last
+    CHECK(row.eliminate(kKept, mixed).kept == mixed);
   }
 }
