@@ -79,6 +79,19 @@ std::vector<Section> sections() {
   return all;
 }
 
+/// The kernels of each backend, in the order in which a primitive asks them.
+std::vector<Section> kernel_sections() {
+  std::vector<Section> all;
+  for (const BackendInfo& info : backends()) {
+    all.push_back({std::string(info.name), {}});
+    for (const KernelInfo& kernel : info.kernels()) {
+      all.back().entries.push_back(
+          {fmt::format("{}={}", primitive_name(kernel.primitive), kernel.name), std::string(kernel.what), ""});
+    }
+  }
+  return all;
+}
+
 std::string as_text(const std::vector<Section>& all) {
   const int width = terminal_width(StandardStream::output);
   std::string text;
@@ -142,6 +155,7 @@ std::string as_json(const std::vector<Section>& all) {
 Work add_list(CLI::App& app) {
   CLI::App& command = *app.add_subcommand("list", "What there is: indexers, routers, backends, profiles, traces");
   const auto format = std::make_shared<std::string>("table"), names = std::make_shared<std::string>();
+  const auto kernels = std::make_shared<bool>(false);
   command.footer(kExamples);
   command.add_option("--format", *format, "table or json")
       ->type_name("NAME")
@@ -151,17 +165,20 @@ Work add_list(CLI::App& app) {
       ->check(not_empty())
       ->type_name("SECTION")
       ->group(kOutputGroup);
-  return [format, names] {
+  command.add_flag("--kernels", *kernels, "The kernels of each backend, as --kernel takes them")
+      ->disable_flag_override()
+      ->group(kOutputGroup);
+  return [format, names, kernels] {
     if (*format != "table" && *format != "json") {
       throw Error(ErrorKind::usage, "MP-E021", "there is no format called '" + *format + "'", {}, "table or json");
     }
-    const std::vector<Section> all = sections();
+    const std::vector<Section> all = *kernels ? kernel_sections() : sections();
     if (!names->empty()) {
       write_text("-", names_of(all, *names, *format == "json"));
     } else {
       write_text("-", *format == "json" ? as_json(all) : as_text(all));
     }
-    if (profile_directories().empty()) throw no_profiles();
+    if (!*kernels && profile_directories().empty()) throw no_profiles();
   };
 }
 

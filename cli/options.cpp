@@ -354,6 +354,36 @@ void add_name(CLI::App& command, const char* name, std::string& value, const std
   command.add_option(name, value, what)->type_name("NAME")->capture_default_str()->group(group);
 }
 
+void add_kernels(CLI::App& command, std::vector<std::string>& values) {
+  command
+      .add_option("--kernel", values,
+                  "Kernel that a primitive must use, repeatable: a primitive with several uses the first of them that "
+                  "accepts its task (misa-prof list --kernels)")
+      ->check(not_empty())
+      ->type_name("PRIMITIVE=NAME")
+      ->group(kBackendGroup)
+      ->expected(1)
+      ->allow_extra_args(false)
+      ->take_all();
+}
+
+ForcedKernels forced_kernels(const std::vector<std::string>& values) {
+  ForcedKernels forced;
+  for (const std::string& value : values) {
+    const std::string name = value.substr(0, value.find('='));
+    const auto primitive = std::find_if(kPrimitives.begin(), kPrimitives.end(),
+                                        [&](Primitive one) { return primitive_name(one) == name; });
+    if (primitive == kPrimitives.end() || name.size() + 1 >= value.size()) {
+      std::vector<std::string_view> names;
+      for (const Primitive one : kPrimitives) names.push_back(primitive_name(one));
+      throw Error(ErrorKind::usage, "MP-E059", "--kernel '" + value + "' is not PRIMITIVE=NAME", {},
+                  fmt::format("one of {} before the '='", fmt::join(names, ", ")));
+    }
+    forced.push_back({*primitive, value.substr(name.size() + 1)});
+  }
+  return forced;
+}
+
 void add_backend(CLI::App& command, std::string& value, const std::string& what, const char* group) {
   std::vector<std::string_view> names;
   for (const BackendInfo& info : backends()) names.push_back(info.name);

@@ -73,6 +73,11 @@ void add_decimal(CLI::App& command, const char* name, double& value, const char*
 void add_decimal(CLI::App& command, const char* name, std::optional<double>& value, const char* what, const char* type,
                  const char* group, double least, double most);
 
+/// --kernel PRIMITIVE=NAME, which may be given several times.
+void add_kernels(CLI::App& command, std::vector<std::string>& values);
+/// The kernels that such values force. Error(usage) MP-E059 where one names no primitive.
+ForcedKernels forced_kernels(const std::vector<std::string>& values);
+
 /// --backend, with the names of all backends in its help.
 void add_backend(CLI::App& command, std::string& value, const std::string& what, const char* group);
 

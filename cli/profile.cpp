@@ -40,6 +40,7 @@ struct ProfileOptions {
   IndexerOptions indexer;
   OutputOptions output;
   std::string backend = "cpu";
+  std::vector<std::string> kernels;
   std::optional<i64> threads, device, samples, warm_up;
   double budget_seconds = 10;
   bool no_fusion = false, no_graph = false, warm = false, once = false, dry = false;
@@ -126,7 +127,8 @@ void run_profile(const ProfileOptions& options, const GivenOptions& given, std::
   const std::vector<Target> targets = checked_targets(options);
   StreamedTargets streamed(targets, kStreamed);
   const std::unique_ptr<Backend> backend =
-      make_backend(options.backend, static_cast<int>(threads), device_number(options.device, {options.backend}));
+      make_backend(options.backend, static_cast<int>(threads), device_number(options.device, {options.backend}),
+                   forced_kernels(options.kernels));
   Origin origin = origin_of(options.workload, options.output.host(), options.indexer.top_k.has_value());
   origin.command_line = std::move(command_line);
   const Workload workload = options.workload.load(&origin.warnings);
@@ -198,6 +200,7 @@ Work add_profile(CLI::App& app) {
   add_backend(command, options->backend, "What the indexers run on", kBackendGroup);
   add_count(command, "--threads", options->threads, "Threads (default: the cores available)", kBackendGroup);
   add_device(command, options->device);
+  add_kernels(command, options->kernels);
   options->workload.add_memory(command);
   const auto add_flag = [&](const char* name, bool& value, const char* what, const char* group) {
     command.add_flag(name, value, what)->disable_flag_override()->group(group);
