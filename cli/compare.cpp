@@ -68,47 +68,6 @@ void make_folder(const std::string& path) {
   refuse_folder(path, failure.message());
 }
 
-ReportChoice to_report(const ChoiceAgreement& one) {
-  ReportChoice report;
-  report.name = choice_name(one.choice);
-  report.rows = one.rows;
-  report.trivial = one.trivial;
-  report.verdicts = {.exact = one.count(Verdict::exact),
-                     .tie_swap = one.count(Verdict::tie_swap),
-                     .within_bound = one.count(Verdict::within_bound),
-                     .follows = one.count(Verdict::follows),
-                     .unbounded = one.count(Verdict::unbounded),
-                     .unknown = one.count(Verdict::unknown),
-                     .miss = one.count(Verdict::miss),
-                     .violation = one.count(Verdict::violation),
-                     .unjudged = one.count(Verdict::unjudged),
-                     .empty = one.count(Verdict::empty)};
-  report.missed = one.missed;
-  report.violated = one.violated;
-  report.worst_mass_lost = one.mass_lost;
-  report.largest_bound_share = one.largest_share;
-  for (const Miss& miss : one.misses) {
-    report.misses.push_back({miss.side, miss.row, miss.missed, miss.taken, miss.missed_score, miss.taken_score,
-                             miss.rank, miss.to_last, miss.mass_lost, miss.bound, miss.forced});
-  }
-  for (const Violation& violation : one.violations) {
-    report.violations.push_back(
-        {violation.side, violation.row, violation.column, violation.id, std::string(fault_name(violation.fault))});
-  }
-  report.reason = one.reason;
-  return report;
-}
-
-CaseVerdict to_report(Conclusion conclusion) {
-  switch (conclusion) {
-    case Conclusion::passed: return CaseVerdict::passed;
-    case Conclusion::failed: return CaseVerdict::failed;
-    case Conclusion::inconclusive: return CaseVerdict::inconclusive;
-    case Conclusion::nothing: break;
-  }
-  return CaseVerdict::nothing;
-}
-
 /// True of the options that say what is compared; --indexer only says how much of it.
 bool names_inputs(const CLI::Option& option) {
   const std::string& group = option.get_group();
@@ -275,7 +234,7 @@ class CompareRun {
       one.used = describe_parameters(effective(spec, arbiter_->problem()));
       try {
         if (const std::string reason = why_not(spec); !reason.empty()) {
-          one.verdict = CaseVerdict::nothing;
+          one.verdict = Conclusion::nothing;
           one.explanation = reason;
         } else if (options_.against_indexer.empty()) {
           compare(spec, one);
@@ -285,7 +244,7 @@ class CompareRun {
       } catch (const Interrupted&) {
       }
       if (interrupted()) end_interrupted(one);
-      if (one.verdict != CaseVerdict::passed) one.reproduce = reproduce(spec);
+      if (one.verdict != Conclusion::passed) one.reproduce = reproduce(spec);
       one.seconds = since(start);
     }
     if (const std::optional<RecordedTopK> recorded = recorded_topk(workload_);
@@ -429,7 +388,7 @@ class CompareRun {
     if (!is_backend(options_.against)) {
       golden = golden_path(spec);
       if (golden.empty()) {
-        one.verdict = CaseVerdict::nothing;
+        one.verdict = Conclusion::nothing;
         one.explanation = fmt::format("{} holds no golden of {}", options_.against, spec.name);
         hints_.back() = "misa-prof compare --indexer " + spec.name + " --write-golden DIR where its device is";
         return;
@@ -444,13 +403,13 @@ class CompareRun {
     }
     Selection side = run_side(options_, *guarded_, spec, *arbiter_, plan_options_);
     const Agreement agreement = compare_sides(*arbiter_, spec, side, against, choices_);
-    for (const ChoiceAgreement& choice : agreement.choices) one.choices.push_back(to_report(choice));
+    one.choices = agreement.choices;
     const Concluded concluded = conclude(agreement, options_.max_miss);
-    one.verdict = to_report(concluded.conclusion);
+    one.verdict = concluded.conclusion;
     one.explanation = concluded.why;
     hints_.back() = concluded.how;
     check_robustness(spec, side, one);
-    if (one.verdict == CaseVerdict::failed && !options_.bundle.empty()) {
+    if (one.verdict == Conclusion::failed && !options_.bundle.empty()) {
       make_folder(options_.bundle);
       write_golden(bundled(side.name, spec), workload_, spec, side, backend_facts(*backend_, shape_of(workload_)),
                    true);
@@ -462,7 +421,7 @@ class CompareRun {
 
   /// What was found stays; it is no verdict.
   static void end_interrupted(AgreementCase& one) {
-    one.verdict = CaseVerdict::nothing;
+    one.verdict = Conclusion::nothing;
     one.explanation = "interrupted";
   }
 
@@ -506,7 +465,7 @@ class CompareRun {
     const auto add = [&](std::string name, const std::string& found, const std::string& done) {
       one.checks.push_back({std::move(name), found.empty(), found.empty() ? done : found});
       if (found.empty()) return;
-      one.verdict = CaseVerdict::failed;
+      one.verdict = Conclusion::failed;
       if (!one.explanation.empty()) one.explanation += "; ";
       one.explanation += one.checks.back().name + ": " + found;
     };
@@ -565,10 +524,10 @@ class CompareRun {
     one.quality = describe_quality(quality, options_.against_indexer);
     one.minimum_recall = options_.min_recall;
     if (quality.rows == 0) {
-      one.verdict = CaseVerdict::nothing;
+      one.verdict = Conclusion::nothing;
       one.explanation = options_.against_indexer + " selects nothing";
     } else if (options_.min_recall && *quality.recall.mean < *options_.min_recall) {
-      one.verdict = CaseVerdict::failed;
+      one.verdict = Conclusion::failed;
       one.explanation = fmt::format("the mean recall is {:.4f}, and {:.4f} was asked for", *quality.recall.mean,
                                     *options_.min_recall);
     }
@@ -598,7 +557,7 @@ class CompareRun {
         const Quality quality = rate_recorded(workload_, recorded, reference[Choice::tokens].span<const i32>());
         one.quality = describe_quality(quality, options_.against_indexer);
         if (quality.rows == 0) {
-          one.verdict = CaseVerdict::nothing;
+          one.verdict = Conclusion::nothing;
           one.explanation = kNoRecordedRow;
         }
       } else {
@@ -613,24 +572,20 @@ class CompareRun {
     const Selection exact = run_selection(*oracle_, dsa, arbiter_->problem(), plan_options_);
     const RecordedAgreement judged = misa::judge_recorded(*arbiter_, recorded, dsa, exact);
     one.quality = describe_quality(rate_recorded(workload_, recorded, exact[Choice::tokens].span<const i32>()), "dsa");
-    ReportChoice& tokens = one.choices.emplace_back(to_report(judged.agreement.choices.front()));
-    for (const Difference& found : judged.differences) {
-      tokens.differences.push_back(
-          {found.row, found.tokens, found.token, found.score, found.last_score - found.score, found.bound});
-    }
-    tokens.differing = judged.differing;
+    one.choices = judged.agreement.choices;
+    const ChoiceAgreement& tokens = one.choices.front();
     const Concluded concluded = conclude(judged.agreement, options_.max_miss);
-    one.verdict = to_report(concluded.conclusion);
+    one.verdict = concluded.conclusion;
     one.explanation = concluded.why;
     hints_.back() =
         concluded.conclusion == Conclusion::failed ? "docs/traces.md, What goes wrong when recording" : concluded.how;
-    if (judged.assumed && tokens.verdicts.exact < tokens.rows) {
+    if (judged.assumed && tokens.count(Verdict::exact) < tokens.rows) {
       one.explanation += fmt::format(
           "{}the trace does not say its topk_arithmetic, and is judged by the bounds of {}, the "
           "loosest known",
           one.explanation.empty() ? "" : "; ", judged.judged_by.name);
     }
-    if (one.verdict != CaseVerdict::passed) one.reproduce = reproduce(dsa);
+    if (one.verdict != Conclusion::passed) one.reproduce = reproduce(dsa);
   }
 
   std::string reproduce(const IndexerSpec& spec) const {
@@ -644,7 +599,7 @@ class CompareRun {
     const std::string& own = hints_[static_cast<std::size_t>(&one - report_.cases.data())];
     if (!own.empty()) return own;
     if (specs_.size() > 1 || one.reproduce != reproduce(specs_.front())) return one.reproduce;
-    if (one.verdict != CaseVerdict::failed) return "";
+    if (one.verdict != Conclusion::failed) return "";
     if (one.quality) return "a lower --min-recall, or options with which the indexer keeps more";
     const bool shrinks = is_backend(options_.against);
     if (bundled_ && shrinks) return "misa-prof shrink " + shell_word(options_.bundle);
@@ -654,11 +609,11 @@ class CompareRun {
 
   /// Writes goldens or the bundle, and ends as the verdicts say.
   void finish() {
-    const auto count = [&](CaseVerdict verdict) {
+    const auto count = [&](Conclusion verdict) {
       return std::count_if(report_.cases.begin(), report_.cases.end(),
                            [&](const AgreementCase& one) { return one.verdict == verdict; });
     };
-    const auto first = [&](CaseVerdict verdict) -> const AgreementCase& {
+    const auto first = [&](Conclusion verdict) -> const AgreementCase& {
       return *std::find_if(report_.cases.begin(), report_.cases.end(),
                            [&](const AgreementCase& one) { return one.verdict == verdict; });
     };
@@ -666,7 +621,7 @@ class CompareRun {
       write_trace((fs::path(options_.bundle) / kBundledInput).string(), workload_);
       write_text((fs::path(options_.bundle) / kBundledReport).string(), write_report(report_, "json"));
     }
-    const auto end = [&](ErrorKind kind, const char* id, CaseVerdict verdict, const char* what) {
+    const auto end = [&](ErrorKind kind, const char* id, Conclusion verdict, const char* what) {
       if (count(verdict) == 0) return;
       const AgreementCase& one = first(verdict);
       throw Error(kind, id,
@@ -675,9 +630,9 @@ class CompareRun {
                               one.explanation),
                   {}, hint(one));
     };
-    end(ErrorKind::mismatch, "MP-E610", CaseVerdict::failed, "failed");
-    end(ErrorKind::nothing, "MP-E611", CaseVerdict::nothing, "compared nothing");
-    end(ErrorKind::inconclusive, "MP-E612", CaseVerdict::inconclusive, "cannot be judged");
+    end(ErrorKind::mismatch, "MP-E610", Conclusion::failed, "failed");
+    end(ErrorKind::nothing, "MP-E611", Conclusion::nothing, "compared nothing");
+    end(ErrorKind::inconclusive, "MP-E612", Conclusion::inconclusive, "cannot be judged");
     if (goldens_.empty()) return;
     make_folder(options_.golden);
     auto facts = backend_facts(*backend_, shape_of(workload_));

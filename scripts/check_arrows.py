@@ -23,8 +23,8 @@ ARROWS = {
     "core/agreement": ["core/agreement", "core/selection", "core/workload", "core/indexer", "core/tensor", "core/base"],
     "core/quality": ["core/quality", "core/measure/statistics.hpp", "core/workload", "core/indexer", "core/tensor",
                      "core/base"],
-    "core/report": ["core/report", "core/quality", "core/measure", "core/indexer", "core/tensor", "core/platform",
-                    "core/base"],
+    "core/report": ["core/report", "core/agreement", "core/selection", "core/quality", "core/measure", "core/indexer",
+                    "core/tensor", "core/platform", "core/base"],
     "core/experiment": ["core"],
     "backends": ["backends", "core/indexer", "core/tensor", "core/platform", "core/base"],  # the list itself
     "cli": ["cli", "core", "backends/backends.hpp"],

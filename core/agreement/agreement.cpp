@@ -12,6 +12,10 @@ void ChoiceAgreement::add(const Violation& violation) {
   if (violated++ < kListed) violations.push_back(violation);
 }
 
+void ChoiceAgreement::add(const Difference& difference) {
+  if (differing++ < kListed) differences.push_back(difference);
+}
+
 i64 Agreement::missed() const {
   i64 sum = 0;
   for (const ChoiceAgreement& one : choices) sum += one.missed;

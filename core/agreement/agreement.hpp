@@ -65,6 +65,15 @@ struct Miss {
   bool forced = false;   ///< the missed id belongs to every selection whatever it scores (Field::forced)
 };
 
+/// A row whose recorded selection holds a token that exact scores leave out.
+struct Difference {
+  i64 row = 0;
+  i64 tokens = 0;                    ///< tokens of the row that the exact selection does not hold
+  i64 token = 0;                     ///< of these, the one that scores lowest
+  double score = 0, last_score = 0;  ///< its exact score, and that of the last token that belongs
+  double bound = 0;                  ///< how far apart rounding could have brought the two
+};
+
 /// How many misses, violations or differences are listed; the rest are counted.
 constexpr i64 kListed = 100;
 
@@ -77,15 +86,18 @@ struct ChoiceAgreement {
   std::vector<Verdict> row_verdicts;
   std::vector<Miss> misses;  ///< the first kListed
   std::vector<Violation> violations;
-  i64 missed = 0, violated = 0;  ///< how many there are
-  double mass_lost = 0;          ///< worst row: share of the sum of |exact scores| of the right selection
-  double largest_share = 0;      ///< largest difference that was found in proportion to its bound (scores)
-  std::string reason;            ///< why no row was compared; empty: some were
+  std::vector<Difference> differences;  ///< of a recorded selection: the first kListed of the rows that differ
+  i64 differing = 0;                    ///< how many there are
+  i64 missed = 0, violated = 0;         ///< how many there are
+  double mass_lost = 0;                 ///< worst row: share of the sum of |exact scores| of the right selection
+  double largest_share = 0;             ///< largest difference that was found in proportion to its bound (scores)
+  std::string reason;                   ///< why no row was compared; empty: some were
 
   i64 count(Verdict verdict) const { return verdicts[static_cast<std::size_t>(verdict)]; }
   /// Counts it, and lists it while there is room.
   void add(const Miss& miss);
   void add(const Violation& violation);
+  void add(const Difference& difference);
 };
 
 /// Two sides, choice by choice.
@@ -102,6 +114,10 @@ struct Agreement {
 };
 
 enum class Conclusion : u8 { passed, failed, inconclusive, nothing };
+constexpr std::string_view conclusion_name(Conclusion conclusion) {
+  constexpr std::array<std::string_view, 4> kNames{"passed", "failed", "inconclusive", "nothing"};
+  return kNames[static_cast<std::size_t>(conclusion)];
+}
 
 /// What an agreement comes to, and why in a line (empty when passed). failed: a violation, or more than `max_miss`
 /// misses; the line names the earliest choice that has one. nothing: no row sees a token, or every score on offer is 0.

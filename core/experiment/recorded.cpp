@@ -116,10 +116,7 @@ RecordedAgreement judge_recorded(Arbiter& arbiter, const RecordedTopK& recorded,
       }
       Difference differs = difference(*field, chosen);
       differs.row = m;
-      if (differs.tokens > 0) {
-        ++result.differing;
-        if (static_cast<i64>(result.differences.size()) < kListed) result.differences.push_back(differs);
-      }
+      if (differs.tokens > 0) one.add(differs);
     }
     ++one.rows;
     if (window <= recorded.k) ++one.trivial;

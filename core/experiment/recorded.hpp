@@ -29,22 +29,11 @@ std::optional<RecordedTopK> recorded_topk(const Workload& workload);
 /// rows that have one. Attention mass and needles are not rated.
 Quality rate_recorded(const Workload& workload, const RecordedTopK& recorded, std::span<const i32> reference);
 
-/// A row whose recorded selection holds a token that exact scores leave out.
-struct Difference {
-  i64 row = 0;
-  i64 tokens = 0;                    ///< tokens of the row that the exact selection does not hold
-  i64 token = 0;                     ///< of these, the one that scores lowest
-  double score = 0, last_score = 0;  ///< its exact score, and that of the last token that belongs
-  double bound = 0;                  ///< how far apart rounding could have brought the two
-};
-
 /// The recorded selection against the formulas.
 struct RecordedAgreement {
-  Agreement agreement;                  ///< of the one choice `tokens`
-  Arithmetic judged_by;                 ///< whose bounds: the stated arithmetic, or `bf16-result`
-  bool assumed = false;                 ///< nothing is stated
-  std::vector<Difference> differences;  ///< the first kListed of the rows that differ by a score above 0
-  i64 differing = 0;                    ///< how many there are
+  Agreement agreement;   ///< of the one choice `tokens`
+  Arithmetic judged_by;  ///< whose bounds: the stated arithmetic, or `bf16-result`
+  bool assumed = false;  ///< nothing is stated
 };
 
 /// Judges every recorded row against `exact`, dsa's selection of k tokens by the formulas. A trace that does not state

@@ -26,11 +26,11 @@ std::string case_reason(const AgreementCase& one);
 
 /// The misses of `choices`, then their violations, at most `limit` of each; last how many there are more. Facts are
 /// named "miss", "violation", "more".
-std::vector<Fact> describe_findings(std::span<const ReportChoice> choices, i64 limit);
+std::vector<Fact> describe_findings(std::span<const ChoiceAgreement> choices, i64 limit);
 
 /// The rows of `choices` that differ from the exact selection though rounding may explain it, at most `limit`; last how
 /// many more there are. Facts are named "differs" and "more".
-std::vector<Fact> describe_differences(std::span<const ReportChoice> choices, i64 limit);
+std::vector<Fact> describe_differences(std::span<const ChoiceAgreement> choices, i64 limit);
 
 /// Recall, IoU, attention mass, needles, and what was asked for.
 Fact describe_quality(const ReportQuality& quality, std::optional<double> minimum_recall);

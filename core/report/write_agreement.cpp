@@ -14,18 +14,18 @@ std::string number(double value, int digits) {
   return std::isfinite(value) ? fmt::format("{:.{}g}", value, digits) : std::string("n/a");
 }
 
-std::string place(const ReportChoice& choice, const std::string& side) {
-  return printable(choice.name) + " of " + printable(side);
+std::string place(const ChoiceAgreement& choice, const std::string& side) {
+  return std::string(choice_name(choice.choice)) + " of " + printable(side);
 }
 
-Fact describe_miss(const ReportChoice& choice, const ReportMiss& miss) {
+Fact describe_miss(const ChoiceAgreement& choice, const Miss& miss) {
   Fact fact{.name = "miss", .parts = {place(choice, miss.side), fmt::format("row {}", miss.row)}};
   // f32 scores in full, differences in short.
   const std::string missed = number(miss.missed_score, 9), taken = number(miss.taken_score, 9);
   const std::string apart =
       fmt::format("{} apart, rounding explains {}", number(std::abs(miss.missed_score - miss.taken_score), 3),
                   number(miss.bound, 3));
-  if (choice.name == "scores") {
+  if (choice.choice == Choice::scores) {
     fact.parts.push_back(fmt::format("token {}: {} against {}", miss.missed, missed, taken));
     fact.parts.push_back(apart);
   } else {
@@ -36,26 +36,26 @@ Fact describe_miss(const ReportChoice& choice, const ReportMiss& miss) {
       return fact;
     }
     fact.parts.push_back(apart);
-    fact.parts.push_back(fmt::format("{} above the last that belongs", number(miss.gap_to_last, 3)));
+    fact.parts.push_back(fmt::format("{} above the last that belongs", number(miss.to_last, 3)));
     fact.parts.push_back(fmt::format("{} of the row's score mass", number(miss.mass_lost, 3)));
   }
   return fact;
 }
 
-Fact describe_difference(const ReportChoice& choice, const ReportDifference& difference) {
+Fact describe_difference(const ChoiceAgreement& choice, const Difference& difference) {
   return {
       .name = "differs",
-      .parts = {printable(choice.name), fmt::format("row {}", difference.row),
+      .parts = {std::string(choice_name(choice.choice)), fmt::format("row {}", difference.row),
                 fmt::format("{} taken that {} not belong", difference.tokens, difference.tokens == 1 ? "does" : "do"),
                 fmt::format("the lowest is {} (exact {}), {} below the last that belongs", difference.token,
-                            number(difference.score, 9), number(difference.gap, 3)),
+                            number(difference.score, 9), number(difference.last_score - difference.score, 3)),
                 fmt::format("rounding explains {}", number(difference.bound, 3))}};
 }
 
-Fact describe_violation(const ReportChoice& choice, const ReportViolation& violation) {
+Fact describe_violation(const ChoiceAgreement& choice, const Violation& violation) {
   return {.name = "violation",
           .parts = {place(choice, violation.side), fmt::format("row {}, column {}", violation.row, violation.column),
-                    fmt::format("{}: {}", violation.id, printable(violation.fault))}};
+                    fmt::format("{}: {}", violation.id, fault_name(violation.fault))}};
 }
 
 /// GitHub's toolkit, packages/core/src/command.ts.
@@ -73,8 +73,8 @@ std::string escaped_command(std::string_view text, bool property) {
 std::string github_annotations(const AgreementReport& report) {
   std::string text;
   for (const AgreementCase& one : report.cases) {
-    if (one.verdict == CaseVerdict::passed) continue;
-    const std::string why = one.explanation.empty() ? std::string(case_verdict_name(one.verdict)) : one.explanation;
+    if (one.verdict == Conclusion::passed) continue;
+    const std::string why = one.explanation.empty() ? std::string(conclusion_name(one.verdict)) : one.explanation;
     text += fmt::format("::error title={}::{}\n", escaped_command("misa-prof compare " + one.indexer, true),
                         escaped_command(joined({why, one.reproduce}, "\n"), false));
   }
@@ -97,20 +97,20 @@ std::string side_name(const ReportSide& side) {
 }
 
 std::string case_reason(const AgreementCase& one) {
-  return one.explanation.empty() ? std::string(case_verdict_name(one.verdict)) : printable(one.explanation);
+  return one.explanation.empty() ? std::string(conclusion_name(one.verdict)) : printable(one.explanation);
 }
 
-std::vector<Fact> describe_findings(std::span<const ReportChoice> choices, i64 limit) {
+std::vector<Fact> describe_findings(std::span<const ChoiceAgreement> choices, i64 limit) {
   std::vector<Fact> misses, violations;
   i64 missed = 0, violated = 0;
   const auto full = [&](const std::vector<Fact>& facts) { return static_cast<i64>(facts.size()) >= limit; };
-  for (const ReportChoice& choice : choices) {
+  for (const ChoiceAgreement& choice : choices) {
     missed += choice.missed;
     violated += choice.violated;
-    for (const ReportMiss& miss : choice.misses) {
+    for (const Miss& miss : choice.misses) {
       if (!full(misses)) misses.push_back(describe_miss(choice, miss));
     }
-    for (const ReportViolation& violation : choice.violations) {
+    for (const Violation& violation : choice.violations) {
       if (!full(violations)) violations.push_back(describe_violation(choice, violation));
     }
   }
@@ -126,12 +126,12 @@ std::vector<Fact> describe_findings(std::span<const ReportChoice> choices, i64 l
   return misses;
 }
 
-std::vector<Fact> describe_differences(std::span<const ReportChoice> choices, i64 limit) {
+std::vector<Fact> describe_differences(std::span<const ChoiceAgreement> choices, i64 limit) {
   std::vector<Fact> facts;
   i64 differing = 0;
-  for (const ReportChoice& choice : choices) {
+  for (const ChoiceAgreement& choice : choices) {
     differing += choice.differing;
-    for (const ReportDifference& difference : choice.differences) {
+    for (const Difference& difference : choice.differences) {
       if (static_cast<i64>(facts.size()) < limit) facts.push_back(describe_difference(choice, difference));
     }
   }

@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "core/report/agreement_writers.hpp"
 #include "core/report/json_parts.hpp"
 
@@ -16,14 +18,18 @@ Json side_json(const ReportSide& side) {
   return json;
 }
 
-Json verdicts_json(const ReportVerdicts& verdicts) {
-  return {{"exact", verdicts.exact},     {"tie_swap", verdicts.tie_swap},   {"within_bound", verdicts.within_bound},
-          {"follows", verdicts.follows}, {"unbounded", verdicts.unbounded}, {"unknown", verdicts.unknown},
-          {"miss", verdicts.miss},       {"violation", verdicts.violation}, {"unjudged", verdicts.unjudged},
-          {"empty", verdicts.empty}};
+/// Rows by verdict: "tie_swap".
+Json verdicts_json(const ChoiceAgreement& choice) {
+  Json json;
+  for (std::size_t i = 0; i < kVerdictNames.size(); ++i) {
+    std::string key(kVerdictNames[i]);
+    std::replace(key.begin(), key.end(), '-', '_');
+    json[key] = choice.verdicts[i];
+  }
+  return json;
 }
 
-Json miss_json(const ReportMiss& miss) {
+Json miss_json(const Miss& miss) {
   Json json;
   put(json, "side", miss.side);
   json["row"] = miss.row;
@@ -32,51 +38,51 @@ Json miss_json(const ReportMiss& miss) {
   put(json, "missed_score", miss.missed_score);
   put(json, "taken_score", miss.taken_score);
   json["rank"] = miss.rank;
-  put(json, "gap_to_last", miss.gap_to_last);
+  put(json, "gap_to_last", miss.to_last);
   put(json, "mass_lost", miss.mass_lost);
   put(json, "bound", miss.bound);
   json["forced"] = miss.forced;
   return json;
 }
 
-Json violation_json(const ReportViolation& violation) {
+Json violation_json(const Violation& violation) {
   Json json;
   put(json, "side", violation.side);
   json["row"] = violation.row;
   json["column"] = violation.column;
   json["id"] = violation.id;
-  put(json, "fault", violation.fault);
+  put(json, "fault", fault_name(violation.fault));
   return json;
 }
 
-Json difference_json(const ReportDifference& difference) {
+Json difference_json(const Difference& difference) {
   Json json;
   json["row"] = difference.row;
   json["tokens"] = difference.tokens;
   json["token"] = difference.token;
   put(json, "score", difference.score);
-  put(json, "gap", difference.gap);
+  put(json, "gap", difference.last_score - difference.score);
   put(json, "bound", difference.bound);
   return json;
 }
 
-Json choice_json(const ReportChoice& choice) {
+Json choice_json(const ChoiceAgreement& choice) {
   Json json;
-  put(json, "name", choice.name);
+  put(json, "name", choice_name(choice.choice));
   json["rows"] = choice.rows;
   json["trivial"] = choice.trivial;
-  json["verdicts"] = verdicts_json(choice.verdicts);
+  json["verdicts"] = verdicts_json(choice);
   json["missed"] = choice.missed;
   json["violated"] = choice.violated;
-  put(json, "worst_mass_lost", choice.worst_mass_lost);
-  put(json, "largest_bound_share", choice.largest_bound_share);
+  put(json, "worst_mass_lost", choice.mass_lost);
+  put(json, "largest_bound_share", choice.largest_share);
   json["misses"] = Json::array();
-  for (const ReportMiss& miss : choice.misses) json["misses"].push_back(miss_json(miss));
+  for (const Miss& miss : choice.misses) json["misses"].push_back(miss_json(miss));
   json["violations"] = Json::array();
-  for (const ReportViolation& violation : choice.violations) json["violations"].push_back(violation_json(violation));
+  for (const Violation& violation : choice.violations) json["violations"].push_back(violation_json(violation));
   json["differing"] = choice.differing;
   json["differences"] = Json::array();
-  for (const ReportDifference& difference : choice.differences) {
+  for (const Difference& difference : choice.differences) {
     json["differences"].push_back(difference_json(difference));
   }
   put(json, "reason", choice.reason);
@@ -97,10 +103,10 @@ Json case_json(const AgreementCase& one) {
   put(json, "router", one.router);
   json["parameters"] = parameters_json(one.parameters);
   json["used"] = parameters_json(one.used);
-  put(json, "verdict", case_verdict_name(one.verdict));
+  put(json, "verdict", conclusion_name(one.verdict));
   put(json, "explanation", one.explanation);
   json["choices"] = Json::array();
-  for (const ReportChoice& choice : one.choices) json["choices"].push_back(choice_json(choice));
+  for (const ChoiceAgreement& choice : one.choices) json["choices"].push_back(choice_json(choice));
   json["checks"] = Json::array();
   for (const ReportCheck& check : one.checks) json["checks"].push_back(check_json(check));
   if (one.quality) {

@@ -63,7 +63,7 @@ std::string time_attribute(double seconds) {
   return std::isfinite(seconds) && seconds >= 0 ? fmt::format(" time=\"{:.3f}\"", seconds) : std::string();
 }
 
-std::string body_of(const AgreementCase& one, std::span<const ReportChoice> choices) {
+std::string body_of(const AgreementCase& one, std::span<const ChoiceAgreement> choices) {
   std::vector<std::string> lines{case_reason(one)};
   for (const Fact& fact : describe_findings(choices, std::numeric_limits<i64>::max())) {
     lines.push_back(fact.name + ": " + joined(fact.parts, " · "));
@@ -72,26 +72,32 @@ std::string body_of(const AgreementCase& one, std::span<const ReportChoice> choi
   return joined(lines, "\n");
 }
 
-std::string counts_of(const ReportChoice& choice) {
-  const ReportVerdicts& verdicts = choice.verdicts;
+std::string counts_of(const ChoiceAgreement& choice) {
   return fmt::format(
       "rows {}: exact {}, tie-swap {}, within bound {}, follows {}, unbounded {}, unknown {}, miss {}, violation {}, "
       "unjudged {}, empty {}",
-      choice.rows, verdicts.exact, verdicts.tie_swap, verdicts.within_bound, verdicts.follows, verdicts.unbounded,
-      verdicts.unknown, verdicts.miss, verdicts.violation, verdicts.unjudged, verdicts.empty);
+      choice.rows, choice.count(Verdict::exact), choice.count(Verdict::tie_swap), choice.count(Verdict::within_bound),
+      choice.count(Verdict::follows), choice.count(Verdict::unbounded), choice.count(Verdict::unknown),
+      choice.count(Verdict::miss), choice.count(Verdict::violation), choice.count(Verdict::unjudged),
+      choice.count(Verdict::empty));
 }
 
-Test test_of(const AgreementCase& one, const ReportChoice& choice, bool misses_fail) {
-  Test test{.name = choice.name, .type = {}, .message = {}, .body = {}, .output = counts_of(choice)};
+Test test_of(const AgreementCase& one, const ChoiceAgreement& choice, bool misses_fail) {
+  Test test{.name = std::string(choice_name(choice.choice)),
+            .type = {},
+            .message = {},
+            .body = {},
+            .output = counts_of(choice)};
   for (const Fact& fact : describe_differences({&choice, 1}, std::numeric_limits<i64>::max())) {
     test.output += "\n" + fact.name + ": " + joined(fact.parts, " · ");
   }
-  const i64 unjudged = choice.verdicts.unbounded + choice.verdicts.unknown + choice.verdicts.unjudged;
+  const i64 unjudged =
+      choice.count(Verdict::unbounded) + choice.count(Verdict::unknown) + choice.count(Verdict::unjudged);
   if (choice.rows == 0) {
     test.outcome = Outcome::skipped;
     test.message = choice.reason.empty() ? "no rows" : choice.reason;
     test.output.clear();
-  } else if (choice.rows == choice.verdicts.empty) {
+  } else if (choice.rows == choice.count(Verdict::empty)) {
     test.outcome = Outcome::skipped;
     test.message = "nothing to compare in " + counted(choice.rows, "row", "rows");
   } else if (choice.violated > 0 || (choice.missed > 0 && misses_fail)) {
@@ -100,7 +106,7 @@ Test test_of(const AgreementCase& one, const ReportChoice& choice, bool misses_f
     test.message = fmt::format("misses: {}, violations: {}, in {}", choice.missed, choice.violated,
                                counted(choice.rows, "row", "rows"));
     test.body = body_of(one, {&choice, 1});
-  } else if (unjudged > 0 && one.verdict != CaseVerdict::passed) {
+  } else if (unjudged > 0 && one.verdict != Conclusion::passed) {
     test.outcome = Outcome::error;
     test.type = "unjudged";
     test.message = fmt::format("{} of {} cannot be judged", unjudged, counted(choice.rows, "row", "rows"));
@@ -120,11 +126,12 @@ Suite suite_of(const AgreementReport& report, const AgreementCase& one) {
                       {"input_hash", report.input_hash},
                       {"side", side_name(report.side)},
                       {"against", side_name(report.against)},
-                      {"verdict", std::string(case_verdict_name(one.verdict))},
+                      {"verdict", std::string(conclusion_name(one.verdict))},
                       {"reproduce", one.reproduce}};
   i64 missed = 0;
-  for (const ReportChoice& choice : one.choices) missed += choice.missed;
-  for (const ReportChoice& choice : one.choices) suite.tests.push_back(test_of(one, choice, missed > report.max_miss));
+  for (const ChoiceAgreement& choice : one.choices) missed += choice.missed;
+  for (const ChoiceAgreement& choice : one.choices)
+    suite.tests.push_back(test_of(one, choice, missed > report.max_miss));
   for (const ReportCheck& check : one.checks) {
     Test& test = suite.tests.emplace_back();
     test.name = check.name;
@@ -148,10 +155,10 @@ Suite suite_of(const AgreementReport& report, const AgreementCase& one) {
     }
   }
   // A case that did not pass must not look as if it had.
-  if (one.verdict != CaseVerdict::passed && suite.count(Outcome::failure) + suite.count(Outcome::error) == 0) {
+  if (one.verdict != Conclusion::passed && suite.count(Outcome::failure) + suite.count(Outcome::error) == 0) {
     suite.tests.push_back({.name = "verdict",
-                           .outcome = one.verdict == CaseVerdict::failed ? Outcome::failure : Outcome::error,
-                           .type = std::string(case_verdict_name(one.verdict)),
+                           .outcome = one.verdict == Conclusion::failed ? Outcome::failure : Outcome::error,
+                           .type = std::string(conclusion_name(one.verdict)),
                            .message = case_reason(one),
                            .body = body_of(one, {}),
                            .output = {}});

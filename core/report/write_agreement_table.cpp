@@ -14,14 +14,14 @@ namespace {
 constexpr i64 kShown = 5;            // of misses, and of violations
 constexpr i64 kLabelWidth = 4 + 11;  // indent, "reproduce: "
 
-Style style_of(CaseVerdict verdict) {
-  if (verdict == CaseVerdict::passed) return Style::good;
-  return verdict == CaseVerdict::failed ? Style::bad : Style::caution;
+Style style_of(Conclusion verdict) {
+  if (verdict == Conclusion::passed) return Style::good;
+  return verdict == Conclusion::failed ? Style::bad : Style::caution;
 }
 
 /// Worst first: the first that occurs decides how the command ends.
-constexpr std::array<CaseVerdict, 4> kWorstFirst{CaseVerdict::failed, CaseVerdict::nothing, CaseVerdict::inconclusive,
-                                                 CaseVerdict::passed};
+constexpr std::array<Conclusion, 4> kWorstFirst{Conclusion::failed, Conclusion::nothing, Conclusion::inconclusive,
+                                                Conclusion::passed};
 
 std::string label(std::string_view name, Style style, bool colour) {
   return "    " + styled(padded(std::string(name) + ":", kLabelWidth - 4, false), style, colour);
@@ -35,40 +35,41 @@ void add_fact(TextTable& table, const Fact& fact, Style style, bool colour, int 
   }
 }
 
-std::vector<Cell> choice_cells(const AgreementCase& one, const ReportChoice& choice) {
-  std::vector<Cell> cells{{case_name(one), style_of(one.verdict)}, {printable(choice.name), Style::plain}};
+std::vector<Cell> choice_cells(const AgreementCase& one, const ChoiceAgreement& choice) {
+  std::vector<Cell> cells{{case_name(one), style_of(one.verdict)},
+                          {std::string(choice_name(choice.choice)), Style::plain}};
   if (choice.rows == 0) {
     cells.push_back({"–", Style::faint});
     return cells;
   }
-  const ReportVerdicts& verdicts = choice.verdicts;
-  const Style wrong = one.verdict == CaseVerdict::failed ? Style::bad : Style::caution;
+  const Style wrong = one.verdict == Conclusion::failed ? Style::bad : Style::caution;
   const auto count = [&](i64 rows, Style style) {
     cells.push_back({std::to_string(rows), rows == 0 ? Style::faint : style});
   };
   const auto rare = [&](i64 rows, Style style) { cells.push_back({rows == 0 ? "" : std::to_string(rows), style}); };
   count(choice.rows, Style::plain);
   rare(choice.trivial, Style::faint);
-  count(verdicts.exact, verdicts.exact == choice.rows ? Style::good : Style::plain);
-  count(verdicts.tie_swap, Style::plain);
-  count(verdicts.within_bound, Style::plain);
-  count(verdicts.follows, Style::plain);
-  rare(verdicts.unbounded, Style::caution);
-  rare(verdicts.unknown, Style::caution);
-  count(verdicts.miss, wrong);
-  count(verdicts.violation, wrong);
-  rare(verdicts.unjudged, Style::caution);
-  rare(verdicts.empty, Style::caution);
-  const double share = choice.largest_bound_share;
+  count(choice.count(Verdict::exact), choice.count(Verdict::exact) == choice.rows ? Style::good : Style::plain);
+  count(choice.count(Verdict::tie_swap), Style::plain);
+  count(choice.count(Verdict::within_bound), Style::plain);
+  count(choice.count(Verdict::follows), Style::plain);
+  rare(choice.count(Verdict::unbounded), Style::caution);
+  rare(choice.count(Verdict::unknown), Style::caution);
+  count(choice.count(Verdict::miss), wrong);
+  count(choice.count(Verdict::violation), wrong);
+  rare(choice.count(Verdict::unjudged), Style::caution);
+  rare(choice.count(Verdict::empty), Style::caution);
+  const double share = choice.largest_share;
   const std::string shown = std::isfinite(share) ? fmt::format("{:.2g}", share) : std::string("n/a");
-  cells.push_back({choice.name == "scores" ? shown : "", share <= 1 ? Style::plain : wrong});
+  cells.push_back({choice.choice == Choice::scores ? shown : "", share <= 1 ? Style::plain : wrong});
   return cells;
 }
 
 void add_details(TextTable& table, const AgreementCase& one, bool colour, int width) {
-  for (const ReportChoice& choice : one.choices) {
+  for (const ChoiceAgreement& choice : one.choices) {
     if (choice.reason.empty()) continue;
-    add_fact(table, {.name = "skipped", .parts = {printable(choice.name) + ": " + printable(choice.reason)}},
+    add_fact(table,
+             {.name = "skipped", .parts = {std::string(choice_name(choice.choice)) + ": " + printable(choice.reason)}},
              Style::faint, colour, width);
   }
   if (one.quality) add_fact(table, describe_quality(*one.quality, one.minimum_recall), Style::faint, colour, width);
@@ -78,14 +79,14 @@ void add_details(TextTable& table, const AgreementCase& one, bool colour, int wi
   }
   add_fact(table, checks, Style::faint, colour, width);
   for (const Fact& fact : describe_differences(one.choices, kShown)) add_fact(table, fact, Style::faint, colour, width);
-  if (one.verdict == CaseVerdict::passed) {
+  if (one.verdict == Conclusion::passed) {
     if (!one.explanation.empty()) {
       add_fact(table, {.name = "note", .parts = {printable(one.explanation)}}, Style::faint, colour, width);
     }
     return;
   }
   // Neither this nor the command is cut: the one is what to know, the other what to copy.
-  const std::string verdict(case_verdict_name(one.verdict));
+  const std::string verdict(conclusion_name(one.verdict));
   table.add_line(label("verdict", style_of(one.verdict), colour) + joined({verdict, printable(one.explanation)}, ": "));
   for (const Fact& fact : describe_findings(one.choices, kShown)) {
     add_fact(table, fact, fact.name == "more" ? Style::faint : Style::bad, colour, width);
@@ -103,14 +104,14 @@ std::string conclusion(const AgreementReport& report, bool colour) {
   if (report.interrupted) parts.push_back("interrupted");
   Style style = report.interrupted ? Style::caution : Style::good;
   int counted = 0;
-  for (const CaseVerdict verdict : kWorstFirst) {
+  for (const Conclusion verdict : kWorstFirst) {
     const auto count = std::count_if(report.cases.begin(), report.cases.end(),
                                      [&](const AgreementCase& one) { return one.verdict == verdict; });
     if (count == 0) continue;
-    if (verdict != CaseVerdict::passed && style != Style::bad) style = style_of(verdict);
+    if (verdict != Conclusion::passed && style != Style::bad) style = style_of(verdict);
     const bool first = counted++ == 0;
     parts.push_back(
-        fmt::format("{}: {}", case_verdict_name(verdict), count) +
+        fmt::format("{}: {}", conclusion_name(verdict), count) +
         (first ? fmt::format(" of {} case{}", report.cases.size(), report.cases.size() == 1 ? "" : "s") : ""));
   }
   if (report.cases.empty()) {
@@ -164,7 +165,7 @@ std::string write_agreement_table(const AgreementReport& report, const WriterOpt
                    {.header = "empty", .right = true, .drop = 0},
                    {.header = "gap/bound", .right = true, .drop = 4}});
   for (const AgreementCase& one : report.cases) {
-    for (const ReportChoice& choice : one.choices) table.add(choice_cells(one, choice));
+    for (const ChoiceAgreement& choice : one.choices) table.add(choice_cells(one, choice));
     if (one.choices.empty()) table.add({{case_name(one), style_of(one.verdict)}});
     add_details(table, one, colour, width);
   }

@@ -20,25 +20,30 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-ReportChoice sample_choice(const std::string& name, const ReportVerdicts& verdicts) {
-  return {.name = name,
-          .rows = verdicts.exact + verdicts.tie_swap + verdicts.within_bound + verdicts.follows + verdicts.unbounded +
-                  verdicts.unknown + verdicts.miss + verdicts.violation + verdicts.unjudged + verdicts.empty,
-          .trivial = verdicts.exact / 50,
-          .verdicts = verdicts,
-          .misses = {},
-          .violations = {},
-          .reason = {}};
+/// Rows by verdict, in the order of Verdict.
+struct Rows {
+  i64 exact = 0, tie_swap = 0, within_bound = 0, follows = 0, unbounded = 0, unknown = 0, miss = 0, violation = 0,
+      unjudged = 0, empty = 0;
+};
+
+ChoiceAgreement sample_choice(Choice choice, const Rows& rows) {
+  ChoiceAgreement one;
+  one.choice = choice;
+  one.verdicts = {rows.exact,   rows.tie_swap, rows.within_bound, rows.follows,  rows.unbounded,
+                  rows.unknown, rows.miss,     rows.violation,    rows.unjudged, rows.empty};
+  for (const i64 count : one.verdicts) one.rows += count;
+  one.trivial = rows.exact / 50;
+  return one;
 }
 
-AgreementCase sample_case(const std::string& indexer, CaseVerdict verdict, const std::string& explanation) {
+AgreementCase sample_case(const std::string& indexer, Conclusion verdict, const std::string& explanation) {
   AgreementCase one;
   one.indexer = indexer;
   one.parameters.top_k = 2048;
   one.verdict = verdict;
   one.explanation = explanation;
   one.checks = {{.name = "canaries", .passed = true, .detail = "41 allocations, poisoned and guarded"}};
-  if (verdict != CaseVerdict::passed) one.reproduce = "misa-prof compare --workload prefill-8k --indexer " + indexer;
+  if (verdict != Conclusion::passed) one.reproduce = "misa-prof compare --workload prefill-8k --indexer " + indexer;
   one.seconds = 1.2345;
   return one;
 }
@@ -57,21 +62,22 @@ AgreementReport sample_agreement() {
   report.against = {.name = "oracle", .description = "the formulas in double precision", .arithmetic = "f64"};
   report.warnings = {{.id = "MP-W012", .what = "the machine was busy", .where = "misa"}};
 
-  AgreementCase dsa = sample_case("dsa", CaseVerdict::passed, "");
-  dsa.choices = {sample_choice("tokens", {.exact = 124, .tie_swap = 1, .within_bound = 3}),
-                 sample_choice("scores", {.exact = 7, .within_bound = 121})};
-  dsa.choices[1].largest_bound_share = 0.0123;
+  AgreementCase dsa = sample_case("dsa", Conclusion::passed, "");
+  dsa.choices = {sample_choice(Choice::tokens, {.exact = 124, .tie_swap = 1, .within_bound = 3}),
+                 sample_choice(Choice::scores, {.exact = 7, .within_bound = 121})};
+  dsa.choices[1].largest_share = 0.0123;
 
-  AgreementCase misa = sample_case("misa", CaseVerdict::failed, "9 misses and 1 violation, first in the heads");
+  AgreementCase misa = sample_case("misa", Conclusion::failed, "9 misses and 1 violation, first in the heads");
   misa.router = "qnorm";
   misa.parameters.active_heads = 8;
-  misa.choices = {sample_choice("heads", {.exact = 127, .violation = 1}),
-                  sample_choice("tokens", {.exact = 110, .within_bound = 5, .follows = 4, .miss = 8, .unjudged = 1}),
-                  sample_choice("scores", {.exact = 126, .miss = 1, .unjudged = 1})};
+  misa.choices = {
+      sample_choice(Choice::heads, {.exact = 127, .violation = 1}),
+      sample_choice(Choice::tokens, {.exact = 110, .within_bound = 5, .follows = 4, .miss = 8, .unjudged = 1}),
+      sample_choice(Choice::scores, {.exact = 126, .miss = 1, .unjudged = 1})};
   misa.choices[0].violated = 1;
-  misa.choices[0].violations = {{.side = "cpu", .row = 3, .column = 5, .id = -7, .fault = "out-of-range"}};
+  misa.choices[0].violations = {{.side = "cpu", .row = 3, .column = 5, .id = -7, .fault = Fault::out_of_range}};
   misa.choices[1].missed = 8;
-  misa.choices[1].worst_mass_lost = 0.0125;
+  misa.choices[1].mass_lost = 0.0125;
   for (i64 i = 0; i < 4; ++i) {
     misa.choices[1].misses.push_back({.side = "cpu",
                                       .row = 17 + i,
@@ -80,12 +86,12 @@ AgreementReport sample_agreement() {
                                       .missed_score = 1.25,
                                       .taken_score = 1.125 - 0.1 / static_cast<double>(i + 1),
                                       .rank = 40 + i,
-                                      .gap_to_last = 0.0625,
+                                      .to_last = 0.0625,
                                       .mass_lost = 0.00125,
                                       .bound = 2.5e-6});
   }
   misa.choices[2].missed = 1;
-  misa.choices[2].largest_bound_share = 13.5;
+  misa.choices[2].largest_share = 13.5;
   misa.choices[2].misses = {{.side = "cpu",
                              .row = 21,
                              .missed = 99,
@@ -93,20 +99,20 @@ AgreementReport sample_agreement() {
                              .missed_score = -0.333333343,
                              .taken_score = -0.33,
                              .rank = 0,
-                             .gap_to_last = -0.003333343,
+                             .to_last = -0.003333343,
                              .mass_lost = 0,
                              .bound = 2.4e-4}};
   misa.checks = {{.name = "canaries", .passed = false, .detail = "64 bytes beside allocations were overwritten"},
                  {.name = "repeat-bitwise", .passed = true, .detail = "3 more runs gave the same bits"}};
 
-  AgreementCase dagger = sample_case("misa-dagger", CaseVerdict::inconclusive,
+  AgreementCase dagger = sample_case("misa-dagger", Conclusion::inconclusive,
                                      "6 of 256 rows differ, and the arithmetic of a side is not known");
   dagger.router = "pooled";
-  dagger.choices = {sample_choice("candidates", {.exact = 126, .unknown = 2}),
-                    sample_choice("tokens", {.exact = 124, .unknown = 4})};
+  dagger.choices = {sample_choice(Choice::candidates, {.exact = 126, .unknown = 2}),
+                    sample_choice(Choice::tokens, {.exact = 124, .unknown = 4})};
 
-  AgreementCase hisa = sample_case("hisa", CaseVerdict::nothing, "nothing was compared; tokens: oracle has none");
-  hisa.choices = {sample_choice("tokens", {})};
+  AgreementCase hisa = sample_case("hisa", Conclusion::nothing, "nothing was compared; tokens: oracle has none");
+  hisa.choices = {sample_choice(Choice::tokens, {})};
   hisa.choices[0].reason = "oracle has none";
   hisa.checks.clear();
 
@@ -119,11 +125,11 @@ AgreementReport sample_rating() {
   AgreementReport report = sample_agreement();
   report.against = report.side;
   report.warnings.clear();
-  AgreementCase good = sample_case("misa", CaseVerdict::passed, "");
+  AgreementCase good = sample_case("misa", Conclusion::passed, "");
   good.router = "pooled";
   good.quality = sample_report().cases[1].quality;
   good.minimum_recall = 0.9;
-  AgreementCase bad = sample_case("hisa", CaseVerdict::failed, "the mean recall is 0.7000, and 0.9000 was asked for");
+  AgreementCase bad = sample_case("hisa", Conclusion::failed, "the mean recall is 0.7000, and 0.9000 was asked for");
   bad.quality = sample_report().cases[3].quality;
   bad.quality->recall.mean = 0.7;
   bad.minimum_recall = 0.9;
@@ -150,19 +156,19 @@ AgreementReport hostile_agreement() {
     one.router = kHostile;
     one.seconds = nan;
     for (ReportCheck& check : one.checks) check.name = check.detail = kHostile;
-    for (ReportChoice& choice : one.choices) {
-      choice.name += kHostile;
-      choice.worst_mass_lost = nan;
-      choice.largest_bound_share = infinite;
+    for (ChoiceAgreement& choice : one.choices) {
+      choice.mass_lost = nan;
+      choice.largest_share = infinite;
       if (!choice.reason.empty()) choice.reason = kHostile;
-      for (ReportMiss& miss : choice.misses) {
+      for (Miss& miss : choice.misses) {
         miss.side = kHostile;
         miss.missed_score = nan;
         miss.taken_score = -infinite;
-        miss.gap_to_last = miss.mass_lost = miss.bound = infinite;
+        miss.to_last = miss.mass_lost = miss.bound = infinite;
       }
-      for (ReportViolation& violation : choice.violations) violation.side = violation.fault = kHostile;
-      choice.differences = {{.row = 3, .tokens = 1, .token = 7, .score = nan, .gap = infinite, .bound = infinite}};
+      for (Violation& violation : choice.violations) violation.side = kHostile;
+      choice.differences = {
+          {.row = 3, .tokens = 1, .token = 7, .score = nan, .last_score = infinite, .bound = infinite}};
       choice.differing = 2;
     }
   }
@@ -244,8 +250,9 @@ TEST_CASE("rows that no finite bound judges and rows that are empty are shown in
   AgreementReport report = sample_agreement();
   CHECK_FALSE(holds(table(report, 140), "unbounded"));
   CHECK_FALSE(holds(table(report, 140), "empty"));
-  AgreementCase one = sample_case("dsa", CaseVerdict::inconclusive, "the bound is infinite");
-  one.choices = {sample_choice("tokens", {.unbounded = 3, .empty = 2}), sample_choice("scores", {.empty = 5})};
+  AgreementCase one = sample_case("dsa", Conclusion::inconclusive, "the bound is infinite");
+  one.choices = {sample_choice(Choice::tokens, {.unbounded = 3, .empty = 2}),
+                 sample_choice(Choice::scores, {.empty = 5})};
   report.cases = {one};
   CHECK(holds(table(report, 140), "unbounded"));
   CHECK(holds(table(report, 140), "empty"));
@@ -261,7 +268,7 @@ TEST_CASE("rows that no finite bound judges and rows that are empty are shown in
 TEST_CASE("a miss of a forced id says so, and names no gap between scores that do not matter") {
   AgreementReport report = sample_agreement();
   report.cases.resize(2);
-  report.cases[1].choices = {sample_choice("blocks", {.miss = 1})};
+  report.cases[1].choices = {sample_choice(Choice::blocks, {.miss = 1})};
   report.cases[1].choices[0].missed = 1;
   report.cases[1].choices[0].misses = {
       {.side = "cpu", .row = 2, .missed = 9, .taken = 4, .missed_score = 1, .taken_score = 3, .forced = true}};
@@ -273,7 +280,7 @@ TEST_CASE("a miss of a forced id says so, and names no gap between scores that d
 
 TEST_CASE("agreement's table shows five misses and five violations and counts the rest") {
   AgreementReport report = sample_agreement();
-  ReportChoice& heads = report.cases[1].choices[0];
+  ChoiceAgreement& heads = report.cases[1].choices[0];
   heads.violations.resize(100, heads.violations[0]);
   heads.violated = 250;
   const std::string text = table(report);
@@ -406,7 +413,7 @@ TEST_CASE("misses that --max-miss lets pass are no JUnit failures") {
   report.cases = {report.cases[1]};
   report.cases[0].choices.erase(report.cases[0].choices.begin());
   report.cases[0].checks.clear();
-  report.cases[0].verdict = CaseVerdict::passed;
+  report.cases[0].verdict = Conclusion::passed;
   report.max_miss = 9;
   CHECK(holds(junit(report), R"(tests="2" failures="0" errors="0")"));
   report.max_miss = 8;
@@ -414,7 +421,7 @@ TEST_CASE("misses that --max-miss lets pass are no JUnit failures") {
 }
 
 TEST_CASE("a case that did not pass, and a run that was interrupted, never look green in JUnit") {
-  for (CaseVerdict verdict : {CaseVerdict::failed, CaseVerdict::inconclusive, CaseVerdict::nothing}) {
+  for (Conclusion verdict : {Conclusion::failed, Conclusion::inconclusive, Conclusion::nothing}) {
     AgreementReport report = sample_agreement();
     report.cases = {report.cases[0]};
     report.cases[0].verdict = verdict;
