@@ -19,6 +19,7 @@ std::vector<ReportStage> describe_stages(const CaseContext& context, const Index
   for (const StageSummary& stage : stages) {
     const double seconds = stage.seconds.median;
     ReportStage row{.stages = stage.stages, .seconds = stage.seconds, .cost = cost_of(stage.stages, costs)};
+    row.kernels = stage.kernels;
     if (total > 0) row.share = seconds / total;
     if (pairs > 0) row.seconds_per_pair = seconds / pairs;
     if (row.cost && seconds > 0) {

@@ -41,6 +41,13 @@ constexpr bool accepts_all(const Task& /*task*/) {
   return true;
 }
 
+/// A kernel that ran.
+struct KernelRun {
+  Primitive primitive;
+  std::string_view kernel;
+  friend bool operator==(const KernelRun&, const KernelRun&) = default;
+};
+
 /// A row of a table without its functions, for lists.
 struct KernelInfo {
   Primitive primitive;

@@ -7,6 +7,17 @@
 
 namespace misa {
 
+namespace {
+
+/// Appends those that are not in `to` yet.
+void add_kernels(const std::vector<KernelRun>& from, std::vector<KernelRun>& to) {
+  for (const KernelRun& one : from) {
+    if (std::find(to.begin(), to.end(), one) == to.end()) to.push_back(one);
+  }
+}
+
+}  // namespace
+
 void StageTimer::start() {
   spans_.clear();
   open_ = false;
@@ -22,6 +33,10 @@ void StageTimer::begin(StageSet stages) {
   }
   open_ = true;
   spans_.push_back({.stages = stages, .from = clock_.mark(), .to = 0});
+}
+
+void StageTimer::ran(Primitive primitive, std::string_view kernel) {
+  if (open_ && !kernel.empty()) spans_.back().kernels.push_back({primitive, kernel});
 }
 
 void StageTimer::end() {
@@ -45,6 +60,7 @@ RunTimes StageTimer::times() {
                               [&](const StageSeconds& stage) { return stage.stages == span.stages; });
     if (known == times.stages.end()) known = times.stages.insert(known, {.stages = span.stages, .seconds = 0});
     known->seconds += clock_.seconds(span.from, span.to);
+    add_kernels(span.kernels, known->kernels);
   }
   return times;
 }
@@ -59,12 +75,15 @@ std::vector<StageSummary> summarise_stages(std::span<const RunTimes> runs) {
   std::vector<StageSummary> summaries;
   for (StageSet label : labels) {
     std::vector<double> seconds;
+    std::vector<KernelRun> kernels;
     for (const RunTimes& run : runs) {
       for (const StageSeconds& stage : run.stages) {
-        if (stage.stages == label) seconds.push_back(stage.seconds);
+        if (stage.stages != label) continue;
+        seconds.push_back(stage.seconds);
+        add_kernels(stage.kernels, kernels);
       }
     }
-    summaries.push_back({.stages = label, .seconds = summarise(seconds)});
+    summaries.push_back({.stages = label, .seconds = summarise(seconds), .kernels = std::move(kernels)});
   }
   return summaries;
 }

@@ -12,6 +12,7 @@ namespace misa {
 struct StageSeconds {
   StageSet stages;
   double seconds = 0;
+  std::vector<KernelRun> kernels = {};  ///< each once, in the order in which they ran first
 };
 
 /// One run: from start() to stop(), and what of it lay in spans. Spans of equal label add up (row chunks); labels
@@ -36,6 +37,7 @@ class StageTimer final : public Observer {
 
   void start();
   void begin(StageSet stages) override;
+  void ran(Primitive primitive, std::string_view kernel) override;
   void end() override;
   void stop();
   RunTimes times();
@@ -44,6 +46,7 @@ class StageTimer final : public Observer {
   struct Span {
     StageSet stages;
     int from = 0, to = 0;
+    std::vector<KernelRun> kernels = {};
   };
 
   Clock& clock_;
@@ -57,6 +60,7 @@ class StageTimer final : public Observer {
 struct StageSummary {
   StageSet stages;
   Summary seconds;
+  std::vector<KernelRun> kernels = {};  ///< those of all runs
 };
 std::vector<StageSummary> summarise_stages(std::span<const RunTimes> runs);
 

@@ -24,7 +24,7 @@ using ReportRecall = Recall;
 
 /// A run as plain data: the results themselves, in SI units. A number that is not finite is written as null with a
 /// reason, an optional that is empty as null. Writers choose units and rounding (core/report/write.hpp).
-constexpr std::string_view kReportSchemaVersion = "1.0.0";
+constexpr std::string_view kReportSchemaVersion = "1.1.0";
 
 struct ReportBackend {
   std::string name, description;
@@ -87,6 +87,7 @@ struct ReportStage {
   std::optional<double> share = {};             ///< of the sum of stages
   std::optional<Roofline> roofline = {};
   std::optional<Doubt> roof_doubt = {};  ///< why its fraction is above 1
+  std::vector<KernelRun> kernels = {};   ///< those that ran
 };
 
 /// Why nothing over rows is known.

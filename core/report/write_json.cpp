@@ -70,6 +70,12 @@ Json stage_json(const ReportStage& stage) {
   } else {
     put_null(json, "bound", "");
   }
+  std::string kernels;
+  for (const KernelRun& one : stage.kernels) {
+    if (!kernels.empty()) kernels += ", ";
+    kernels.append(primitive_name(one.primitive)).append(1, '=').append(one.kernel);
+  }
+  if (!kernels.empty()) put(json, "kernel", kernels);
   return json;
 }
 

@@ -23,7 +23,7 @@ class Formats(Cli):
     def test_json_is_strict_and_has_what_the_schema_promises(self):
         report = strict_json(self.succeeds("profile", *FAST, "--format", "json"))
         self.assertEqual(report["schema"], "misa-prof/result")
-        self.assertEqual(report["schema_version"], "1.0.0")
+        self.assertEqual(report["schema_version"], "1.1.0")
         self.assertTrue(report["complete"])
         self.assertEqual(list(report)[-1], "complete")
         self.assertEqual([case["indexer"] for case in report["cases"]], ["dsa", "misa", "misa-dagger", "hisa"])
@@ -549,7 +549,7 @@ class Documentation(Cli):
         for command in self.COMMANDS:
             section = re.search(rf"^## misa-prof {command}\n(.*?)(?=^## |\Z)", manual, re.S | re.M)
             self.assertIsNotNone(section, command)
-            offered = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", self.succeeds(command, "--help").split("Examples:")[0]))
+            offered = set(re.findall(r"^  (?:-\w,)?(--[a-z][a-z-]*)", self.succeeds(command, "--help"), re.M))
             named = set(re.findall(r"^\| `(?:-[a-z], )?(--[a-z-]+)", section.group(1), re.M))
             if shared := re.search(r"options are those of `profile`:(.*?)\n\n", section.group(1), re.S):
                 named |= set(re.findall(r"--[a-z-]+", shared.group(1)))

@@ -32,6 +32,25 @@ TEST_CASE("spans of equal label add up, in the order of their first span") {
   CHECK(times.stages[1].seconds == 2);
 }
 
+TEST_CASE("a stage names each kernel that ran in it once, in order") {
+  FakeClock clock;
+  StageTimer timer(clock);
+  timer.start();
+  for (int chunk = 0; chunk < 2; ++chunk) {
+    timer.begin(Stage::rerank);
+    timer.ran(Primitive::score, chunk == 0 ? "tiles" : "rows");
+    timer.ran(Primitive::select, "rows");
+    timer.ran(Primitive::select, "");  // there was no work
+    timer.end();
+  }
+  timer.stop();
+  const std::vector<KernelRun> expected{
+      {Primitive::score, "tiles"}, {Primitive::select, "rows"}, {Primitive::score, "rows"}};
+  const std::vector<RunTimes> runs{timer.times(), timer.times()};
+  CHECK(runs[0].stages.at(0).kernels == expected);
+  CHECK(summarise_stages(runs).at(0).kernels == expected);
+}
+
 TEST_CASE("a fused span keeps its own label") {
   FakeClock clock;
   StageTimer timer(clock);
