@@ -21,7 +21,7 @@ inline constexpr const char* kOutputGroup = "Output";
 
 /// Where the profiles are: $MISA_PROF_PROFILES, then beside the program (installed or in a build tree).
 std::vector<std::string> profile_directories();
-/// What to throw where one is needed and there is none: names the directories that were searched.
+/// The error for a command that needs a profile and finds none: it names the directories that were searched.
 Error no_profiles();
 
 /// The options that name a workload, and the workload they name.
@@ -46,7 +46,7 @@ struct WorkloadOptions {
   bool recorded() const { return model.empty() && workload.empty() && preset.empty(); }
   /// --model and --workload where they are files. Outputs must not overwrite what is read.
   std::vector<std::string> profile_files() const;
-  /// The file behind --trace: a path, or a name of profiles/traces.
+  /// The file that --trace names: a path, or a name of profiles/traces.
   std::string trace_path() const;
 };
 

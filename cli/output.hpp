@@ -42,7 +42,7 @@ class OutputOptions {
 
  private:
   std::string format_of(const std::string& name) const;
-  /// Empty: the path has no ending. Error(usage) for one that stands for none of the formats.
+  /// Empty: the path has no ending. Error(usage) for an ending that no format has.
   std::string format_of_ending(const std::string& path) const;
   bool known(std::string_view name) const;
 

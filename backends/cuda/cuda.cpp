@@ -21,7 +21,7 @@ namespace {
 using cuda::check;
 
 constexpr i64 kSlack = 64 << 20;          // for graphs, kernels that load late, and the pool's rounding
-constexpr i64 kBusyNanoseconds = 60'000;  // of a device that a run is queued behind
+constexpr i64 kBusyNanoseconds = 60'000;  // the device is kept busy while a run is queued
 constexpr int kForgetful = 4;             // times the L2 cache that are read to make it forget
 
 cudaStream_t new_stream(int device) {

@@ -29,9 +29,9 @@ constexpr std::string_view verdict_name(Verdict verdict) { return kVerdictNames[
 
 /// Ways in which a row of ids is no selection.
 enum class Fault : u8 {
-  duplicate,      ///< an id stands twice
+  duplicate,      ///< an id is repeated
   order,          ///< ids do not ascend
-  padding,        ///< a pad stands before an id, or is not -1
+  padding,        ///< a pad comes before an id, or is not -1
   truncated,      ///< fewer ids than there are to choose
   out_of_range,   ///< no such head, block or token
   out_of_window,  ///< a token that the row does not see

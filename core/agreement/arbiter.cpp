@@ -16,7 +16,7 @@ std::vector<i32> numbered(std::size_t count) {
   return ids;
 }
 
-/// Row m of what a side recorded, as wide as a plan wants it; what is cut off are pads.
+/// Row m of what a side recorded, cut to the width of a plan; only pads are cut off.
 template <class T>
 Buffer place_row(Backend& backend, const HostTensor& recorded, i64 m, i64 width, View<const T, 2>& view) {
   if (recorded.empty() || width == 0) return {};

@@ -120,7 +120,7 @@ struct Roofs {
   }
 };
 
-/// How a device stands at this moment; empty where its driver does not say.
+/// The state of a device at this moment; a field is empty if the driver does not report it.
 struct DeviceState {
   std::optional<double> sm_clock_hz, memory_clock_hz, power_watts, temperature_celsius;
   std::vector<std::string> throttled;  ///< what slows its clocks down: "power cap", ...

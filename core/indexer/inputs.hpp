@@ -17,7 +17,7 @@ struct Queries {
   View<const float, 2> weights;  ///< [M, H] f32: gate * H^-1/2 * D^-1/2 * query scale
 };
 
-/// The keys of all sequences. Contiguous: one page that holds every token, sequences behind one another.
+/// The keys of all sequences. Contiguous: one page that holds every token, sequence after sequence.
 /// Paged: token t of sequence s is entry t % page_size of page block_table[s, t / page_size].
 struct KeyCache {
   Values values;                   ///< [pages, page_size, D] f32, bf16 or e4m3

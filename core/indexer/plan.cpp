@@ -12,7 +12,7 @@
 namespace misa {
 namespace {
 
-constexpr i64 kTileRows = 32;  // chunks of so many rows fill the tiles of every kernel
+constexpr i64 kTileRows = 32;  // chunks of this many rows fill the tiles of every kernel
 
 /// A labelled span of work, from construction to destruction.
 class Span {

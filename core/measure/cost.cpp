@@ -53,7 +53,7 @@ struct RowCounts {
   }
 };
 
-/// Tokens that must be read at least: per sequence those of its hungriest row.
+/// Tokens that must be read at least: per sequence, the largest count of any row.
 i64 shared_tokens(const Problem& problem, const RowCounts& counts) {
   std::map<i32, i64> most;
   for (std::size_t m = 0; m < counts.of_row.size(); ++m) {

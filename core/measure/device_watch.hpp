@@ -21,8 +21,8 @@ struct DeviceRecord {
 /// A result is suspect when its clock drifted by more than this.
 constexpr double kClockTolerance = 0.03;
 
-/// Asks a backend's device how it stands: before, after each sample, and after all. Asks only, sets nothing. The clock
-/// before the samples counts for nothing else, for an idle device is slow.
+/// Reads the state of a backend's device: before the samples, after each, and after all. Asks only, sets nothing. The
+/// clock before the samples counts for nothing else, for an idle device is slow.
 class DeviceWatch {
  public:
   explicit DeviceWatch(Backend& backend);

@@ -37,7 +37,7 @@ class InputFile {
 std::string read_text_file(const std::string& path, i64 limit = 16 << 20);
 
 /// Writes a file under a temporary name in the same directory; commit() syncs and renames it. Without commit nothing
-/// is left behind. "-" is standard output, where commit() flushes. An existing FIFO or device (/dev/null, a shell's
+/// remains. "-" is standard output, where commit() flushes. An existing FIFO or device (/dev/null, a shell's
 /// >(command)) is written in place, a symbolic link is followed. Unbuffered: write large pieces.
 ///
 /// Failures are Error(runtime), a closed pipe on standard output is ClosedPipe; the constructor therefore has the

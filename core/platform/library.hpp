@@ -7,7 +7,7 @@ namespace misa {
 /// A shared library that need not be there. It stays loaded to the end of the process.
 class Library {
  public:
-  /// By a name that the loader finds, or a path; nothing where there is none.
+  /// Loads a library by a path, or by a name that the loader finds; empty if there is none.
   static std::optional<Library> open(const char* name);
 
   /// Points `function` to the symbol; false where the library has none of that name.

@@ -11,7 +11,7 @@ enum class StandardStream { output, error };
 
 bool is_terminal(StandardStream stream);
 
-/// Columns of the terminal behind `stream`; `fallback` when it is none or does not say.
+/// Columns of the terminal that `stream` writes to; `fallback` if it is no terminal or does not say.
 int terminal_width(StandardStream stream, int fallback = 100);
 
 /// --color

@@ -55,7 +55,7 @@ struct AgreementReport {
 };
 
 /// One GitHub workflow command for each failed case (::error title=...::...) and each warning (::warning ...), escaped
-/// as GitHub wants it.
+/// in GitHub's format.
 std::string github_annotations(const AgreementReport& report);
 
 }  // namespace misa

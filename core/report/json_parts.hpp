@@ -8,7 +8,7 @@
 
 #include "core/report/report.hpp"
 
-// What the JSON writers share. Text is repaired UTF-8; a key "x" that is null may have a key "x_reason" behind it.
+// What the JSON writers share. Text is repaired UTF-8; a key "x" that is null may be followed by a key "x_reason".
 namespace misa {
 
 using Json = nlohmann::ordered_json;

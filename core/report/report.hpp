@@ -121,7 +121,7 @@ struct ReportCase {
   std::optional<double> speedup_over_dsa;  ///< ratio of medians; same run, backend and workload
   std::optional<PairedRatio> speedup;      ///< the same round by round; empty for dsa itself
   std::optional<Quality> quality;
-  std::string quality_reason;  ///< why there is none: "is the reference", "not asked for", ...
+  std::string quality_reason;  ///< why there is no quality: "is the reference", "not asked for", ...
 };
 
 /// The selection that the trace recorded, rated against dsa of as many tokens.

@@ -46,7 +46,7 @@ std::string four_decimals(std::optional<double> value);
 /// Seconds from one to the other in the unit of the larger: "1.19–1.30 ms".
 std::string si_range(double from, double to, std::string_view unit);
 
-/// The prefix, and what it stands for, that suits a column whose largest value is `largest`.
+/// The prefix, and its factor, that suits a column whose largest value is `largest`.
 struct SiPrefix {
   std::string_view symbol;
   double factor = 1;

@@ -66,7 +66,7 @@ std::string TextTable::text(int width, bool colour) const {
     return std::accumulate(wide.begin(), wide.end(), i64{0},
                            [&](i64 sum, i64 w) { return w > 0 ? sum + w + gap : sum; });
   };
-  // Every column has a gap before it, so that the table stands indented under its lines.
+  // Every column has a gap before it, so that the table is indented under its lines.
   while (total() > width) {
     std::size_t victim = columns_.size();
     for (std::size_t i = 0; i < columns_.size(); ++i) {

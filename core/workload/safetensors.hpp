@@ -77,7 +77,7 @@ struct SafetensorsTensor {
 std::string safetensors_header_bytes(const std::map<std::string, std::string>& metadata,
                                      std::vector<SafetensorsTensor>& tensors);
 
-/// Writes a whole file; nothing is left behind when it fails. The same input gives the same bytes.
+/// Writes a whole file; a failure leaves no file. The same input gives the same bytes.
 void write_safetensors(const std::string& path, const std::map<std::string, std::string>& metadata,
                        std::vector<SafetensorsTensor> tensors);
 

@@ -35,8 +35,8 @@ struct SyntheticKnobs {
   double persist = 0.5;     ///< share of the gate order that is the layer's rather than the query's
   double qnorm_sd = 0.3;    ///< deviation of log |q|
   double neg_aligned = 0;   ///< share of the negative heads that aim at the shared intent after all
-  i64 blind = 0;            ///< so many of the largest gates see only the mean key: a constant offset
-  i64 dormant = 0;          ///< so many of the largest gates never fire
+  i64 blind = 0;            ///< heads, those of the largest weights, that see only the mean key: a constant offset
+  i64 dormant = 0;          ///< heads, those of the largest weights, that never fire
 };
 
 /// What kind of numbers a preset draws.
@@ -115,7 +115,7 @@ class SyntheticSequence {
   /// weights  [H] f32: gate * H^-1/2 * D^-1/2, signed
   void query(i64 t, float* q, float* weights, const NeedleQuestion* question = nullptr) const;
 
-  /// The segment that token t belongs to, and where each segment ends (the last one at or behind the length).
+  /// The segment that token t belongs to, and where each segment ends (the last one at or after the length).
   i64 segment_of(i64 t) const;
   std::span<const i64> segment_ends() const { return segment_ends_; }
 
@@ -139,7 +139,7 @@ class SyntheticSequence {
   std::vector<i64> segment_ends_;
 };
 
-/// The seed of sequence `sequence` in layer `layer`. A seed stands for one (sequence, layer).
+/// The seed of sequence `sequence` in layer `layer`. Each (sequence, layer) has its own seed.
 u64 sequence_seed(u64 base, i64 sequence, i64 layer);
 
 enum class Phase : u8 { prefill, decode };
@@ -147,7 +147,7 @@ std::string_view phase_name(Phase phase);
 
 /// Tokens to plant in every sequence. Row i of a sequence asks for needle i modulo their number.
 struct NeedleRequest {
-  std::vector<double> depths = {0.5};  ///< 0 = behind the sinks, 1 = just before the sequence's first row
+  std::vector<double> depths = {0.5};  ///< 0 = after the sinks, 1 = just before the sequence's first row
   i64 length = 24;
   NeedleMode mode = NeedleMode::all;
   double gain = 3;
@@ -193,7 +193,7 @@ i64 generated_bytes(const SyntheticRequest& request);
 /// `count` lengths, uniform in [shortest, longest].
 std::vector<i64> ragged_contexts(i64 shortest, i64 longest, i64 count, u64 seed);
 
-/// Draws the workload. Prefill: sequences behind one another in contiguous keys. Decode: pages in shuffled order;
+/// Draws the workload. Prefill: sequence after sequence in contiguous keys. Decode: pages in shuffled order;
 /// unused slots and pages hold finite garbage that would win if it were scored.
 /// Throws Error(usage) as check_request does.
 Workload generate(const SyntheticRequest& request);

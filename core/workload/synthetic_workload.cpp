@@ -35,7 +35,7 @@ void check_range(std::string_view name, i64 value, i64 least, i64 most) {
   reject(fmt::format("{} is {}", name, value), fmt::format("a value from {} to {}", least, most));
 }
 
-/// Where one query row stands.
+/// The position of one query row.
 struct Row {
   i64 sequence, position;  // position -1: the row sees no token
   i64 needle;              // -1: none
@@ -79,7 +79,7 @@ std::vector<Row> lay_out_rows(const SyntheticRequest& request) {
   return rows;
 }
 
-/// First token of every needle, for a sequence whose first row stands at `first_row`.
+/// First token of every needle, for a sequence whose first row is at `first_row`.
 std::vector<i64> needle_starts(const NeedleRequest& needles, i64 first_row) {
   const double room = static_cast<double>(first_row - needles.length - kNeedleFirst);
   std::vector<i64> starts;
@@ -277,7 +277,7 @@ std::vector<float> winning_key(const SyntheticRequest& request, const SyntheticS
   return key;
 }
 
-/// One slot of a page: values, and behind the page's values the scales.
+/// One slot of a page: its values; the scales follow the values of the whole page.
 void write_slot(const SyntheticRequest& request, std::span<const float> key, i64 page, i64 slot, Workload& workload) {
   const i64 size = request.page_size, dim = request.head_dim;
   std::byte* base = workload.k_pages.storage.data() + page * size * bytes_per_token(request);

@@ -111,7 +111,7 @@ __global__ void __launch_bounds__(kThreads, kEach <= 16 ? 3 : 2)
     const int column = i * kThreads + team.thread;
     bool seen = column < count;
     if constexpr (kListed) {
-      // A run of -1 is behind all others.
+      // A run of -1 comes after all others.
       const u32 run = seen ? static_cast<u32>(__ldg(runs + (column >> log_length))) : ~0u;
       const i64 token = offset + (static_cast<i64>(run) << log_length) + (column & ((1 << log_length) - 1));
       seen = token >= 0 && token < seen_tokens;
