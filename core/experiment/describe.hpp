@@ -19,7 +19,7 @@ ReportWorkload describe_workload(const Workload& workload, i64 top_k, const Orig
 ReportEnvironment describe_environment(const std::vector<Backend*>& backends, i64 threads, const Origin& origin,
                                        std::optional<Dtype> roofs_of = {});
 
-/// Where a recorded selection came from: backend, backend_description, arithmetic, tool_version, commit.
+/// Names the origin of a selection: backend, backend_description, arithmetic, tool_version, commit.
 std::map<std::string, std::string> backend_facts(Backend& backend, const Shape& shape, const Origin& origin);
 
 }  // namespace misa

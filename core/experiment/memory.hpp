@@ -14,7 +14,7 @@ struct MemoryLimits {
   i64 host = i64{1} << 62;
   std::optional<i64> device = {};  ///< empty: all that is free
 
-  /// Where the work of `backend` has its memory: on a device no more than is free now.
+  /// The limit for the work of `backend`: on a device, no more than is free now.
   i64 of(const Backend& backend) const;
 };
 
