@@ -47,7 +47,7 @@ std::string_view kind_of(const CLI::Option& option) {
 /// The option completes to files, alone or besides names.
 bool takes_file(const CLI::Option& option) {
   const std::string type = option.get_type_name();
-  const std::string what = option.get_description();
+  const std::string& what = option.get_description();
   return type.find("FILE") != std::string::npos || type.find("DIR") != std::string::npos ||
          what.find("file") != std::string::npos;
 }
