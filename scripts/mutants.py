@@ -15,7 +15,7 @@ class Mutant:
 
 M = Mutant
 
-SELECT, SCORE, ROUTE = "backends/cpu/select.cpp", "backends/cpu/score.cpp", "backends/cpu/route.cpp"
+SELECT, SCORE, RANK = "backends/cpu/select.cpp", "backends/cpu/score.cpp", "backends/cpu/rank.cpp"
 POOL, TILE, GEMM = "backends/cpu/pool.cpp", "backends/cpu/tile.hpp", "backends/cpu/gemm_onednn.cpp"
 PLAN, BLOCKS = "core/indexer/plan.cpp", "core/indexer/blocks.cpp"
 ROUTING, INPUTS = "core/indexer/routing.hpp", "core/indexer/inputs.hpp"
@@ -86,29 +86,29 @@ MUTANTS = [
       "candidates scored for another row"),
     M(SCORE, "logits(m, scored[i]) = sums[i];", "logits(m, first + i) = sums[i];",
       "packed columns are not spread again"),
-    # route
-    M(ROUTE, "task.tails.empty() ? 0 : 1", "0", "a row's last block is not its own"),
-    M(ROUTE, "sum += relu(products[c]) *", "sum += products[c] *", "no relu in energies"),
-    M(ROUTE, "relu(dot(task.queries, m, h, &task.tails(m, 0)))", "dot(task.queries, m, h, &task.tails(m, 0))",
+    # rank
+    M(RANK, "task.tails.empty() ? 0 : 1", "0", "a row's last block is not its own"),
+    M(RANK, "sum += relu(products[c]) *", "sum += products[c] *", "no relu in energies"),
+    M(RANK, "relu(dot(task.queries, m, h, &task.tails(m, 0)))", "dot(task.queries, m, h, &task.tails(m, 0))",
       "no relu of the tail"),
-    M(ROUTE, "* static_cast<double>(tile.scales[c]);", ";", "no key scale in energies"),
-    M(ROUTE, "std::abs(static_cast<double>(task.queries.weights(m, h)))", "task.queries.weights(m, h)",
+    M(RANK, "* static_cast<double>(tile.scales[c]);", ";", "no key scale in energies"),
+    M(RANK, "std::abs(static_cast<double>(task.queries.weights(m, h)))", "task.queries.weights(m, h)",
       "energies keep the sign of a weight"),
-    M(ROUTE, "static_cast<double>(std::max<i64>(1, visible))", "1.0", "energies are sums, not means"),
-    M(ROUTE, "std::fill(energy, energy + count * heads, 0.0);", "", "energies of the rows before are added"),
-    M(ROUTE, "end = std::max(end, last_of(m));", "end = last_of(m);", "energies: rows in order of their ends"),
-    M(ROUTE, "begin = std::min<i64>(begin, task.windows.begin[m]);", "", "energies: rows in order of their begins"),
-    M(ROUTE, "task.windows.sequence[m], end - 1, tile.keys",
+    M(RANK, "static_cast<double>(std::max<i64>(1, visible))", "1.0", "energies are sums, not means"),
+    M(RANK, "std::fill(energy, energy + count * heads, 0.0);", "", "energies of the rows before are added"),
+    M(RANK, "end = std::max(end, last_of(m));", "end = last_of(m);", "energies: rows in order of their ends"),
+    M(RANK, "begin = std::min<i64>(begin, task.windows.begin[m]);", "", "energies: rows in order of their begins"),
+    M(RANK, "task.windows.sequence[m], end - 1, tile.keys",
       "task.windows.sequence[m], task.windows.begin[m], tile.keys",
       "selfk looks at the first key"),
-    M(ROUTE, "weight * relu(dot(task.queries, m, h, tile.keys)) * scale",
+    M(RANK, "weight * relu(dot(task.queries, m, h, tile.keys)) * scale",
       "weight * relu(dot(task.queries, m, h, tile.keys))", "selfk: no key scale"),
-    M(ROUTE, "weight * relu(dot(task.queries, m, h, tile.keys)) * scale",
+    M(RANK, "weight * relu(dot(task.queries, m, h, tile.keys)) * scale",
       "weight * dot(task.queries, m, h, tile.keys) * scale", "selfk: no relu"),
-    M(ROUTE, "energy[h] = std::abs(weight)", "energy[h] = weight", "gate: no abs"),
-    M(ROUTE, "energy[h] = task.norms(m, h)", "energy[h] = task.norms(0, h)", "qnorm of another row"),
-    M(ROUTE, "task.first_row + m, h)", "m, h)", "random heads depend on chunks"),
-    M(ROUTE, "task.windows.sequence[m] == task.windows.sequence[m - 1]", "true", "rows of two sequences share a tile"),
+    M(RANK, "energy[h] = std::abs(weight)", "energy[h] = weight", "gate: no abs"),
+    M(RANK, "energy[h] = task.norms(m, h)", "energy[h] = task.norms(0, h)", "qnorm of another row"),
+    M(RANK, "task.first_row + m, h)", "m, h)", "random heads depend on chunks"),
+    M(RANK, "task.windows.sequence[m] == task.windows.sequence[m - 1]", "true", "rows of two sequences share a tile"),
     # pool
     M(POOL, "sum[d] += scale * key[d]", "sum[d] += key[d]", "no key scale in means"),
     M(POOL, "ranges.sequence[i] == ranges.sequence[i - 1] && ", "", "a range continues another sequence's sum"),
@@ -231,7 +231,7 @@ MUTANTS = [
       "heads that are to be kept are dropped"),
     M(LINEAR, "for (const i32 h : only) energies[size(h)] = kInfinity;", "",
       "heads that are to be kept do not contend"),
-    M(LINEAR, "weights[size(h)] * lines[size(h)].slope", "weights[size(h)]", "the linear query has no slopes"),
+    M(LINEAR, "static_cast<double>(queries.weights(m, h)) * slopes[size(h)]", "queries.weights(m, h)", "the linear query has no slopes"),
     M(LINEAR, "if (std::binary_search(kept.begin(), kept.end(), static_cast<i32>(h))) continue; for", "for",
       "kept heads count in the linear query too"),
     M(LINEAR, "largest = std::max(largest, std::abs(value));", "largest = std::max(largest, value);",

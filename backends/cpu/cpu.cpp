@@ -39,8 +39,11 @@ class Cpu final : public Backend {
   std::string_view pool(const PoolTask& task) override {
     return run_kernel(cpu::pool_kernels(), forced_, task, threads_);
   }
-  std::string_view route(const RouteTask& task) override {
-    return run_kernel(cpu::route_kernels(), forced_, task, threads_);
+  std::string_view rank(const RankTask& task) override {
+    return run_kernel(cpu::rank_kernels(), forced_, task, threads_);
+  }
+  std::string_view gather(const GatherTask& task) override {
+    return run_kernel(cpu::gather_kernels(), forced_, task, threads_);
   }
   std::string_view score(const ScoreTask& task) override {
     return run_kernel(cpu::score_kernels(), forced_, task, threads_);
@@ -71,7 +74,8 @@ class Cpu final : public Backend {
 }  // namespace
 
 std::vector<KernelInfo> cpu_kernels() {
-  return list_kernels(cpu::pool_kernels(), cpu::route_kernels(), cpu::score_kernels(), cpu::select_kernels());
+  return list_kernels(cpu::pool_kernels(), cpu::rank_kernels(), cpu::gather_kernels(), cpu::score_kernels(),
+                      cpu::select_kernels());
 }
 
 std::unique_ptr<Backend> make_cpu(int threads, ForcedKernels forced) {

@@ -6,7 +6,8 @@
 namespace misa::cpu {
 
 std::span<const Kernel<PoolTask, int>> pool_kernels();
-std::span<const Kernel<RouteTask, int>> route_kernels();
+std::span<const Kernel<RankTask, int>> rank_kernels();
+std::span<const Kernel<GatherTask, int>> gather_kernels();
 std::span<const Kernel<ScoreTask, int>> score_kernels();
 std::span<const Kernel<SelectTask, int>> select_kernels();
 

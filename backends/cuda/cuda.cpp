@@ -81,8 +81,19 @@ class Cuda final : public Backend {
   std::string_view pool(const PoolTask& task) override {
     return task.means.empty() ? "" : launch(cuda::pool_kernels(), task);
   }
-  std::string_view route(const RouteTask& task) override {
-    return rows_of(task.queries) == 0 ? "" : launch(cuda::route_kernels(), task);
+  std::string_view rank(const RankTask& task) override {
+    return rows_of(task.queries) == 0 ? "" : launch(cuda::rank_kernels(), task);
+  }
+  std::string_view gather(const GatherTask& task) override {
+    return rows_of(task.queries) == 0 ? "" : launch(cuda::gather_kernels(), task);
+  }
+  std::string_view rank_gather(const RankGatherTask& task) override {
+    if (rows_of(task.rank.queries) == 0 || forces(forced_, Primitive::rank) || forces(forced_, Primitive::gather)) {
+      return {};
+    }
+    const bool forced = forces(forced_, Primitive::rank_gather);
+    const bool found = find_kernel(cuda::rank_gather_kernels(), forced_, task) != nullptr;
+    return found || forced ? launch(cuda::rank_gather_kernels(), task) : "";
   }
   std::string_view score(const ScoreTask& task) override {
     return std::get<View<float, 2>>(task.logits).empty() ? "" : launch(cuda::score_kernels(), task);
@@ -168,7 +179,8 @@ std::optional<std::string> cuda_why_not(int device) {
 }
 
 std::vector<KernelInfo> cuda_kernels() {
-  return list_kernels(cuda::pool_kernels(), cuda::route_kernels(), cuda::score_kernels(), cuda::select_kernels());
+  return list_kernels(cuda::pool_kernels(), cuda::rank_kernels(), cuda::gather_kernels(), cuda::rank_gather_kernels(),
+                      cuda::score_kernels(), cuda::select_kernels());
 }
 
 std::unique_ptr<Backend> make_cuda(int device, ForcedKernels forced) {

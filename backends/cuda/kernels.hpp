@@ -19,7 +19,9 @@ template <class Task>
 using CudaTable = std::span<const CudaKernel<Task>>;
 
 CudaTable<PoolTask> pool_kernels();
-CudaTable<RouteTask> route_kernels();
+CudaTable<RankTask> rank_kernels();
+CudaTable<GatherTask> gather_kernels();
+CudaTable<RankGatherTask> rank_gather_kernels();
 CudaTable<ScoreTask> score_kernels();
 CudaTable<SelectTask> select_kernels();
 

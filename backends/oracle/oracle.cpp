@@ -84,7 +84,7 @@ struct Row {
 };
 
 /// What row m ranks its heads by; formulas: Router.
-std::vector<double> head_energies(const RouteTask& task, i64 m) {
+std::vector<double> head_energies(const RankTask& task, i64 m) {
   const Row row(task.queries, m);
   const i64 begin = task.windows.begin[m], end = task.windows.end[m];
   std::vector<double> energy(row.heads, 0.0), key(row.dim);
@@ -143,16 +143,23 @@ void pool(const PoolTask& task, int threads) {
   stop_if_interrupted();
 }
 
-void route(const RouteTask& task, int threads) {
+void rank(const RankTask& task, int threads) {
 #pragma omp parallel for schedule(dynamic) num_threads(threads)
   for (i64 m = 0; m < rows_of(task.queries); ++m) {
     if (interrupted()) continue;
     if (samples_keys(task.router)) {
-      route_by_samples(task, m, sampled_products(task, m));
-      continue;
+      rank_by_samples(task, m, sampled_products(task, m));
+    } else {
+      choose_heads(task, m, head_energies(task, m));
     }
-    if (task.given.empty()) choose_heads(task, m, head_energies(task, m));
-    gather_heads(task, m);
+  }
+  stop_if_interrupted();
+}
+
+void gather(const GatherTask& task, int threads) {
+#pragma omp parallel for num_threads(threads)
+  for (i64 m = 0; m < rows_of(task.queries); ++m) {
+    if (!interrupted()) gather_row(task, m);
   }
   stop_if_interrupted();
 }
@@ -218,7 +225,8 @@ template <class Task>
 using Table = std::array<Kernel<Task, int>, 1>;
 
 constexpr Table<PoolTask> kPool{{{"formula", "sums in token order", accepts_all, pool}}};
-constexpr Table<RouteTask> kRoute{{{"formula", "row by row", accepts_all, route}}};
+constexpr Table<RankTask> kRank{{{"formula", "row by row", accepts_all, rank}}};
+constexpr Table<GatherTask> kGather{{{"formula", "row by row", accepts_all, gather}}};
 constexpr Table<ScoreTask> kScore{{{"formula", "column by column", accepts_all, score}}};
 constexpr Table<SelectTask> kSelect{{{"formula", "sorts the columns of a row", accepts_all, select}}};
 
@@ -243,7 +251,8 @@ class Oracle final : public Backend {
   std::optional<Roofs> roofs() override { return std::nullopt; }
 
   std::string_view pool(const PoolTask& task) override { return run_kernel(kPool, forced_, task, threads_); }
-  std::string_view route(const RouteTask& task) override { return run_kernel(kRoute, forced_, task, threads_); }
+  std::string_view rank(const RankTask& task) override { return run_kernel(kRank, forced_, task, threads_); }
+  std::string_view gather(const GatherTask& task) override { return run_kernel(kGather, forced_, task, threads_); }
   std::string_view score(const ScoreTask& task) override { return run_kernel(kScore, forced_, task, threads_); }
   std::string_view select(const SelectTask& task) override { return run_kernel(kSelect, forced_, task, threads_); }
 
@@ -254,7 +263,7 @@ class Oracle final : public Backend {
 
 }  // namespace
 
-std::vector<KernelInfo> oracle_kernels() { return list_kernels(kPool, kRoute, kScore, kSelect); }
+std::vector<KernelInfo> oracle_kernels() { return list_kernels(kPool, kRank, kGather, kScore, kSelect); }
 
 std::unique_ptr<Backend> make_oracle(int threads, ForcedKernels forced) {
   return std::make_unique<Oracle>(threads, std::move(forced));

@@ -110,7 +110,7 @@ ExactRow Arbiter::row(const IndexerSpec& spec, const Selection& side, i64 m,
   options.first_row = m;
   options.after_chunk = [&](const ChunkScores& chunk) {
     if (chunk.route) {
-      const View<double, 2>& energies = chunk.route->energies;
+      const View<double, 2>& energies = chunk.route->rank.energies;
       found.heads.ids = numbered(static_cast<std::size_t>(energies.shape[1]));
       found.heads.scores.assign(&energies(0, 0), &energies(0, 0) + energies.shape[1]);
       found.heads.bounds.assign(found.heads.ids.size(), 0.0);
@@ -124,7 +124,7 @@ ExactRow Arbiter::row(const IndexerSpec& spec, const Selection& side, i64 m,
       }
     }
     if (chunk.route && samples_keys(spec.heads->router)) {
-      judge_by_samples(*chunk.route, *spec.heads, m, own_heads, arithmetic, found);
+      judge_by_samples(chunk.route->rank, *spec.heads, m, own_heads, arithmetic, found);
     }
     if (chunk.blocks) {
       const BlockLayout& layout = blocks(spec.blocks->block_size, spec.block_window);
@@ -161,10 +161,10 @@ ExactRow Arbiter::row(const IndexerSpec& spec, const Selection& side, i64 m,
 
 /// What follows from sampled products alone: what heads were ranked by, if `kept` are those a side kept, and the linear
 /// query of all others.
-void Arbiter::judge_by_samples(const RouteTask& task, const HeadRouting& routing, i64 m, std::span<const i32> kept,
+void Arbiter::judge_by_samples(const RankTask& task, const HeadRouting& routing, i64 m, std::span<const i32> kept,
                                const std::optional<Arithmetic>& arithmetic, ExactRow& found) {
   const std::span<const float> weights(&task.queries.weights(0, 0), static_cast<std::size_t>(heads_of(task.queries)));
-  const SampledRow row(sampled_products(task, 0), weights, task.linear);
+  const SampledRow row(sampled_products(task, 0), weights, !task.slopes.empty());
   const auto [layout, inserted] = samples_.try_emplace(routing.samples);
   if (inserted) layout->second = layout_samples(problem(), routing.samples);
   const BlockLayout& samples = layout->second;
@@ -210,8 +210,8 @@ void Arbiter::judge_by_samples(const RouteTask& task, const HeadRouting& routing
   } else {
     found.heads.bounds = of_residuals;
   }
-  if (!task.linear) return;
-  found.linear.scores = row.linear_query(task.queries, 0, kept);
+  if (task.slopes.empty()) return;
+  found.linear.scores = linear_query(task.queries, 0, row.slopes(), kept);
   found.linear.ids = numbered(found.linear.scores.size());
   found.linear.bounds = bounded(found.linear.ids.size(),
                                 [&](const Arithmetic& a) { return bounds_.linear_query(a, m, samples, row, kept); });

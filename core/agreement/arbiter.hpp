@@ -47,7 +47,7 @@ class Arbiter {
   const BlockLayout& blocks(i64 block_size, BlockWindow window);
 
  private:
-  void judge_by_samples(const RouteTask& task, const HeadRouting& routing, i64 m, std::span<const i32> kept,
+  void judge_by_samples(const RankTask& task, const HeadRouting& routing, i64 m, std::span<const i32> kept,
                         const std::optional<Arithmetic>& arithmetic, ExactRow& found);
 
   Backend& exact_;

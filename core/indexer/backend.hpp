@@ -25,33 +25,50 @@ struct PoolTask {
   View<float, 2> means;  ///< [P, D]
 };
 
-/// Ranks heads by `router` (formulas: Router) over keys[windows], keeps the best, ties: lower head first, and
-/// gathers a compact query batch: a routed query is a query with fewer heads. NaN ranks lowest.
-/// With `given`, gathers those heads, ranks nothing and writes neither `heads` nor `energies`.
-/// With `linear`, the batch has two heads more: q_lin of the heads that are not kept (core/indexer/linear_head.hpp),
-/// with its weight, and -q_lin with minus its weight. With `given_linear`, those two are made of it instead.
-struct RouteTask {
-  static constexpr Primitive kPrimitive = Primitive::route;
+/// Ranks heads by `router` (formulas: Router) over keys[windows] and keeps the best, ties: lower head first. NaN ranks
+/// lowest. With `slopes`, a linear head shall stand for the heads that are not kept: half of the sampled keys count
+/// then, and the slope of each head's line is written (core/indexer/linear_head.hpp).
+struct RankTask {
+  static constexpr Primitive kPrimitive = Primitive::rank;
 
   Router router;
   Queries queries;             ///< M rows, H heads
-  KeyCache keys;               ///< pooled keys, sampled ones or tokens, as the router wants; or none
+  KeyCache keys;               ///< pooled keys, sampled ones or tokens, as the router reads them; or none
   Windows windows;             ///< [M] into `keys`
-  View<const float, 2> tails;  ///< [M, D] stands in for the last key of each window; empty: none does
-  View<const float, 2> norms;  ///< [M, H] of qnorm
-  bool linear = false;         ///< with a linear head
-  i64 samples = 0;             ///< most sampled keys that a row sees, of routers that want them
-  u64 seed = 0;                ///< of random
-  i64 first_row = 0;           ///< of this batch in the whole workload: random must not depend on chunks
-
-  View<const i32, 2> given;  ///< [M, h]; empty: the best heads are gathered
-  /// [M, D + 1] numbers that the queries' dtype holds, then the weight; empty: the linear query is made of the lines.
-  View<const float, 2> given_linear = {};
+  View<const float, 2> tails;  ///< [M, D] replaces the last key of each window; empty: none is replaced
+  View<const float, 2> norms;  ///< [M, H] for qnorm
+  i64 samples = 0;             ///< most sampled keys that a row sees, for routers that sample keys
+  u64 seed = 0;                ///< for random
+  i64 first_row = 0;           ///< number of the first row in the whole workload: random must not depend on chunks
 
   View<i32, 2> heads;             ///< out [M, h], ascending; h may be 0 beside a linear head
-  View<double, 2> energies;       ///< out [M, H] what heads were ranked by; empty: not wanted
-  Values routed_values;           ///< out [M, h (+ 2), D], dtype of the queries (written through its const views)
-  View<float, 2> routed_weights;  ///< out [M, h (+ 2)]
+  View<double, 2> energies = {};  ///< out [M, H] what heads were ranked by; empty: not asked for
+  View<double, 2> slopes = {};    ///< out [M, H]; empty: there is no linear head
+};
+
+/// Gathers a compact query batch: a routed query is a query with fewer heads. With `slopes` or `linear` the batch has
+/// two heads more: the linear query q_lin with its weight, and -q_lin with minus its weight.
+struct GatherTask {
+  static constexpr Primitive kPrimitive = Primitive::gather;
+
+  Queries queries;                    ///< M rows, H heads
+  View<const i32, 2> heads;           ///< [M, h] the heads to copy, ascending
+  View<const double, 2> slopes = {};  ///< [M, H] q_lin is made of the heads that are not copied
+  /// [M, D + 1] q_lin itself in numbers that the queries' dtype represents, then its weight; it comes before `slopes`.
+  View<const float, 2> linear = {};
+
+  Values values;           ///< out [M, h (+ 2), D], dtype of the queries (written through its const views)
+  View<float, 2> weights;  ///< out [M, h (+ 2)]
+
+  bool has_linear() const { return weights.shape[1] > heads.shape[1]; }
+};
+
+/// Both at once, for a kernel that ranks and gathers: gather.heads are rank.heads. It writes no slopes.
+struct RankGatherTask {
+  static constexpr Primitive kPrimitive = Primitive::rank_gather;
+
+  RankTask rank;
+  GatherTask gather;
 };
 
 /// Scores tokens against query rows.
@@ -146,31 +163,21 @@ struct ScratchShape {
 /// What a plan takes for a chunk of rows where the backend asks for nothing else.
 constexpr i64 kWorkspaceBytes = i64{256} << 20;
 
-/// The seam: a handful of primitives. Calls may return before the work is done; Clock::seconds, download and the
-/// destructor wait. Primitives allocate nothing but the host's scratch_bytes().
-class Backend : public Allocator {
+/// What computes. Calls may return before the work is done; Clock::seconds, Memory::download and the destructor wait.
+/// Primitives allocate nothing but the host's scratch_bytes(). Each returns the name of the kernel that ran, which is
+/// one of the backend's table; empty: there was no work.
+class Primitives {
  public:
-  virtual std::string_view name() const = 0;
-  /// One line on the device and the library that does the work.
-  virtual std::string description() const = 0;
-  /// The element type of its logits.
-  virtual Dtype logits_dtype() const = 0;
-  /// How far its results on this shape may be from the formulas' (core/agreement/bounds.hpp); nothing where that is not
-  /// known.
-  virtual std::optional<Arithmetic> arithmetic(const Shape& shape) const = 0;
-  /// Why it cannot run an indexer on this shape; nothing when it can. Whoever plans asks before memory is taken: what a
-  /// backend lacks is never found out in the middle of a run.
-  virtual std::optional<std::string> why_not(const IndexerSpec& spec, const Shape& shape) const = 0;
+  virtual ~Primitives() = default;
 
-  virtual void upload(std::byte* to, const std::byte* from, i64 bytes) = 0;
-  virtual void download(std::byte* to, const std::byte* from, i64 bytes) = 0;
-
-  /// Each primitive returns the name of the kernel that ran, which is one of its table; empty: there was no work.
   virtual std::string_view pool(const PoolTask& task) = 0;
-  virtual std::string_view route(const RouteTask& task) = 0;
+  virtual std::string_view rank(const RankTask& task) = 0;
+  virtual std::string_view gather(const GatherTask& task) = 0;
   virtual std::string_view score(const ScoreTask& task) = 0;
   virtual std::string_view select(const SelectTask& task) = 0;
 
+  /// Ranks and gathers in one kernel where the backend has one for this task; empty: it has none, and did nothing.
+  virtual std::string_view rank_gather(const RankGatherTask& /*task*/) { return {}; }
   /// True when `score_select` has a fused kernel for this pair; the logits are then never written.
   virtual bool fuses(const ScoreTask& /*score*/, const SelectTask& /*select*/) const { return false; }
   virtual void score_select(const ScoreTask& score_task, const SelectTask& select_task) {
@@ -178,26 +185,56 @@ class Backend : public Allocator {
     select(select_task);
   }
 
-  virtual std::unique_ptr<Clock> clock() = 0;
-  /// Writes down what `work` puts on the backend, its clocks' marks too, without doing it. Null where the backend
-  /// records nothing; `work` is not called then.
-  virtual std::unique_ptr<Recording> record(const std::function<void()>& /*work*/) { return nullptr; }
-  /// Before a run that is timed: what is queued next will not wait for the host, and with `cold` the caches have
-  /// forgotten earlier runs. True when they are cold. The first call may allocate.
-  virtual bool prepare_run(bool /*cold*/) { return false; }
+  /// The element type of the logits.
+  virtual Dtype logits_dtype() const = 0;
+  /// How far results on this shape may be from the formulas' (core/agreement/bounds.hpp); nothing where that is not
+  /// known.
+  virtual std::optional<Arithmetic> arithmetic(const Shape& shape) const = 0;
+  /// Why the primitives cannot run an indexer on this shape; nothing when they can. Whoever plans asks before memory is
+  /// taken: what a backend lacks is never found out in the middle of a run.
+  virtual std::optional<std::string> why_not(const IndexerSpec& spec, const Shape& shape) const = 0;
+  /// Host memory that primitives take for themselves and give back, at most, all threads together.
+  virtual i64 scratch_bytes(const ScratchShape& /*shape*/) const { return 0; }
+};
 
-  /// Measured once per process, in well under a second; nothing where roofs mean nothing (the oracle).
+/// Where tensors live.
+class Memory : public Allocator {
+ public:
+  virtual void upload(std::byte* to, const std::byte* from, i64 bytes) = 0;
+  virtual void download(std::byte* to, const std::byte* from, i64 bytes) = 0;
+  /// The workspace that a plan takes when it may: more makes chunks of rows larger.
+  virtual i64 workspace_bytes() const { return kWorkspaceBytes; }
+  /// Bytes of its own memory that can still be allocated; nothing where it uses the host's.
+  virtual std::optional<i64> free_bytes() const { return std::nullopt; }
+};
+
+/// What is measured, and how. The defaults are a host's.
+class Device {
+ public:
+  virtual ~Device() = default;
+
+  virtual std::unique_ptr<Clock> clock() = 0;
+  /// Captures what `work` puts on the device, its clocks' marks too, without doing it. Null where the device captures
+  /// nothing; `work` is not called then.
+  virtual std::unique_ptr<Recording> record(const std::function<void()>& /*work*/) { return nullptr; }
+  /// Prepares a timed run: what is queued next will not wait for the host, and with `cold` the caches hold nothing of
+  /// earlier runs. True when they are cold. The first call may allocate.
+  virtual bool prepare_run(bool /*cold*/) { return false; }
+  /// Measured once per process, in well under a second; nothing where peaks mean nothing (the oracle).
   virtual std::optional<Roofs> roofs() = 0;
   /// Host memory that measuring them takes and gives back.
   virtual i64 roofs_bytes() const { return 0; }
-  /// Nothing where no driver tells.
+  /// Empty if no driver reports it.
   virtual std::optional<DeviceState> device_state() { return std::nullopt; }
-  /// The workspace that a plan takes when it may: more makes chunks of rows larger.
-  virtual i64 workspace_bytes() const { return kWorkspaceBytes; }
-  /// Host memory that primitives take for themselves and give back, at most, all threads together.
-  virtual i64 scratch_bytes(const ScratchShape& /*shape*/) const { return 0; }
-  /// Bytes of its own memory that can still be allocated; nothing where it uses the host's.
-  virtual std::optional<i64> free_bytes() const { return std::nullopt; }
+};
+
+/// The seam between the algorithm and those who compute: primitives, the memory they work on, the device that runs
+/// them.
+class Backend : public Primitives, public Memory, public Device {
+ public:
+  virtual std::string_view name() const = 0;
+  /// One line on the device and the library that does the work.
+  virtual std::string description() const = 0;
 };
 
 }  // namespace misa

@@ -17,7 +17,9 @@ class DryBackend final : public ForwardingBackend {
   void upload(std::byte* /*to*/, const std::byte* /*from*/, i64 /*bytes*/) override {}
 
   std::string_view pool(const PoolTask& /*task*/) override { return {}; }
-  std::string_view route(const RouteTask& /*task*/) override { return {}; }
+  std::string_view rank(const RankTask& /*task*/) override { return {}; }
+  std::string_view gather(const GatherTask& /*task*/) override { return {}; }
+  std::string_view rank_gather(const RankGatherTask& /*task*/) override { return {}; }
   std::string_view score(const ScoreTask& /*task*/) override { return {}; }
   std::string_view select(const SelectTask& /*task*/) override { return {}; }
   void score_select(const ScoreTask& /*score_task*/, const SelectTask& /*select_task*/) override {}

@@ -23,7 +23,9 @@ class ForwardingBackend : public Backend {
   void download(std::byte* to, const std::byte* from, i64 bytes) override { inner_.download(to, from, bytes); }
 
   std::string_view pool(const PoolTask& task) override { return inner_.pool(task); }
-  std::string_view route(const RouteTask& task) override { return inner_.route(task); }
+  std::string_view rank(const RankTask& task) override { return inner_.rank(task); }
+  std::string_view gather(const GatherTask& task) override { return inner_.gather(task); }
+  std::string_view rank_gather(const RankGatherTask& task) override { return inner_.rank_gather(task); }
   std::string_view score(const ScoreTask& task) override { return inner_.score(task); }
   std::string_view select(const SelectTask& task) override { return inner_.select(task); }
   bool fuses(const ScoreTask& score_task, const SelectTask& select_task) const override {

@@ -12,13 +12,15 @@
 
 namespace misa {
 
-/// What a backend implements, in the order in which a plan calls it first.
-enum class Primitive : u8 { pool, route, score, select };
+/// What a backend implements, in the order in which a plan calls it first. `rank_gather` is two of them in one kernel,
+/// which a backend may have besides.
+enum class Primitive : u8 { pool, rank, gather, rank_gather, score, select };
 
-constexpr std::array<Primitive, 4> kPrimitives{Primitive::pool, Primitive::route, Primitive::score, Primitive::select};
+constexpr std::array<Primitive, 6> kPrimitives{Primitive::pool,        Primitive::rank,  Primitive::gather,
+                                               Primitive::rank_gather, Primitive::score, Primitive::select};
 
 constexpr std::string_view primitive_name(Primitive primitive) {
-  constexpr std::array<std::string_view, 4> kNames{"pool", "route", "score", "select"};
+  constexpr std::array<std::string_view, 6> kNames{"pool", "rank", "gather", "rank+gather", "score", "select"};
   return kNames[static_cast<std::size_t>(primitive)];
 }
 
@@ -72,22 +74,34 @@ struct ForcedKernel {
 };
 using ForcedKernels = std::vector<ForcedKernel>;
 
-/// Runs the first kernel of `table` that is allowed by `forced` and accepts the task. Returns its name.
-/// Throws Error(unavailable) where there is none.
-template <class Task, class... Where>
-std::string_view run_kernel(const auto& table, const ForcedKernels& forced, const Task& task, Where... where) {
-  std::string names;
-  for (const ForcedKernel& one : forced) {
-    if (one.primitive == Task::kPrimitive) names += (names.empty() ? "" : ", ") + one.name;
-  }
+/// Whether kernels of `primitive` are forced.
+inline bool forces(const ForcedKernels& forced, Primitive primitive) {
+  return std::any_of(forced.begin(), forced.end(), [&](const ForcedKernel& one) { return one.primitive == primitive; });
+}
+
+/// The first kernel of `table` that is allowed by `forced` and accepts the task; null where there is none.
+template <class Task>
+auto find_kernel(const auto& table, const ForcedKernels& forced, const Task& task) {
+  const bool all = !forces(forced, Task::kPrimitive);
   for (const auto& kernel : table) {
     const auto is_named = [&](const ForcedKernel& one) {
       return one.primitive == Task::kPrimitive && one.name == kernel.name;
     };
-    if (!names.empty() && std::none_of(forced.begin(), forced.end(), is_named)) continue;
-    if (!kernel.accepts(task)) continue;
-    kernel.run(task, where...);
-    return kernel.name;
+    if ((all || std::any_of(forced.begin(), forced.end(), is_named)) && kernel.accepts(task)) return &kernel;
+  }
+  return static_cast<decltype(&*table.begin())>(nullptr);
+}
+
+/// Runs the kernel that find_kernel finds. Returns its name. Throws Error(unavailable) where there is none.
+template <class Task, class... Where>
+std::string_view run_kernel(const auto& table, const ForcedKernels& forced, const Task& task, Where... where) {
+  if (const auto* kernel = find_kernel(table, forced, task)) {
+    kernel->run(task, where...);
+    return kernel->name;
+  }
+  std::string names;
+  for (const ForcedKernel& one : forced) {
+    if (one.primitive == Task::kPrimitive) names += (names.empty() ? "" : ", ") + one.name;
   }
   const std::string primitive(primitive_name(Task::kPrimitive));
   throw Error(ErrorKind::unavailable, "MP-E406",

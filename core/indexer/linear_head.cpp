@@ -53,7 +53,7 @@ Line fit_line(std::span<const double> x, bool linear) {
 
 }  // namespace
 
-std::vector<double> sampled_products(const RouteTask& task, i64 m) {
+std::vector<double> sampled_products(const RankTask& task, i64 m) {
   const i64 heads = heads_of(task.queries), dim = head_dim_of(task.queries);
   const i64 begin = task.windows.begin[m], count = std::max<i64>(0, task.windows.end[m] - begin);
   const auto& keys = std::get<View<const float, 3>>(task.keys.values);
@@ -165,12 +165,19 @@ Elimination SampledRow::eliminate(i64 kept, std::span<const i32> only) const {
   return found;
 }
 
-std::vector<double> SampledRow::linear_query(const Queries& queries, i64 m, std::span<const i32> kept) const {
+std::vector<double> SampledRow::slopes() const {
+  std::vector<double> slopes;
+  for (const Line& line : lines) slopes.push_back(line.slope);
+  return slopes;
+}
+
+std::vector<double> linear_query(const Queries& queries, i64 m, std::span<const double> slopes,
+                                 std::span<const i32> kept) {
   return std::visit(
       [&](const auto& values) {
         std::vector<double> sum(size(values.shape[2]), 0.0);
-        for (i64 h = 0; h < heads; ++h) {
-          const double factor = weights[size(h)] * lines[size(h)].slope;
+        for (i64 h = 0; h < values.shape[1]; ++h) {
+          const double factor = static_cast<double>(queries.weights(m, h)) * slopes[size(h)];
           if (factor == 0 || !std::isfinite(factor)) continue;
           if (std::binary_search(kept.begin(), kept.end(), static_cast<i32>(h))) continue;
           for (std::size_t d = 0; d < sum.size(); ++d) sum[d] += factor * to_float(values(m, h, d));
@@ -196,23 +203,30 @@ std::vector<float> round_linear_query(std::span<const double> query, Dtype dtype
   return rounded;
 }
 
-void route_by_samples(const RouteTask& task, i64 m, std::vector<double> products) {
+void rank_by_samples(const RankTask& task, i64 m, std::vector<double> products) {
   const std::span<const float> weights(&task.queries.weights(m, 0), size(heads_of(task.queries)));
-  const SampledRow row(std::move(products), weights, task.linear);
-  if (task.given.empty() && task.router == Router::covariance) {
+  const SampledRow row(std::move(products), weights, !task.slopes.empty());
+  if (task.router == Router::covariance) {
     const Elimination left = row.eliminate(task.heads.shape[1]);
     keep_heads(task, m, left.kept, left.margins);
-  } else if (task.given.empty()) {
+  } else {
     choose_heads(task, m, row.residual_energies());
   }
+  if (task.slopes.empty()) return;
+  const std::vector<double> slopes = row.slopes();
+  std::copy(slopes.begin(), slopes.end(), &task.slopes(m, 0));
+}
+
+void gather_row(const GatherTask& task, i64 m) {
   gather_heads(task, m);
-  if (!task.linear) return;
-  if (!task.given_linear.empty()) {
-    return gather_linear(task, m, {&task.given_linear(m, 0), size(task.given_linear.shape[1])});
+  if (!task.linear.empty()) {
+    gather_linear(task, m, {&task.linear(m, 0), size(task.linear.shape[1])});
+  } else if (!task.slopes.empty()) {
+    const std::span<const i32> kept(task.heads[m].data, size(task.heads.shape[1]));
+    const std::span<const double> slopes(&task.slopes(m, 0), size(task.slopes.shape[1]));
+    const std::vector<double> query = linear_query(task.queries, m, slopes, kept);
+    gather_linear(task, m, round_linear_query(query, dtype_of(task.queries.values)));
   }
-  const View<const i32, 2> kept = routed_heads(task);
-  const std::vector<double> query = row.linear_query(task.queries, m, {kept[m].data, size(kept.shape[1])});
-  gather_linear(task, m, round_linear_query(query, dtype_of(task.queries.values)));
 }
 
 }  // namespace misa

@@ -16,7 +16,7 @@ namespace misa {
 
 /// Of row m, x[h, i] = q[m, h] . k of the keys [begin, end) of its window, which are sampled ones of scale 1, in
 /// double. [H, n]. Host memory.
-std::vector<double> sampled_products(const RouteTask& task, i64 m);
+std::vector<double> sampled_products(const RankTask& task, i64 m);
 
 /// What is known of a head from n products x, y = relu(x).
 ///
@@ -76,10 +76,14 @@ struct SampledRow {
   /// With `only`, ascending, it keeps those.
   Elimination eliminate(i64 kept, std::span<const i32> only = {}) const;
 
-  /// q_lin[d] = sum over heads that are not among `kept` (ascending) of w_h slope_h q[m, h, d]. Terms whose factor
-  /// w_h slope_h is 0 or not finite are left out. [D]
-  std::vector<double> linear_query(const Queries& queries, i64 m, std::span<const i32> kept) const;
+  /// The slope of each head's line. [H]
+  std::vector<double> slopes() const;
 };
+
+/// q_lin[d] = sum over heads that are not among `kept` (ascending) of w_h slope_h q[m, h, d]. Terms whose factor
+/// w_h slope_h is 0 or not finite are left out. [D]
+std::vector<double> linear_query(const Queries& queries, i64 m, std::span<const double> slopes,
+                                 std::span<const i32> kept);
 
 /// Most memory that a row of `samples` sampled products takes while it is routed or judged: the products, those that
 /// count, their contributions, and a few rows of samples.
@@ -97,7 +101,10 @@ constexpr float linear_scale(float largest) {
 /// the linear_scale of the largest magnitude, rounded to `dtype`; the weight is that scale, else 1. [D + 1]
 std::vector<float> round_linear_query(std::span<const double> query, Dtype dtype);
 
-/// Ranks the heads of row m by its sampled `products`, unless they are given, and writes its batch (host memory).
-void route_by_samples(const RouteTask& task, i64 m, std::vector<double> products);
+/// Ranks the heads of row m by its sampled `products` and writes what the task asks for (host memory).
+void rank_by_samples(const RankTask& task, i64 m, std::vector<double> products);
+
+/// Gathers row m of a batch, its linear head too (host memory).
+void gather_row(const GatherTask& task, i64 m);
 
 }  // namespace misa

@@ -43,6 +43,8 @@ struct Matrix {
     buffer = Buffer(backend, rows * columns * static_cast<i64>(sizeof(T)));
     view = View<T, 2>(buffer.as<T>(), {rows, columns});
   }
+  /// The first `count` rows; empty where nothing was allocated.
+  View<T, 2> rows(i64 count) const { return view.empty() ? view : view.slice(0, count); }
 };
 
 /// Host indices, on the backend.
@@ -146,6 +148,7 @@ Sizes sizes_of(const Backend& backend, IndexerSpec spec, const Problem& problem,
     bytes.fixed += rows * routing.kept(heads) * 4;
     bytes.per_row += routing.active * (head_dim * dtype_size(problem.shape.dtype) + 4);
     if (energies) bytes.per_row += heads * 8;
+    if (routing.linear_head(heads)) bytes.per_row += heads * 8;  // slopes
   }
   if (spec.blocks) {
     sizes.token_blocks = count_blocks(problem, spec.blocks->block_size, spec.block_window);
@@ -180,7 +183,7 @@ struct Plan::State {
 
   std::optional<Pooling> head_blocks, token_blocks;
   Matrix<float> tails, routed_weights;
-  Matrix<double> energies;
+  Matrix<double> energies, slopes;
   Buffer routed_values;
   LogitsBuffer block_logits, logits, candidate_logits;
   Matrix<i32> selected_tokens, selected_heads, selected_blocks, selected_candidates;
@@ -255,6 +258,7 @@ struct Plan::State {
       routed_weights.allocate(backend, chunk, spec.heads->active);
       selected_heads.allocate(backend, rows, spec.heads->kept(heads));
       if (options.after_chunk) energies.allocate(backend, chunk, heads);
+      if (spec.heads->linear_head(heads)) slopes.allocate(backend, chunk, heads);
     }
     if (spec.blocks) {
       token_blocks->allocate(backend, head_dim);
@@ -281,42 +285,46 @@ struct Plan::State {
 
   Queries route_heads(i64 first, i64 count, const Queries& queries, const Windows& windows, const Follow& follow,
                       ChunkScores& seen, Observer* observer) {
-    RouteTask task{.router = spec.heads->router,
-                   .queries = queries,
-                   .keys = problem.keys,
-                   .windows = windows,
-                   .tails = {},
-                   .norms = problem.norms.empty() ? problem.norms : problem.norms.slice(first, count),
-                   .linear = spec.heads->linear,
-                   .samples = pools_heads() ? sizes.head_blocks->longest : 0,
-                   .seed = spec.seed,
-                   .first_row = options.first_row + first,
-                   .given = {},
-                   .heads = selected_heads.view.slice(first, count),
-                   .energies = energies.view.empty() ? energies.view : energies.view.slice(0, count),
-                   .routed_values = routed_view(count),
-                   .routed_weights = routed_weights.view.slice(0, count)};
+    RankTask rank{.router = spec.heads->router,
+                  .queries = queries,
+                  .keys = problem.keys,
+                  .windows = windows,
+                  .tails = {},
+                  .norms = problem.norms.empty() ? problem.norms : problem.norms.slice(first, count),
+                  .samples = pools_heads() ? sizes.head_blocks->longest : 0,
+                  .seed = spec.seed,
+                  .first_row = options.first_row + first,
+                  .heads = selected_heads.view.slice(first, count),
+                  .energies = energies.rows(count),
+                  .slopes = slopes.rows(count)};
     if (pools_heads()) {
-      task.keys = head_blocks->keys();
-      task.windows = slice(head_blocks->windows(), first, count);
+      rank.keys = head_blocks->keys();
+      rank.windows = slice(head_blocks->windows(), first, count);
       if (head_blocks->own_tails()) {
-        task.tails = tails.view.slice(0, count);
+        rank.tails = tails.rows(count);
         const Span span(observer, Stage::pool);
         span.ran(Primitive::pool,
                  backend.pool({problem.keys,
                                {windows.sequence, head_blocks->tail_begin.view.slice(first, count), windows.end},
-                               tails.view.slice(0, count)}));
+                               tails.rows(count)}));
       }
     }
     const Span span(observer, Stage::route);
-    span.ran(Primitive::route, backend.route(task));
-    if (!follow.heads.empty() || !follow.linear.empty()) {
-      if (!follow.heads.empty()) task.given = follow.heads.slice(first, count);
-      if (!follow.linear.empty()) task.given_linear = follow.linear.slice(first, count);
-      span.ran(Primitive::route, backend.route(task));
+    const GatherTask gather{.queries = queries,
+                            .heads = follow.heads.empty() ? rank.heads : follow.heads.slice(first, count),
+                            .slopes = rank.slopes,
+                            .linear = follow.linear.empty() ? follow.linear : follow.linear.slice(first, count),
+                            .values = routed_view(count),
+                            .weights = routed_weights.rows(count)};
+    const bool follows = !follow.heads.empty() || !follow.linear.empty();
+    if (const std::string_view both = follows ? "" : backend.rank_gather({rank, gather}); !both.empty()) {
+      span.ran(Primitive::rank_gather, both);
+    } else {
+      span.ran(Primitive::rank, backend.rank(rank));
+      span.ran(Primitive::gather, backend.gather(gather));
     }
-    seen.route = task;
-    return {task.routed_values, task.routed_weights};
+    seen.route = {rank, gather};
+    return {gather.values, gather.weights};
   }
 
   Candidates choose_blocks(i64 first, i64 count, const Queries& queries, const Follow& follow, ChunkScores& seen,

@@ -12,20 +12,20 @@ namespace misa {
 
 /// What the choices of one chunk of rows were made from. Backend memory, valid until the callback returns.
 struct ChunkScores {
-  i64 first = 0, rows = 0;           ///< rows [first, first + rows) of the problem
-  std::optional<RouteTask> route;    ///< how heads were routed, its outputs written; nothing: they were not
-  std::optional<Logits> blocks;      ///< [rows, columns] of the block means; column 0 is the row's first block
-  std::optional<Logits> tokens;      ///< [rows, columns] of the first pass; nothing where a fused kernel kept them
-  std::optional<Candidates> within;  ///< the tokens of those columns; nothing: the row's window
-  std::optional<Logits> candidates;  ///< [rows, k'] of the second pass
-  std::optional<Candidates> listed;  ///< the tokens of those columns
+  i64 first = 0, rows = 0;              ///< rows [first, first + rows) of the problem
+  std::optional<RankGatherTask> route;  ///< how heads were routed, its outputs written; nothing: they were not
+  std::optional<Logits> blocks;         ///< [rows, columns] of the block means; column 0 is the row's first block
+  std::optional<Logits> tokens;         ///< [rows, columns] of the first pass; nothing where a fused kernel kept them
+  std::optional<Candidates> within;     ///< the tokens of those columns; nothing: the row's window
+  std::optional<Logits> candidates;     ///< [rows, k'] of the second pass
+  std::optional<Candidates> listed;     ///< the tokens of those columns
 };
 
 /// Choices to go on from in place of the plan's own, which are made and kept all the same. Backend memory, as wide as
 /// the plan's; empty: its own. So one stage can be judged on what another run had chosen before it.
 struct Follow {
   View<const i32, 2> heads, blocks, candidates;
-  View<const float, 2> linear = {};  ///< [M, D + 1] a linear head's query and weight (RouteTask::given_linear)
+  View<const float, 2> linear = {};  ///< [M, D + 1] a linear head's query and weight (GatherTask::linear)
 };
 
 struct PlanOptions {

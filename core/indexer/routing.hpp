@@ -31,35 +31,29 @@ inline std::vector<i32> best_ranked(std::span<const double> energy, i64 count) {
   return order;
 }
 
-/// Writes the heads that row m keeps, and what they were ranked by where that is wanted.
-inline void keep_heads(const RouteTask& task, i64 m, std::span<const i32> heads, std::span<const double> energy) {
+/// Writes the heads that row m keeps, and what they were ranked by where that is asked for.
+inline void keep_heads(const RankTask& task, i64 m, std::span<const i32> heads, std::span<const double> energy) {
   if (!task.energies.empty()) std::copy(energy.begin(), energy.end(), &task.energies(m, 0));
   for (i64 i = 0; i < task.heads.shape[1]; ++i) task.heads(m, i) = heads[static_cast<std::size_t>(i)];
 }
 
 /// Keeps the heads of highest energy.
-inline void choose_heads(const RouteTask& task, i64 m, std::span<const double> energy) {
+inline void choose_heads(const RankTask& task, i64 m, std::span<const double> energy) {
   keep_heads(task, m, best_ranked(energy, task.heads.shape[1]), energy);
 }
 
-/// The heads of each row's batch: given or chosen. [M, h]
-inline View<const i32, 2> routed_heads(const RouteTask& task) {
-  return task.given.empty() ? View<const i32, 2>(task.heads) : task.given;
-}
-
-/// Copies row m of the routed heads into the batch (host memory).
-inline void gather_heads(const RouteTask& task, i64 m) {
-  const View<const i32, 2> chosen = routed_heads(task);
+/// Copies the heads of row m into the batch (host memory).
+inline void gather_heads(const GatherTask& task, i64 m) {
   std::visit(
       [&](const auto& from) {
         using Element = std::remove_const_t<std::remove_reference_t<decltype(*from.data)>>;
-        const auto& to = std::get<View<const Element, 3>>(task.routed_values);
-        for (i64 i = 0; i < chosen.shape[1]; ++i) {
-          const i64 head = chosen(m, i);
+        const auto& to = std::get<View<const Element, 3>>(task.values);
+        for (i64 i = 0; i < task.heads.shape[1]; ++i) {
+          const i64 head = task.heads(m, i);
           // The batch is the task's output; its views are const because a routed query is read as any query.
           Element* target = const_cast<Element*>(&to(m, i, 0));
           for (i64 d = 0; d < from.shape[2]; ++d) target[d] = from(m, head, d);
-          task.routed_weights(m, i) = task.queries.weights(m, head);
+          task.weights(m, i) = task.queries.weights(m, head);
         }
       },
       task.queries.values);
@@ -67,7 +61,7 @@ inline void gather_heads(const RouteTask& task, i64 m) {
 
 /// Writes a linear query [D + 1], its weight last, as the last two heads of row m's batch: q with its weight and -q
 /// with minus its weight, whose relu add up to weight * (q . k) (host memory).
-inline void gather_linear(const RouteTask& task, i64 m, std::span<const float> linear) {
+inline void gather_linear(const GatherTask& task, i64 m, std::span<const float> linear) {
   std::visit(
       [&](const auto& to) {
         using Element = std::remove_const_t<std::remove_reference_t<decltype(*to.data)>>;
@@ -76,10 +70,10 @@ inline void gather_linear(const RouteTask& task, i64 m, std::span<const float> l
           Element* target = const_cast<Element*>(&to(m, i, 0));
           for (i64 d = 0; d < to.shape[2]; ++d)
             target[d] = from_float<Element>(sign * linear[static_cast<std::size_t>(d)]);
-          task.routed_weights(m, i) = sign * linear.back();
+          task.weights(m, i) = sign * linear.back();
         }
       },
-      task.routed_values);
+      task.values);
 }
 
 }  // namespace misa

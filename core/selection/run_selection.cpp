@@ -27,15 +27,15 @@ void store(HostTensor& tensor, std::size_t at, double value) {
 }
 
 /// The linear query of a row of a routed batch, the last but one of its heads, and its weight.
-void fetch_linear(Backend& backend, const RouteTask& task, i64 row, std::span<float> into) {
-  const i64 head = task.routed_weights.shape[1] - 2;
+void fetch_linear(Backend& backend, const GatherTask& task, i64 row, std::span<float> into) {
+  const i64 head = task.weights.shape[1] - 2;
   std::visit(
       [&](const auto& values) {
         const auto query = fetch_values(backend, &values(row, head, 0), values.shape[2]);
         std::transform(query.begin(), query.end(), into.begin(), [](auto value) { return to_float(value); });
       },
-      task.routed_values);
-  into.back() = fetch_values(backend, &task.routed_weights(row, head), 1).front();
+      task.values);
+  into.back() = fetch_values(backend, &task.weights(row, head), 1).front();
 }
 
 }  // namespace
@@ -100,7 +100,7 @@ Selection run_selection(Backend& backend, const IndexerSpec& spec, const Problem
   if (linear) chosen[Choice::linear] = HostTensor(Dtype::f32, {problem.shape.rows, width});
   options.after_chunk = [&](const ChunkScores& chunk) {
     for (i64 i = 0; i < chunk.rows && linear; ++i) {
-      fetch_linear(backend, *chunk.route, i,
+      fetch_linear(backend, chunk.route->gather, i,
                    chosen[Choice::linear].span<float>().subspan(static_cast<std::size_t>((chunk.first + i) * width),
                                                                 static_cast<std::size_t>(width)));
     }

@@ -364,7 +364,7 @@ TEST_CASE("what heads are ranked by is the formula's, within its bound") {
     std::vector<double> energies;
     PlanOptions plan_options;
     plan_options.after_chunk = [&](const ChunkScores& chunk) {
-      const View<double, 2>& found = chunk.route->energies;
+      const View<double, 2>& found = chunk.route->rank.energies;
       energies.insert(energies.end(), &found(0, 0), &found(0, 0) + found.size());
     };
     const Placement placement(*cpu, workload);

@@ -196,15 +196,15 @@ TEST_CASE("more than 65,535 rows at once are scored, routed and selected from") 
     backend->select({logits, windows, {}, false, chosen});
     const View<float, 3> routed = on.make<float, 3>({kRows, 1, kDim});
     const View<float, 2> routed_weights = on.make<float, 2>({kRows, 1});
-    RouteTask route;
-    route.router = Router::gate;
-    route.queries = queries;
-    route.keys = keys;
-    route.windows = windows;
-    route.heads = heads;
-    route.routed_values = View<const float, 3>(routed);
-    route.routed_weights = routed_weights;
-    backend->route(route);
+    RankTask rank{};
+    rank.router = Router::gate;
+    rank.queries = queries;
+    rank.keys = keys;
+    rank.windows = windows;
+    rank.heads = heads;
+    backend->rank(rank);
+    backend->gather(
+        {.queries = queries, .heads = heads, .values = View<const float, 3>(routed), .weights = routed_weights});
     const std::vector<i32> tokens = on.fetch(chosen), kept = on.fetch(heads);
     const std::vector<float> kept_weights = on.fetch(routed_weights), values = on.fetch(routed);
     i64 wrong = 0;

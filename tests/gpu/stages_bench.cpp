@@ -289,18 +289,18 @@ void route(benchmark::State& state) {
   const Queries queries = random_queries(on, rows, heads);
   const KeyCache means{
       View<const float, 3>(on.place<float, 3>(random_floats(blocks * kDim, 7), {1, blocks, kDim})), {}, {}};
-  const RouteTask task{.router = Router::pooled,
-                       .queries = queries,
-                       .keys = means,
-                       .windows = whole_windows(on, rows, blocks, false),
-                       .tails = on.place<float, 2>(random_floats(rows * kDim, 8), {rows, kDim}),
-                       .norms = {},
-                       .given = {},
-                       .heads = on.make<i32, 2>({rows, active}),
-                       .energies = {},
-                       .routed_values = View<const E4m3, 3>(on.make<E4m3, 3>({rows, active, kDim})),
-                       .routed_weights = on.make<float, 2>({rows, active})};
-  measure(state, *backend, [&](i64) { backend->route(task); });
+  const RankTask rank{.router = Router::pooled,
+                      .queries = queries,
+                      .keys = means,
+                      .windows = whole_windows(on, rows, blocks, false),
+                      .tails = on.place<float, 2>(random_floats(rows * kDim, 8), {rows, kDim}),
+                      .norms = {},
+                      .heads = on.make<i32, 2>({rows, active})};
+  const GatherTask gather{.queries = queries,
+                          .heads = rank.heads,
+                          .values = View<const E4m3, 3>(on.make<E4m3, 3>({rows, active, kDim})),
+                          .weights = on.make<float, 2>({rows, active})};
+  measure(state, *backend, [&](i64) { backend->rank_gather({rank, gather}); });
 }
 
 /// Heads by sampled keys, with a linear head; 1: by covariances.
@@ -311,20 +311,21 @@ void route_samples(benchmark::State& state) {
   const Queries queries = random_queries(on, rows, heads);
   const KeyCache keys{
       View<const float, 3>(on.place<float, 3>(random_floats(samples * kDim, 7), {1, samples, kDim})), {}, {}};
-  const RouteTask task{.router = state.range(3) == 1 ? Router::covariance : Router::linear_residual,
-                       .queries = queries,
-                       .keys = keys,
-                       .windows = whole_windows(on, rows, samples, false),
-                       .tails = {},
-                       .norms = {},
-                       .linear = true,
-                       .samples = samples,
-                       .given = {},
-                       .heads = on.make<i32, 2>({rows, active - 2}),
-                       .energies = {},
-                       .routed_values = View<const E4m3, 3>(on.make<E4m3, 3>({rows, active, kDim})),
-                       .routed_weights = on.make<float, 2>({rows, active})};
-  measure(state, *backend, [&](i64) { backend->route(task); });
+  const RankTask rank{.router = state.range(3) == 1 ? Router::covariance : Router::linear_residual,
+                      .queries = queries,
+                      .keys = keys,
+                      .windows = whole_windows(on, rows, samples, false),
+                      .tails = {},
+                      .norms = {},
+                      .samples = samples,
+                      .heads = on.make<i32, 2>({rows, active - 2}),
+                      .slopes = on.make<double, 2>({rows, heads})};
+  const GatherTask gather{.queries = queries,
+                          .heads = rank.heads,
+                          .slopes = rank.slopes,
+                          .values = View<const E4m3, 3>(on.make<E4m3, 3>({rows, active, kDim})),
+                          .weights = on.make<float, 2>({rows, active})};
+  measure(state, *backend, [&](i64) { backend->rank_gather({rank, gather}); });
 }
 
 }  // namespace

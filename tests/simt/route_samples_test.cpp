@@ -23,11 +23,11 @@ class KernelOnHost final : public ForwardingBackend {
   std::string_view name() const override { return "cuda on the host"; }
   std::optional<Arithmetic> arithmetic(const Shape& shape) const override { return cuda_arithmetic(shape); }
 
-  std::string_view route(const RouteTask& task) override {
+  std::string_view rank_gather(const RankGatherTask& task) override {
     const Written first = run(task, simt::Order::ascending);
-    if (task.linear) check_given(task, first);
     CHECK(run(task, simt::Order::descending) == first);
     CHECK(run(task, simt::Order::shuffled) == first);
+    check_ranked(task.rank, first);
     return "samples";
   }
 
@@ -37,50 +37,49 @@ class KernelOnHost final : public ForwardingBackend {
     friend bool operator==(const Written&, const Written&) = default;
   };
 
-  Written run(const RouteTask& task, simt::Order order) {
+  Written run(const RankGatherTask& task, simt::Order order) {
     Written written;
     const auto outputs = [&](const auto& each) {
-      std::visit([&](const auto& values) { each(values, written.batch); }, task.routed_values);
-      each(task.routed_weights, written.batch);
-      each(task.heads, written.ranking);
-      each(task.energies, written.ranking);
+      std::visit([&](const auto& values) { each(values, written.batch); }, task.gather.values);
+      each(task.gather.weights, written.batch);
+      each(task.rank.heads, written.ranking);
+      each(task.rank.energies, written.ranking);
     };
-    outputs([](const auto& view, auto&) {
-      const std::span<std::byte> bytes = bytes_of(view);
-      std::fill(bytes.begin(), bytes.end(), kUnwritten);
-    });
+    outputs([](const auto& view, auto&) { clear(view); });
     simt::machine().order = order;
     const auto route = cuda::routes_samples_in_tiles(task) ? cuda::route_samples_in_tiles : cuda::route_samples;
     route(task, num_sms_, nullptr);
-    outputs([](const auto& view, std::vector<std::byte>& all) {
-      const std::span<std::byte> bytes = bytes_of(view);
-      all.insert(all.end(), bytes.begin(), bytes.end());
-    });
+    outputs([](const auto& view, std::vector<std::byte>& all) { append(view, all); });
     return written;
   }
 
-  /// Given what it chose, all or some of it, it makes the same batch.
-  void check_given(const RouteTask& task, const Written& expected) {
-    const i64 rows = rows_of(task.queries), kept = task.heads.shape[1], dim = head_dim_of(task.queries);
-    std::vector<i32> heads;
-    std::vector<float> linear;
-    for (i64 m = 0; m < rows; ++m) {
-      for (i64 i = 0; i < kept; ++i) heads.push_back(task.heads(m, i));
-      for (i64 d = 0; d < dim; ++d) {
-        linear.push_back(
-            std::visit([&](const auto& values) { return to_float(values(m, kept, d)); }, task.routed_values));
+  /// Ranking alone finds the same, and slopes that are in their range.
+  void check_ranked(const RankTask& task, const Written& expected) {
+    clear(task.heads);
+    clear(task.energies);
+    clear(task.slopes);
+    const auto rank = cuda::ranks_samples_in_tiles(task) ? cuda::rank_samples_in_tiles : cuda::rank_samples;
+    rank(task, num_sms_, nullptr);
+    std::vector<std::byte> ranking;
+    append(task.heads, ranking);
+    append(task.energies, ranking);
+    CHECK(ranking == expected.ranking);
+    i64 wrong = 0;
+    for (i64 m = 0; m < task.slopes.shape[0]; ++m) {
+      for (i64 h = 0; h < task.slopes.shape[1]; ++h) {
+        wrong += task.slopes(m, h) >= 0 && task.slopes(m, h) <= 1 + 0x1p-10 ? 0 : 1;
       }
-      linear.push_back(task.routed_weights(m, kept));
     }
-    RouteTask given = task;
-    given.given_linear = {linear.data(), {rows, dim + 1}};
-    CHECK(run(given, simt::Order::shuffled) == expected);
-    if (kept == 0) return;
-    given.given = {heads.data(), {rows, kept}};
-    const std::vector<std::byte> untouched(expected.ranking.size(), kUnwritten);
-    CHECK(run(given, simt::Order::shuffled) == Written{expected.batch, untouched});
-    given.given_linear = {};
-    CHECK(run(given, simt::Order::shuffled) == Written{expected.batch, untouched});
+    CHECK(wrong == 0);
+  }
+
+  static void clear(const auto& view) {
+    const std::span<std::byte> bytes = bytes_of(view);
+    std::fill(bytes.begin(), bytes.end(), kUnwritten);
+  }
+  static void append(const auto& view, std::vector<std::byte>& all) {
+    const std::span<std::byte> bytes = bytes_of(view);
+    all.insert(all.end(), bytes.begin(), bytes.end());
   }
 
   template <class T, int Rank>

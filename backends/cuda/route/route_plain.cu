@@ -1,4 +1,4 @@
-// E[m, h] by the router's formula, the best heads, and their queries gathered
+// E[m, h] by the router's formula and the best heads; queries gathered, a linear head's too
 //
 // A block takes a row, a warp a head at a time, its lanes the keys; f32 dots, f64 energies in an order that does not
 // depend on other rows. Bound by the dots.
@@ -7,6 +7,7 @@
 #include "backends/cuda/pipeline/keys.cuh"
 #include "backends/cuda/ptx/warp.cuh"
 #include "backends/cuda/route/route.hpp"
+#include "core/indexer/linear_head.hpp"
 #include "core/indexer/routing.hpp"
 
 namespace misa::cuda {
@@ -48,8 +49,8 @@ __device__ double energy_of(const View<const Q, 3>& queries, const View<const fl
 
 template <class Q, class K>
 __global__ void __launch_bounds__(kWarps* kLanes)
-    route_kernel(View<const Q, 3> queries, View<const float, 2> weights, Keys<K> keys, Windows windows, Ranking ranking,
-                 View<i32, 2> heads, View<double, 2> energies) {
+    rank_kernel(View<const Q, 3> queries, View<const float, 2> weights, Keys<K> keys, Windows windows, Ranking ranking,
+                View<i32, 2> heads, View<double, 2> energies) {
   __shared__ double energy[kMaxHeads];
   __shared__ bool kept[kMaxHeads];
   const i64 m = blockIdx.x, count = queries.shape[1];
@@ -80,32 +81,82 @@ __global__ void __launch_bounds__(kWarps* kLanes)
 
 template <class Q>
 __global__ void gather_kernel(View<const Q, 3> queries, View<const float, 2> weights, View<const i32, 2> heads,
-                              Q* values, View<float, 2> routed_weights) {
+                              Q* values, View<float, 2> batch_weights) {
   const i64 m = blockIdx.x, i = blockIdx.y, head = heads(m, i), dim = queries.shape[2];
-  for (i64 d = threadIdx.x; d < dim; d += blockDim.x) values[(m * heads.shape[1] + i) * dim + d] = queries(m, head, d);
-  if (threadIdx.x == 0) routed_weights(m, i) = weights(m, head);
+  Q* to = values + (m * batch_weights.shape[1] + i) * dim;
+  for (i64 d = threadIdx.x; d < dim; d += blockDim.x) to[d] = queries(m, head, d);
+  if (threadIdx.x == 0) batch_weights(m, i) = weights(m, head);
+}
+
+/// q_lin and -q_lin of a row; a thread has a dimension.
+template <class Q>
+__global__ void gather_linear_kernel(View<const Q, 3> queries, View<const float, 2> weights, View<const i32, 2> heads,
+                                     View<const double, 2> slopes, View<const float, 2> linear, Q* values,
+                                     View<float, 2> batch_weights) {
+  __shared__ u32 largest;  // the bits of a magnitude
+  const i64 m = blockIdx.x, d = threadIdx.x, dim = queries.shape[2], kept = heads.shape[1];
+  if (d == 0) largest = 0;
+  __syncthreads();
+  float number = 0, scale = 1;
+  if (linear.data != nullptr) {
+    number = linear(m, d);
+    scale = linear(m, dim);
+  } else {
+    double sum = 0;
+    i64 place = 0;
+    for (i64 h = 0; h < queries.shape[1]; ++h) {
+      if (place < kept && heads(m, place) == h) {
+        ++place;
+        continue;
+      }
+      const double factor = static_cast<double>(weights(m, h)) * slopes(m, h);
+      if (factor != 0 && isfinite(factor)) sum += factor * to_float(queries(m, h, d));
+    }
+    number = static_cast<float>(sum);
+    if constexpr (std::is_same_v<Q, E4m3>) {
+      if (!isnan(number)) atomicMax(&largest, __float_as_uint(fabsf(number)));
+      __syncthreads();
+      scale = linear_scale(__uint_as_float(largest));
+      number /= scale;
+    }
+  }
+  Q* to = values + (m * batch_weights.shape[1] + kept) * dim;
+  to[d] = from_float<Q>(number);
+  to[dim + d] = from_float<Q>(-number);
+  if (d == 0) {
+    batch_weights(m, kept) = scale;
+    batch_weights(m, kept + 1) = -scale;
+  }
 }
 
 }  // namespace
 
-bool routes_plainly(const RouteTask& task) { return !reads_samples(task); }
-
-void route_plainly(const RouteTask& task, int /*num_sms*/, cudaStream_t stream) {
-  const i64 rows = rows_of(task.queries);
+void rank_plainly(const RankTask& task, int /*num_sms*/, cudaStream_t stream) {
   const Ranking ranking{task.router, task.tails, task.norms, task.seed, task.first_row};
-  const View<const i32, 2> chosen = task.given.empty() ? View<const i32, 2>(task.heads) : task.given;
   with_types(task.queries.values, task.keys, [&](const auto& queries, const auto& keys) {
-    using Q = std::remove_const_t<std::remove_reference_t<decltype(*queries.data)>>;
-    if (task.given.empty()) {
-      route_kernel<<<static_cast<unsigned>(rows), kWarps * kLanes, 0, stream>>>(
-          queries, task.queries.weights, keys, task.windows, ranking, task.heads, task.energies);
-      check(cudaGetLastError(), "route");
-    }
-    // The batch is the task's output; its views are const because a routed query is read as any query.
-    Q* values = const_cast<Q*>(std::get<View<const Q, 3>>(task.routed_values).data);
-    const dim3 grid(static_cast<unsigned>(rows), static_cast<unsigned>(chosen.shape[1]));
-    gather_kernel<Q><<<grid, 64, 0, stream>>>(queries, task.queries.weights, chosen, values, task.routed_weights);
+    rank_kernel<<<static_cast<unsigned>(rows_of(task.queries)), kWarps * kLanes, 0, stream>>>(
+        queries, task.queries.weights, keys, task.windows, ranking, task.heads, task.energies);
   });
+  check(cudaGetLastError(), "rank");
+}
+
+void gather_plainly(const GatherTask& task, int /*num_sms*/, cudaStream_t stream) {
+  const unsigned rows = static_cast<unsigned>(rows_of(task.queries)), kept = static_cast<unsigned>(task.heads.shape[1]);
+  std::visit(
+      [&](const auto& queries) {
+        using Q = std::remove_const_t<std::remove_reference_t<decltype(*queries.data)>>;
+        // The batch is the task's output; its views are const because a routed query is read as any query.
+        Q* values = const_cast<Q*>(std::get<View<const Q, 3>>(task.values).data);
+        if (kept > 0) {
+          gather_kernel<Q>
+              <<<dim3(rows, kept), 64, 0, stream>>>(queries, task.queries.weights, task.heads, values, task.weights);
+        }
+        if (task.has_linear()) {
+          gather_linear_kernel<Q><<<rows, static_cast<unsigned>(queries.shape[2]), 0, stream>>>(
+              queries, task.queries.weights, task.heads, task.slopes, task.linear, values, task.weights);
+        }
+      },
+      task.queries.values);
   check(cudaGetLastError(), "gather");
 }
 

@@ -204,10 +204,10 @@ __device__ void write_kept(const SampledTask<Q>& task, int m, const Group& group
   for (int h = group.warp; h < task.queries.shape[1]; h += kWarps) {
     if (!kept.has(h)) continue;
     const int place = kept.before(h);
+    if (group.lane == 0) task.heads(m, place) = h;
+    if (!task.gathers()) continue;
     for (int d = group.lane; d < dim; d += 32) values[place * dim + d] = task.queries(m, h, d);
-    if (group.lane != 0) continue;
-    task.routed_weights(m, place) = task.weights(m, h);
-    if (task.finds_heads()) task.heads(m, place) = h;
+    if (group.lane == 0) task.routed_weights(m, place) = task.weights(m, h);
   }
 }
 
@@ -215,25 +215,20 @@ __device__ void write_kept(const SampledTask<Q>& task, int m, const Group& group
 template <class Q>
 __device__ void write_linear(const SampledTask<Q>& task, int m, const Group& group, const Row& row,
                              const Layout& layout, const Heads& kept) {
-  float scale = 1, inverse = 1, largest = 0;
-  if (task.given_linear.data != nullptr) {  // divided already
-    for (int d = group.thread(); d < layout.dim; d += kThreads) row.parts[d] = task.given_linear(m, d);
-    scale = task.given_linear(m, layout.dim);
-  } else {
-    for (int d = group.thread(); d < layout.dim; d += kThreads) {
-      float sum = 0;
-      for (int h = 0; h < layout.heads; ++h) {
-        const float factor = kept.has(h) ? 0.0f : finite_or_0(task.weights(m, h) * row.slopes[h]);
-        sum = factor != 0 ? fmaf(factor, to_float(task.queries(m, h, d)), sum) : sum;
-      }
-      row.parts[d] = sum;
+  for (int d = group.thread(); d < layout.dim; d += kThreads) {
+    float sum = 0;
+    for (int h = 0; h < layout.heads; ++h) {
+      const float factor = kept.has(h) ? 0.0f : finite_or_0(task.weights(m, h) * row.slopes[h]);
+      sum = factor != 0 ? fmaf(factor, to_float(task.queries(m, h, d)), sum) : sum;
     }
-    group.sync();
-    for (int d = group.lane; d < layout.dim; d += 32) largest = fmaxf(largest, fabsf(row.parts[d]));
-    largest = __uint_as_float(__reduce_max_sync(kFullWarp, __float_as_uint(largest)));
-    if constexpr (std::is_same_v<Q, E4m3>) scale = linear_scale(largest);
-    inverse = 1.0f / scale;
+    row.parts[d] = sum;
   }
+  group.sync();
+  float scale = 1, largest = 0;
+  for (int d = group.lane; d < layout.dim; d += 32) largest = fmaxf(largest, fabsf(row.parts[d]));
+  largest = __uint_as_float(__reduce_max_sync(0xffffffffu, __float_as_uint(largest)));
+  if constexpr (std::is_same_v<Q, E4m3>) scale = linear_scale(largest);
+  const float inverse = 1.0f / scale;
   group.sync();
   Q* values = task.values + (static_cast<i64>(m) * (task.kept + 2) + task.kept) * layout.dim;
   for (int at = group.thread(); at < 2 * layout.dim; at += kThreads) {
@@ -252,21 +247,22 @@ __global__ void __launch_bounds__(kThreads)
   wait_for_stream();
   for (int m = static_cast<int>(blockIdx.x); m < task.queries.shape[0]; m += static_cast<int>(gridDim.x)) {
     group.sync();
-    Heads kept;
-    if (task.finds_lines()) {
-      const float inverse = inverse_weight_scale(task, m);
-      for (int h = group.thread(); h < layout.heads; h += kThreads) {
-        row.scaled_weights[h] = finite_or_0(task.weights(m, h)) * inverse;
-      }
-      const int first = task.windows.begin[m], n0 = max(0, task.windows.end[m] - first);
-      multiply(task, m, group, row, layout, first, n0);
-      const int n = count_samples(group, row, layout, n0, task.linear);
-      fit_lines(group, row, layout, n, task.linear);
-      if (task.finds_heads()) kept = find_heads(task, m, group, row, layout, n);
+    const float inverse = inverse_weight_scale(task, m);
+    for (int h = group.thread(); h < layout.heads; h += kThreads) {
+      row.scaled_weights[h] = finite_or_0(task.weights(m, h)) * inverse;
     }
-    if (!task.finds_heads()) kept = given_heads(task, m);
+    const int first = task.windows.begin[m], n0 = max(0, task.windows.end[m] - first);
+    multiply(task, m, group, row, layout, first, n0);
+    const int n = count_samples(group, row, layout, n0, task.linear);
+    fit_lines(group, row, layout, n, task.linear);
+    const Heads kept = find_heads(task, m, group, row, layout, n);
     write_kept(task, m, group, kept);
-    if (task.linear) write_linear(task, m, group, row, layout, kept);
+    if (!task.linear) continue;
+    if (task.gathers()) {
+      write_linear(task, m, group, row, layout, kept);
+    } else {
+      for (int h = group.thread(); h < layout.heads; h += kThreads) task.slopes(m, h) = row.slopes[h];
+    }
   }
 }
 
@@ -283,12 +279,20 @@ void launch(const SampledTask<Q>& task, int num_sms, cudaStream_t stream) {
                 layout);
 }
 
+void rank_by_samples(const RankTask& rank, const GatherTask* gather, int num_sms, cudaStream_t stream) {
+  with_sampled_task(rank, gather, [&](const auto& sampled) { launch(sampled, num_sms, stream); });
+}
+
 }  // namespace
 
-bool reads_samples(const RouteTask& task) { return task.linear || (samples_keys(task.router) && task.given.empty()); }
+bool ranks_samples(const RankTask& task) { return samples_keys(task.router); }
+bool routes_samples(const RankGatherTask& task) { return ranks_samples(task.rank); }
 
-void route_samples(const RouteTask& task, int num_sms, cudaStream_t stream) {
-  with_sampled_task(task, [&](const auto& sampled) { launch(sampled, num_sms, stream); });
+void rank_samples(const RankTask& task, int num_sms, cudaStream_t stream) {
+  rank_by_samples(task, nullptr, num_sms, stream);
+}
+void route_samples(const RankGatherTask& task, int num_sms, cudaStream_t stream) {
+  rank_by_samples(task.rank, &task.gather, num_sms, stream);
 }
 
 }  // namespace misa::cuda

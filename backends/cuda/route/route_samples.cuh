@@ -15,17 +15,16 @@
 
 namespace misa::cuda {
 
-/// A RouteTask without its variants.
+/// A RankGatherTask without its variants, or a RankTask.
 template <class Q>
 struct SampledTask {
   View<const Q, 3> queries;
   View<const float, 2> weights, keys;  ///< keys: [P, D]
   Windows windows;
-  View<const i32, 2> given;
-  View<const float, 2> given_linear;
   View<i32, 2> heads;
-  View<double, 2> energies;
-  Q* values;
+  View<double, 2> energies;  ///< without data: not asked for
+  View<double, 2> slopes;    ///< of a linear head where nothing is gathered
+  Q* values;                 ///< null: nothing is gathered
   View<float, 2> routed_weights;
   bool linear;
   int kept;        ///< heads of a row
@@ -33,43 +32,41 @@ struct SampledTask {
   int samples;     ///< most of a row
 
   __host__ __device__ bool covariance() const { return contenders > 0; }
-  __device__ bool finds_heads() const { return given.data == nullptr; }
-  __device__ bool finds_lines() const { return finds_heads() || (linear && given_linear.data == nullptr); }
+  __device__ bool gathers() const { return values != nullptr; }
 };
 
-/// Calls `body` with the task as a SampledTask of the queries' elements.
+/// Calls `body` with the task as a SampledTask of the queries' elements. Without `gather` nothing is gathered.
 template <class Body>
-auto with_sampled_task(const RouteTask& task, const Body& body) {
-  // Given heads and a given linear query need no samples.
-  const auto* sampled = std::get_if<View<const float, 3>>(&task.keys.values);
-  View<const float, 2> keys;
-  if (sampled != nullptr) {
-    keys = {sampled->data, {sampled->shape[1], sampled->shape[2]}, {sampled->stride[1], sampled->stride[2]}};
-  }
-  const i64 kept = task.routed_weights.shape[1] - (task.linear ? 2 : 0);
-  const bool covariance = task.router == Router::covariance && task.given.empty();
-  const i64 contenders = covariance ? contender_count(heads_of(task.queries), kept) : 0;
+auto with_sampled_task(const RankTask& rank, const GatherTask* gather, const Body& body) {
+  const auto& sampled = std::get<View<const float, 3>>(rank.keys.values);
+  const i64 kept = rank.heads.shape[1];
+  const i64 contenders = rank.router == Router::covariance ? contender_count(heads_of(rank.queries), kept) : 0;
   return std::visit(
       [&](const auto& queries) {
         using Q = std::remove_const_t<std::remove_reference_t<decltype(*queries.data)>>;
-        // The batch is the task's output; its views are const because a routed query is read as any query.
-        Q* values = const_cast<Q*>(std::get<View<const Q, 3>>(task.routed_values).data);
-        return body(SampledTask<Q>{.queries = queries,
-                                   .weights = task.queries.weights,
-                                   .keys = keys,
-                                   .windows = task.windows,
-                                   .given = task.given,
-                                   .given_linear = task.given_linear,
-                                   .heads = task.heads,
-                                   .energies = task.energies,
-                                   .values = values,
-                                   .routed_weights = task.routed_weights,
-                                   .linear = task.linear,
-                                   .kept = static_cast<int>(kept),
-                                   .contenders = static_cast<int>(contenders),
-                                   .samples = static_cast<int>(task.samples)});
+        SampledTask<Q> task{
+            .queries = queries,
+            .weights = rank.queries.weights,
+            .keys = {sampled.data, {sampled.shape[1], sampled.shape[2]}, {sampled.stride[1], sampled.stride[2]}},
+            .windows = rank.windows,
+            .heads = rank.heads,
+            .energies = rank.energies,
+            .slopes = rank.slopes,
+            .values = nullptr,
+            .routed_weights = {},
+            .linear = !rank.slopes.empty(),
+            .kept = static_cast<int>(kept),
+            .contenders = static_cast<int>(contenders),
+            .samples = static_cast<int>(rank.samples)};
+        if (gather != nullptr) {
+          // The batch is the task's output; its views are const because a routed query is read as any query.
+          task.values = const_cast<Q*>(std::get<View<const Q, 3>>(gather->values).data);
+          task.routed_weights = gather->weights;
+          task.slopes = {};  // the linear head is made at once
+        }
+        return body(task);
       },
-      task.queries.values);
+      rank.queries.values);
 }
 
 /// Warps that take a row; they follow one another in the block.
@@ -226,16 +223,6 @@ __device__ Heads highest_heads(const u32* ranks, int heads, int most) {
 #pragma unroll
   for (int i = 0; i < OfLane; ++i) found.words[i] = __ballot_sync(kFullWarp, is_in[i]);
   return found;
-}
-
-template <class Q>
-__device__ Heads given_heads(const SampledTask<Q>& task, int m) {
-  return heads_where(static_cast<int>(task.queries.shape[1]), [&](int h) {
-    bool is_given = false;
-#pragma unroll 1
-    for (int i = 0; i < task.kept; ++i) is_given = is_given || task.given(m, i) == h;
-    return is_given;
-  });
 }
 
 /// Returns the slope of the line through (x, relu(x)). Sums over samples: `x_squares` of (x - mean_x)^2, `both` of (x -

@@ -330,12 +330,12 @@ __device__ void write_kept(const SampledTask<Q>& task, int m, const Group& group
     const int head = kHeadsOfWarp * group.warp + group.lane / 4 + 8 * r;
     if (!kept.has(head)) continue;
     const int place = kept.before(head);
+    if (quad == 0) task.heads(m, place) = head;
+    if (!task.gathers()) continue;
     uint4* to = reinterpret_cast<uint4*>(task.values + (static_cast<i64>(m) * batch + place) * kDim + 32 * quad);
 #pragma unroll
     for (int w = 0; w < Fetched<Q>::kWords; ++w) to[w] = fetched.words[r][w];
-    if (quad != 0) continue;
-    task.routed_weights(m, place) = own.weights[r];
-    if (task.finds_heads()) task.heads(m, place) = head;
+    if (quad == 0) task.routed_weights(m, place) = own.weights[r];
   }
 }
 
@@ -345,42 +345,36 @@ __device__ void write_linear(const SampledTask<Q>& task, int m, const Group& gro
                              const Row& row, const Layout& layout, const float (&factors)[2]) {
   const int lane = group.lane;
   float four[4] = {}, scale = 1, inverse = 1;
-  if (task.given_linear.data != nullptr) {  // divided already
+  float sums[32] = {};  // dimensions 32 (l % 4) + [0, 32)
 #pragma unroll
-    for (int i = 0; i < 4; ++i) four[i] = task.given_linear(m, 4 * lane + i);
-    scale = task.given_linear(m, kDim);
-  } else {
-    float sums[32] = {};  // dimensions 32 (l % 4) + [0, 32)
+  for (int r = 0; r < 2; ++r) {
+    if (factors[r] == 0) continue;  // of numbers that are not finite, too
+    constexpr int kOfWord = 16 / static_cast<int>(sizeof(Q));
 #pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      if (factors[r] == 0) continue;  // of numbers that are not finite, too
-      constexpr int kOfWord = 16 / static_cast<int>(sizeof(Q));
+    for (int w = 0; w < Fetched<Q>::kWords; ++w) {
+      float values[kOfWord];
+      widen(fetched.words[r][w], values);
 #pragma unroll
-      for (int w = 0; w < Fetched<Q>::kWords; ++w) {
-        float values[kOfWord];
-        widen(fetched.words[r][w], values);
-#pragma unroll
-        for (int i = 0; i < kOfWord; ++i) {
-          float& sum = sums[kOfWord * w + i];
-          sum = fmaf(factors[r], values[i], sum);
-        }
+      for (int i = 0; i < kOfWord; ++i) {
+        float& sum = sums[kOfWord * w + i];
+        sum = fmaf(factors[r], values[i], sum);
       }
     }
-    spread_sum<4>(sums);  // dimensions 32 (l % 4) + 4 (l / 4) + [0, 4)
-    *reinterpret_cast<float4*>(row.parts + group.warp * layout.columns() + 32 * (lane % 4) + 4 * (lane / 4)) =
-        float4{sums[0], sums[1], sums[2], sums[3]};
-    group.sync();
-    if (group.warp > 1) return;
+  }
+  spread_sum<4>(sums);  // dimensions 32 (l % 4) + 4 (l / 4) + [0, 4)
+  *reinterpret_cast<float4*>(row.parts + group.warp * layout.columns() + 32 * (lane % 4) + 4 * (lane / 4)) =
+      float4{sums[0], sums[1], sums[2], sums[3]};
+  group.sync();
+  if (group.warp > 1) return;
 #pragma unroll
-    for (int part = 0; part < kWarps; ++part) {
-      const float4 some = *reinterpret_cast<const float4*>(row.parts + part * layout.columns() + 4 * lane);
-      four[0] += some.x, four[1] += some.y, four[2] += some.z, four[3] += some.w;
-    }
-    if constexpr (std::is_same_v<Q, E4m3>) {
-      const float largest = fmaxf(fmaxf(fabsf(four[0]), fabsf(four[1])), fmaxf(fabsf(four[2]), fabsf(four[3])));
-      scale = linear_scale(__uint_as_float(__reduce_max_sync(kFullWarp, __float_as_uint(largest))));
-      inverse = 1.0f / scale;
-    }
+  for (int part = 0; part < kWarps; ++part) {
+    const float4 some = *reinterpret_cast<const float4*>(row.parts + part * layout.columns() + 4 * lane);
+    four[0] += some.x, four[1] += some.y, four[2] += some.z, four[3] += some.w;
+  }
+  if constexpr (std::is_same_v<Q, E4m3>) {
+    const float largest = fmaxf(fmaxf(fabsf(four[0]), fabsf(four[1])), fmaxf(fabsf(four[2]), fabsf(four[3])));
+    scale = linear_scale(__uint_as_float(__reduce_max_sync(kFullWarp, __float_as_uint(largest))));
+    inverse = 1.0f / scale;
   }
   Q* values = task.values + (static_cast<i64>(m) * (task.kept + 2) + task.kept) * kDim;
   for (int i = group.warp; i < 2; i += kWarps) {
@@ -397,46 +391,46 @@ __device__ void route_row(const SampledTask<Q>& task, int m, const Group& group,
                           const KeyTile& keys, const Row& row, const Layout& layout, int offset, int n0, int leader) {
   const int quad = group.lane % 4, head = kHeadsOfWarp * group.warp + group.lane / 4;
   const Own own(fetched, group);
-  Lines lines{};
-  Heads kept;
   group.sync();  // the row before is done with its parts
-  if (task.finds_lines()) {
-    const int n = count_samples<Tiles>(group, own, keys, row, layout, offset, n0, task.linear, leader);
-    float x[4 * Tiles];
+  const int n = count_samples<Tiles>(group, own, keys, row, layout, offset, n0, task.linear, leader);
+  float x[4 * Tiles];
 #pragma unroll
-    for (int first = 0; first < Tiles; first += 8) {
-      float(&some)[32] = *reinterpret_cast<float(*)[32]>(&x[4 * first]);
-      multiply(own, row.keys + first / 8 * kTileBytes, some);
+  for (int first = 0; first < Tiles; first += 8) {
+    float(&some)[32] = *reinterpret_cast<float(*)[32]>(&x[4 * first]);
+    multiply(own, row.keys + first / 8 * kTileBytes, some);
 #pragma unroll
-      for (int t = 0; t < 8; ++t) {
-        const float2 scales =
-            *reinterpret_cast<const float2*>(&row.scales[kColumns * (first + t) + 2 * quad]);  // 0 of none
-        some[4 * t] *= scales.x, some[4 * t + 1] *= scales.y, some[4 * t + 2] *= scales.x, some[4 * t + 3] *= scales.y;
-      }
-    }
-    lines =
-        n == kColumns * Tiles ? fit_lines<true, Tiles>(x, n, task.linear) : fit_lines<false, Tiles>(x, n, task.linear);
-    if (task.finds_heads()) {
-#pragma unroll
-      for (int r = 0; r < 2; ++r) {
-        if (quad != 0 || head + 8 * r >= layout.heads) continue;
-        row.head_ranks[head + 8 * r] =
-            rank_head(own.weights[r], own.scaled_weights[r], lines.residuals[r], task.covariance());
-        if (task.energies.data == nullptr) continue;
-        task.energies(m, head + 8 * r) =
-            static_cast<double>(fabsf(own.weights[r])) * (0.5f * own.scales[r] * lines.residuals[r]);
-      }
-      group.sync();
-      kept = found_by(leader, group, row, [&] {
-        return highest_heads<kMostHeads / 32>(row.head_ranks, layout.heads,
-                                              task.covariance() ? task.contenders : task.kept);
-      });
-      if (task.covariance()) kept = settle<Tiles>(task, group, row, layout, own, x, n, kept, leader);
+    for (int t = 0; t < 8; ++t) {
+      const float2 scales =
+          *reinterpret_cast<const float2*>(&row.scales[kColumns * (first + t) + 2 * quad]);  // 0 of none
+      some[4 * t] *= scales.x, some[4 * t + 1] *= scales.y, some[4 * t + 2] *= scales.x, some[4 * t + 3] *= scales.y;
     }
   }
-  if (!task.finds_heads()) kept = given_heads(task, m);
+  const Lines lines =
+      n == kColumns * Tiles ? fit_lines<true, Tiles>(x, n, task.linear) : fit_lines<false, Tiles>(x, n, task.linear);
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    if (quad != 0 || head + 8 * r >= layout.heads) continue;
+    row.head_ranks[head + 8 * r] =
+        rank_head(own.weights[r], own.scaled_weights[r], lines.residuals[r], task.covariance());
+    if (task.energies.data == nullptr) continue;
+    task.energies(m, head + 8 * r) =
+        static_cast<double>(fabsf(own.weights[r])) * (0.5f * own.scales[r] * lines.residuals[r]);
+  }
+  group.sync();
+  Heads kept = found_by(leader, group, row, [&] {
+    return highest_heads<kMostHeads / 32>(row.head_ranks, layout.heads,
+                                          task.covariance() ? task.contenders : task.kept);
+  });
+  if (task.covariance()) kept = settle<Tiles>(task, group, row, layout, own, x, n, kept, leader);
   write_kept(task, m, group, fetched, own, kept);
   if (!task.linear) return;
+  if (!task.gathers()) {
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      if (quad == 0 && head + 8 * r < layout.heads) task.slopes(m, head + 8 * r) = lines.slopes[r];
+    }
+    return;
+  }
   const float factors[2] = {kept.has(head) ? 0.0f : finite_or_0(own.weights[0] * lines.slopes[0]),
                             kept.has(head + 8) ? 0.0f : finite_or_0(own.weights[1] * lines.slopes[1])};
   write_linear(task, m, group, fetched, row, layout, factors);
@@ -461,7 +455,7 @@ __global__ void __launch_bounds__(32 * kWarps * kMostRows, 1)
     const int m = m0 + of_block;
     // Windows of the rows, a lane has one each.
     int begin = 0, end = 0;
-    if (lane < rows && m0 + lane < all && task.finds_lines()) {
+    if (lane < rows && m0 + lane < all) {
       begin = task.windows.begin[m0 + lane];
       end = max(begin, task.windows.end[m0 + lane]);
     }
@@ -524,16 +518,24 @@ void launch(const SampledTask<Q>& task, int num_sms, cudaStream_t stream) {
                 task, layout, rows);
 }
 
-}  // namespace
-
-bool routes_samples_in_tiles(const RouteTask& task) {
-  return reads_samples(task) && with_sampled_task(task, [](const auto& sampled) { return accepts(sampled); });
-}
-
-void route_samples_in_tiles(const RouteTask& task, int num_sms, cudaStream_t stream) {
-  with_sampled_task(task, [&]<class Q>(const SampledTask<Q>& sampled) {
+void rank_by_samples(const RankTask& rank, const GatherTask* gather, int num_sms, cudaStream_t stream) {
+  with_sampled_task(rank, gather, [&]<class Q>(const SampledTask<Q>& sampled) {
     if constexpr (!std::is_same_v<Q, float>) launch(sampled, num_sms, stream);
   });
+}
+
+}  // namespace
+
+bool ranks_samples_in_tiles(const RankTask& task) {
+  return ranks_samples(task) && with_sampled_task(task, nullptr, [](const auto& sampled) { return accepts(sampled); });
+}
+bool routes_samples_in_tiles(const RankGatherTask& task) { return ranks_samples_in_tiles(task.rank); }
+
+void rank_samples_in_tiles(const RankTask& task, int num_sms, cudaStream_t stream) {
+  rank_by_samples(task, nullptr, num_sms, stream);
+}
+void route_samples_in_tiles(const RankGatherTask& task, int num_sms, cudaStream_t stream) {
+  rank_by_samples(task.rank, &task.gather, num_sms, stream);
 }
 
 }  // namespace misa::cuda

@@ -521,18 +521,19 @@ void launch(const Arguments& arguments, const View<const Q, 3>& queries, cudaStr
 }
 
 template <class Q>
-bool takes(const RouteTask& task) {
-  const auto* queries = std::get_if<View<const Q, 3>>(&task.queries.values);
+bool takes(const RankGatherTask& both) {
+  const auto* queries = std::get_if<View<const Q, 3>>(&both.rank.queries.values);
   if (queries == nullptr || queries->shape[2] != kDim || !vectors_align(*queries)) return false;
   return queries->shape[1] == 32 || queries->shape[1] == 64;
 }
 
 template <class Q>
-void route_queries(const RouteTask& task, int num_sms, cudaStream_t stream) {
+void route_queries(const RankGatherTask& both, int num_sms, cudaStream_t stream) {
+  const RankTask& task = both.rank;
   const auto& queries = std::get<View<const Q, 3>>(task.queries.values);
   const auto& means = std::get<View<const float, 3>>(task.keys.values);
   const i64 rows = queries.shape[0], heads = queries.shape[1], tiles = ceil_div(rows * heads, kVectors);
-  const Q* routed = std::get<View<const Q, 3>>(task.routed_values).data;
+  const Q* routed = std::get<View<const Q, 3>>(both.gather.values).data;
   const Arguments arguments{.weights = task.queries.weights,
                             .means = {means.data, {means.shape[1], means.shape[2]}, {means.stride[1], means.stride[2]}},
                             .windows = task.windows,
@@ -540,7 +541,7 @@ void route_queries(const RouteTask& task, int num_sms, cudaStream_t stream) {
                             .heads = task.heads,
                             .energies = task.energies,
                             .routed_values = reinterpret_cast<u8*>(const_cast<Q*>(routed)),
-                            .routed_weights = task.routed_weights,
+                            .routed_weights = both.gather.weights,
                             .rows = static_cast<int>(rows),
                             .tiles = static_cast<int>(tiles),
                             .tiles_per_block = static_cast<int>(std::min<i64>(kMostTiles, ceil_div(tiles, num_sms)))};
@@ -549,21 +550,20 @@ void route_queries(const RouteTask& task, int num_sms, cudaStream_t stream) {
 
 }  // namespace
 
-bool routes_in_tiles(const RouteTask& task) {
+bool routes_in_tiles(const RankGatherTask& both) {
+  const RankTask& task = both.rank;
   const auto* means = std::get_if<View<const float, 3>>(&task.keys.values);
-  if (task.router != Router::pooled || reads_samples(task) || !task.given.empty() || means == nullptr ||
-      !vectors_align(*means))
-    return false;
+  if (task.router != Router::pooled || means == nullptr || !vectors_align(*means)) return false;
   if (task.keys.block_table.data != nullptr || task.keys.scales.data != nullptr) return false;
   if (task.tails.data != nullptr && (reinterpret_cast<std::uintptr_t>(task.tails.data) % 16 != 0 ||
                                      task.tails.stride[0] % 4 != 0 || task.tails.stride[1] != 1)) {
     return false;
   }
-  return takes<E4m3>(task) || takes<Bf16>(task);
+  return takes<E4m3>(both) || takes<Bf16>(both);
 }
 
-void route_in_tiles(const RouteTask& task, int num_sms, cudaStream_t stream) {
-  takes<E4m3>(task) ? route_queries<E4m3>(task, num_sms, stream) : route_queries<Bf16>(task, num_sms, stream);
+void route_in_tiles(const RankGatherTask& both, int num_sms, cudaStream_t stream) {
+  takes<E4m3>(both) ? route_queries<E4m3>(both, num_sms, stream) : route_queries<Bf16>(both, num_sms, stream);
 }
 
 }  // namespace misa::cuda

@@ -378,7 +378,7 @@ TEST_CASE("heads of equal energy go to the lower head, and NaN ranks lowest") {
   constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
   const auto heads_of_energy = [](std::vector<double> energy, i64 kept) {
     std::vector<i32> heads(static_cast<std::size_t>(kept));
-    RouteTask task{};
+    RankTask task{};
     task.heads = View<i32, 2>(heads.data(), {1, kept});
     choose_heads(task, 0, energy);
     return heads;

@@ -291,7 +291,7 @@ TEST_CASE("products and weights that are no numbers leave lines and the linear q
   CHECK(row.eliminate(1).kept == std::vector<i32>{0});
   const std::vector<float> query(8, 1.0f), weights{1, static_cast<float>(kNan)};
   const Queries queries{View<const float, 3>(query.data(), {1, 2, 4}), View<const float, 2>(weights.data(), {1, 2})};
-  for (const double one : row.linear_query(queries, 0, {})) CHECK(one == row.lines[0].slope);
+  for (const double one : linear_query(queries, 0, row.slopes(), {})) CHECK(one == row.lines[0].slope);
 }
 
 TEST_CASE("weights that are no numbers count in no total and contend for no place") {
@@ -355,17 +355,17 @@ TEST_CASE("a routed batch ends in the linear query and its negative, whose weigh
       PlanOptions watch;
       i64 rows = 0;
       watch.after_chunk = [&](const ChunkScores& chunk) {
-        const RouteTask& task = *chunk.route;
+        const GatherTask& task = chunk.route->gather;
         std::visit(
             [&](const auto& values) {
               CHECK(values.shape[1] == 4);
               for (i64 m = 0; m < chunk.rows; ++m, ++rows) {
-                CHECK(task.routed_weights(m, 3) == -task.routed_weights(m, 2));
+                CHECK(task.weights(m, 3) == -task.weights(m, 2));
                 for (i64 d = 0; d < values.shape[2]; ++d)
                   CHECK(to_float(values(m, 3, d)) == -to_float(values(m, 2, d)));
               }
             },
-            task.routed_values);
+            task.values);
       };
       Plan plan(*backend, make_indexer("misa-lr", settings_of(4, 10)), placement.problem(), watch);
       plan.run(nullptr);

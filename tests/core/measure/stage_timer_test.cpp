@@ -37,15 +37,15 @@ TEST_CASE("a stage names each kernel that ran in it once, in order") {
   StageTimer timer(clock);
   timer.start();
   for (int chunk = 0; chunk < 2; ++chunk) {
-    timer.begin(Stage::rerank);
-    timer.ran(Primitive::score, chunk == 0 ? "tiles" : "rows");
-    timer.ran(Primitive::select, "rows");
-    timer.ran(Primitive::select, "");  // there was no work
+    timer.begin(Stage::route);
+    timer.ran(Primitive::rank, chunk == 0 ? "tiles" : "rows");
+    timer.ran(Primitive::gather, "rows");
+    timer.ran(Primitive::gather, "");  // there was no work
     timer.end();
   }
   timer.stop();
   const std::vector<KernelRun> expected{
-      {Primitive::score, "tiles"}, {Primitive::select, "rows"}, {Primitive::score, "rows"}};
+      {Primitive::rank, "tiles"}, {Primitive::gather, "rows"}, {Primitive::rank, "rows"}};
   const std::vector<RunTimes> runs{timer.times(), timer.times()};
   CHECK(runs[0].stages.at(0).kernels == expected);
   CHECK(summarise_stages(runs).at(0).kernels == expected);

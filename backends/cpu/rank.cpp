@@ -1,4 +1,4 @@
-// E[m, h] by the router's formula, the best heads, and their queries gathered; the linear head of all others.
+// E[m, h] by the router's formula, and the best heads.
 //
 // The two routers that look at many keys (pooled, oracle) run the tile GEMM over rows that share a sequence, 192 / H at
 // a time; energies add up in f64 in token order, so they do not depend on the tiles. Routers that sample keys run it
@@ -34,7 +34,7 @@ double dot(const Queries& queries, i64 m, i64 h, const float* key) {
 }
 
 /// Rows [first, first + count) of one sequence: energy[i, h] of the pooled and the oracle router.
-void mean_energies(const RouteTask& task, i64 first, i64 count, Tile& tile, double* energy) {
+void mean_energies(const RankTask& task, i64 first, i64 count, Tile& tile, double* energy) {
   const i64 heads = heads_of(task.queries), dim = head_dim_of(task.queries);
   const i64 own_tail = task.tails.empty() ? 0 : 1;
   const auto last_of = [&](i64 m) { return std::max<i64>(task.windows.begin[m], task.windows.end[m] - own_tail); };
@@ -74,7 +74,7 @@ void mean_energies(const RouteTask& task, i64 first, i64 count, Tile& tile, doub
 }
 
 /// energy[h] of row m for the routers that look at one key or none.
-void simple_energies(const RouteTask& task, i64 m, Tile& tile, double* energy) {
+void simple_energies(const RankTask& task, i64 m, Tile& tile, double* energy) {
   const i64 heads = heads_of(task.queries);
   float scale = 1;
   const i64 end = task.windows.end[m];
@@ -94,7 +94,7 @@ void simple_energies(const RouteTask& task, i64 m, Tile& tile, double* energy) {
 }
 
 /// q[m, h] . k of the row's sampled keys: f32 dots. [H, n]
-std::vector<double> tile_products(const RouteTask& task, i64 m, Tile& tile) {
+std::vector<double> tile_products(const RankTask& task, i64 m, Tile& tile) {
   const i64 heads = heads_of(task.queries), dim = head_dim_of(task.queries);
   const i64 begin = task.windows.begin[m], count = std::max<i64>(0, task.windows.end[m] - begin);
   std::vector<double> found(static_cast<std::size_t>(heads * count));
@@ -111,19 +111,15 @@ std::vector<double> tile_products(const RouteTask& task, i64 m, Tile& tile) {
   return found;
 }
 
-void route(const RouteTask& task, int threads) {
-  const i64 rows = rows_of(task.queries), heads = heads_of(task.queries);
-  if (!task.given.empty() && !task.linear) {
-    for (i64 m = 0; m < rows; ++m) gather_heads(task, m);
-    return;
-  }
-  const bool over_keys = task.router == Router::pooled || task.router == Router::oracle;
+bool reads_many_keys(const RankTask& task) { return task.router == Router::pooled || task.router == Router::oracle; }
 
+void rank_in_tiles(const RankTask& task, int threads) {
+  const i64 rows = rows_of(task.queries), heads = heads_of(task.queries);
   // Runs of rows that share a tile.
   std::vector<i64> starts;
   for (i64 m = 0; m < rows; ++m) {
-    const bool together = over_keys && m > 0 && m - starts.back() < rows_per_tile(heads) &&
-                          task.windows.sequence[m] == task.windows.sequence[m - 1];
+    const bool together =
+        m > 0 && m - starts.back() < rows_per_tile(heads) && task.windows.sequence[m] == task.windows.sequence[m - 1];
     if (!together) starts.push_back(m);
   }
   starts.push_back(rows);
@@ -136,30 +132,49 @@ void route(const RouteTask& task, int threads) {
     for (std::size_t s = 0; s < starts.size() - 1; ++s) {
       if (interrupted()) continue;
       const i64 first = starts[s], count = starts[s + 1] - first;
-      if (samples_keys(task.router)) {
-        route_by_samples(task, first, tile_products(task, first, tile));
-        continue;
-      }
-      if (over_keys) {
-        mean_energies(task, first, count, tile, energy.data());
-      } else {
-        simple_energies(task, first, tile, energy.data());
-      }
+      mean_energies(task, first, count, tile, energy.data());
       for (i64 i = 0; i < count; ++i) {
         choose_heads(task, first + i, {energy.data() + i * heads, static_cast<std::size_t>(heads)});
-        gather_heads(task, first + i);
       }
     }
   }
   stop_if_interrupted();
 }
 
-constexpr std::array<Kernel<RouteTask, int>, 1> kKernels{{
-    {"tiles", "tiles of rows where a router reads many keys, else row by row", accepts_all, route},
+/// Calls rank(m, tile) for each row.
+void for_each_row(const RankTask& task, int threads, const auto& rank) {
+#pragma omp parallel num_threads(threads)
+  {
+    Tile tile;
+#pragma omp for schedule(dynamic)
+    for (i64 m = 0; m < rows_of(task.queries); ++m) {
+      if (!interrupted()) rank(m, tile);
+    }
+  }
+  stop_if_interrupted();
+}
+
+void rank_over_samples(const RankTask& task, int threads) {
+  for_each_row(task, threads, [&](i64 m, Tile& tile) { rank_by_samples(task, m, tile_products(task, m, tile)); });
+}
+
+void rank_row_by_row(const RankTask& task, int threads) {
+  for_each_row(task, threads, [&](i64 m, Tile& tile) {
+    std::vector<double> energy(static_cast<std::size_t>(heads_of(task.queries)));
+    simple_energies(task, m, tile, energy.data());
+    choose_heads(task, m, energy);
+  });
+}
+
+constexpr std::array<Kernel<RankTask, int>, 3> kKernels{{
+    {"tiles", "pooled and oracle: tiles of rows that share their keys", reads_many_keys, rank_in_tiles},
+    {"samples", "routers that sample keys: tiles of a row's own samples",
+     [](const RankTask& task) { return samples_keys(task.router); }, rank_over_samples},
+    {"rows", "routers that read one key of a row, or none", accepts_all, rank_row_by_row},
 }};
 
 }  // namespace
 
-std::span<const Kernel<RouteTask, int>> route_kernels() { return kKernels; }
+std::span<const Kernel<RankTask, int>> rank_kernels() { return kKernels; }
 
 }  // namespace misa::cpu
