@@ -33,11 +33,10 @@ void check_kernels(const BackendInfo& backend, const ForcedKernels& forced) {
       if (kernel.primitive == one.primitive) names.push_back(kernel.name);
     }
     if (std::find(names.begin(), names.end(), one.name) != names.end()) continue;
-    const std::string near = nearest(one.name, names);
     throw Error(ErrorKind::usage, "MP-E058",
                 "backend " + std::string(backend.name) + " has no kernel of " +
                     std::string(primitive_name(one.primitive)) + " called '" + one.name + "'",
-                {}, near.empty() ? "misa-prof list --kernels" : near);
+                {}, suggestion(one.name, names, "misa-prof list --kernels"));
   }
 }
 
@@ -46,9 +45,7 @@ void check_kernels(const BackendInfo& backend, const ForcedKernels& forced) {
 std::span<const BackendInfo> backends() { return kBackends; }
 
 std::unique_ptr<Backend> make_backend(std::string_view name, int threads, int device, const ForcedKernels& kernels) {
-  std::vector<std::string_view> names;
   for (const BackendInfo& backend : kBackends) {
-    names.push_back(backend.name);
     if (backend.name != name) continue;
     if (const auto reason = backend.why_absent(device)) {
       throw Error(ErrorKind::unavailable, "MP-E403", "backend " + std::string(name) + " is absent: " + *reason, {},
@@ -57,9 +54,8 @@ std::unique_ptr<Backend> make_backend(std::string_view name, int threads, int de
     check_kernels(backend, kernels);
     return backend.make({threads, device, kernels});
   }
-  const std::string near = nearest(name, names);
   throw Error(ErrorKind::usage, "MP-E012", "there is no backend called '" + std::string(name) + "'", {},
-              near.empty() ? "misa-prof list" : near);
+              suggestion(name, names_of(kBackends), "misa-prof list"));
 }
 
 }  // namespace misa

@@ -89,9 +89,8 @@ std::vector<Choice> CompareOptions::choices() const {
   const std::vector<std::string> asked = split_at_commas(stages);
   for (const std::string& name : asked) {
     if (std::find(names.begin(), names.end(), name) != names.end()) continue;
-    const std::string near = nearest(name, names);
     throw Error(ErrorKind::usage, "MP-E036", "there is no stage '" + name + "' to compare", {},
-                near.empty() ? fmt::format("one of {}", fmt::join(names, ", ")) : near);
+                suggestion(name, names));
   }
   std::vector<Choice> chosen;
   for (const Choice choice : kChoices) {
@@ -102,11 +101,8 @@ std::vector<Choice> CompareOptions::choices() const {
 
 MistakeInfo CompareOptions::mistake() const {
   if (const auto info = find_mistake(inject)) return *info;
-  std::vector<std::string_view> names;
-  for (const MistakeInfo& one : mistakes()) names.push_back(one.name);
-  const std::string near = nearest(inject, names);
   throw Error(ErrorKind::usage, "MP-E037", "there is no mistake called '" + inject + "'", {},
-              near.empty() ? fmt::format("one of {}", fmt::join(names, ", ")) : near);
+              suggestion(inject, names_of(mistakes())));
 }
 
 namespace {

@@ -26,10 +26,8 @@ std::vector<std::string> split_at_commas(const std::vector<std::string>& lists) 
 }
 
 void IndexerOptions::add(CLI::App& command) {
-  std::vector<std::string_view> known_indexers, known_routers;
-  for (const IndexerInfo& info : indexers()) known_indexers.push_back(info.name);
-  for (const RouterInfo& info : routers()) known_routers.push_back(info.name);
-  command.add_option("--indexer", names, fmt::format("all, or comma-separated: {}", fmt::join(known_indexers, ", ")))
+  command
+      .add_option("--indexer", names, fmt::format("all, or comma-separated: {}", fmt::join(names_of(indexers()), ", ")))
       ->default_str(fmt::format("{}", fmt::join(names, ",")))
       ->type_name("LIST")
       ->expected(1)
@@ -39,7 +37,7 @@ void IndexerOptions::add(CLI::App& command) {
   command
       .add_option("--router", router,
                   fmt::format("How heads are ranked: {} (default: misa pooled, misa-lr covariance)",
-                              fmt::join(known_routers, ", ")))
+                              fmt::join(names_of(routers()), ", ")))
       ->check(not_empty())
       ->type_name("NAME")
       ->group(kIndexerGroup);
@@ -70,13 +68,10 @@ IndexerSettings IndexerOptions::settings(const Workload& workload, u64 seed) con
   settings.blocks = blocks;
   settings.seed = seed;
 
-  std::vector<std::string_view> known;
-  for (const RouterInfo& info : routers()) known.push_back(info.name);
   if (!router.empty()) settings.router = find_router(router);
   if (!router.empty() && !settings.router) {
-    const std::string near = nearest(router, known);
     throw Error(ErrorKind::usage, "MP-E026", "there is no router called '" + router + "'", {},
-                near.empty() ? fmt::format("one of {}", fmt::join(known, ", ")) : near);
+                suggestion(router, names_of(routers())));
   }
   const auto window = find_block_window(block_window);
   if (!window) {

@@ -2,11 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <iterator>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <set>
-#include <sstream>
 #include <vector>
 
 #include "backends/backends.hpp"
@@ -58,26 +56,20 @@ class Sheet {
         std::string shown = value.dump();
         if (value.is_string()) shown = value.get<std::string>();
         if (value.is_number_float()) shown = fmt::format("{:.4g}", value.get<double>());
-        std::string lead = padded(printable(name), longest, false);
-        for (const std::string& line : lines_of(printable(shown), width - longest - 4)) {
-          text += "  " + lead + "  " + line + "\n";
-          lead.assign(static_cast<std::size_t>(longest), ' ');
-        }
+        shown = printable(shown);
+        const std::string lead = "  " + padded(printable(name), longest, false) + "  ";
+        const i64 indent = longest + 4;
+        // A text is whole where a word of it, such as a path, is longer than a line.
+        const std::vector<std::string> words = words_of(shown);
+        const auto fits = [&](const std::string& word) { return display_width(word) <= width - indent; };
+        const bool wraps = !fits(shown) && std::all_of(words.begin(), words.end(), fits);
+        text += (wraps ? hanging(lead, indent, words, " ", width) : lead + shown) + "\n";
       }
     }
     return text;
   }
 
  private:
-  /// `text` on lines of at most `width` columns; whole where a word, such as a path, is longer than that.
-  static std::vector<std::string> lines_of(const std::string& text, i64 width) {
-    std::istringstream stream(text);
-    const std::vector<std::string> words{std::istream_iterator<std::string>(stream), {}};
-    const auto fits = [&](const std::string& word) { return display_width(word) <= width; };
-    if (fits(text) || !std::all_of(words.begin(), words.end(), fits)) return {text};
-    return wrapped(words, " ", width);
-  }
-
   nlohmann::ordered_json document_ = nlohmann::ordered_json::object();
   std::string title_;
 };

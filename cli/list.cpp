@@ -32,7 +32,7 @@ struct Entry {
 };
 
 struct Section {
-  std::string title;
+  std::string name;
   std::vector<Entry> entries;
 };
 
@@ -96,55 +96,42 @@ std::string as_text(const std::vector<Section>& all) {
   const int width = terminal_width(StandardStream::output);
   std::string text;
   for (const Section& section : all) {
-    text += (text.empty() ? "" : "\n") + section.title + "\n";
+    text += (text.empty() ? "" : "\n") + section.name + "\n";
     if (section.entries.empty()) text += "  none\n";
     i64 longest = 0;
     for (const Entry& entry : section.entries) longest = std::max(longest, display_width(printable(entry.name)));
     for (const Entry& entry : section.entries) {
-      const std::string gap(static_cast<std::size_t>(longest) + 4, ' ');
-      std::string prefix = "  " + padded(printable(entry.name), longest, false) + "  ";
-      for (const std::string& part : {entry.what, entry.source}) {
-        std::vector<std::string> words;
-        for (std::size_t at = 0; at < part.size();) {
-          const std::size_t end = std::min(part.find(' ', at), part.size());
-          words.push_back(printable(part.substr(at, end - at)));
-          at = end + 1;
-        }
-        for (const std::string& line : wrapped(words, " ", width - longest - 4)) {
-          text += prefix + line + "\n";
-          prefix = gap;
-        }
-      }
+      const i64 indent = longest + 4;
+      const std::string name = "  " + padded(printable(entry.name), longest, false) + "  ";
+      text += hanging(name, indent, words_of(printable(entry.what)), " ", width) + "\n";
+      if (entry.source.empty()) continue;
+      text += hanging(padded("", indent, false), indent, words_of(printable(entry.source)), " ", width) + "\n";
     }
   }
   return text;
 }
 
 /// The names of one section for scripts: a line each, or an array. Error(usage) when there is no such section.
-std::string names_of(const std::vector<Section>& all, const std::string& title, bool json) {
-  std::vector<std::string_view> titles;
+std::string names_in(const std::vector<Section>& all, const std::string& title, bool json) {
   std::string text;
   auto array = nlohmann::ordered_json::array();
   for (const Section& section : all) {
-    titles.push_back(section.title);
-    if (section.title != title) continue;
+    if (section.name != title) continue;
     for (const Entry& entry : section.entries) {
       array.push_back(entry.name);
       text += printable(entry.name) + "\n";
     }
     return json ? array.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n" : text;
   }
-  const std::string near = nearest(title, titles);
-  throw Error(ErrorKind::usage, "MP-E057", "there is no section '" + title + "'", {},
-              near.empty() ? fmt::format("one of {}", fmt::join(titles, ", ")) : near);
+  throw Error(ErrorKind::usage, "MP-E057", "there is no section '" + title + "'", {}, suggestion(title, names_of(all)));
 }
 
 std::string as_json(const std::vector<Section>& all) {
   nlohmann::ordered_json document;
   for (const Section& section : all) {
-    document[section.title] = nlohmann::ordered_json::array();
+    document[section.name] = nlohmann::ordered_json::array();
     for (const Entry& entry : section.entries) {
-      document[section.title].push_back({{"name", entry.name}, {"what", entry.what}, {"source", entry.source}});
+      document[section.name].push_back({{"name", entry.name}, {"what", entry.what}, {"source", entry.source}});
     }
   }
   return document.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
@@ -174,7 +161,7 @@ Work add_list(CLI::App& app) {
     }
     const std::vector<Section> all = *kernels ? kernel_sections() : sections();
     if (!names->empty()) {
-      write_text("-", names_of(all, *names, *format == "json"));
+      write_text("-", names_in(all, *names, *format == "json"));
     } else {
       write_text("-", *format == "json" ? as_json(all) : as_text(all));
     }

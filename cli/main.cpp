@@ -3,7 +3,6 @@
 #include <cstdio>
 #include <exception>
 #include <memory>
-#include <sstream>
 #include <string>
 #include <utility>
 #include <vector>
@@ -44,20 +43,13 @@ class HelpFormatter : public CLI::Formatter {
  public:
   std::string make_option(const CLI::Option* option, bool is_positional) const override {
     std::string prefix = "  " + make_option_name(option, is_positional) + make_option_opts(option);
-    const std::string gap(kNames, ' ');
     std::string text;
     if (display_width(prefix) + 1 >= kNames) {
       text = prefix + "\n";
-      prefix = gap;
+      prefix.clear();
     }
-    std::vector<std::string> words;
-    std::istringstream description(make_option_desc(option));
-    for (std::string word; description >> word;) words.push_back(word);
-    for (const std::string& line : wrapped(words, " ", kWidth - kNames)) {
-      text += padded(prefix, kNames, false) + line + "\n";
-      prefix = gap;
-    }
-    return text;
+    const std::vector<std::string> words = words_of(make_option_desc(option));
+    return text + hanging(padded(prefix, kNames, false), kNames, words, " ", kWidth) + "\n";
   }
 
  private:

@@ -132,10 +132,9 @@ class Nsight {
       lists.push_back(fmt::format("{} has {}", one.name, fmt::join(stages, ", ")));
       names.insert(names.end(), stages.begin(), stages.end());
     }
-    const std::string near = nearest(options_.stage, std::vector<std::string_view>(names.begin(), names.end()));
     throw Error(ErrorKind::usage, "MP-E050",
                 fmt::format("there is no stage '{}': {}", options_.stage, fmt::join(lists, "; ")), {},
-                near.empty() ? "one of these" : near);
+                suggestion(options_.stage, std::vector<std::string_view>(names.begin(), names.end()), "one of these"));
   }
 
   const NsightOptions& options_;

@@ -133,22 +133,19 @@ CLI::Validator decimal(double least, double most) {
 }
 
 /// An option whose text `read` turns into the value; CLI11's own conversion would read "010" as 8 and depend on the
-/// locale. `shown`: the default, for --help.
+/// locale. The help shows the value as the default where it is not optional.
 template <class Value, class Read>
-CLI::Option* add_number(CLI::App& command, const char* name, Value& value, const char* what, const Read& read,
-                        std::function<std::string()> shown = {}) {
+CLI::Option* add_number(CLI::App& command, const char* name, Value& value, const char* what, const Read& read) {
   const auto assign = [&value, read](const CLI::results_t& results) {
     const auto number = read(results.front());
     if (number) value = static_cast<std::decay_t<decltype(*number)>>(*number);
     return number.has_value();
   };
-  const bool shows_default = shown != nullptr;
-  return command.add_option(name, assign, what, shows_default, std::move(shown));
-}
-
-std::optional<i64> count_of(const std::string& text) {
-  const std::optional<u64> value = whole_number_of(text);
-  return value ? std::optional(static_cast<i64>(*value)) : std::nullopt;
+  if constexpr (std::is_arithmetic_v<Value>) {
+    return command.add_option(name, assign, what, true, [&value] { return fmt::format("{}", value); });
+  } else {
+    return command.add_option(name, assign, what);
+  }
 }
 
 }  // namespace
@@ -222,9 +219,9 @@ std::string WorkloadOptions::trace_path() const {
       if (entry.path().extension() == kTraceEnding) known.push_back(entry.path().stem().string());
     }
   }
-  const std::string near = nearest(name, std::vector<std::string_view>(known.begin(), known.end()));
   throw Error(ErrorKind::input, "MP-E016", "there is no trace '" + name + "'", {},
-              near.empty() ? "a path, or a name that misa-prof list shows" : near);
+              suggestion(name, std::vector<std::string_view>(known.begin(), known.end()),
+                         "a path, or a name that misa-prof list shows"));
 }
 
 Workload WorkloadOptions::synthesise() const {
@@ -278,10 +275,10 @@ void apply_config(CLI::App& command, const std::string& path) {
   for (const ConfigEntry& entry : load_config(path)) {
     CLI::Option* option = command.get_option_no_throw("--" + entry.key);
     if (option == nullptr || entry.key == "config" || entry.key == "help") {
-      const std::string near = option == nullptr ? nearest(entry.key, names) : "";
+      const std::string help = "misa-prof " + command.get_name() + " --help";
       throw Error(ErrorKind::usage, "MP-E018",
                   "'" + entry.key + "' is not an option of " + command.get_name() + " that a file may set",
-                  location(path, entry), near.empty() ? "misa-prof " + command.get_name() + " --help" : near);
+                  location(path, entry), option == nullptr ? suggestion(entry.key, names, help) : help);
     }
     if (option->count() > 0) continue;  // the command line wins
     try {
@@ -385,45 +382,31 @@ ForcedKernels forced_kernels(const std::vector<std::string>& values) {
 }
 
 void add_backend(CLI::App& command, std::string& value, const std::string& what, const char* group) {
-  std::vector<std::string_view> names;
-  for (const BackendInfo& info : backends()) names.push_back(info.name);
-  add_name(command, "--backend", value, fmt::format("{}: {}", what, fmt::join(names, ", ")), group);
+  add_name(command, "--backend", value, fmt::format("{}: {}", what, fmt::join(names_of(backends()), ", ")), group);
 }
 
-void add_count(CLI::App& command, const char* name, i64& value, const char* what, const char* group, u64 least) {
-  add_number(command, name, value, what, count_of, [&value] { return std::to_string(value); })
-      ->check(whole_number(least))
-      ->type_name("N")
-      ->group(group);
+template <class Value>
+void add_count(CLI::App& command, const char* name, Value& value, const char* what, const char* group, u64 least) {
+  add_number(command, name, value, what, whole_number_of)->check(whole_number(least))->type_name("N")->group(group);
 }
-
-void add_count(CLI::App& command, const char* name, std::optional<i64>& value, const char* what, const char* group,
-               u64 least) {
-  add_number(command, name, value, what, count_of)->check(whole_number(least))->type_name("N")->group(group);
-}
+template void add_count(CLI::App&, const char*, i64&, const char*, const char*, u64);
+template void add_count(CLI::App&, const char*, std::optional<i64>&, const char*, const char*, u64);
 
 void add_seed(CLI::App& command, u64& value, const char* what, const char* group) {
-  const auto read = [](const std::string& text) { return whole_number_of(text); };
-  add_number(command, "--seed", value, what, read, [&value] { return std::to_string(value); })
+  add_number(command, "--seed", value, what, whole_number_of)
       ->check(whole_number(0, std::numeric_limits<u64>::max()))
       ->type_name("N")
       ->group(group);
 }
 
-void add_decimal(CLI::App& command, const char* name, double& value, const char* what, const char* type,
+template <class Value>
+void add_decimal(CLI::App& command, const char* name, Value& value, const char* what, const char* type,
                  const char* group, double least, double most) {
-  const auto read = [](const std::string& text) { return decimal_number_of(text); };
-  add_number(command, name, value, what, read, [&value] { return exact_number(value); })
-      ->check(decimal(least, most))
-      ->type_name(type)
-      ->group(group);
+  add_number(command, name, value, what, decimal_number_of)->check(decimal(least, most))->type_name(type)->group(group);
 }
-
-void add_decimal(CLI::App& command, const char* name, std::optional<double>& value, const char* what, const char* type,
-                 const char* group, double least, double most) {
-  const auto read = [](const std::string& text) { return decimal_number_of(text); };
-  add_number(command, name, value, what, read)->check(decimal(least, most))->type_name(type)->group(group);
-}
+template void add_decimal(CLI::App&, const char*, double&, const char*, const char*, const char*, double, double);
+template void add_decimal(CLI::App&, const char*, std::optional<double>&, const char*, const char*, const char*, double,
+                          double);
 
 void add_device(CLI::App& command, std::optional<i64>& device) {
   add_count(command, "--device", device, "Device of the cuda backend (default: 0)", kBackendGroup, 0);

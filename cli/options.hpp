@@ -64,13 +64,11 @@ CLI::Validator not_empty();
 void add_name(CLI::App& command, const char* name, std::string& value, const std::string& what, const char* group);
 /// Options that take a number from `least` on (core/base/decimal.hpp says how it is written); a 64-bit seed; a
 /// decimal from `least` to `most`.
-void add_count(CLI::App& command, const char* name, i64& value, const char* what, const char* group, u64 least = 1);
-void add_count(CLI::App& command, const char* name, std::optional<i64>& value, const char* what, const char* group,
-               u64 least = 1);
+template <class Value>  // i64, which the help shows as the default, or std::optional<i64>
+void add_count(CLI::App& command, const char* name, Value& value, const char* what, const char* group, u64 least = 1);
 void add_seed(CLI::App& command, u64& value, const char* what, const char* group);
-void add_decimal(CLI::App& command, const char* name, double& value, const char* what, const char* type,
-                 const char* group, double least, double most);
-void add_decimal(CLI::App& command, const char* name, std::optional<double>& value, const char* what, const char* type,
+template <class Value>  // double or std::optional<double>
+void add_decimal(CLI::App& command, const char* name, Value& value, const char* what, const char* type,
                  const char* group, double least, double most);
 
 /// --kernel PRIMITIVE=NAME, which may be given several times.

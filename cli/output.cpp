@@ -6,7 +6,6 @@
 #include <cctype>
 #include <cstdio>
 #include <filesystem>
-#include <sstream>
 
 #include "cli/options.hpp"
 #include "core/base/error.hpp"
@@ -40,9 +39,7 @@ bool OutputOptions::known(std::string_view name) const {
 
 std::string OutputOptions::format_of(const std::string& name) const {
   if (known(name)) return name;
-  const std::string near = nearest(name, formats_);
-  throw Error(ErrorKind::usage, "MP-E021", "there is no format called '" + name + "'", {},
-              near.empty() ? fmt::format("one of {}", fmt::join(formats_, ", ")) : near);
+  throw Error(ErrorKind::usage, "MP-E021", "there is no format called '" + name + "'", {}, suggestion(name, formats_));
 }
 
 std::string OutputOptions::format_of_ending(const std::string& path) const {
@@ -51,9 +48,9 @@ std::string OutputOptions::format_of_ending(const std::string& path) const {
   std::vector<std::string> endings;
   for (const ReportFormat& format : report_formats()) {
     if (!known(format.name)) continue;
-    std::istringstream words{std::string(format.endings)};
-    for (std::string word; words >> word; endings.push_back(word)) {
-      if (word == ending) return std::string(format.name);
+    for (const std::string& one : words_of(std::string(format.endings))) {
+      if (one == ending) return std::string(format.name);
+      endings.push_back(one);
     }
   }
   throw Error(ErrorKind::usage, "MP-E054", "no format has the ending '" + ending + "'", "-o " + path,

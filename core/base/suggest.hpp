@@ -48,4 +48,22 @@ inline std::string nearest(std::string_view word, std::span<const std::string_vi
   return std::string(best);
 }
 
+/// What to try in place of `word`, which is none of `names`: the nearest, else what `otherwise` says, else any of them.
+inline std::string suggestion(std::string_view word, std::span<const std::string_view> names,
+                              std::string_view otherwise = {}) {
+  if (const std::string near = nearest(word, names); !near.empty()) return near;
+  if (!otherwise.empty()) return std::string(otherwise);
+  std::string all;
+  for (std::string_view name : names) all.append(all.empty() ? "one of " : ", ").append(name);
+  return all;
+}
+
+/// The names of a table's rows.
+template <class Rows>
+std::vector<std::string_view> names_of(const Rows& rows) {
+  std::vector<std::string_view> names;
+  for (const auto& row : rows) names.push_back(row.name);
+  return names;
+}
+
 }  // namespace misa

@@ -82,11 +82,8 @@ std::optional<BlockWindow> find_block_window(std::string_view name) {
 IndexerSpec make_indexer(std::string_view name, const IndexerSettings& settings) {
   const IndexerInfo* info = find_by_name(kIndexers, name);
   if (info == nullptr) {
-    std::vector<std::string_view> names;
-    for (const IndexerInfo& known : kIndexers) names.push_back(known.name);
-    const std::string near = nearest(name, names);
     throw Error(ErrorKind::usage, "MP-E010", "there is no indexer called '" + std::string(name) + "'", {},
-                near.empty() ? "misa-prof list" : near);
+                suggestion(name, names_of(kIndexers), "misa-prof list"));
   }
   require_positive(settings.top_k, "top-k");
   require_positive(settings.active_heads, "active-heads");

@@ -150,6 +150,21 @@ std::vector<Fact> describe_run(const Report& report) {
   return facts;
 }
 
+std::string text_head(const std::string& tool_version, const ReportEnvironment& environment,
+                      const std::vector<Fact>& facts, i64 name_width, const WriterOptions& options) {
+  std::string out = styled("misa-prof " + printable(tool_version), Style::strong, options.colour);
+  if (environment.timestamp_utc) {
+    out += "  " + styled(printable(*environment.timestamp_utc), Style::faint, options.colour);
+  }
+  out += '\n';
+  for (const Fact& fact : facts) {
+    const std::string name = styled(padded(fact.name, name_width, false), Style::faint, options.colour);
+    const std::string text = hanging(name, name_width, fact.parts, " · ", options.width);
+    if (!text.empty()) out += text + '\n';
+  }
+  return out + '\n';
+}
+
 std::string case_name(const Report& report, const ReportCase& one) {
   std::string name = printable(one.spec.name);
   if (const auto router = router_of(one.spec); router && *router != "pooled") name += " (" + *router + ")";

@@ -22,6 +22,10 @@ std::string build_text(const ReportBuild& build);
 /// Workload, machine and backends.
 std::vector<Fact> describe_run(const Report& report);
 
+/// The lines above a table: the program, the time, and facts, whose names take `name_width` columns.
+std::string text_head(const std::string& tool_version, const ReportEnvironment& environment,
+                      const std::vector<Fact>& facts, i64 name_width, const WriterOptions& options);
+
 /// "misa (qnorm)" and, where the report has several backends, "misa (qnorm) on cuda".
 std::string case_name(const Report& report, const ReportCase& one);
 

@@ -6,6 +6,8 @@
 #include <array>
 #include <cmath>
 #include <cstddef>
+#include <iterator>
+#include <sstream>
 #include <utility>
 
 namespace misa {
@@ -231,6 +233,21 @@ std::vector<std::string> wrapped(const std::vector<std::string>& parts, std::str
     }
   }
   return lines;
+}
+
+std::string hanging(std::string_view lead, i64 indent, const std::vector<std::string>& parts,
+                    std::string_view separator, i64 width) {
+  std::string text;
+  for (const std::string& line : wrapped(parts, separator, width - indent)) {
+    text += text.empty() ? std::string(lead) : "\n" + std::string(static_cast<std::size_t>(indent), ' ');
+    text += line;
+  }
+  return text;
+}
+
+std::vector<std::string> words_of(const std::string& text) {
+  std::istringstream stream(text);
+  return {std::istream_iterator<std::string>(stream), {}};
 }
 
 std::string joined(const std::vector<std::string>& parts, std::string_view separator) {

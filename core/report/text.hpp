@@ -69,6 +69,14 @@ std::optional<i64> whole_nanoseconds(double seconds);
 /// is longer than a line is shortened.
 std::vector<std::string> wrapped(const std::vector<std::string>& parts, std::string_view separator, i64 width);
 
+/// The same as text, without a line break at its end: `lead`, which takes `indent` columns, in front of the first line,
+/// spaces in front of the others. Empty when all parts are.
+std::string hanging(std::string_view lead, i64 indent, const std::vector<std::string>& parts,
+                    std::string_view separator, i64 width);
+
+/// What white space divides.
+std::vector<std::string> words_of(const std::string& text);
+
 /// The non-empty parts with the separator between them.
 std::string joined(const std::vector<std::string>& parts, std::string_view separator);
 

@@ -12,6 +12,7 @@ namespace misa {
 namespace {
 
 constexpr i64 kShown = 5;            // of misses, and of violations
+constexpr i64 kNameWidth = 10;       // of a fact above the table
 constexpr i64 kLabelWidth = 4 + 11;  // indent, "reproduce: "
 
 Style style_of(Conclusion verdict) {
@@ -28,11 +29,8 @@ std::string label(std::string_view name, Style style, bool colour) {
 }
 
 void add_fact(TextTable& table, const Fact& fact, Style style, bool colour, int width) {
-  std::string lead = label(fact.name, style, colour);
-  for (const std::string& line : wrapped(fact.parts, " · ", width - kLabelWidth)) {
-    table.add_line(lead + line);
-    lead.assign(static_cast<std::size_t>(kLabelWidth), ' ');
-  }
+  const std::string text = hanging(label(fact.name, style, colour), kLabelWidth, fact.parts, " · ", width);
+  if (!text.empty()) table.add_line(text);
 }
 
 std::vector<Cell> choice_cells(const AgreementCase& one, const ChoiceAgreement& choice) {
@@ -127,27 +125,15 @@ std::string write_agreement_table(const AgreementReport& report, const WriterOpt
   const bool colour = options.colour;
   const int width = options.width;
   const ReportWorkload& workload = report.workload;
-  std::string out = styled("misa-prof " + printable(report.tool_version), Style::strong, colour);
-  if (report.environment.timestamp_utc) {
-    out += "  " + styled(printable(*report.environment.timestamp_utc), Style::faint, colour);
-  }
-  out += '\n';
-  const auto add = [&](std::string_view name, const std::vector<std::string>& parts) {
-    constexpr i64 kName = 10;
-    std::string lead = styled(padded(name, kName, false), Style::faint, colour);
-    for (const std::string& line : wrapped(parts, " · ", width - kName)) {
-      out += lead + line + '\n';
-      lead.assign(static_cast<std::size_t>(kName), ' ');
-    }
-  };
-  add("workload", {printable(workload.name), workload.seed ? "seed " + printable(*workload.seed) : "",
-                   counted(workload.rows, "row", "rows"),
-                   counted(workload.heads, "head", "heads") + fmt::format(" × {}", workload.head_dim),
-                   counted(workload.keys, "key", "keys"), fmt::format("top-k {}", workload.top_k),
-                   "inputs " + printable(report.input_hash)});
-  add("side", {side_name(report.side), printable(report.side.description)});
-  add("against", {side_name(report.against), printable(report.against.description)});
-  out += '\n';
+  const std::vector<Fact> facts{{"workload",
+                                 {printable(workload.name), workload.seed ? "seed " + printable(*workload.seed) : "",
+                                  counted(workload.rows, "row", "rows"),
+                                  counted(workload.heads, "head", "heads") + fmt::format(" × {}", workload.head_dim),
+                                  counted(workload.keys, "key", "keys"), fmt::format("top-k {}", workload.top_k),
+                                  "inputs " + printable(report.input_hash)}},
+                                {"side", {side_name(report.side), printable(report.side.description)}},
+                                {"against", {side_name(report.against), printable(report.against.description)}}};
+  std::string out = text_head(report.tool_version, report.environment, facts, kNameWidth, options);
 
   TextTable table({{.header = "indexer", .right = false, .drop = 0},
                    {.header = "stage", .right = false, .drop = 0},

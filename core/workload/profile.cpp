@@ -122,10 +122,8 @@ class Section {
       : table_(table), name_(std::move(name)), path_(path), keys_(std::move(keys)) {
     for (auto&& [key, node] : table_) {
       if (std::find(keys_.begin(), keys_.end(), key.str()) != keys_.end()) continue;
-      const std::string near = nearest(key.str(), keys_);
       reject("MP-E303", fmt::format("unknown key '{}'{}", shown(key.str()), name_.empty() ? "" : " in [" + name_ + "]"),
-             position(path_, key.source().begin),
-             near.empty() ? fmt::format("one of {}", fmt::join(keys_, ", ")) : fmt::format("'{}'", near));
+             position(path_, key.source().begin), suggestion(key.str(), keys_));
     }
   }
 
@@ -176,9 +174,7 @@ class Section {
     if (!value) return std::nullopt;
     const auto found = std::find(names.begin(), names.end(), *value);
     if (found != names.end()) return static_cast<std::size_t>(found - names.begin());
-    const std::string near = nearest(*value, names);
-    reject("MP-E305", fmt::format("{} is '{}'", key, shown(*value)), where(key),
-           near.empty() ? fmt::format("one of {}", fmt::join(names, ", ")) : fmt::format("'{}'", near));
+    reject("MP-E305", fmt::format("{} is '{}'", key, shown(*value)), where(key), suggestion(*value, names));
   }
 
   std::optional<std::vector<i64>> integers(std::string_view key, std::size_t most_values, i64 least, i64 most) const {
@@ -406,13 +402,10 @@ WorkloadProfile parse_workload(std::string_view text, const std::string& path) {
     workload.spread = root.boolean("spread").value_or(workload.spread);
   }
 
-  std::vector<std::string_view> names;
-  for (const PresetInfo& preset : presets()) names.push_back(preset.name);
-  const PresetInfo& preset = presets()[root.choice("preset", names).value_or(0)];
+  const PresetInfo& preset = presets()[root.choice("preset", names_of(presets())).value_or(0)];
   workload.preset = preset.name;
-  std::vector<std::string_view> knob_names;
-  for (const KnobInfo& knob : knobs()) knob_names.push_back(knob.name);
-  if (const auto section = root.section("knobs", knob_names)) workload.knobs = read_knobs(*section, preset.knobs);
+  if (const auto section = root.section("knobs", names_of(knobs())))
+    workload.knobs = read_knobs(*section, preset.knobs);
   if (const auto section = root.section("needles", {"count", "depths", "length", "mode", "gain"})) {
     workload.needles = read_needles(*section);
   }

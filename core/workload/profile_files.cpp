@@ -38,11 +38,9 @@ std::string resolve(std::string_view name, std::string_view kind, std::string_vi
   if (entry != found.end()) return entry->second;
   std::vector<std::string_view> names;
   for (const auto& [stem, path] : found) names.push_back(stem);
-  const std::string near = nearest(name, names);
-  std::string how = fmt::format("'{}'", near);
-  if (near.empty()) how = names.empty() ? "a path to a .toml file" : fmt::format("one of {}", fmt::join(names, ", "));
   throw Error(ErrorKind::usage, "MP-E301", fmt::format("there is no {} {}", what, quote(name)),
-              directories.empty() ? "" : fmt::format("looked in {}", fmt::join(directories, ", ")), how);
+              directories.empty() ? "" : fmt::format("looked in {}", fmt::join(directories, ", ")),
+              suggestion(name, names, names.empty() ? "a path to a .toml file" : ""));
 }
 
 }  // namespace

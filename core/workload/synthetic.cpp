@@ -157,14 +157,10 @@ double random_power(u64 hash, u64 count, int least) { return std::ldexp(1.0, sta
 std::span<const PresetInfo> presets() { return kPresets; }
 
 const PresetInfo& find_preset(std::string_view name) {
-  std::array<std::string_view, kPresets.size()> names;
-  for (std::size_t i = 0; i < kPresets.size(); ++i) {
-    if (kPresets[i].name == name) return kPresets[i];
-    names[i] = kPresets[i].name;
+  for (const PresetInfo& preset : kPresets) {
+    if (preset.name == name) return preset;
   }
-  const std::string near = nearest(name, names);
-  reject(fmt::format("there is no preset '{}'", name),
-         near.empty() ? fmt::format("one of {}", fmt::join(names, ", ")) : fmt::format("'{}'", near));
+  reject(fmt::format("there is no preset '{}'", name), suggestion(name, names_of(kPresets)));
 }
 
 std::span<const KnobInfo> knobs() { return kKnobs; }

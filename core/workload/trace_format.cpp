@@ -72,11 +72,8 @@ void check_tensors(const SafetensorsHeader& header) {
     const auto rule =
         std::find_if(rules.begin(), rules.end(), [&](const TensorRule& known) { return known.name == entry.name; });
     if (rule == rules.end()) {
-      std::vector<std::string_view> names;
-      for (const TensorRule& known : rules) names.push_back(known.name);
-      const std::string near = nearest(entry.name, names);
       reject("MP-E204", "unknown tensor " + quote(entry.name), where,
-             near.empty() ? "a name that begins with 'x.' for tensors of your own" : fmt::format("'{}'", near));
+             suggestion(entry.name, names_of(rules), "a name that begins with 'x.' for tensors of your own"));
     }
     if (entry.dtype == "F8_E4M3FNUZ") {
       reject("MP-E207", "FNUZ codes mean half of what e4m3fn codes mean, and 0x80 is a NaN", where,
