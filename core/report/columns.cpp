@@ -14,6 +14,7 @@ namespace misa {
 namespace {
 
 using Row = const ReportRow&;
+using Rated = const Quality&;
 
 Value value(i64 number) { return number; }
 Value value(double number) { return number; }
@@ -34,19 +35,27 @@ Value nanoseconds(Row row, double Summary::*number) {
   return timed(row) ? value(whole_nanoseconds(timed(row)->*number)) : Value();
 }
 
+Value flag(bool set) { return std::string(set ? "true" : "false"); }
+Value name_of(const std::optional<Doubt>& doubt) { return doubt ? value(doubt_name(*doubt)) : Value(); }
+
+std::string stage_or(Row row, const char* whole) { return row.stage ? stage_set_name(row.stage->stages) : whole; }
+
+Value of_stage(Row row, std::optional<double> ReportStage::*number) {
+  return row.stage ? value(row.stage->*number) : Value();
+}
+
+Value of_whole(Row row, std::optional<double> ReportCase::*number) {
+  return row.stage ? Value() : value(row.one.*number);
+}
+
 template <class Get>
-Value stage_value(Row row, Get get) {
-  return row.stage ? value(get(*row.stage)) : Value();
+Value of_speedup(Row row, Get get) {
+  return !row.stage && row.one.speedup ? get(*row.one.speedup) : Value();
 }
 
 Value device_value(Row row, std::optional<double> DeviceRecord::*number) {
   const std::optional<DeviceRecord>& device = row.report.measurement.device;
   return device ? value((*device).*number) : Value();
-}
-
-template <class Get>
-Value whole_value(Row row, Get get) {
-  return row.stage ? Value() : value(get(row.one));
 }
 
 std::optional<double> seconds_per_pair(Row row) {
@@ -56,11 +65,13 @@ std::optional<double> seconds_per_pair(Row row) {
 }
 
 /// End to end: the sum over stages per second; empty when a stage has no cost.
-std::optional<double> rate(const ReportCase& one, i64 StageCost::*amount) {
-  if (!one.end_to_end || !(one.end_to_end->median > 0) || one.stages.empty()) return std::nullopt;
+Value rate(Row row, std::optional<double> ReportStage::*of_one, i64 StageCost::*amount) {
+  if (row.stage) return value(row.stage->*of_one);
+  const ReportCase& one = row.one;
+  if (!one.end_to_end || !(one.end_to_end->median > 0) || one.stages.empty()) return {};
   double sum = 0;
   for (const ReportStage& stage : one.stages) {
-    if (!stage.cost) return std::nullopt;
+    if (!stage.cost) return {};
     sum += static_cast<double>((*stage.cost).*amount);
   }
   return sum / one.end_to_end->median;
@@ -130,340 +141,231 @@ std::string_view no_mass(const Quality& quality) {
 std::string_view no_needles(const Quality&) { return "the workload has no needles"; }
 std::string_view no_reason(const Quality&) { return ""; }
 
-constexpr Table kStages = Table::stages, kSummary = Table::summary;
+// Cells of stages; numbers in one unit are `scaled`.
+
+Cell stage_cell(Row row, const Value&, const SiPrefix&) {
+  const std::string what = stage_or(row, "end to end");
+  return {row.titled ? what : case_name(row.report, row.one) + ": " + what, row.stage ? Style::plain : Style::strong};
+}
+
+Cell median_cell(Row row, const Value&, const SiPrefix&) {
+  return {si_number(timed(row)->median, "s"), row.stage ? Style::plain : Style::strong};
+}
+
+Cell spread_cell(Row row, const Value&, const SiPrefix&) {
+  return {si_range(timed(row)->p10, timed(row)->p90, "s"), Style::faint};
+}
+
+Cell bar_cell(Row row, const Value&, const SiPrefix&) {
+  const bool shows = row.titled && row.stage && row.stage->share;
+  return {shows ? bar(*row.stage->share) : "", Style::accent};
+}
+
+Cell share_cell(Row, const Value& shown, const SiPrefix&) {
+  return {number_of(shown) ? percent(*number_of(shown)) : ""};
+}
+
+Cell roof_cell(Row row, const Value& shown, const SiPrefix&) {
+  if (!row.stage) return {};
+  return {number_of(shown) ? short_number(100 * *number_of(shown)) : "–"};
+}
+
+Cell bound_cell(Row row, const Value&, const SiPrefix&) {
+  if (!row.stage) return {};
+  if (row.stage->roof_doubt) return {std::string(doubt_name(*row.stage->roof_doubt)), Style::caution};
+  return {row.stage->roofline ? std::string(bound_name(row.stage->roofline->bound)) : "", Style::faint};
+}
+
+// Cells of the summary.
+
+Cell indexer_cell(Row row, const Value&, const SiPrefix&) { return {case_name(row.report, row.one), Style::strong}; }
+
+Cell whole_cell(Row row, const Value&, const SiPrefix&) {
+  return {row.one.end_to_end ? si_number(row.one.end_to_end->median, "s") : "not timed"};
+}
+
+Cell recall_cell(Row row, const Value& shown, const SiPrefix& prefix) {
+  return row.one.quality ? quality_cell(row, shown, prefix) : Cell{"–", Style::faint};
+}
+
+Cell mass_cell(Row, const Value& shown, const SiPrefix&) {
+  return {number_of(shown) ? four_decimals(number_of(shown)) : ""};
+}
+
+Cell needle_cell(Row row, const Value& shown, const SiPrefix&) {
+  const bool shows = row.one.quality && row.one.quality->shows_needles();
+  return {shows ? percent(*number_of(shown)) : ""};
+}
+
+// Values that take more than a line.
+
+Value ps_per_pair(Row row) {
+  if (row.stage) return row.stage->seconds_per_pair ? value(*row.stage->seconds_per_pair * 1e12) : Value();
+  if (!seconds_per_pair(row)) return {};
+  return row.one.end_to_end->median * 1e12 / static_cast<double>(row.report.workload.pairs);
+}
+
+Value roof_fraction(Row row) {
+  const bool known = row.stage && row.stage->roofline && !row.stage->roof_doubt;
+  return known ? value(row.stage->roofline->fraction) : Value();
+}
+
+Value bound(Row row) {
+  return row.stage && row.stage->roofline ? value(bound_name(row.stage->roofline->bound)) : Value();
+}
+
+Value commit(Row row) {
+  const ReportBuild& build = row.report.environment.build;
+  return build.commit.empty() ? Value() : value(build.commit + (build.changed ? "-dirty" : ""));
+}
+
+// How a column is made.
+
+constexpr Column csv(std::string_view name, Value (*value)(Row)) { return {.name = name, .value = value}; }
+
+/// A number of quality: `name` in CSV, or in none, `json` in JSON, at `place` there and in the summary.
+constexpr Column quality(std::string_view name, std::string_view json, int place,
+                         std::string_view (*missing)(const Quality&), Value (*number)(const Quality&)) {
+  return {.name = name, .of_quality = number, .json = json, .missing = missing, .place = place};
+}
+
+constexpr Column in_summary(std::string_view title, decltype(Column::cell) cell, int drop, Column column) {
+  column.table = Table::summary, column.title = title, column.cell = cell, column.drop = drop;
+  return column;
+}
+
+constexpr Column in_stages(int place, Column column, std::string_view title, decltype(Column::cell) cell,
+                           int drop = 0) {
+  column.table = Table::stages, column.place = place, column.title = title, column.cell = cell, column.drop = drop;
+  return column;
+}
+
+/// A column of stages whose numbers share a prefix, and are `shown` end to end too.
+constexpr Column in_unit(int place, Column column, std::string_view unit, int drop, Value (*shown)(Row)) {
+  column = in_stages(place, column, "", scaled, drop);
+  column.unit = unit, column.shown = shown;
+  return column;
+}
+
+constexpr Column left(Column column) {
+  column.right = false;
+  return column;
+}
+
+constexpr Column at(int place, Column column) {
+  column.place = place;
+  return column;
+}
+
+/// Of columns that only people see.
+constexpr Column kNoValue = csv("", [](Row) { return Value(); });
 
 /// Columns with a name are those of CSV. Append them only: readers may count on the place of a column.
 constexpr std::array kColumns{
-    Column{.name = "workload", .value = [](Row row) { return value(row.report.workload.name); }},
-    Column{.name = "phase", .value = [](Row row) { return value(row.report.workload.phase); }},
-    Column{.name = "indexer", .value = [](Row row) { return value(row.one.spec.name); }},
-    Column{.name = "router", .value = [](Row row) { return value(router_of(row.one.spec)); }},
-    Column{.name = "backend", .value = [](Row row) { return value(row.one.backend); }},
-    Column{.name = "threads", .value = [](Row row) { return value(row.one.threads); }},
-    Column{.name = "rows", .value = [](Row row) { return value(row.one.shape.rows); }},
-    Column{.name = "heads", .value = [](Row row) { return value(row.one.shape.heads); }},
-    Column{.name = "head_dim", .value = [](Row row) { return value(row.one.shape.head_dim); }},
-    Column{.name = "keys", .value = [](Row row) { return value(row.one.shape.keys); }},
-    Column{.name = "max_window", .value = [](Row row) { return value(row.one.shape.max_window); }},
-    Column{.name = "dtype", .value = [](Row row) { return value(dtype_name(row.one.shape.dtype)); }},
-    Column{.name = "paged",
-           .value = [](Row row) { return value(std::string_view(row.one.shape.paged ? "true" : "false")); }},
-    Column{.name = "top_k", .value = [](Row row) { return value(row.one.spec.top_k); }},
-    Column{.name = "active_heads", .value = [](Row row) { return value(parameters_of(row.one.used).active_heads); }},
-    Column{.name = "head_block_size_tokens",
-           .value = [](Row row) { return value(parameters_of(row.one.used).head_block_size); }},
-    Column{.name = "blocks", .value = [](Row row) { return value(parameters_of(row.one.used).blocks); }},
-    Column{.name = "block_size_tokens", .value = [](Row row) { return value(parameters_of(row.one.used).block_size); }},
-    Column{.name = "candidates", .value = [](Row row) { return value(parameters_of(row.one.used).candidates); }},
-    Column{.name = "stage",
-           .value = [](Row row) { return value(row.stage ? stage_set_name(row.stage->stages) : "end_to_end"); },
-           .table = kStages,
-           .place = 0,
-           .right = false,
-           .cell =
-               [](Row row, const Value&, const SiPrefix&) {
-                 const std::string what = row.stage ? stage_set_name(row.stage->stages) : "end to end";
-                 return Cell{row.titled ? what : case_name(row.report, row.one) + ": " + what,
-                             row.stage ? Style::plain : Style::strong};
-               }},
-    Column{.name = "median_ns",
-           .value = [](Row row) { return nanoseconds(row, &Summary::median); },
-           .table = kStages,
-           .place = 10,
-           .title = "median",
-           .cell =
-               [](Row row, const Value&, const SiPrefix&) {
-                 return Cell{si_number(timed(row)->median, "s"), row.stage ? Style::plain : Style::strong};
-               }},
-    Column{.name = "p10_ns", .value = [](Row row) { return nanoseconds(row, &Summary::p10); }},
-    Column{.name = "p90_ns",
-           .value = [](Row row) { return nanoseconds(row, &Summary::p90); },
-           .table = kStages,
-           .place = 20,
-           .title = "p10–p90",
-           .drop = 3,
-           .cell =
-               [](Row row, const Value&, const SiPrefix&) {
-                 return Cell{si_range(timed(row)->p10, timed(row)->p90, "s"), Style::faint};
-               }},
-    Column{.name = "samples", .value = [](Row row) { return timed(row) ? value(timed(row)->samples) : Value(); }},
-    Column{.name = "flops",
-           .value = [](Row row) { return row.stage && row.stage->cost ? value(row.stage->cost->flops) : Value(); }},
-    Column{.name = "bytes",
-           .value = [](Row row) { return row.stage && row.stage->cost ? value(row.stage->cost->bytes) : Value(); }},
-    Column{
-        .name = "flops_per_second",
-        .value = [](Row row) { return stage_value(row, [](auto& stage) { return stage.flops_per_second; }); },
-        .table = kStages,
-        .place = 50,
-        .unit = "FLOP/s",
-        .drop = 4,
-        .shown =
-            [](Row row) { return value(row.stage ? row.stage->flops_per_second : rate(row.one, &StageCost::flops)); },
-        .cell = scaled},
-    Column{
-        .name = "bytes_per_second",
-        .value = [](Row row) { return stage_value(row, [](auto& stage) { return stage.bytes_per_second; }); },
-        .table = kStages,
-        .place = 60,
-        .unit = "B/s",
-        .drop = 5,
-        .shown =
-            [](Row row) { return value(row.stage ? row.stage->bytes_per_second : rate(row.one, &StageCost::bytes)); },
-        .cell = scaled},
-    Column{.name = "ps_per_pair",
-           .value =
-               [](Row row) {
-                 if (row.stage) {
-                   return row.stage->seconds_per_pair ? value(*row.stage->seconds_per_pair * 1e12) : Value();
-                 }
-                 if (!seconds_per_pair(row)) return Value();
-                 return value(row.one.end_to_end->median * 1e12 / static_cast<double>(row.report.workload.pairs));
-               },
-           .table = kStages,
-           .place = 70,
-           .unit = "s/pair",
-           .drop = 1,
-           .shown = [](Row row) { return value(seconds_per_pair(row)); },
-           .cell = scaled},
-    Column{.name = "share",
-           .value = [](Row row) { return stage_value(row, [](auto& stage) { return stage.share; }); },
-           .table = kStages,
-           .place = 40,
-           .title = "share",
-           .drop = 2,
-           .cell = [](Row, const Value& shown,
-                      const SiPrefix&) { return Cell{number_of(shown) ? percent(*number_of(shown)) : ""}; }},
-    Column{.name = "roof_fraction",
-           .value =
-               [](Row row) {
-                 return stage_value(row, [](auto& stage) {
-                   return stage.roofline && !stage.roof_doubt ? std::optional(stage.roofline->fraction) : std::nullopt;
-                 });
-               },
-           .table = kStages,
-           .place = 80,
-           .title = "% roof",
-           .cell =
-               [](Row row, const Value& shown, const SiPrefix&) {
-                 if (!row.stage) return Cell{};
-                 return Cell{number_of(shown) ? short_number(100 * *number_of(shown)) : "–"};
-               }},
-    Column{
-        .name = "bound",
-        .value =
-            [](Row row) {
-              return stage_value(row, [](auto& stage) {
-                return stage.roofline ? std::optional(bound_name(stage.roofline->bound)) : std::nullopt;
-              });
-            },
-        .table = kStages,
-        .place = 90,
-        .title = "bound",
-        .right = false,
-        .cell =
-            [](Row row, const Value&, const SiPrefix&) {
-              if (!row.stage) return Cell{};
-              if (row.stage->roof_doubt) return Cell{std::string(doubt_name(*row.stage->roof_doubt)), Style::caution};
-              return Cell{row.stage->roofline ? std::string(bound_name(row.stage->roofline->bound)) : "", Style::faint};
-            }},
-    Column{.name = "speedup_over_dsa",
-           .value = [](Row row) { return whole_value(row, [](auto& one) { return one.speedup_over_dsa; }); },
-           .table = kSummary,
-           .place = 20,
-           .title = "vs dsa",
-           .cell = speedup_cell},
-    Column{.name = "closure_residual",
-           .value = [](Row row) { return whole_value(row, [](auto& one) { return one.closure_residual; }); }},
-    Column{.name = "recall_mean",
-           .of_quality = [](const Quality& quality) { return value(quality.recall.mean); },
-           .json = "recall.mean",
-           .missing = no_rows,
-           .table = kSummary,
-           .place = 40,
-           .title = "recall",
-           .cell =
-               [](Row row, const Value& shown, const SiPrefix& prefix) {
-                 return row.one.quality ? quality_cell(row, shown, prefix) : Cell{"–", Style::faint};
-               }},
-    Column{.name = "recall_p1",
-           .of_quality = [](const Quality& quality) { return value(quality.recall.p1); },
-           .json = "recall.p1",
-           .missing = no_rows,
-           .table = kSummary,
-           .place = 60,
-           .title = "p1",
-           .drop = 3,
-           .cell = quality_cell},
-    Column{.name = "recall_worst",
-           .of_quality = [](const Quality& quality) { return value(quality.recall.worst); },
-           .json = "recall.worst",
-           .missing = no_rows,
-           .table = kSummary,
-           .place = 70,
-           .title = "worst",
-           .drop = 1,
-           .cell = quality_cell},
-    Column{.name = "iou",
-           .of_quality = [](const Quality& quality) { return value(quality.iou); },
-           .json = "iou",
-           .missing = no_rows,
-           .table = kSummary,
-           .place = 80,
-           .title = "IoU",
-           .drop = 5,
-           .cell = quality_cell},
-    Column{.name = "attention_mass",
-           .of_quality = [](const Quality& quality) { return value(quality.attention_mass); },
-           .json = "attention_mass",
-           .missing = no_mass,
-           .table = kSummary,
-           .place = 90,
-           .title = "mass",
-           .drop = 2,
-           .cell = [](Row, const Value& shown,
-                      const SiPrefix&) { return Cell{number_of(shown) ? four_decimals(number_of(shown)) : ""}; }},
-    Column{.name = "needle_hit_rate",
-           .of_quality = [](const Quality& quality) { return value(quality.needle_hit_rate); },
-           .json = "needle_hit_rate",
-           .missing = no_needles,
-           .table = kSummary,
-           .place = 130,
-           .title = "needles",
-           .drop = 2,
-           .cell =
-               [](Row row, const Value& shown, const SiPrefix&) {
-                 const bool shows = row.one.quality && row.one.quality->shows_needles();
-                 return Cell{shows ? percent(*number_of(shown)) : ""};
-               }},
-    Column{.name = "cache", .value = [](Row row) { return value(row.report.measurement.cache); }},
-    Column{.name = "launch", .value = [](Row row) { return value(row.report.measurement.launch); }},
-    Column{.name = "sm_clock_min_hz",
-           .value = [](Row row) { return device_value(row, &DeviceRecord::sm_clock_min_hz); }},
-    Column{.name = "sm_clock_max_hz",
-           .value = [](Row row) { return device_value(row, &DeviceRecord::sm_clock_max_hz); }},
-    Column{.name = "sampled_keys", .value = [](Row row) { return value(parameters_of(row.one.used).sampled_keys); }},
-    Column{.name = "warnings", .value = [](Row row) { return value(all_warnings(row.report)); }},
-    Column{.name = "roof_doubt",
-           .value =
-               [](Row row) {
-                 return row.stage && row.stage->roof_doubt ? value(doubt_name(*row.stage->roof_doubt)) : Value();
-               }},
-    Column{.name = "closure_doubt",
-           .value =
-               [](Row row) {
-                 return !row.stage && row.one.closure_doubt ? value(doubt_name(*row.one.closure_doubt)) : Value();
-               }},
-    Column{.name = "speedup_median",
-           .value = [](Row row) { return !row.stage && row.one.speedup ? value(row.one.speedup->median) : Value(); }},
-    Column{.name = "speedup_low",
-           .value = [](Row row) { return !row.stage && row.one.speedup ? value(row.one.speedup->low) : Value(); },
-           .table = kSummary,
-           .place = 30,
-           .title = "95 %",
-           .drop = 1,
-           .cell = interval_cell},
-    Column{.name = "speedup_high",
-           .value = [](Row row) { return !row.stage && row.one.speedup ? value(row.one.speedup->high) : Value(); }},
-    Column{.name = "speedup_verdict",
-           .value =
-               [](Row row) {
-                 if (row.stage || !row.one.speedup) return Value();
-                 return value(speedup_verdict_name(speedup_verdict(*row.one.speedup)));
-               }},
-    Column{.name = "loaded",
-           .value =
-               [](Row row) {
-                 if (!row.report.measurement.contention) return Value();
-                 return value(std::string_view(row.report.measurement.loaded ? "true" : "false"));
-               }},
-    Column{.name = "seed", .value = [](Row row) { return value(row.report.workload.seed); }},
-    Column{.name = "preset", .value = [](Row row) { return value(row.report.workload.preset); }},
-    Column{.name = "context", .value = [](Row row) { return value(row.report.workload.context.median); }},
-    Column{.name = "date", .value = [](Row row) { return value(row.report.environment.timestamp_utc); }},
-    Column{.name = "version", .value = [](Row row) { return value(row.report.tool_version); }},
-    Column{.name = "commit",
-           .value =
-               [](Row row) {
-                 const ReportBuild& build = row.report.environment.build;
-                 return build.commit.empty() ? Value() : value(build.commit + (build.changed ? "-dirty" : ""));
-               }},
-    Column{.name = "machine", .value = [](Row row) { return value(row.report.environment.machine.cpu); }},
-    Column{.name = "recall_median",
-           .of_quality = [](const Quality& quality) { return value(quality.recall.median); },
-           .json = "recall.median",
-           .missing = no_rows,
-           .table = kSummary,
-           .place = 50,
-           .title = "median",
-           .drop = 4,
-           .cell = quality_cell},
-    Column{.name = "worst_row",
-           .of_quality = [](const Quality& quality) { return value(quality.recall.worst_row); },
-           .json = "recall.worst_row",
-           .missing = no_reason,
-           .place = 71},
-    Column{.name = "host", .value = [](Row row) { return value(row.report.environment.host); }},
-    Column{.name = "load_average", .value = [](Row row) { return value(row.report.environment.load_average); }},
-    Column{.name = "top_k_used", .value = [](Row row) { return value(row.one.used.top_k); }},
-    Column{.name = "reference_needle_hit_rate",
-           .of_quality = [](const Quality& quality) { return value(quality.reference_needle_hit_rate); },
-           .json = "reference_needle_hit_rate",
-           .missing = no_needles,
-           .place = 160},
+    csv("workload", [](Row row) { return value(row.report.workload.name); }),
+    csv("phase", [](Row row) { return value(row.report.workload.phase); }),
+    csv("indexer", [](Row row) { return value(row.one.spec.name); }),
+    csv("router", [](Row row) { return value(router_of(row.one.spec)); }),
+    csv("backend", [](Row row) { return value(row.one.backend); }),
+    csv("threads", [](Row row) { return value(row.one.threads); }),
+    csv("rows", [](Row row) { return value(row.one.shape.rows); }),
+    csv("heads", [](Row row) { return value(row.one.shape.heads); }),
+    csv("head_dim", [](Row row) { return value(row.one.shape.head_dim); }),
+    csv("keys", [](Row row) { return value(row.one.shape.keys); }),
+    csv("max_window", [](Row row) { return value(row.one.shape.max_window); }),
+    csv("dtype", [](Row row) { return value(dtype_name(row.one.shape.dtype)); }),
+    csv("paged", [](Row row) { return flag(row.one.shape.paged); }),
+    csv("top_k", [](Row row) { return value(row.one.spec.top_k); }),
+    csv("active_heads", [](Row row) { return value(parameters_of(row.one.used).active_heads); }),
+    csv("head_block_size_tokens", [](Row row) { return value(parameters_of(row.one.used).head_block_size); }),
+    csv("blocks", [](Row row) { return value(parameters_of(row.one.used).blocks); }),
+    csv("block_size_tokens", [](Row row) { return value(parameters_of(row.one.used).block_size); }),
+    csv("candidates", [](Row row) { return value(parameters_of(row.one.used).candidates); }),
+    left(in_stages(0, csv("stage", [](Row row) { return value(stage_or(row, "end_to_end")); }), "", stage_cell)),
+    in_stages(10, csv("median_ns", [](Row row) { return nanoseconds(row, &Summary::median); }), "median", median_cell),
+    csv("p10_ns", [](Row row) { return nanoseconds(row, &Summary::p10); }),
+    in_stages(20, csv("p90_ns", [](Row row) { return nanoseconds(row, &Summary::p90); }), "p10–p90", spread_cell, 3),
+    csv("samples", [](Row row) { return timed(row) ? value(timed(row)->samples) : Value(); }),
+    csv("flops", [](Row row) { return row.stage && row.stage->cost ? value(row.stage->cost->flops) : Value(); }),
+    csv("bytes", [](Row row) { return row.stage && row.stage->cost ? value(row.stage->cost->bytes) : Value(); }),
+    in_unit(50, csv("flops_per_second", [](Row row) { return of_stage(row, &ReportStage::flops_per_second); }),
+            "FLOP/s", 4, [](Row row) { return rate(row, &ReportStage::flops_per_second, &StageCost::flops); }),
+    in_unit(60, csv("bytes_per_second", [](Row row) { return of_stage(row, &ReportStage::bytes_per_second); }), "B/s",
+            5, [](Row row) { return rate(row, &ReportStage::bytes_per_second, &StageCost::bytes); }),
+    in_unit(70, csv("ps_per_pair", ps_per_pair), "s/pair", 1, [](Row row) { return value(seconds_per_pair(row)); }),
+    in_stages(40, csv("share", [](Row row) { return of_stage(row, &ReportStage::share); }), "share", share_cell, 2),
+    in_stages(80, csv("roof_fraction", roof_fraction), "% roof", roof_cell),
+    left(in_stages(90, csv("bound", bound), "bound", bound_cell)),
+    in_summary("vs dsa", speedup_cell, 0,
+               at(20, csv("speedup_over_dsa", [](Row row) { return of_whole(row, &ReportCase::speedup_over_dsa); }))),
+    csv("closure_residual", [](Row row) { return of_whole(row, &ReportCase::closure_residual); }),
+    in_summary(
+        "recall", recall_cell, 0,
+        quality("recall_mean", "recall.mean", 40, no_rows, [](Rated rated) { return value(rated.recall.mean); })),
+    in_summary("p1", quality_cell, 3,
+               quality("recall_p1", "recall.p1", 60, no_rows, [](Rated rated) { return value(rated.recall.p1); })),
+    in_summary(
+        "worst", quality_cell, 1,
+        quality("recall_worst", "recall.worst", 70, no_rows, [](Rated rated) { return value(rated.recall.worst); })),
+    in_summary("IoU", quality_cell, 5,
+               quality("iou", "iou", 80, no_rows, [](Rated rated) { return value(rated.iou); })),
+    in_summary("mass", mass_cell, 2,
+               quality("attention_mass", "attention_mass", 90, no_mass,
+                       [](Rated rated) { return value(rated.attention_mass); })),
+    in_summary("needles", needle_cell, 2,
+               quality("needle_hit_rate", "needle_hit_rate", 130, no_needles,
+                       [](Rated rated) { return value(rated.needle_hit_rate); })),
+    csv("cache", [](Row row) { return value(row.report.measurement.cache); }),
+    csv("launch", [](Row row) { return value(row.report.measurement.launch); }),
+    csv("sm_clock_min_hz", [](Row row) { return device_value(row, &DeviceRecord::sm_clock_min_hz); }),
+    csv("sm_clock_max_hz", [](Row row) { return device_value(row, &DeviceRecord::sm_clock_max_hz); }),
+    csv("sampled_keys", [](Row row) { return value(parameters_of(row.one.used).sampled_keys); }),
+    csv("warnings", [](Row row) { return value(all_warnings(row.report)); }),
+    csv("roof_doubt", [](Row row) { return row.stage ? name_of(row.stage->roof_doubt) : Value(); }),
+    csv("closure_doubt", [](Row row) { return row.stage ? Value() : name_of(row.one.closure_doubt); }),
+    csv("speedup_median", [](Row row) { return of_speedup(row, [](auto& speedup) { return value(speedup.median); }); }),
+    in_summary("95 %", interval_cell, 1,
+               at(30, csv("speedup_low",
+                          [](Row row) { return of_speedup(row, [](auto& speedup) { return value(speedup.low); }); }))),
+    csv("speedup_high", [](Row row) { return of_speedup(row, [](auto& speedup) { return value(speedup.high); }); }),
+    csv("speedup_verdict",
+        [](Row row) {
+          return of_speedup(row, [](auto& speedup) { return value(speedup_verdict_name(speedup_verdict(speedup))); });
+        }),
+    csv("loaded",
+        [](Row row) {
+          const ReportMeasurement& measurement = row.report.measurement;
+          return measurement.contention ? flag(measurement.loaded.has_value()) : Value();
+        }),
+    csv("seed", [](Row row) { return value(row.report.workload.seed); }),
+    csv("preset", [](Row row) { return value(row.report.workload.preset); }),
+    csv("context", [](Row row) { return value(row.report.workload.context.median); }),
+    csv("date", [](Row row) { return value(row.report.environment.timestamp_utc); }),
+    csv("version", [](Row row) { return value(row.report.tool_version); }),
+    csv("commit", commit),
+    csv("machine", [](Row row) { return value(row.report.environment.machine.cpu); }),
+    in_summary(
+        "median", quality_cell, 4,
+        quality("recall_median", "recall.median", 50, no_rows, [](Rated rated) { return value(rated.recall.median); })),
+    quality("worst_row", "recall.worst_row", 71, no_reason, [](Rated rated) { return value(rated.recall.worst_row); }),
+    csv("host", [](Row row) { return value(row.report.environment.host); }),
+    csv("load_average", [](Row row) { return value(row.report.environment.load_average); }),
+    csv("top_k_used", [](Row row) { return value(row.one.used.top_k); }),
+    quality("reference_needle_hit_rate", "reference_needle_hit_rate", 160, no_needles,
+            [](Rated rated) { return value(rated.reference_needle_hit_rate); }),
 
     // Not in CSV.
-    Column{.of_quality = [](const Quality& quality) { return value(quality.rows); },
-           .json = "rows",
-           .missing = no_reason,
-           .place = 1},
-    Column{.of_quality = [](const Quality& quality) { return value(quality.attention_mass_absolute); },
-           .json = "attention_mass_absolute",
-           .missing = no_mass,
-           .place = 100},
-    Column{.of_quality = [](const Quality& quality) { return value(quality.reference_attention_mass); },
-           .json = "reference_attention_mass",
-           .missing = no_mass,
-           .place = 110},
-    Column{.of_quality = [](const Quality& quality) { return value(quality.attention_rows); },
-           .json = "attention_mass_rows",
-           .missing = no_reason,
-           .place = 120},
-    Column{.of_quality = [](const Quality& quality) { return value(quality.needle_cells); },
-           .json = "needle_cells",
-           .missing = no_reason,
-           .place = 140},
-    Column{.of_quality = [](const Quality& quality) { return value(quality.needle_answer_cells); },
-           .json = "needle_answer_cells",
-           .missing = no_reason,
-           .place = 150},
-    Column{.value = [](Row) { return Value(); },
-           .table = kStages,
-           .place = 30,
-           .right = false,
-           .drop = 6,
-           .cell =
-               [](Row row, const Value&, const SiPrefix&) {
-                 const bool shows = row.titled && row.stage && row.stage->share;
-                 return Cell{shows ? bar(*row.stage->share) : "", Style::accent};
-               }},
-    Column{.value = [](Row) { return Value(); },
-           .table = kSummary,
-           .place = 0,
-           .title = "indexer",
-           .right = false,
-           .cell =
-               [](Row row, const Value&, const SiPrefix&) {
-                 return Cell{case_name(row.report, row.one), Style::strong};
-               }},
-    Column{.value = [](Row) { return Value(); },
-           .table = kSummary,
-           .place = 10,
-           .title = "end to end",
-           .cell =
-               [](Row row, const Value&, const SiPrefix&) {
-                 return Cell{row.one.end_to_end ? si_number(row.one.end_to_end->median, "s") : "not timed"};
-               }},
+    quality("", "rows", 1, no_reason, [](Rated rated) { return value(rated.rows); }),
+    quality("", "attention_mass_absolute", 100, no_mass,
+            [](Rated rated) { return value(rated.attention_mass_absolute); }),
+    quality("", "reference_attention_mass", 110, no_mass,
+            [](Rated rated) { return value(rated.reference_attention_mass); }),
+    quality("", "attention_mass_rows", 120, no_reason, [](Rated rated) { return value(rated.attention_rows); }),
+    quality("", "needle_cells", 140, no_reason, [](Rated rated) { return value(rated.needle_cells); }),
+    quality("", "needle_answer_cells", 150, no_reason, [](Rated rated) { return value(rated.needle_answer_cells); }),
+    left(in_stages(30, kNoValue, "", bar_cell, 6)),
+    left(in_summary("indexer", indexer_cell, 0, at(0, kNoValue))),
+    in_summary("end to end", whole_cell, 0, at(10, kNoValue)),
 };
 
 template <class Keep>
