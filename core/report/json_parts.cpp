@@ -7,29 +7,9 @@
 
 namespace misa {
 
-void put(Json& object, const std::string& key, std::string_view text) { object[key] = repaired_utf8(text); }
-
-void put(Json& object, const std::string& key, const std::string& text) { object[key] = repaired_utf8(text); }
-
-void put(Json& object, const std::string& key, const std::optional<std::string>& text) {
-  if (text) {
-    put(object, key, *text);
-  } else {
-    object[key] = nullptr;
-  }
-}
-
-void put(Json& object, const std::string& key, std::optional<i64> value) {
-  if (value) {
-    object[key] = *value;
-  } else {
-    object[key] = nullptr;
-  }
-}
-
 void put_null(Json& object, const std::string& key, std::string_view reason) {
   object[key] = nullptr;
-  if (!reason.empty()) put(object, key + "_reason", reason);
+  if (!reason.empty()) object[key + "_reason"] = reason;
 }
 
 void put(Json& object, const std::string& key, double value) {
@@ -48,6 +28,14 @@ void put(Json& object, const std::string& key, std::optional<double> value, std:
   }
 }
 
+void put(Json& object, const std::string& key, Json value, std::string_view reason) {
+  if (value.is_null()) {
+    put_null(object, key, reason);
+  } else {
+    object[key] = std::move(value);
+  }
+}
+
 void put_ns(Json& object, const std::string& key, double seconds) {
   if (const std::optional<i64> nanoseconds = whole_nanoseconds(seconds)) {
     object[key] = *nanoseconds;
@@ -60,23 +48,15 @@ namespace {
 
 Json build_json(const ReportBuild& build) {
   Json json;
-  if (build.commit.empty()) {
-    put_null(json, "commit", "neither git nor the source archive told");
-  } else {
-    put(json, "commit", build.commit);
-  }
-  json["changed"] = build.changed;
-  put(json, "compiler", build.compiler);
-  put(json, "type", build.type);
-  put(json, "flags", build.flags);
-  put(json, "kernel_flags", build.kernel_flags);
-  json["libraries"] = Json::array();
-  for (const ReportLibrary& library : build.libraries) {
-    Json one;
-    put(one, "name", library.name);
-    put(one, "version", library.version);
-    json["libraries"].push_back(std::move(one));
-  }
+  put(json, "commit", build.commit.empty() ? Json() : Json(build.commit), "neither git nor the source archive told");
+  json.update({{"changed", build.changed},
+               {"compiler", build.compiler},
+               {"type", build.type},
+               {"flags", build.flags},
+               {"kernel_flags", build.kernel_flags},
+               {"libraries", array_of(build.libraries, [](const ReportLibrary& library) {
+                  return Json{{"name", library.name}, {"version", library.version}};
+                })}});
   return json;
 }
 
@@ -94,71 +74,60 @@ Json roofs_json(const ReportBackend& backend) {
   if (roofs.recorded_launch_seconds > 0) {
     put_ns(json, "graph_launch_ns", roofs.recorded_launch_seconds);
   } else {
-    put_null(json, "graph_launch_ns", "");
+    json["graph_launch_ns"] = nullptr;
   }
-  put(json, "loaded", backend.roofs_loaded);
-  json["peaks"] = Json::array();
-  for (const Roofs::Peak& peak : roofs.peaks) {
-    Json one;
-    put(one, "dtype", dtype_name(peak.dtype));
+  json["loaded"] = or_null(backend.roofs_loaded);
+  json["peaks"] = array_of(roofs.peaks, [&](const Roofs::Peak& peak) {
+    Json one{{"dtype", dtype_name(peak.dtype)}};
     put(one, "flops_per_second", measured(peak.flops_per_second), kUnmeasured);
-    json["peaks"].push_back(std::move(one));
-  }
+    return one;
+  });
   return json;
 }
 
 }  // namespace
 
 Json environment_json(const ReportEnvironment& environment) {
-  Json json;
-  put(json, "timestamp_utc", environment.timestamp_utc);
-  put(json, "host", environment.host);
-  put(json, "cpu", environment.machine.cpu);
-  json["cores"] = environment.machine.cores;
-  json["threads"] = environment.threads;
-  json["memory_bytes"] = environment.machine.memory_bytes;
-  json["cache_bytes"] = environment.machine.cache_bytes;
-  put(json, "os", environment.machine.os);
-  const std::string& governor = environment.machine.governor;
-  put(json, "governor", governor.empty() ? std::nullopt : std::optional(governor));
+  const SystemInfo& machine = environment.machine;
+  Json json{{"timestamp_utc", or_null(environment.timestamp_utc)},
+            {"host", or_null(environment.host)},
+            {"cpu", machine.cpu},
+            {"cores", machine.cores},
+            {"threads", environment.threads},
+            {"memory_bytes", machine.memory_bytes},
+            {"cache_bytes", machine.cache_bytes},
+            {"os", machine.os},
+            {"governor", machine.governor.empty() ? Json() : Json(machine.governor)}};
   put(json, "load_average", environment.load_average, "");
   json["build"] = build_json(environment.build);
-  json["backends"] = Json::array();
-  for (const ReportBackend& backend : environment.backends) {
-    Json one;
-    put(one, "name", backend.name);
-    put(one, "description", backend.description);
-    if (backend.roofs) {
-      one["roofs"] = roofs_json(backend);
-    } else {
-      put_null(one, "roofs", "this backend measures none");
-    }
-    json["backends"].push_back(std::move(one));
-  }
+  json["backends"] = array_of(environment.backends, [](const ReportBackend& backend) {
+    Json one{{"name", backend.name}, {"description", backend.description}};
+    put(one, "roofs", backend.roofs ? roofs_json(backend) : Json(), "this backend measures none");
+    return one;
+  });
   return json;
 }
 
 Json workload_json(const ReportWorkload& workload) {
-  Json json;
-  put(json, "name", workload.name);
-  put(json, "provenance", workload.provenance);
-  put(json, "model", workload.model);
-  put(json, "phase", workload.phase);
-  json["rows"] = workload.rows;
-  json["heads"] = workload.heads;
-  json["head_dim"] = workload.head_dim;
-  json["keys"] = workload.keys;
-  json["sequences"] = workload.sequences;
-  json["top_k"] = workload.top_k;
-  put(json, "top_k_source", workload.top_k_source);
-  put(json, "dtype", dtype_name(workload.dtype));
-  json["paged"] = workload.paged;
-  json["pairs"] = workload.pairs;
-  json["context"] = {
-      {"min", workload.context.minimum}, {"median", workload.context.median}, {"max", workload.context.maximum}};
-  put(json, "preset", workload.preset);
-  put(json, "seed", workload.seed);
-  put(json, "trace_path", workload.trace_path);
+  const ReportContext& context = workload.context;
+  Json json{{"name", workload.name},
+            {"provenance", workload.provenance},
+            {"model", workload.model},
+            {"phase", workload.phase},
+            {"rows", workload.rows},
+            {"heads", workload.heads},
+            {"head_dim", workload.head_dim},
+            {"keys", workload.keys},
+            {"sequences", workload.sequences},
+            {"top_k", workload.top_k},
+            {"top_k_source", workload.top_k_source},
+            {"dtype", dtype_name(workload.dtype)},
+            {"paged", workload.paged},
+            {"pairs", workload.pairs},
+            {"context", {{"min", context.minimum}, {"median", context.median}, {"max", context.maximum}}},
+            {"preset", or_null(workload.preset)},
+            {"seed", or_null(workload.seed)},
+            {"trace_path", or_null(workload.trace_path)}};
   const std::string_view no_recall = workload.pairs == 0 ? kNoTokenSeen : "";
   put(json, "chance_recall", workload.recall.chance, no_recall);
   put(json, "window_recall", workload.recall.window, no_recall);
@@ -168,21 +137,18 @@ Json workload_json(const ReportWorkload& workload) {
 Json parameters_json(const IndexerSpec& spec) { return parameters_json(parameters_of(spec)); }
 
 Json parameters_json(const ReportParameters& parameters) {
-  Json json;
-  json["top_k"] = parameters.top_k;
-  put(json, "active_heads", parameters.active_heads);
-  put(json, "head_block_size", parameters.head_block_size);
-  put(json, "sampled_keys", parameters.sampled_keys);
-  put(json, "blocks", parameters.blocks);
-  put(json, "block_size", parameters.block_size);
-  put(json, "candidates", parameters.candidates);
-  put(json, "block_window", parameters.block_window);
-  return json;
+  return {{"top_k", parameters.top_k},
+          {"active_heads", or_null(parameters.active_heads)},
+          {"head_block_size", or_null(parameters.head_block_size)},
+          {"sampled_keys", or_null(parameters.sampled_keys)},
+          {"blocks", or_null(parameters.blocks)},
+          {"block_size", or_null(parameters.block_size)},
+          {"candidates", or_null(parameters.candidates)},
+          {"block_window", or_null(parameters.block_window)}};
 }
 
 Json quality_json(const Quality& quality) {
-  Json json;
-  put(json, "reference", quality.reference);
+  Json json{{"reference", quality.reference}};
   for (const Column* column : quality_columns()) {
     const std::size_t dot = column->json.find('.');
     Json& object = dot == std::string_view::npos ? json : json[std::string(column->json.substr(0, dot))];
@@ -199,29 +165,23 @@ Json quality_json(const Quality& quality) {
   return json;
 }
 
-void put_identity(Json& json, std::string_view schema_file, std::string_view schema, std::string_view schema_version,
-                  const std::string& tool_version, const std::vector<std::string>& command_line) {
-  put(json, "$schema", schema_file);
-  put(json, "schema", schema);
-  put(json, "schema_version", schema_version);
-  Json tool;
-  put(tool, "name", std::string_view("misa-prof"));
-  put(tool, "version", tool_version);
-  json["tool"] = std::move(tool);
-  json["command_line"] = Json::array();
-  for (const std::string& word : command_line) json["command_line"].push_back(repaired_utf8(word));
+Json identity_json(std::string_view schema_file, std::string_view schema, std::string_view schema_version,
+                   const std::string& tool_version, const std::vector<std::string>& command_line) {
+  return {{"$schema", schema_file},
+          {"schema", schema},
+          {"schema_version", schema_version},
+          {"tool", {{"name", "misa-prof"}, {"version", tool_version}}},
+          {"command_line", Json(command_line)}};
 }
 
 Json warnings_json(const std::vector<Warning>& warnings) {
-  Json json = Json::array();
-  for (const Warning& warning : warnings) {
-    Json one;
-    put(one, "id", warning.id);
-    put(one, "text", warning.what);
-    put(one, "where", warning.where);
-    json.push_back(std::move(one));
-  }
-  return json;
+  return array_of(warnings, [](const Warning& warning) {
+    return Json{{"id", warning.id}, {"text", warning.what}, {"where", warning.where}};
+  });
+}
+
+std::string text_of(const Json& json, int indent) {
+  return json.dump(indent, ' ', false, Json::error_handler_t::replace) + '\n';
 }
 
 }  // namespace misa

@@ -7,14 +7,8 @@ namespace misa {
 namespace {
 
 Json side_json(const ReportSide& side) {
-  Json json;
-  put(json, "name", side.name);
-  put(json, "description", side.description);
-  if (side.arithmetic.empty()) {
-    put_null(json, "arithmetic", "not known");
-  } else {
-    put(json, "arithmetic", side.arithmetic);
-  }
+  Json json{{"name", side.name}, {"description", side.description}};
+  put(json, "arithmetic", side.arithmetic.empty() ? Json() : Json(side.arithmetic), "not known");
   return json;
 }
 
@@ -30,11 +24,7 @@ Json verdicts_json(const ChoiceAgreement& choice) {
 }
 
 Json miss_json(const Miss& miss) {
-  Json json;
-  put(json, "side", miss.side);
-  json["row"] = miss.row;
-  json["missed"] = miss.missed;
-  json["taken"] = miss.taken;
+  Json json{{"side", miss.side}, {"row", miss.row}, {"missed", miss.missed}, {"taken", miss.taken}};
   put(json, "missed_score", miss.missed_score);
   put(json, "taken_score", miss.taken_score);
   json["rank"] = miss.rank;
@@ -46,20 +36,15 @@ Json miss_json(const Miss& miss) {
 }
 
 Json violation_json(const Violation& violation) {
-  Json json;
-  put(json, "side", violation.side);
-  json["row"] = violation.row;
-  json["column"] = violation.column;
-  json["id"] = violation.id;
-  put(json, "fault", fault_name(violation.fault));
-  return json;
+  return {{"side", violation.side},
+          {"row", violation.row},
+          {"column", violation.column},
+          {"id", violation.id},
+          {"fault", fault_name(violation.fault)}};
 }
 
 Json difference_json(const Difference& difference) {
-  Json json;
-  json["row"] = difference.row;
-  json["tokens"] = difference.tokens;
-  json["token"] = difference.token;
+  Json json{{"row", difference.row}, {"tokens", difference.tokens}, {"token", difference.token}};
   put(json, "score", difference.score);
   put(json, "gap", difference.last_score - difference.score);
   put(json, "bound", difference.bound);
@@ -67,55 +52,34 @@ Json difference_json(const Difference& difference) {
 }
 
 Json choice_json(const ChoiceAgreement& choice) {
-  Json json;
-  put(json, "name", choice_name(choice.choice));
-  json["rows"] = choice.rows;
-  json["trivial"] = choice.trivial;
-  json["verdicts"] = verdicts_json(choice);
-  json["missed"] = choice.missed;
-  json["violated"] = choice.violated;
+  Json json{{"name", choice_name(choice.choice)}, {"rows", choice.rows},     {"trivial", choice.trivial},
+            {"verdicts", verdicts_json(choice)},  {"missed", choice.missed}, {"violated", choice.violated}};
   put(json, "worst_mass_lost", choice.mass_lost);
   put(json, "largest_bound_share", choice.largest_share);
-  json["misses"] = Json::array();
-  for (const Miss& miss : choice.misses) json["misses"].push_back(miss_json(miss));
-  json["violations"] = Json::array();
-  for (const Violation& violation : choice.violations) json["violations"].push_back(violation_json(violation));
+  json["misses"] = array_of(choice.misses, miss_json);
+  json["violations"] = array_of(choice.violations, violation_json);
   json["differing"] = choice.differing;
-  json["differences"] = Json::array();
-  for (const Difference& difference : choice.differences) {
-    json["differences"].push_back(difference_json(difference));
-  }
-  put(json, "reason", choice.reason);
+  json["differences"] = array_of(choice.differences, difference_json);
+  json["reason"] = choice.reason;
   return json;
 }
 
 Json check_json(const ReportCheck& check) {
-  Json json;
-  put(json, "name", check.name);
-  json["passed"] = check.passed;
-  put(json, "detail", check.detail);
-  return json;
+  return {{"name", check.name}, {"passed", check.passed}, {"detail", check.detail}};
 }
 
 Json case_json(const AgreementCase& one) {
-  Json json;
-  put(json, "indexer", one.indexer);
-  put(json, "router", one.router);
-  json["parameters"] = parameters_json(one.parameters);
-  json["used"] = parameters_json(one.used);
-  put(json, "verdict", conclusion_name(one.verdict));
-  put(json, "explanation", one.explanation);
-  json["choices"] = Json::array();
-  for (const ChoiceAgreement& choice : one.choices) json["choices"].push_back(choice_json(choice));
-  json["checks"] = Json::array();
-  for (const ReportCheck& check : one.checks) json["checks"].push_back(check_json(check));
-  if (one.quality) {
-    json["quality"] = quality_json(*one.quality);
-  } else {
-    put_null(json, "quality", "not asked for");
-  }
+  Json json{{"indexer", one.indexer},
+            {"router", or_null(one.router)},
+            {"parameters", parameters_json(one.parameters)},
+            {"used", parameters_json(one.used)},
+            {"verdict", conclusion_name(one.verdict)},
+            {"explanation", one.explanation},
+            {"choices", array_of(one.choices, choice_json)},
+            {"checks", array_of(one.checks, check_json)}};
+  put(json, "quality", one.quality ? quality_json(*one.quality) : Json(), "not asked for");
   put(json, "minimum_recall", one.minimum_recall, "not asked for");
-  put(json, "reproduce", one.reproduce);
+  json["reproduce"] = one.reproduce;
   put_ns(json, "duration_ns", one.seconds);
   return json;
 }
@@ -123,20 +87,18 @@ Json case_json(const AgreementCase& one) {
 }  // namespace
 
 std::string write_agreement_json(const AgreementReport& report, const WriterOptions& /*options*/) {
-  Json json;
-  put_identity(json, "agreement-1.0.schema.json", "misa-prof/agreement", kAgreementSchemaVersion, report.tool_version,
-               report.command_line);
-  json["environment"] = environment_json(report.environment);
-  json["workload"] = workload_json(report.workload);
-  put(json, "input_hash", report.input_hash);
-  json["side"] = side_json(report.side);
-  json["against"] = side_json(report.against);
-  json["max_miss"] = report.max_miss;
-  json["cases"] = Json::array();
-  for (const AgreementCase& one : report.cases) json["cases"].push_back(case_json(one));
-  json["warnings"] = warnings_json(report.warnings);
-  json["complete"] = !report.interrupted;
-  return json.dump(2) + '\n';
+  Json json = identity_json("agreement-1.0.schema.json", "misa-prof/agreement", kAgreementSchemaVersion,
+                            report.tool_version, report.command_line);
+  json.update({{"environment", environment_json(report.environment)},
+               {"workload", workload_json(report.workload)},
+               {"input_hash", report.input_hash},
+               {"side", side_json(report.side)},
+               {"against", side_json(report.against)},
+               {"max_miss", report.max_miss},
+               {"cases", array_of(report.cases, case_json)},
+               {"warnings", warnings_json(report.warnings)},
+               {"complete", !report.interrupted}});
+  return text_of(json, 2);
 }
 
 }  // namespace misa

@@ -26,33 +26,30 @@ Json speedup_json(const PairedRatio& speedup) {
   const std::string reason = fmt::format("an interval takes {} rounds, there are {}", kLeastRounds, speedup.rounds);
   put(json, "low", speedup.low, reason);
   put(json, "high", speedup.high, reason);
-  put(json, "confidence", kConfidence);
-  json["rounds"] = speedup.rounds;
-  put(json, "verdict", speedup_verdict_name(speedup_verdict(speedup)));
+  json.update({{"confidence", kConfidence},
+               {"rounds", speedup.rounds},
+               {"verdict", speedup_verdict_name(speedup_verdict(speedup))}});
   return json;
 }
 
 Json shape_json(const Shape& shape, i64 top_k) {
-  Json json;
-  json["rows"] = shape.rows;
-  json["heads"] = shape.heads;
-  json["head_dim"] = shape.head_dim;
-  json["keys"] = shape.keys;
-  json["max_window"] = shape.max_window;
-  json["top_k"] = top_k;
-  put(json, "dtype", dtype_name(shape.dtype));
-  json["paged"] = shape.paged;
-  return json;
+  return {{"rows", shape.rows},
+          {"heads", shape.heads},
+          {"head_dim", shape.head_dim},
+          {"keys", shape.keys},
+          {"max_window", shape.max_window},
+          {"top_k", top_k},
+          {"dtype", dtype_name(shape.dtype)},
+          {"paged", shape.paged}};
 }
 
 std::string reason_of(Doubt doubt) { return std::string(doubt_name(doubt)) + ": " + std::string(doubt_text(doubt)); }
 
 Json stage_json(const ReportStage& stage) {
-  Json json;
-  put(json, "name", stage_set_name(stage.stages));
-  json["time_ns"] = time_json(stage.seconds);
-  put(json, "flops", stage.cost ? std::optional(stage.cost->flops) : std::nullopt);
-  put(json, "bytes", stage.cost ? std::optional(stage.cost->bytes) : std::nullopt);
+  Json json{{"name", stage_set_name(stage.stages)},
+            {"time_ns", time_json(stage.seconds)},
+            {"flops", stage.cost ? Json(stage.cost->flops) : Json()},
+            {"bytes", stage.cost ? Json(stage.cost->bytes) : Json()}};
   put(json, "flops_per_second", stage.flops_per_second, "");
   put(json, "bytes_per_second", stage.bytes_per_second, "");
   std::optional<double> picoseconds = stage.seconds_per_pair;
@@ -65,61 +62,42 @@ Json stage_json(const ReportStage& stage) {
     put(json, "roof_fraction", stage.roofline ? std::optional(stage.roofline->fraction) : std::nullopt,
         "no roof was measured or the stage has no cost");
   }
-  if (stage.roofline) {
-    put(json, "bound", bound_name(stage.roofline->bound));
-  } else {
-    put_null(json, "bound", "");
-  }
-  std::string kernels;
+  json["bound"] = stage.roofline ? Json(bound_name(stage.roofline->bound)) : Json();
+  std::vector<std::string> kernels;
   for (const KernelRun& one : stage.kernels) {
-    if (!kernels.empty()) kernels += ", ";
-    kernels.append(primitive_name(one.primitive)).append(1, '=').append(one.kernel);
+    kernels.push_back(fmt::format("{}={}", primitive_name(one.primitive), one.kernel));
   }
-  if (!kernels.empty()) put(json, "kernel", kernels);
+  if (!kernels.empty()) json["kernel"] = joined(kernels, ", ");
   return json;
 }
 
 Json case_json(const ReportCase& one) {
-  Json json;
-  put(json, "indexer", one.spec.name);
-  put(json, "router", router_of(one.spec));
-  put(json, "backend", one.backend);
-  json["parameters"] = parameters_json(one.spec);
-  json["used"] = parameters_json(one.used);
-  json["shape"] = shape_json(one.shape, one.spec.top_k);
-  json["threads"] = one.threads;
-  json["stages"] = Json::array();
-  for (const ReportStage& stage : one.stages) json["stages"].push_back(stage_json(stage));
-  if (one.end_to_end) {
-    json["end_to_end_ns"] = time_json(*one.end_to_end);
-  } else {
-    put_null(json, "end_to_end_ns", "not timed");
-  }
+  Json json{{"indexer", one.spec.name},
+            {"router", or_null(router_of(one.spec))},
+            {"backend", one.backend},
+            {"parameters", parameters_json(one.spec)},
+            {"used", parameters_json(one.used)},
+            {"shape", shape_json(one.shape, one.spec.top_k)},
+            {"threads", one.threads},
+            {"stages", array_of(one.stages, stage_json)}};
+  put(json, "end_to_end_ns", one.end_to_end ? time_json(*one.end_to_end) : Json(), "not timed");
   if (one.first_call_s) {
     put_ns(json, "first_call_ns", *one.first_call_s);
   } else {
     json["first_call_ns"] = nullptr;
   }
+  Json closure;
   if (one.closure_residual && one.closure_ok) {
-    Json closure;
     put(closure, "residual", *one.closure_residual);
     closure["ok"] = *one.closure_ok;
-    if (one.closure_doubt) put(closure, "reason", reason_of(*one.closure_doubt));
-    json["closure"] = std::move(closure);
-  } else {
-    put_null(json, "closure", "stages or end to end were not timed");
+    if (one.closure_doubt) closure["reason"] = reason_of(*one.closure_doubt);
   }
+  put(json, "closure", closure, "stages or end to end were not timed");
   put(json, "speedup_over_dsa", one.speedup_over_dsa, "dsa was not timed in this run");
-  if (one.speedup) {
-    json["speedup"] = speedup_json(*one.speedup);
-  } else {
-    put_null(json, "speedup", one.speedup_over_dsa ? "is dsa itself" : "dsa was not timed in this run");
-  }
-  if (one.quality) {
-    json["quality"] = quality_json(*one.quality);
-  } else {
-    put_null(json, "quality", one.quality_reason.empty() ? "not asked for" : one.quality_reason);
-  }
+  put(json, "speedup", one.speedup ? speedup_json(*one.speedup) : Json(),
+      one.speedup_over_dsa ? "is dsa itself" : "dsa was not timed in this run");
+  put(json, "quality", one.quality ? quality_json(*one.quality) : Json(),
+      one.quality_reason.empty() ? "not asked for" : one.quality_reason);
   return json;
 }
 
@@ -137,7 +115,7 @@ Json contention_json(const Contention& contention, const std::optional<std::stri
   constexpr std::string_view kUnknown = "the system does not tell, or the time was too short";
   Json json;
   json["loaded"] = loaded.has_value();
-  if (loaded) put(json, "reason", *loaded);
+  if (loaded) json["reason"] = *loaded;
   put_ns(json, "watched_ns", contention.seconds);
   put(json, "own_cpu_share", contention.own_cpu_share);
   put(json, "waiting_share", contention.waiting_share, kUnknown);
@@ -148,77 +126,62 @@ Json contention_json(const Contention& contention, const std::optional<std::stri
   json["involuntary_switches"] = contention.involuntary_switches;
   put(json, "load_average_before", contention.load_average_before, kUnknown);
   put(json, "load_average_after", contention.load_average_after, kUnknown);
-  put(json, "most_runnable", contention.most_runnable);
+  json["most_runnable"] = or_null(contention.most_runnable);
   put(json, "clock_min_hz", contention.clock_min_hz, kUnknown);
   put(json, "clock_max_hz", contention.clock_max_hz, kUnknown);
   put(json, "clock_drift", contention.clock_drift());
   return json;
 }
 
+Json device_json(const DeviceRecord& record) {
+  Json json{{"before", device_state_json(record.before)}, {"after", device_state_json(record.after)}};
+  put(json, "sm_clock_min_hz", record.sm_clock_min_hz, "");
+  put(json, "sm_clock_max_hz", record.sm_clock_max_hz, "");
+  put(json, "clock_drift", record.clock_drift());
+  json["throttled"] = record.throttled;
+  return json;
+}
+
 Json measurement_json(const ReportMeasurement& measurement) {
-  Json json;
-  put(json, "cache", measurement.cache);
-  put(json, "launch", measurement.launch);
-  if (measurement.contention) {
-    json["contention"] = contention_json(*measurement.contention, measurement.loaded);
-  } else {
-    put_null(json, "contention", "nothing was timed");
-  }
-  if (!measurement.device) {
-    put_null(json, "device", "no driver tells");
-    return json;
-  }
-  Json device;
-  device["before"] = device_state_json(measurement.device->before);
-  device["after"] = device_state_json(measurement.device->after);
-  put(device, "sm_clock_min_hz", measurement.device->sm_clock_min_hz, "");
-  put(device, "sm_clock_max_hz", measurement.device->sm_clock_max_hz, "");
-  put(device, "clock_drift", measurement.device->clock_drift());
-  device["throttled"] = measurement.device->throttled;
-  json["device"] = std::move(device);
+  Json json{{"cache", measurement.cache}, {"launch", measurement.launch}};
+  const std::optional<Contention>& contention = measurement.contention;
+  put(json, "contention", contention ? contention_json(*contention, measurement.loaded) : Json(), "nothing was timed");
+  put(json, "device", measurement.device ? device_json(*measurement.device) : Json(), "no driver tells");
   return json;
 }
 
 /// All that is known before the first case.
 void put_head(Json& json, const Report& report) {
-  put_identity(json, "result-1.0.schema.json", "misa-prof/result", kReportSchemaVersion, report.tool_version,
-               report.command_line);
+  json.update(identity_json("result-1.0.schema.json", "misa-prof/result", kReportSchemaVersion, report.tool_version,
+                            report.command_line));
   json["environment"] = environment_json(report.environment);
   json["workload"] = workload_json(report.workload);
 }
 
+Json recorded_json(const ReportRecorded& recorded) {
+  return {{"top_k", recorded.top_k}, {"quality", quality_json(recorded.quality)}};
+}
+
 /// All that is known only after the last case. "complete" comes last: a file without it was cut off.
 void put_tail(Json& json, const Report& report) {
-  json["skipped"] = Json::array();
-  for (const Refusal& skip : report.skipped) {
-    Json one;
-    put(one, "indexer", skip.indexer);
-    put(one, "backend", skip.backend);
-    put(one, "reason", skip.reason);
-    json["skipped"].push_back(std::move(one));
-  }
-  if (report.recorded_topk) {
-    json["recorded_topk"] = {{"top_k", report.recorded_topk->top_k},
-                             {"quality", quality_json(report.recorded_topk->quality)}};
-  } else {
-    put_null(json, "recorded_topk", report.interrupted ? "interrupted" : "the workload records no selection");
-  }
+  json["skipped"] = array_of(report.skipped, [](const Refusal& skip) {
+    return Json{{"indexer", skip.indexer}, {"backend", skip.backend}, {"reason", skip.reason}};
+  });
+  put(json, "recorded_topk", report.recorded_topk ? recorded_json(*report.recorded_topk) : Json(),
+      report.interrupted ? "interrupted" : "the workload records no selection");
   json["measurement"] = measurement_json(report.measurement);
   json["warnings"] = warnings_json(report.warnings);
   json["complete"] = !report.interrupted;
 }
-
-std::string line_of(const Json& json) { return json.dump() + '\n'; }
 
 }  // namespace
 
 std::string write_json(const Report& report, const WriterOptions& /*options*/) {
   Json json;
   put_head(json, report);
-  json["cases"] = Json::array();
-  for (const ReportCase& one : report.cases) json["cases"].push_back(case_json(one));
+  json["cases"] = array_of(report.cases, case_json);
   put_tail(json, report);
-  return json.dump(2) + '\n';
+  return text_of(json, 2);
 }
 
 std::string write_json_lines(const Report& report, const WriterOptions& /*options*/) {
@@ -231,27 +194,22 @@ std::string write_json_lines(const Report& report, const WriterOptions& /*option
 }
 
 void JsonLinesWriter::header(const Report& report) {
-  Json json;
-  put(json, "record", std::string_view("header"));
+  Json json{{"record", "header"}};
   put_head(json, report);
-  sink_(line_of(json));
+  sink_(text_of(json, -1));
 }
 
 void JsonLinesWriter::add(const ReportCase& one) {
-  Json json;
-  put(json, "record", std::string_view("case"));
-  json["case"] = case_json(one);
   ++cases_;
-  sink_(line_of(json));
+  sink_(text_of({{"record", "case"}, {"case", case_json(one)}}, -1));
 }
 
 void JsonLinesWriter::footer(const Report& report) {
-  Json json;
-  put(json, "record", std::string_view("footer"));
+  Json json{{"record", "footer"}};
   json["cases"] = cases_;
   json["workload"] = workload_json(report.workload);  // with what only the selections tell
   put_tail(json, report);
-  sink_(line_of(json));
+  sink_(text_of(json, -1));
 }
 
 }  // namespace misa
