@@ -40,7 +40,7 @@ std::string resolve(std::string_view name, std::string_view kind, std::string_vi
   for (const auto& [stem, path] : found) names.push_back(stem);
   throw Error(ErrorKind::usage, "MP-E301", fmt::format("there is no {} {}", what, quote(name)),
               directories.empty() ? "" : fmt::format("looked in {}", fmt::join(directories, ", ")),
-              suggestion(name, names, names.empty() ? "a path to a .toml file" : ""));
+              names.empty() ? "a path to a .toml file" : suggestion(name, names));
 }
 
 }  // namespace

@@ -268,7 +268,7 @@ TEST_CASE("names are looked up, paths are read") {
   const Refusal typo = refusal([] { load_model("deepsek-v3.2", kShipped); });
   CHECK(typo.id == "MP-E301");
   CHECK(typo.what == "there is no model 'deepsek-v3.2'");
-  CHECK(typo.how == "'deepseek-v3.2'");
+  CHECK(typo.how == "deepseek-v3.2");
   const Refusal far = refusal([] { load_workload("zzzzzz", kShipped); });
   CHECK(far.how.find("one of ci, ") == 0);
   CHECK(refusal([] { load_workload("ci", {}); }).how == "a path to a .toml file");
