@@ -48,55 +48,43 @@ std::vector<Fact> describe_run(const Report& report) {
   const ReportEnvironment& environment = report.environment;
   std::vector<Fact> facts;
 
-  Fact load{.name = "workload", .parts = {printable(workload.name), printable(workload.provenance)}};
-  if (!workload.model.empty() && workload.name.find(workload.model) == std::string::npos) {
-    load.parts.push_back(printable(workload.model));
-  }
-  load.parts.push_back(printable(workload.phase));
-  if (workload.seed) load.parts.push_back("seed " + printable(*workload.seed));
-  facts.push_back(std::move(load));
+  const bool named = workload.name.find(workload.model) != std::string::npos;
+  const ReportContext& context = workload.context;
+  facts.push_back({"workload",
+                   {printable(workload.name), printable(workload.provenance), named ? "" : printable(workload.model),
+                    printable(workload.phase), workload.seed ? "seed " + printable(*workload.seed) : ""}});
+  facts.push_back({"shape",
+                   {counted(workload.rows, "row", "rows"),
+                    counted(workload.heads, "head", "heads") + fmt::format(" × {}", workload.head_dim),
+                    fmt::format("{} in {}", counted(workload.keys, "key", "keys"),
+                                counted(workload.sequences, "sequence", "sequences")),
+                    std::string(dtype_name(workload.dtype)) + (workload.paged ? " paged" : ""),
+                    fmt::format("top-k {}{}", workload.top_k,
+                                workload.top_k_source == "recorded" ? " as the recorded topk has" : "")}});
+  facts.push_back({"context",
+                   {context.minimum == context.maximum ? counted(context.maximum, "token", "tokens") + " visible"
+                                                       : fmt::format("{} / {} / {} tokens visible (min / median / max)",
+                                                                     context.minimum, context.median, context.maximum),
+                    workload.pairs < 100000 ? counted(workload.pairs, "pair", "pairs")
+                                            : si_number(static_cast<double>(workload.pairs), " pairs")}});
 
-  facts.push_back({.name = "shape",
-                   .parts = {counted(workload.rows, "row", "rows"),
-                             counted(workload.heads, "head", "heads") + fmt::format(" × {}", workload.head_dim),
-                             fmt::format("{} in {}", counted(workload.keys, "key", "keys"),
-                                         counted(workload.sequences, "sequence", "sequences")),
-                             std::string(dtype_name(workload.dtype)) + (workload.paged ? " paged" : ""),
-                             fmt::format("top-k {}{}", workload.top_k,
-                                         workload.top_k_source == "recorded" ? " as the recorded topk has" : "")}});
-
-  Fact context{.name = "context",
-               .parts = {workload.context.minimum == workload.context.maximum
-                             ? counted(workload.context.maximum, "token", "tokens") + " visible"
-                             : fmt::format("{} / {} / {} tokens visible (min / median / max)", workload.context.minimum,
-                                           workload.context.median, workload.context.maximum),
-                         workload.pairs < 100000 ? counted(workload.pairs, "pair", "pairs")
-                                                 : si_number(static_cast<double>(workload.pairs), " pairs")}};
-  facts.push_back(std::move(context));
-
-  Fact baselines{.name = "baselines", .parts = {}};
-  if (workload.recall.chance || workload.pairs == 0) {
-    baselines.parts.push_back("recall of chance " + four_decimals(workload.recall.chance));
-  }
-  if (workload.recall.window || workload.pairs == 0) {
-    baselines.parts.push_back("recall of the last k tokens " + four_decimals(workload.recall.window));
-  }
-  if (workload.pairs == 0) baselines.parts.push_back(std::string(kNoTokenSeen));
-  if (!baselines.parts.empty()) facts.push_back(std::move(baselines));
+  const auto baseline = [&](const char* what, std::optional<double> recall) {
+    return recall || workload.pairs == 0 ? what + four_decimals(recall) : "";
+  };
+  facts.push_back({"baselines",
+                   {baseline("recall of chance ", workload.recall.chance),
+                    baseline("recall of the last k tokens ", workload.recall.window),
+                    std::string(workload.pairs == 0 ? kNoTokenSeen : "")}});
 
   const SystemInfo& system = environment.machine;
-  Fact machine{.name = "machine", .parts = {printable(system.cpu)}};
-  machine.parts.push_back(
-      fmt::format("{}, {}", counted(system.cores, "core", "cores"), counted(environment.threads, "thread", "threads")));
-  if (system.memory_bytes > 0) machine.parts.push_back(binary_bytes(system.memory_bytes));
-  machine.parts.push_back(printable(system.os));
-  if (!system.governor.empty()) machine.parts.push_back("governor " + printable(system.governor));
-  if (environment.host) machine.parts.push_back(printable(*environment.host));
-  facts.push_back(std::move(machine));
-
-  if (std::string build = build_text(environment.build); !build.empty()) {
-    facts.push_back({.name = "build", .parts = {std::move(build)}});
-  }
+  facts.push_back({"machine",
+                   {printable(system.cpu),
+                    fmt::format("{}, {}", counted(system.cores, "core", "cores"),
+                                counted(environment.threads, "thread", "threads")),
+                    system.memory_bytes > 0 ? binary_bytes(system.memory_bytes) : "", printable(system.os),
+                    system.governor.empty() ? "" : "governor " + printable(system.governor),
+                    printable(environment.host.value_or(""))}});
+  facts.push_back({"build", {build_text(environment.build)}});
 
   for (const ReportBackend& backend : environment.backends) {
     Fact fact{.name = printable(backend.name), .parts = {printable(backend.description)}};
@@ -126,21 +114,16 @@ std::vector<Fact> describe_run(const Report& report) {
     if (!fact.parts.empty()) facts.push_back(std::move(fact));
   }
   if (const std::optional<Contention>& contention = report.measurement.contention) {
-    Fact fact{.name = "load", .parts = {}};
-    if (contention->load_average_before && contention->load_average_after) {
-      fact.parts.push_back(fmt::format("average {:.2f} before, {:.2f} after", *contention->load_average_before,
-                                       *contention->load_average_after));
-    }
-    fact.parts.push_back("own share of its threads' time " + percent(contention->own_cpu_share));
-    if (contention->waiting_share) fact.parts.push_back("waited for a core " + percent(*contention->waiting_share));
-    if (contention->others_share) fact.parts.push_back("others " + percent(*contention->others_share));
-    if (contention->steal_share.value_or(0) > 0) fact.parts.push_back("stolen " + percent(*contention->steal_share));
-    if (contention->clock_max_hz) {
-      fact.parts.push_back("clock " + (contention->clock_drift() > 0
-                                           ? si_range(*contention->clock_min_hz, *contention->clock_max_hz, "Hz")
-                                           : si_number(*contention->clock_max_hz, "Hz")));
-    }
-    facts.push_back(std::move(fact));
+    const auto share = [](const char* what, std::optional<double> part) { return part ? what + percent(*part) : ""; };
+    const std::optional<double> from = contention->load_average_before, to = contention->load_average_after;
+    const std::optional<double> slow = contention->clock_min_hz, fast = contention->clock_max_hz;
+    facts.push_back(
+        {"load",
+         {from && to ? fmt::format("average {:.2f} before, {:.2f} after", *from, *to) : "",
+          share("own share of its threads' time ", contention->own_cpu_share),
+          share("waited for a core ", contention->waiting_share), share("others ", contention->others_share),
+          contention->steal_share.value_or(0) > 0 ? share("stolen ", contention->steal_share) : "",
+          fast ? "clock " + (*slow < *fast ? si_range(*slow, *fast, "Hz") : si_number(*fast, "Hz")) : ""}});
   }
   if (report.measurement.device || report.measurement.launch == "graph" || report.measurement.cache == "cold") {
     facts.push_back({.name = "runs",

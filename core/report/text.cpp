@@ -66,24 +66,14 @@ bool steers_terminal(u32 code) {
          (code >= 0x202A && code <= 0x202E) || (code >= 0x2066 && code <= 0x2069);
 }
 
-struct Range {
-  u32 first, last;
-};
-
-/// The blocks that names of models and files hold, not the whole of Unicode's tables.
-constexpr std::array<Range, 3> kZeroWidth{{{0x0300, 0x036F}, {0x200B, 0x200F}, {0xFE00, 0xFE0F}}};
-constexpr std::array<Range, 6> kWide{
-    {{0x2E80, 0xA4CF}, {0xAC00, 0xD7A3}, {0xF900, 0xFAFF}, {0xFE30, 0xFF60}, {0x1F300, 0x1FAFF}, {0x20000, 0x3FFFD}}};
-
-template <std::size_t N>
-bool lies_in(const std::array<Range, N>& ranges, u32 code) {
-  return std::any_of(ranges.begin(), ranges.end(),
-                     [&](Range range) { return range.first <= code && code <= range.last; });
-}
-
-i64 width_of(u32 code) {
-  if (lies_in(kZeroWidth, code)) return 0;
-  return lies_in(kWide, code) ? 2 : 1;
+/// `text` with U+FFFD for what is ill-formed, and for each character that `is_bad`.
+template <class IsBad>
+std::string replaced(std::string_view text, const IsBad& is_bad) {
+  std::string safe;
+  for_each_character(text, [&](const Decoded& character, std::string_view bytes) {
+    safe += character.valid && !is_bad(character.code) ? bytes : kReplacement;
+  });
+  return safe;
 }
 
 /// Decimals that leave three significant digits of a value at least 1.
@@ -95,35 +85,20 @@ int decimals_of(double magnitude) {
 }  // namespace
 
 std::string repaired_utf8(std::string_view text) {
-  std::string repaired;
-  for_each_character(text, [&](const Decoded& character, std::string_view bytes) {
-    repaired += character.valid ? bytes : kReplacement;
-  });
-  return repaired;
+  return replaced(text, [](u32) { return false; });
 }
 
-std::string printable(std::string_view text) {
-  std::string safe;
-  for_each_character(text, [&](const Decoded& character, std::string_view bytes) {
-    safe += character.valid && !steers_terminal(character.code) ? bytes : kReplacement;
-  });
-  return safe;
-}
+std::string printable(std::string_view text) { return replaced(text, steers_terminal); }
 
 std::string xml_characters(std::string_view text) {
-  std::string legal;
-  for_each_character(text, [&](const Decoded& character, std::string_view bytes) {
-    const u32 code = character.code;
-    const bool forbidden =
-        (code < 0x20 && code != '\t' && code != '\n' && code != '\r') || code == 0xFFFE || code == 0xFFFF;
-    legal += character.valid && !forbidden ? bytes : kReplacement;
+  return replaced(text, [](u32 code) {
+    return (code < 0x20 && code != '\t' && code != '\n' && code != '\r') || code == 0xFFFE || code == 0xFFFF;
   });
-  return legal;
 }
 
 i64 display_width(std::string_view text) {
   i64 width = 0;
-  for_each_character(text, [&](const Decoded& character, std::string_view) { width += width_of(character.code); });
+  for_each_character(text, [&](const Decoded&, std::string_view) { ++width; });
   return width;
 }
 
@@ -132,9 +107,8 @@ std::string shortened(std::string_view text, i64 width) {
   std::string part;
   i64 used = 1;  // the ellipsis
   bool full = width < 1;
-  for_each_character(text, [&](const Decoded& character, std::string_view bytes) {
-    used += width_of(character.code);
-    full = full || used > width;
+  for_each_character(text, [&](const Decoded&, std::string_view bytes) {
+    full = full || ++used > width;
     if (!full) part += bytes;
   });
   return width < 1 ? part : part + "…";

@@ -22,7 +22,7 @@ std::string printable(std::string_view text);
 /// return, U+FFFE and U+FFFF become U+FFFD. Not escaped.
 std::string xml_characters(std::string_view text);
 
-/// Columns that repaired text takes in a terminal: combining marks 0, East Asian wide characters and emoji 2.
+/// Columns that repaired text takes in a terminal: one for each character, as in the scripts that names are written in.
 i64 display_width(std::string_view text);
 
 /// At most `width` columns, the end replaced by an ellipsis where it does not fit.

@@ -12,7 +12,8 @@ std::string write_markdown(const Report& report, const WriterOptions& /*options*
     out += "- **date**: " + escaped_markdown(*report.environment.timestamp_utc) + '\n';
   }
   for (const Fact& fact : describe_run(report)) {
-    out += "- **" + escaped_markdown(fact.name) + "**: " + escaped_markdown(joined(fact.parts, " · ")) + '\n';
+    const std::string text = joined(fact.parts, " · ");
+    if (!text.empty()) out += "- **" + escaped_markdown(fact.name) + "**: " + escaped_markdown(text) + '\n';
   }
   if (!report.cases.empty()) out += "\n### Summary\n\n" + summary_table(report).markdown();
   const bool timed = std::any_of(report.cases.begin(), report.cases.end(),
