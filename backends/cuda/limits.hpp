@@ -19,13 +19,13 @@ constexpr i64 kCudaMostTokens = 2'000'000'000;
 inline cuda::SampledLayout sampled_layout(const HeadRouting& routing, const Shape& shape) {
   const i64 samples = std::min({2 * std::min(routing.samples, kCudaMostTokens), shape.max_window, kCudaMostTokens});
   const bool linear = routing.linear_head(shape.heads);
-  const i64 contenders =
-      routing.router == Router::covariance ? contender_count(shape.heads, routing.kept(shape.heads)) : 0;
+  const i64 shortlist =
+      routing.router == Router::covariance ? shortlist_size(shape.heads, routing.kept(shape.heads)) : 0;
   return {.heads = static_cast<int>(shape.heads),
           .samples = static_cast<int>(samples),
           .dim = static_cast<int>(shape.head_dim),
           .counted = static_cast<int>(linear ? (samples + 1) / 2 : samples),
-          .contenders = static_cast<int>(contenders)};
+          .shortlist = static_cast<int>(shortlist)};
 }
 
 /// Why the kernels cannot run an indexer on a shape; nothing when they can.

@@ -183,19 +183,19 @@ void Arbiter::judge_by_samples(const RankTask& task, const HeadRouting& routing,
       bounded(heads, [&](const Arithmetic& a) { return bounds_.residuals(a, m, samples, row); });
   if (routing.router == Router::covariance) {
     const i64 places = static_cast<i64>(kept.size());
-    // Weights that are not finite do not contend in any arithmetic.
+    // A head whose weight is not finite is on the shortlist in no arithmetic.
     for (std::size_t h = 0; h < heads; ++h) {
       if (!std::isfinite(weights[h])) of_residuals[h] = 0;
     }
-    const std::vector<i32> contenders = row.contenders(places);
-    const std::vector<bool> unsure = left_open(row.contender_energies(), of_residuals, contenders);
+    const std::vector<i32> shortlist = row.shortlist(places);
+    const std::vector<bool> unsure = left_open(row.shortlist_energies(), of_residuals, shortlist);
     const Elimination left = row.eliminate(places, kept);
     found.heads.scores = left.margins;
     found.heads.bounds = bounded(
         heads, [&](const Arithmetic& a) { return bounds_.costs(a, m, samples, row, kept, unsure, left.deviation); });
-    // One that cannot contend cannot be kept.
+    // A head that cannot be on the shortlist cannot be kept.
     for (const i32 h : kept) {
-      if (std::binary_search(contenders.begin(), contenders.end(), h)) continue;
+      if (std::binary_search(shortlist.begin(), shortlist.end(), h)) continue;
       if (unsure[static_cast<std::size_t>(h)]) continue;
       found.heads.scores[static_cast<std::size_t>(h)] = -std::numeric_limits<double>::infinity();
     }

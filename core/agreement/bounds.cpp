@@ -391,7 +391,7 @@ std::vector<double> Bounds::costs(const Arithmetic& a, i64 m, const BlockLayout&
     const double most = own[h] + error[h], dropped = deviation + dropped_error;
     double members = 0;
     for (std::size_t i = 0; i < all; ++i) members += may_count[h][i] * (may_count[h][i] + 2 * sum[i]);
-    // Heads that contend on one side alone are dropped at another turn there.
+    // Heads that are on the shortlist of one side alone are dropped at another turn there.
     double other_turns = 0;
     for (std::size_t other = 0; other < unsure.size(); ++other) {
       if (!unsure[other] || other == h) continue;

@@ -64,7 +64,8 @@ class Bounds {
   /// their layout (docs/misa-lr.md). residuals(): what linear-residual ranks heads by [H].
   std::vector<double> residuals(const Arithmetic& arithmetic, i64 m, const BlockLayout& samples,
                                 const SampledRow& row) const;
-  /// What covariance drops heads by when it keeps `kept` [H], where it is not sure whether the heads `unsure` contend.
+  /// What covariance drops heads by when it keeps `kept` [H], where the heads `unsure` may or may not be on the
+  /// shortlist.
   std::vector<double> costs(const Arithmetic& arithmetic, i64 m, const BlockLayout& samples, const SampledRow& row,
                             std::span<const i32> kept, const std::vector<bool>& unsure, double deviation) const;
   /// A linear query of the heads not kept, before it is rounded [D].

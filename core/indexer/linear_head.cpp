@@ -111,7 +111,7 @@ std::vector<double> SampledRow::residual_energies() const {
   return energies;
 }
 
-std::vector<double> SampledRow::contender_energies() const {
+std::vector<double> SampledRow::shortlist_energies() const {
   std::vector<double> energies = residual_energies();
   for (std::size_t h = 0; h < energies.size(); ++h) {
     if (!std::isfinite(weights[h])) energies[h] = -kInfinity;
@@ -119,10 +119,10 @@ std::vector<double> SampledRow::contender_energies() const {
   return energies;
 }
 
-std::vector<i32> SampledRow::contenders(i64 kept, std::span<const i32> only) const {
-  std::vector<double> energies = contender_energies();
+std::vector<i32> SampledRow::shortlist(i64 kept, std::span<const i32> only) const {
+  std::vector<double> energies = shortlist_energies();
   for (const i32 h : only) energies[size(h)] = kInfinity;
-  return best_ranked(energies, contender_count(heads, kept));
+  return best_ranked(energies, shortlist_size(heads, kept));
 }
 
 Elimination SampledRow::eliminate(i64 kept, std::span<const i32> only) const {
@@ -131,7 +131,7 @@ Elimination SampledRow::eliminate(i64 kept, std::span<const i32> only) const {
     return product(a, b) / static_cast<double>(std::max<i64>(1, count));
   };
   const auto of_head = [&](i32 h) { return std::span<const double>(y.data() + h * count, size(count)); };
-  std::vector<i32> left = contenders(kept, only);
+  std::vector<i32> left = shortlist(kept, only);
   std::vector<double> dropped(size(count), 0.0);  // the sum of what is
   for (i32 h = 0; h < heads; ++h) {
     if (std::binary_search(left.begin(), left.end(), h)) continue;

@@ -35,7 +35,7 @@ struct Elimination {
 
 /// How many of H heads the router covariance weighs against each other to keep `kept` of them. More gain
 /// 0.003 of recall at most, and cost a turn and a row of covariances each (docs/decisions/0014-linear-head.md).
-constexpr i64 contender_count(i64 heads, i64 kept) { return std::min(heads, 2 * kept + 4); }
+constexpr i64 shortlist_size(i64 heads, i64 kept) { return std::min(heads, 2 * kept + 4); }
 
 /// The sampled products of a row's heads. Those that are not finite count as 0.
 struct SampledRow {
@@ -62,14 +62,14 @@ struct SampledRow {
   std::vector<double> residual_energies() const;
 
   /// residual_energies(), but -infinity where w_h is not finite. [H]
-  std::vector<double> contender_energies() const;
+  std::vector<double> shortlist_energies() const;
 
-  /// The contender_count(H, kept) heads of largest contender_energies(), ascending; ties: the lower head. `only` are
+  /// The shortlist_size(H, kept) heads of largest shortlist_energies(), ascending; ties: the lower head. `only` are
   /// among them.
-  std::vector<i32> contenders(i64 kept, std::span<const i32> only = {}) const;
+  std::vector<i32> shortlist(i64 kept, std::span<const i32> only = {}) const;
 
-  /// Router covariance drops all heads but the contenders, then those in turns until `kept` are left: each time the one
-  /// that leaves the sum of what is dropped the least variance, that of least
+  /// Router covariance drops all heads but the shortlist, then those of it in turns until `kept` are left: each time
+  /// the one that leaves the sum of what is dropped the least variance, that of least
   ///
   ///   cost_h = var(y_h) + 2 sum over dropped i of cov(y_h, y_i);  ties: the higher head; first of all w_h not finite
   ///

@@ -168,9 +168,9 @@ std::vector<StageCost> stage_costs(const IndexerSpec& spec, const Problem& probl
           const i64 counted = linear ? (sampled + 1) / 2 : sampled;
           route.flops += counted * heads * (linear ? kLineFlops : kDeviationFlops);
           if (spec.heads->router != Router::covariance) continue;
-          // Covariances of contenders, and with the sum of all others.
-          const i64 contenders = contender_count(heads, kept), others = heads - contenders;
-          route.flops += counted * (contenders * (contenders + 1) + (others > 0 ? others + 2 * contenders : 0));
+          // Covariances of the shortlist, and with the sum of all others.
+          const i64 shortlist = shortlist_size(heads, kept), others = heads - shortlist;
+          route.flops += counted * (shortlist * (shortlist + 1) + (others > 0 ? others + 2 * shortlist : 0));
         }
         route.bytes += query_bytes + weight_bytes + samples.count * mean_bytes;
         break;

@@ -233,9 +233,9 @@ class Samples:
         """The heads that backward elimination keeps, and whether rounding could have changed that."""
         heads = self.row.heads
         slack = self.unit * self.size.max(initial=0)
-        contenders = min(heads, 2 * kept + 4)
-        unsure = self.unsure or boundary(self.energies, contenders, slack)
-        stay = list(highest(self.energies, contenders))
+        shortlist = min(heads, 2 * kept + 4)
+        unsure = self.unsure or boundary(self.energies, shortlist, slack)
+        stay = list(highest(self.energies, shortlist))
         gone = [h for h in range(heads) if h not in stay]
         y = self.row.w[:, None] * self.left
         while len(stay) > kept:

@@ -31,7 +31,7 @@ __device__ inline u32 above_bit(float score, float threshold) { return __float_a
 
 constexpr i32 kDropped = 0x7fffffff;  // after every number and NaN
 
-/// Returns the order of a contender's cost among others: lower first, -0 equals 0, and NaN, the result of sums outside
+/// Returns the order of a head's cost on the shortlist: lower first, -0 equals 0, and NaN, the result of sums outside
 /// of f32's range, by its sign. Never returns kDropped, which the device's NaN would be.
 __device__ inline i32 order_of_cost(float cost) {
   const i32 bits = static_cast<i32>(__float_as_uint(cost + 0.0f)), order = bits ^ (bits >> 31 & 0x7fffffff);

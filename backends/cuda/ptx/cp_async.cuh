@@ -6,6 +6,11 @@
 
 namespace misa::cuda {
 
+/// Copies 16 bytes.
+__device__ inline void copy_async(u32 to, const void* from) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
+}
+
 /// Copies 16 bytes, or writes zeros unless `inside`.
 __device__ inline void copy_async_or_zero(u32 to, u64 from, bool inside) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(inside ? 16 : 0) : "memory");

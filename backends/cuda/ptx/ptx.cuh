@@ -55,6 +55,12 @@ __device__ inline void group_barrier(int id, int threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
 
+/// Arrives at such a barrier without waiting; by whole warps.
+__device__ inline void group_arrive(int id, int threads) {
+  __syncwarp();
+  asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
+
 /// Waits until the kernels before this one on the stream are done and their writes are visible.
 __device__ inline void wait_for_stream() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
 

@@ -45,6 +45,13 @@ CUtensorMap tensor_map(const void* data, std::array<i64, Rank> extents, std::arr
   return map;
 }
 
+/// Copies `bytes`, a multiple of 16 above 0, of consecutive memory, and counts them at `barrier`.
+__device__ inline void bulk_load(u32 to, const void* from, u32 bytes, u32 barrier) {
+  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to),
+               "l"(from), "r"(bytes), "r"(barrier)
+               : "memory");
+}
+
 /// Fetches the map itself ahead of its first copy.
 __device__ inline void tma_prefetch(const CUtensorMap& map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory");

@@ -28,14 +28,14 @@ struct Row {
   __device__ Row(float* memory, const Layout& layout) : products(memory) {
     parts = products + layout.heads * layout.stride();
     contributions = parts + kWarps * layout.columns();
-    scaled_weights = contributions + layout.contenders * layout.columns();
+    scaled_weights = contributions + layout.shortlist * layout.columns();
     slopes = scaled_weights + layout.padded_heads();
     residuals = slopes + layout.padded_heads();
     head_ranks = reinterpret_cast<u32*>(residuals + layout.padded_heads());
     ranks = head_ranks + layout.padded_heads();
     counted = reinterpret_cast<int*>(ranks + layout.stride());
     costs = reinterpret_cast<float*>(counted + layout.stride());
-    covariances = costs + layout.contenders;
+    covariances = costs + layout.shortlist;
   }
 };
 
@@ -146,19 +146,19 @@ __device__ void fit_lines(const Group& group, const Row& row, const Layout& layo
   group.sync();
 }
 
-/// Returns the contenders that are left after backward elimination.
+/// Returns the heads of the shortlist that are left after backward elimination.
 template <class Q>
 __device__ Heads settle(const SampledTask<Q>& task, int m, const Group& group, const Row& row, const Layout& layout,
-                        int n, const Heads& contenders) {
+                        int n, const Heads& shortlist) {
   float others[kEach] = {};
   for (int h = group.warp; h < layout.heads; h += kWarps) {
-    const bool contends = contenders.has(h);
+    const bool listed = shortlist.has(h);
 #pragma unroll
     for (int i = 0; i < kEach; ++i) {
       if (32 * i >= n) continue;
       const float one = row.products[h * layout.stride() + group.lane + 32 * i];
-      if (contends) row.contributions[contenders.before(h) * layout.columns() + group.lane + 32 * i] = one;
-      others[i] += contends ? 0.0f : one;
+      if (listed) row.contributions[shortlist.before(h) * layout.columns() + group.lane + 32 * i] = one;
+      others[i] += listed ? 0.0f : one;
     }
   }
 #pragma unroll
@@ -166,7 +166,7 @@ __device__ Heads settle(const SampledTask<Q>& task, int m, const Group& group, c
     if (32 * i < n) row.parts[group.warp * layout.columns() + group.lane + 32 * i] = others[i];
   }
   for (int h = group.thread(); h < layout.heads; h += kThreads) {
-    if (contenders.has(h)) row.costs[contenders.before(h)] = isfinite(task.weights(m, h)) ? 0.0f : -INFINITY;
+    if (shortlist.has(h)) row.costs[shortlist.before(h)] = isfinite(task.weights(m, h)) ? 0.0f : -INFINITY;
   }
   group.sync();
 #pragma unroll
@@ -176,10 +176,10 @@ __device__ Heads settle(const SampledTask<Q>& task, int m, const Group& group, c
       others[i] += row.parts[warp * layout.columns() + group.lane + 32 * i];
     }
   }
-  find_covariances<kEach>(group, task.contenders, row.contributions, layout.columns(), n, others, row.costs,
+  find_covariances<kEach>(group, task.shortlist, row.contributions, layout.columns(), n, others, row.costs,
                           row.covariances);
   group.sync();
-  return drop_in_turns(contenders, layout.heads, task.contenders, task.kept, row.costs, row.covariances);
+  return drop_in_turns(shortlist, layout.heads, task.shortlist, task.kept, row.costs, row.covariances);
 }
 
 template <class Q>
@@ -191,7 +191,7 @@ __device__ Heads find_heads(const SampledTask<Q>& task, int m, const Group& grou
     row.head_ranks[h] = rank_head(weight, row.scaled_weights[h], row.residuals[h], task.covariance());
   }
   group.sync();
-  const int most = task.covariance() ? task.contenders : task.kept;
+  const int most = task.covariance() ? task.shortlist : task.kept;
   const Heads found = highest_heads<kMostRoutedHeads / 32>(row.head_ranks, layout.heads, most);
   return task.covariance() ? settle(task, m, group, row, layout, n, found) : found;
 }
@@ -272,7 +272,7 @@ void launch(const SampledTask<Q>& task, int num_sms, cudaStream_t stream) {
                       .samples = task.samples,
                       .dim = static_cast<int>(task.queries.shape[2]),
                       .counted = task.linear ? (task.samples + 1) / 2 : task.samples,
-                      .contenders = task.contenders};
+                      .shortlist = task.shortlist};
   constexpr i64 kBlocks = 4;  // of an SM: a wave of them, or of fewer where they need more memory
   launch_kernel("route_samples", route_samples_kernel<Q>,
                 {std::min(task.queries.shape[0], kBlocks * num_sms), kThreads, layout.bytes(), stream}, true, task,

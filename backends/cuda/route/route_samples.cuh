@@ -27,11 +27,11 @@ struct SampledTask {
   Q* values;                 ///< null: nothing is gathered
   View<float, 2> routed_weights;
   bool linear;
-  int kept;        ///< heads of a row
-  int contenders;  ///< router covariance, else 0
-  int samples;     ///< most of a row
+  int kept;       ///< heads of a row
+  int shortlist;  ///< router covariance, else 0
+  int samples;    ///< most of a row
 
-  __host__ __device__ bool covariance() const { return contenders > 0; }
+  __host__ __device__ bool covariance() const { return shortlist > 0; }
   __device__ bool gathers() const { return values != nullptr; }
 };
 
@@ -40,7 +40,7 @@ template <class Body>
 auto with_sampled_task(const RankTask& rank, const GatherTask* gather, const Body& body) {
   const auto& sampled = std::get<View<const float, 3>>(rank.keys.values);
   const i64 kept = rank.heads.shape[1];
-  const i64 contenders = rank.router == Router::covariance ? contender_count(heads_of(rank.queries), kept) : 0;
+  const i64 shortlist = rank.router == Router::covariance ? shortlist_size(heads_of(rank.queries), kept) : 0;
   return std::visit(
       [&](const auto& queries) {
         using Q = std::remove_const_t<std::remove_reference_t<decltype(*queries.data)>>;
@@ -56,7 +56,7 @@ auto with_sampled_task(const RankTask& rank, const GatherTask* gather, const Bod
             .routed_weights = {},
             .linear = !rank.slopes.empty(),
             .kept = static_cast<int>(kept),
-            .contenders = static_cast<int>(contenders),
+            .shortlist = static_cast<int>(shortlist),
             .samples = static_cast<int>(rank.samples)};
         if (gather != nullptr) {
           // The batch is the task's output; its views are const because a routed query is read as any query.
@@ -231,16 +231,16 @@ __device__ inline float slope_of(float x_squares, float both, float mean_x) {
   return x_squares > 0 ? fminf(fmaxf(both / x_squares, 0.0f), 1.0f) : mean_x > 0 ? 1.0f : 0.0f;
 }
 
-/// Ranks a head by |weight| * residual. Among contenders, heads without a finite weight come last.
-__device__ inline u32 rank_head(float weight, float scaled_weight, float residual, bool contend) {
+/// Ranks a head by |weight| * residual. For a shortlist, heads without a finite weight come last.
+__device__ inline u32 rank_head(float weight, float scaled_weight, float residual, bool shortlists) {
   const bool finite = isfinite(weight);
-  return finite || !contend ? rank_from_1((finite ? fabsf(scaled_weight) : fabsf(weight)) * residual) : 1;
+  return finite || !shortlists ? rank_from_1((finite ? fabsf(scaled_weight) : fabsf(weight)) * residual) : 1;
 }
 
-/// Computes, from the contributions of `count` contenders to n samples [count, stride], zeros up to a multiple of 4:
-/// covariances[a][b] = n * cov(a, b), and costs[a] = n * (var(a) + 2 cov(a, all other heads)). `others`: the sum of all
-/// other heads in Each samples of a lane, l + 32 i. Costs must be 0 before, or -infinity for heads whose weight is not
-/// finite: those stay as they are.
+/// Computes, from the contributions of a shortlist of `count` heads to n samples [count, stride], zeros up to a
+/// multiple of 4: covariances[a][b] = n * cov(a, b), and costs[a] = n * (var(a) + 2 cov(a, all other heads)). `others`:
+/// the sum of all other heads in Each samples of a lane, l + 32 i. Costs must be 0 before, or -infinity for heads whose
+/// weight is not finite: those stay as they are.
 template <int Each>
 __device__ void find_covariances(const Group& group, int count, const float* contributions, int stride, int n,
                                  const float (&others)[Each], float* costs, float* covariances) {
@@ -288,10 +288,10 @@ __device__ void find_covariances(const Group& group, int count, const float* con
   }
 }
 
-/// Eliminates the contender of lowest cost until `kept` are left; by a whole warp. Lane l has contenders OfLane l and
-/// on.
+/// Eliminates the head of lowest cost from the shortlist until `kept` are left; by a whole warp. Lane l has heads
+/// OfLane l and on.
 template <int OfLane>
-__device__ Heads drop_in_turns(const Heads& contenders, int heads, int count, int kept, const float* costs,
+__device__ Heads drop_in_turns(const Heads& shortlist, int heads, int count, int kept, const float* costs,
                                const float* covariances) {
   const int lane = static_cast<int>(threadIdx.x % 32);
   float cost[OfLane] = {};
@@ -327,19 +327,19 @@ __device__ Heads drop_in_turns(const Heads& contenders, int heads, int count, in
 #pragma unroll
   for (int i = 0; i < OfLane; ++i) stay[i] = __ballot_sync(kFullWarp, order[i] != kDropped);
   return heads_where(heads, [&](int h) {
-    const int a = contenders.before(h);
+    const int a = shortlist.before(h);
     bool stays = false;
 #pragma unroll
     for (int i = 0; i < OfLane; ++i) stays = stays || (a % OfLane == i && (stay[i] >> (a / OfLane % 32) & 1) != 0);
-    return stays && contenders.has(h);
+    return stays && shortlist.has(h);
   });
 }
 
-__device__ inline Heads drop_in_turns(const Heads& contenders, int heads, int count, int kept, const float* costs,
+__device__ inline Heads drop_in_turns(const Heads& shortlist, int heads, int count, int kept, const float* costs,
                                       const float* covariances) {
-  return count <= 32   ? drop_in_turns<1>(contenders, heads, count, kept, costs, covariances)
-         : count <= 64 ? drop_in_turns<2>(contenders, heads, count, kept, costs, covariances)
-                       : drop_in_turns<4>(contenders, heads, count, kept, costs, covariances);
+  return count <= 32   ? drop_in_turns<1>(shortlist, heads, count, kept, costs, covariances)
+         : count <= 64 ? drop_in_turns<2>(shortlist, heads, count, kept, costs, covariances)
+                       : drop_in_turns<4>(shortlist, heads, count, kept, costs, covariances);
 }
 
 }  // namespace misa::cuda

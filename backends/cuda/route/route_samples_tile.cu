@@ -29,18 +29,18 @@ constexpr int kPanelBytes = 128 * kTileKeys, kTileBytes = 2 * kPanelBytes;  // o
 
 /// Shared memory: the keys of a block's rows and of each row the keys that count; then scales, then each row's numbers.
 struct Layout {
-  int heads, contenders;
+  int heads, shortlist;
   int samples, counted;  ///< for which there is room, multiples of 64
 
   /// Columns of each warp's partial sums: samples of totals or contributions, dimensions of q_lin.
   __host__ __device__ int columns() const { return samples > kDim ? samples : kDim; }
-  __host__ __device__ int costs() const { return (contenders + 3) / 4 * 4; }
+  __host__ __device__ int costs() const { return (shortlist + 3) / 4 * 4; }
   /// Length of a row of contributions: neighbouring rows of eight heads lie in different banks.
   __host__ __device__ int stride() const { return counted + 4; }
   __host__ __device__ int key_bytes() const { return samples / kTileKeys * kTileBytes; }
   __host__ __device__ int counted_bytes() const { return counted / kTileKeys * kTileBytes; }
   __host__ __device__ int row_floats() const {
-    return kWarps * columns() + 2 * counted + kMostHeads + 4 + costs() * (1 + contenders) + contenders * stride();
+    return kWarps * columns() + 2 * counted + kMostHeads + 4 + costs() * (1 + shortlist) + shortlist * stride();
   }
   __host__ __device__ int bytes(int rows) const {
     return key_bytes() + 4 * samples + rows * (counted_bytes() + 4 * row_floats());
@@ -60,9 +60,9 @@ struct Row {
     parts = reinterpret_cast<float*>(memory + layout.key_bytes() + rows * layout.counted_bytes()) + layout.samples +
             row * layout.row_floats();
     contributions = parts + kWarps * layout.columns();
-    costs = contributions + layout.contenders * layout.stride();
+    costs = contributions + layout.shortlist * layout.stride();
     covariances = costs + layout.costs();
-    scales = covariances + layout.costs() * layout.contenders;
+    scales = covariances + layout.costs() * layout.shortlist;
     counted = reinterpret_cast<int*>(scales + layout.counted);
     head_ranks = reinterpret_cast<u32*>(counted + layout.counted);
     heads = head_ranks + kMostHeads;
@@ -272,14 +272,14 @@ __device__ Heads found_by(int leader, const Group& group, const Row& row, const 
   return found;
 }
 
-/// Returns the contenders that are left after backward elimination. `left`: the residuals of the lines.
+/// Returns the heads of the shortlist that are left after backward elimination. `left`: the residuals of the lines.
 template <int Tiles, class Q>
 __device__ Heads settle(const SampledTask<Q>& task, const Group& group, const Row& row, const Layout& layout,
-                        const Own& own, const float (&left)[4 * Tiles], int n, const Heads& contenders, int leader) {
+                        const Own& own, const float (&left)[4 * Tiles], int n, const Heads& shortlist, int leader) {
   constexpr int kEach = Tiles / 4;  // samples of a lane, where a warp has all
   const int head = kHeadsOfWarp * group.warp + group.lane / 4;
-  const bool contends[2] = {contenders.has(head), contenders.has(head + 8)};
-  const float factors[2] = {contends[0] ? 0.0f : own.scaled_weights[0], contends[1] ? 0.0f : own.scaled_weights[1]};
+  const bool listed[2] = {shortlist.has(head), shortlist.has(head + 8)};
+  const float factors[2] = {listed[0] ? 0.0f : own.scaled_weights[0], listed[1] ? 0.0f : own.scaled_weights[1]};
   float* parts = row.parts + group.warp * layout.columns();
 #pragma unroll
   for (int first = 0; first < Tiles; first += 4) {
@@ -293,8 +293,8 @@ __device__ Heads settle(const SampledTask<Q>& task, const Group& group, const Ro
   }
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
-    if (!contends[r]) continue;
-    const int place = contenders.before(head + 8 * r);
+    if (!listed[r]) continue;
+    const int place = shortlist.before(head + 8 * r);
     if (group.lane % 4 == 0) row.costs[place] = isfinite(own.weights[r]) ? 0.0f : -INFINITY;
     float* to = row.contributions + place * layout.stride() + 2 * (group.lane % 4);
 #pragma unroll
@@ -312,11 +312,11 @@ __device__ Heads settle(const SampledTask<Q>& task, const Group& group, const Ro
       others[i] += row.parts[part * layout.columns() + group.lane + 32 * i];
     }
   }
-  find_covariances<kEach>(group, task.contenders, row.contributions, layout.stride(), n, others, row.costs,
+  find_covariances<kEach>(group, task.shortlist, row.contributions, layout.stride(), n, others, row.costs,
                           row.covariances);
   group.sync();
   return found_by(leader, group, row, [&] {
-    return drop_in_turns(contenders, layout.heads, task.contenders, task.kept, row.costs, row.covariances);
+    return drop_in_turns(shortlist, layout.heads, task.shortlist, task.kept, row.costs, row.covariances);
   });
 }
 
@@ -418,8 +418,7 @@ __device__ void route_row(const SampledTask<Q>& task, int m, const Group& group,
   }
   group.sync();
   Heads kept = found_by(leader, group, row, [&] {
-    return highest_heads<kMostHeads / 32>(row.head_ranks, layout.heads,
-                                          task.covariance() ? task.contenders : task.kept);
+    return highest_heads<kMostHeads / 32>(row.head_ranks, layout.heads, task.covariance() ? task.shortlist : task.kept);
   });
   if (task.covariance()) kept = settle<Tiles>(task, group, row, layout, own, x, n, kept, leader);
   write_kept(task, m, group, fetched, own, kept);
@@ -486,7 +485,7 @@ template <class Q>
 Layout layout_of(const SampledTask<Q>& task) {
   const int counted = task.linear ? (task.samples + 1) / 2 : task.samples;
   return {.heads = static_cast<int>(task.queries.shape[1]),
-          .contenders = task.contenders,
+          .shortlist = task.shortlist,
           .samples = (task.samples + kTileKeys - 1) / kTileKeys * kTileKeys,
           .counted = (counted + kTileKeys - 1) / kTileKeys * kTileKeys};
 }

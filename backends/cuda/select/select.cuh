@@ -16,12 +16,12 @@ inline bool is_plain(const Task& task) {
 }
 
 /// Many windows of a number of columns that a block can hold in registers.
-bool is_held(const Task& task, int processors);
-void select_held(const Task& task, int processors, cudaStream_t stream);
+bool is_held(const Task& task, int num_sms);
+void select_held(const Task& task, int num_sms, cudaStream_t stream);
 
 /// A few windows of many columns.
-bool is_spread(const Task& task, int processors);
-void select_spread(const Task& task, int processors, cudaStream_t stream);
+bool is_spread(const Task& task, int num_sms);
+void select_spread(const Task& task, int num_sms, cudaStream_t stream);
 
 /// Rows of few columns.
 bool is_short(const Task& task);
@@ -29,6 +29,6 @@ void select_short(const Task& task, cudaStream_t stream);
 
 /// Rows of any number of columns, unless k is too large for what a block can keep.
 bool is_sampled(const Task& task);
-void select_sampled(Task task, int processors, cudaStream_t stream);
+void select_sampled(Task task, int num_sms, cudaStream_t stream);
 
 }  // namespace misa::cuda::topk

@@ -3,7 +3,7 @@
 // A thread has columns in order, so that a bit for each and one sum over the threads put what is selected in its place.
 // Up to three histograms, of 11, 11 and 10 bits of the ranks, find the k-th best.
 // One read of the scores. Bound by the latencies of a block's steps: for rows of no more than 16,384 or 8192 columns
-// two or four blocks share a processor.
+// two or four blocks share an SM.
 
 #include <algorithm>
 #include <cstdint>
@@ -17,16 +17,6 @@
 namespace misa::cuda::topk {
 namespace {
 
-/// Copies `bytes`, a multiple of 16, and counts them at `barrier`, where nothing is under way.
-__device__ inline void copy(void* to, const void* from, u32 bytes, u32 barrier) {
-  barrier_expect(barrier, bytes);
-  if (bytes == 0) return;
-  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
-                   shared_address(to)),
-               "l"(from), "r"(bytes), "r"(barrier)
-               : "memory");
-}
-
 template <int kSize>
 __global__ void __launch_bounds__(kSize, 1024 / kSize) select_held_kernel(__grid_constant__ const Task task) {
   extern __shared__ float4 row[];
@@ -39,7 +29,10 @@ __global__ void __launch_bounds__(kSize, 1024 / kSize) select_held_kernel(__grid
   const u32 barrier = shared_address(&copied);
   const auto columns_of = [&](int m) { return max(0, min(width, task.windows.end[m] - task.windows.begin[m])); };
   const auto ask = [&](int m) {
-    if (team.thread == 0) copy(row, &task.logits(m, 0), static_cast<u32>(columns_of(m) + 3) / 4 * 16, barrier);
+    const u32 bytes = static_cast<u32>(columns_of(m) + 3) / 4 * 16;
+    if (team.thread != 0) return;
+    barrier_expect(barrier, bytes);
+    if (bytes > 0) bulk_load(shared_address(row), &task.logits(m, 0), bytes, barrier);
   };
 
   for (int i = team.thread; i < kBins; i += kSize) shared.histogram[i] = 0;
@@ -104,20 +97,20 @@ constexpr Kernel kKernels[] = {kKernel<256>, kKernel<512>, kKernel<1024>};
 
 }  // namespace
 
-bool is_held(const Task& task, int processors) {
+bool is_held(const Task& task, int num_sms) {
   const i64 rows = task.logits.shape[0], width = task.logits.shape[1];
   // With fewer rows the blocks of a cluster share a row; and a wave of the shortest takes as long otherwise.
-  const bool many = width <= kKernels[0].columns ? rows > 2 * processors : 2 * rows > processors;
+  const bool many = width <= kKernels[0].columns ? rows > 2 * num_sms : 2 * rows > num_sms;
   return is_plain(task) && many && width > 4096 && width <= kKernels[2].columns;
 }
 
-void select_held(const Task& task, int processors, cudaStream_t stream) {
+void select_held(const Task& task, int num_sms, cudaStream_t stream) {
   const i64 rows = task.logits.shape[0], width = task.logits.shape[1];
   const Kernel& kernel =
       *std::find_if(std::begin(kKernels), std::end(kKernels), [&](const Kernel& one) { return width <= one.columns; });
   launch_kernel(
       "select", kernel.function,
-      {std::min<i64>(rows, i64{1024 / kernel.threads} * processors), kernel.threads, i64{4} * kernel.columns, stream},
+      {std::min<i64>(rows, i64{1024 / kernel.threads} * num_sms), kernel.threads, i64{4} * kernel.columns, stream},
       true, task);
 }
 

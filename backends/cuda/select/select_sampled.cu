@@ -64,11 +64,8 @@ __global__ void __launch_bounds__(2 * kThreads, 1) select_many_kernel(__grid_con
   __shared__ Bar bars[2];
   u64* all_kept = reinterpret_cast<u64*>(ring + kStages * kVectors * kThreads);
   constexpr int kReaders = 1, kFinishers = 2, kReady = 3, kFull = 5;  // barriers
-  const auto wait = [](int barrier) { asm volatile("bar.sync %0, %1;" ::"r"(barrier), "n"(2 * kThreads) : "memory"); };
-  const auto tell = [](int barrier) {
-    __syncwarp();
-    asm volatile("bar.arrive %0, %1;" ::"r"(barrier), "n"(2 * kThreads) : "memory");
-  };
+  const auto wait = [](int barrier) { group_barrier(barrier, 2 * kThreads); };
+  const auto tell = [](int barrier) { group_arrive(barrier, 2 * kThreads); };
   const int rows = static_cast<int>(task.logits.shape[0]), step = static_cast<int>(gridDim.x),
             start = static_cast<int>(blockIdx.x);
   const auto kept_of_turn = [&](int turn) { return all_kept + (turn % buffers) * task.room; };
@@ -121,7 +118,7 @@ bool is_sampled(const Task& task) {
   return task.logits.shape[1] > 0 && k + k / 3 <= kRooms[2];
 }
 
-void select_sampled(Task task, int processors, cudaStream_t stream) {
+void select_sampled(Task task, int num_sms, cudaStream_t stream) {
   const i64 rows = task.selected.shape[0], width = task.logits.shape[1], k = task.selected.shape[1];
   const auto need = [&](i64 samples) {
     const double expected = static_cast<double>(k * samples) / static_cast<double>(std::max<i64>(width, 1));
@@ -134,20 +131,20 @@ void select_sampled(Task task, int processors, cudaStream_t stream) {
   const bool picky = task.columns.listed || task.force_ends;
   const auto bytes_of = [&](int vectors, int buffers) { return 16 * vectors * kThreads + 8 * buffers * task.room; };
   // A block that takes rows in turn is best with several, and long ones.
-  if (rows >= 2 * processors && width > 32768 && task.room <= kRooms[1]) {
+  if (rows >= 2 * num_sms && width > 32768 && task.room <= kRooms[1]) {
     const int buffers = task.room == kRooms[0] ? 2 : 1, bytes = bytes_of(12, buffers);
     const auto kernel = picky ? select_many_kernel<true, 4, 3> : select_many_kernel<false, 4, 3>;
     check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes), "select: shared memory");
-    kernel<<<static_cast<unsigned>(std::min<i64>(rows, processors)), 2 * kThreads, static_cast<std::size_t>(bytes),
+    kernel<<<static_cast<unsigned>(std::min<i64>(rows, num_sms)), 2 * kThreads, static_cast<std::size_t>(bytes),
              stream>>>(task, buffers);
     return check(cudaGetLastError(), "select");
   }
   const int together = task.room == kRooms[0] ? 2 : 1;
-  // Clusters of eight leave many a processor without one.
+  // Clusters of eight leave many an SM without one.
   i64 blocks = 1;
-  const auto fit = [&](i64 more) { return more * rows <= (more == 8 ? processors / 2 : processors); };
+  const auto fit = [&](i64 more) { return more * rows <= (more == 8 ? num_sms / 2 : num_sms); };
   while (blocks < 8 && fit(2 * blocks) && width >= 8192 * blocks) blocks *= 2;
-  const bool alone = task.room != kRooms[2] && (together == 1 || rows * blocks <= processors);
+  const bool alone = task.room != kRooms[2] && (together == 1 || rows * blocks <= num_sms);
   const auto kernel = alone ? (picky ? select_few_kernel<true, 4, 3> : select_few_kernel<false, 4, 3>)
                             : (picky ? select_few_kernel<true, 2, 2> : select_few_kernel<false, 2, 2>);
   const int bytes = bytes_of(alone ? 12 : 4, 1);

@@ -12,6 +12,7 @@
 
 #include "backends/cuda/check.hpp"
 #include "backends/cuda/pipeline/launch.cuh"
+#include "backends/cuda/ptx/cp_async.cuh"
 #include "backends/cuda/select/held.cuh"
 #include "backends/cuda/select/select.cuh"
 
@@ -72,14 +73,13 @@ __global__ void __launch_bounds__(kThreads, 2) select_spread_kernel(__grid_const
 #pragma unroll
   for (int i = 0; i < kEach / 4; ++i) {
     if (team.thread + i * kThreads < vectors) {
-      asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to + 16 * i * kThreads),
-                   "l"(scores + team.thread + i * kThreads)
-                   : "memory");
+      copy_async(to + 16 * i * kThreads, scores + team.thread + i * kThreads);
     }
   }
   const int visible = max(0, min(width, task.windows.end[m] - task.windows.begin[m]));
   reinterpret_cast<uint4*>(shared.histogram)[team.thread] = make_uint4(0, 0, 0, 0);
-  asm volatile("cp.async.wait_all;" ::: "memory");
+  commit_copies();
+  wait_for_copies<0>();
   team.sync();
   held.load(columns, min(4 * vectors, visible - from));
 
@@ -111,23 +111,23 @@ __global__ void __launch_bounds__(kThreads, 2) select_spread_kernel(__grid_const
   for (int i = visible + kThreads * block + team.thread; i < k; i += kThreads * blocks) task.selected(m, i) = -1;
 }
 
-/// As many blocks as have a processor to themselves, of more than 4096 columns.
-int blocks_of(const Task& task, int processors) {
+/// As many blocks as have an SM to themselves, of more than 4096 columns.
+int blocks_of(const Task& task, int num_sms) {
   const i64 rows = task.logits.shape[0], width = task.logits.shape[1];
   int blocks = 1;
-  while (blocks < kMostBlocks && 2 * blocks * rows <= processors && width > 8192 * blocks) blocks *= 2;
+  while (blocks < kMostBlocks && 2 * blocks * rows <= num_sms && width > 8192 * blocks) blocks *= 2;
   return blocks;
 }
 
 }  // namespace
 
-bool is_spread(const Task& task, int processors) {
-  const i64 width = task.logits.shape[1], blocks = blocks_of(task, processors);
+bool is_spread(const Task& task, int num_sms) {
+  const i64 width = task.logits.shape[1], blocks = blocks_of(task, num_sms);
   return is_plain(task) && blocks > 1 && width <= blocks * 32 * kThreads;
 }
 
-void select_spread(const Task& task, int processors, cudaStream_t stream) {
-  const i64 rows = task.logits.shape[0], blocks = blocks_of(task, processors);
+void select_spread(const Task& task, int num_sms, cudaStream_t stream) {
+  const i64 rows = task.logits.shape[0], blocks = blocks_of(task, num_sms);
   const bool small = task.logits.shape[1] <= blocks * 16 * kThreads;
   const auto kernel = small ? select_spread_kernel<16> : select_spread_kernel<32>;
   const int bytes = 4 * kThreads * (small ? 16 : 32);

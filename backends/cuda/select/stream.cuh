@@ -2,6 +2,7 @@
 
 #include <cstdint>
 
+#include "backends/cuda/ptx/cp_async.cuh"
 #include "backends/cuda/select/row.cuh"
 
 // Rows on their way from global memory to a team.
@@ -42,7 +43,7 @@ class Stream {
   __device__ __forceinline__ void read(int vectors, const Visit& visit) {
     for (int base = 0; base < vectors; base += kChunk) {
       ask();
-      asm volatile("cp.async.wait_group %0;" ::"n"(kStages - 1) : "memory");
+      wait_for_copies<kStages - 1>();
       visit(ring_ + kChunk * read_, base + thread_, vectors - base - thread_);
       read_ = read_ + 1 == kStages ? 0 : read_ + 1;
     }
@@ -59,11 +60,10 @@ class Stream {
 #pragma unroll
     for (int i = 0; i < kVectors; ++i) {
       if (at_ + thread_ + i * kThreads < piece_.vectors) {
-        asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to + 16 * i * kThreads), "l"(from + i * kThreads)
-                     : "memory");
+        copy_async(to + 16 * i * kThreads, from + i * kThreads);
       }
     }
-    asm volatile("cp.async.commit_group;" ::: "memory");
+    commit_copies();
     at_ += kChunk;
     asked_ = asked_ + 1 == kStages ? 0 : asked_ + 1;
   }

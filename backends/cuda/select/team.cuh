@@ -1,5 +1,6 @@
 #pragma once
 
+#include "backends/cuda/ptx/ptx.cuh"
 #include "core/base/types.hpp"
 
 // Warps that work on one row together: sums over them, and the k-th best of what they have by histograms.
@@ -14,7 +15,7 @@ template <int kSize>
 struct Team {
   static constexpr int kThreads = kSize, kWarps = kSize / 32;
   int thread, barrier;
-  __device__ void sync() const { asm volatile("bar.sync %0, %1;" ::"r"(barrier), "n"(kSize) : "memory"); }
+  __device__ void sync() const { group_barrier(barrier, kSize); }
 };
 
 /// What a team counts in.

@@ -211,17 +211,17 @@ TEST_CASE("bounds of what covariance drops heads by are those that are derived")
           dropped_size += size.back();
         }
         const double open = static_cast<double>(std::count(derived.unsure.begin(), derived.unsure.end(), true));
-        for (const i64 contends : {i64{-1}, i64{0}, i64{3}}) {  // a head of which it is not sure whether it does
+        for (const i64 doubtful : {i64{-1}, i64{0}, i64{3}}) {  // a head of which it is not sure whether it does
           std::vector<bool> unsure(kHeads, false);
-          if (contends >= 0) unsure[static_cast<std::size_t>(contends)] = true;
+          if (doubtful >= 0) unsure[static_cast<std::size_t>(doubtful)] = true;
           const std::vector<double> found = bounds.costs(a, 0, samples, row, kept, unsure, deviation);
           for (i64 h = 0; h < kHeads; ++h) {
             const std::size_t at = static_cast<std::size_t>(h);
             const double most = own[at] + error[at];
             double turns = 0;
-            if (contends >= 0 && contends != h) {
-              const std::size_t other = static_cast<std::size_t>(contends);
-              turns = std::abs(covariance(h, contends)) + error[at] * own[other] + most * error[other];
+            if (doubtful >= 0 && doubtful != h) {
+              const std::size_t other = static_cast<std::size_t>(doubtful);
+              turns = std::abs(covariance(h, doubtful)) + error[at] * own[other] + most * error[other];
             }
             const double members = open * size[at] * (size[at] + 2 * dropped_size) / static_cast<double>(row.count);
             CHECK(same(found[at], 2 * (most * dropped_error + deviation * error[at] + turns) +

@@ -294,7 +294,7 @@ TEST_CASE("products and weights that are no numbers leave lines and the linear q
   for (const double one : linear_query(queries, 0, row.slopes(), {})) CHECK(one == row.lines[0].slope);
 }
 
-TEST_CASE("weights that are no numbers count in no total and contend for no place") {
+TEST_CASE("weights that are no numbers count in no total and are on no shortlist") {
   constexpr float kInfinite = std::numeric_limits<float>::infinity();
   std::vector<double> products;
   for (int h = 0; h < 6; ++h) products.insert(products.end(), {1.0 + h, -2.0, 3.0, -1.0 - h});
@@ -302,7 +302,7 @@ TEST_CASE("weights that are no numbers count in no total and contend for no plac
   CHECK(row.totals == std::vector<double>{2 + 3 + 4 + 5 + 6, 0, 15, 0});
   CHECK(row.counted == std::vector<i32>{0, 2});
   const SampledRow plain(products, std::vector<float>{kInfinite, 1, 1, 1, 1, 1}, false);
-  CHECK(plain.contenders(0) == std::vector<i32>{2, 3, 4, 5});
+  CHECK(plain.shortlist(0) == std::vector<i32>{2, 3, 4, 5});
 }
 
 TEST_CASE("a linear query is rounded to what its row is stored in") {
@@ -374,7 +374,7 @@ TEST_CASE("a routed batch ends in the linear query and its negative, whose weigh
   }
 }
 
-TEST_CASE("heads that are to be kept contend and are never dropped, however little they add") {
+TEST_CASE("heads that are to be kept are on the shortlist and are never dropped, however little they add") {
   constexpr i64 kHeads = 16, kSamples = 12, kKept = 3;
   for (u64 seed = 1; seed <= 40; ++seed) {
     CAPTURE(seed);
@@ -389,9 +389,9 @@ TEST_CASE("heads that are to be kept contend and are never dropped, however litt
     }
     const SampledRow row(products, weights, seed % 3 == 0);
     const std::vector<i32> only{12, 13, 15};
-    const std::vector<i32> contenders = row.contenders(kKept, only);
-    CHECK(std::includes(contenders.begin(), contenders.end(), only.begin(), only.end()));
-    CHECK(static_cast<i64>(contenders.size()) == contender_count(kHeads, kKept));
+    const std::vector<i32> shortlist = row.shortlist(kKept, only);
+    CHECK(std::includes(shortlist.begin(), shortlist.end(), only.begin(), only.end()));
+    CHECK(static_cast<i64>(shortlist.size()) == shortlist_size(kHeads, kKept));
     CHECK(row.eliminate(kKept, only).kept == only);
     CHECK(row.eliminate(kKept).kept != only);
     const std::vector<i32> mixed{0, 1, 15};  // what the router keeps, but for the last

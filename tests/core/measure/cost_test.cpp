@@ -232,7 +232,7 @@ TEST_CASE("routers that sample keys pool them once, and a linear head adds up th
   spec.heads->router = Router::covariance;
   costs = stage_costs(spec, problem);
   CHECK(stage(costs, Stage::route).flops == 21 * (kHeads * (2 * kDim + 1 + 4) + kHeads * (kHeads + 1)));
-  Problem many = problem;  // 8 of 20 heads contend
+  Problem many = problem;  // the shortlist has 8 of 20 heads
   many.shape.heads = 20;
   const i64 more = stage(stage_costs(spec, many), Stage::route).flops - 21 * 20 * (2 * kDim + 1 + 4);
   CHECK(more == 21 * (8 * 9 + 12 + 2 * 8));
