@@ -18,7 +18,4 @@ ReportBuild build_facts();
 /// The same for people: commit, compiler, flags, kernels and libraries, each with its value.
 std::vector<std::pair<std::string, std::string>> build_lines();
 
-/// The commit as one word: "0123456789ab", "0123456789ab-dirty", "unknown".
-std::string commit_word();
-
 }  // namespace misa::cli

@@ -20,9 +20,6 @@ struct SystemInfo {
 
 SystemInfo system_info();
 
-/// Most memory this process ever had resident; 0: unknown.
-i64 peak_resident_bytes();
-
 /// Asked for by the user only: results travel.
 std::string host_name();
 

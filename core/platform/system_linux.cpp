@@ -1,5 +1,4 @@
 #include <sched.h>
-#include <sys/resource.h>
 #include <sys/sysinfo.h>
 #include <sys/utsname.h>
 
@@ -160,12 +159,6 @@ SystemInfo system_info() {
     info.memory_bytes = smallest(total, memory_limit()).value_or(total);
   }
   return info;
-}
-
-i64 peak_resident_bytes() {
-  rusage usage{};
-  if (getrusage(RUSAGE_SELF, &usage) != 0) return 0;
-  return static_cast<i64>(usage.ru_maxrss) * 1024;  // KiB on Linux
 }
 
 }  // namespace misa

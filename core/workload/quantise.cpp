@@ -25,13 +25,6 @@ std::span<const std::string_view> value_format_names() { return kNames; }
 
 std::string_view value_format_name(ValueFormat format) { return kNames[static_cast<std::size_t>(format)]; }
 
-std::optional<ValueFormat> find_value_format(std::string_view name) {
-  for (std::size_t i = 0; i < kNames.size(); ++i) {
-    if (kNames[i] == name) return static_cast<ValueFormat>(i);
-  }
-  return std::nullopt;
-}
-
 float e4m3_scale(float amax, ValueFormat format) {
   const float scale = std::max(amax, kSmallestAmax) / kLargest;
   return format == ValueFormat::e4m3_ue8m0 ? next_power_of_two(scale) : scale;

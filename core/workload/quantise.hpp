@@ -1,6 +1,5 @@
 #pragma once
 
-#include <optional>
 #include <span>
 #include <string_view>
 
@@ -19,7 +18,6 @@ enum class ValueFormat : u8 {
 /// "f32", "bf16", "e4m3", "e4m3-ue8m0".
 std::span<const std::string_view> value_format_names();
 std::string_view value_format_name(ValueFormat format);
-std::optional<ValueFormat> find_value_format(std::string_view name);
 
 constexpr bool is_fp8(ValueFormat format) { return format == ValueFormat::e4m3 || format == ValueFormat::e4m3_ue8m0; }
 constexpr Dtype element_dtype(ValueFormat format) {

@@ -22,6 +22,7 @@
 #include "core/workload/trace.hpp"
 #include "tests/support/cases.hpp"
 #include "tests/support/temporary.hpp"
+#include "tests/support/to_f16.hpp"
 
 using namespace misa;
 using namespace misa::testing;

@@ -13,8 +13,6 @@ TEST_CASE("this machine has a processor, cores and memory") {
   CHECK(info.cores <= static_cast<i64>(std::thread::hardware_concurrency()));
   CHECK(info.memory_bytes > 1 << 20);
   CHECK(info.os.find(' ') != std::string::npos);
-  CHECK(peak_resident_bytes() > 1 << 16);
-  CHECK(peak_resident_bytes() < info.memory_bytes);
 }
 
 TEST_CASE("timestamps are ISO 8601 in UTC") {

@@ -9,6 +9,8 @@
 #include <set>
 #include <vector>
 
+#include "tests/support/to_f16.hpp"
+
 using namespace misa;
 
 namespace {

@@ -8,6 +8,8 @@
 #include <limits>
 #include <vector>
 
+#include "tests/support/to_f16.hpp"
+
 namespace misa {
 namespace {
 

@@ -102,9 +102,10 @@ TEST_CASE("zero vectors and tiny ones have a positive scale") {
   CHECK(e4m3_scale(0.0f, ValueFormat::e4m3_ue8m0) == 0x1p-22f);
 }
 
-TEST_CASE("formats have names that find them") {
-  for (std::string_view name : value_format_names()) CHECK(value_format_name(find_value_format(name).value()) == name);
-  CHECK_FALSE(find_value_format("fp8").has_value());
+TEST_CASE("formats have names and element types") {
+  for (std::size_t i = 0; i < value_format_names().size(); ++i) {
+    CHECK(value_format_name(static_cast<ValueFormat>(i)) == value_format_names()[i]);
+  }
   CHECK(element_dtype(ValueFormat::e4m3_ue8m0) == Dtype::e4m3);
   CHECK(element_dtype(ValueFormat::bf16) == Dtype::bf16);
 }
