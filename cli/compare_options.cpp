@@ -3,19 +3,83 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <limits>
+#include <filesystem>
+#include <sstream>
 
 #include "backends/backends.hpp"
-#include "core/agreement/faults.hpp"
+#include "cli/describe.hpp"
 #include "core/base/error.hpp"
 #include "core/base/suggest.hpp"
-#include "core/workload/placement.hpp"
+#include "core/selection/golden.hpp"
 
 namespace misa::cli {
+namespace fs = std::filesystem;
 namespace {
 
 constexpr const char* kCompareGroup = "Comparison";
 constexpr const char* kRobustGroup = "Robustness";
+
+std::vector<std::string_view> choice_names() {
+  std::vector<std::string_view> names;
+  for (const Choice choice : kChoices) names.push_back(choice_name(choice));
+  return names;
+}
+
+/// True of the options that say what is compared; --indexer only says how much of it.
+bool names_inputs(const CLI::Option& option) {
+  const std::string& group = option.get_group();
+  return (group == kWorkloadGroup || group == kIndexerGroup) && !option.check_lname("indexer");
+}
+
+/// Without such an option on the command line, those that the golden of --against was made with.
+void adopt_made_with(CLI::App& command, const std::string& against) {
+  for (const CLI::Option* option : command.get_options()) {
+    if (names_inputs(*option) && option->count() > 0) return;
+  }
+  std::vector<std::string> goldens;
+  std::error_code failure;
+  if (fs::is_directory(against, failure)) {
+    for (const auto& entry : fs::directory_iterator(against, failure)) {
+      if (entry.path().extension() == ".safetensors") goldens.push_back(entry.path().string());
+    }
+  } else if (fs::exists(against, failure)) {
+    goldens.push_back(against);
+  }
+  if (goldens.empty()) return;
+  const std::string& path = *std::min_element(goldens.begin(), goldens.end());
+  std::istringstream lines(golden_metadata(path)["made_with"]);
+  for (std::string line; std::getline(lines, line);) {
+    const std::size_t equals = std::min(line.find('='), line.size());
+    CLI::Option* option = command.get_option_no_throw("--" + line.substr(0, equals));
+    const auto refuse = [&](const std::string& what) {
+      throw Error(ErrorKind::input, "MP-E602", "made_with has '" + line + "': " + what, path,
+                  "the --trace, or --model, --workload, --seed and --rows, that it was made with");
+    };
+    if (option == nullptr || equals == line.size() || !names_inputs(*option)) {
+      refuse("no option of a workload or an indexer");
+    }
+    try {
+      option->add_result(line.substr(equals + 1));
+      option->run_callback();
+    } catch (const CLI::ParseError& error) {
+      refuse(error.what());
+    }
+  }
+}
+
+/// The indexers of which there are goldens, in the order of `list`.
+std::vector<std::string> indexers_of_goldens(const std::string& against) {
+  std::error_code failure;
+  if (!fs::is_directory(against, failure)) {
+    return fs::exists(against, failure) ? std::vector{golden_metadata(against)["indexer"]} : std::vector<std::string>{};
+  }
+  std::vector<std::string> names;
+  for (const IndexerInfo& info : indexers()) {
+    const std::string name(info.name);
+    if (fs::exists(fs::path(against) / (name + ".safetensors"), failure)) names.push_back(name);
+  }
+  return names;
+}
 
 }  // namespace
 
@@ -23,26 +87,14 @@ void CompareOptions::add(CLI::App& command) {
   workload.add_trace(command);
   workload.add_synthetic(command);
   indexer.add(command);
-
-  const auto add_text = [&](const char* name, std::string& value, const std::string& what, const char* type,
-                            const char* group) {
-    return command.add_option(name, value, what)->check(not_empty())->type_name(type)->group(group);
-  };
   add_backend(command, backend, "The side that is tested", kCompareGroup);
-  add_text("--against", against, "A backend, or a golden: a file or a folder that --write-golden wrote", "NAME",
-           kCompareGroup)
+  add_text(command, "--against", against, "A backend, or a golden: a file or a folder that --write-golden wrote",
+           "NAME", kCompareGroup)
       ->capture_default_str();
-  std::vector<std::string_view> choice_names;
-  for (const Choice choice : kChoices) choice_names.push_back(choice_name(choice));
-  command
-      .add_option("--stages", stages, fmt::format("Comma-separated: {} (default: all)", fmt::join(choice_names, ", ")))
-      ->type_name("LIST")
-      ->expected(1)
-      ->allow_extra_args(false)
-      ->take_all()
-      ->group(kCompareGroup);
+  add_list(command, "--stages", stages,
+           fmt::format("Comma-separated: {} (default: all)", fmt::join(choice_names(), ", ")), "LIST", kCompareGroup);
   add_count(command, "--max-miss", max_miss, "Misses that still pass", kCompareGroup, 0);
-  add_text("--against-indexer", against_indexer,
+  add_text(command, "--against-indexer", against_indexer,
            "Rate what --indexer selects against what this one does, on the same backend: quality, not agreement",
            "NAME", kCompareGroup);
   add_decimal(command, "--min-recall", min_recall, "Least mean recall that passes, with --against-indexer", "SHARE",
@@ -50,161 +102,155 @@ void CompareOptions::add(CLI::App& command) {
   add_count(command, "--threads", threads, "Threads (default: the cores available)", kBackendGroup);
   add_device(command, device);
   workload.add_memory(command);
-  command.add_flag("--no-fusion", no_fusion, "One kernel per stage")->disable_flag_override()->group(kBackendGroup);
+  add_flag(command, "--no-fusion", no_fusion, "One kernel per stage", kBackendGroup);
 
   add_count(command, "--repeat-bitwise", repeats, "Run so many times more and demand the same bits", kRobustGroup, 0);
-  const auto add_flag = [&](const char* name, bool& value, const char* what) {
-    command.add_flag(name, value, what)->disable_flag_override()->group(kRobustGroup);
-  };
-  add_flag("--thread-sweep", sweep, "Run with 1 to --threads threads and demand the same bits");
-  add_flag("--poison-unseen", poison, "Fill every key that no row sees with NaN and demand the same bits");
-  add_flag("--robust", robust, "All of the above, three repeats");
-  std::vector<std::string_view> names;
-  for (const MistakeInfo& info : mistakes()) names.push_back(info.name);
-  add_text("--inject", inject,
-           fmt::format("Make a mistake on purpose, to see what it looks like: {}", fmt::join(names, ", ")), "NAME",
+  add_flag(command, "--thread-sweep", sweep, "Run with 1 to --threads threads and demand the same bits", kRobustGroup);
+  add_flag(command, "--poison-unseen", poison, "Fill every key that no row sees with NaN and demand the same bits",
            kRobustGroup);
-  add_flag("--dry-run", dry, "Compare nothing: print what would run, and its memory");
+  add_flag(command, "--robust", robust, "All of the above, three repeats", kRobustGroup);
+  add_text(
+      command, "--inject", inject,
+      fmt::format("Make a mistake on purpose, to see what it looks like: {}", fmt::join(names_of(mistakes()), ", ")),
+      "NAME", kRobustGroup);
+  add_flag(command, "--dry-run", dry, "Compare nothing: print what would run, and its memory", kRobustGroup);
 
   output.add(command);
-  add_text("--write-golden", golden, "Write what --backend chose into this folder, if all cases pass", "DIR",
+  add_text(command, "--write-golden", golden, "Write what --backend chose into this folder, if all cases pass", "DIR",
            kOutputGroup);
-  add_text("--bundle", bundle, "Write inputs, outputs and report into this folder, if a case fails", "DIR",
+  add_text(command, "--bundle", bundle, "Write inputs, outputs and report into this folder, if a case fails", "DIR",
            kOutputGroup);
-  command.add_flag("--force", force, "Let --write-golden and --bundle overwrite what is there")
-      ->disable_flag_override()
-      ->group(kOutputGroup);
-  command.add_flag("--annotate", annotate, "Print failures as GitHub annotations on standard error")
-      ->disable_flag_override()
-      ->group(kOutputGroup);
-  add_text("--config", config, "TOML file of long option names; the command line wins", "FILE", kOutputGroup);
+  add_flag(command, "--force", force, "Let --write-golden and --bundle overwrite what is there", kOutputGroup);
+  add_flag(command, "--annotate", annotate, "Print failures as GitHub annotations on standard error", kOutputGroup);
+  add_config(command, config);
+}
+
+void CompareOptions::check() const {
+  choices();
+  mistake();
+  if (!against_indexer.empty()) {
+    if (against != "oracle" || !golden.empty()) {
+      throw Error(ErrorKind::usage, "MP-E039", "--against-indexer rates quality on one backend: there is no other side",
+                  {}, "without --against and --write-golden");
+    }
+    const std::vector<std::string> names = indexer.listed();
+    if (std::find(names.begin(), names.end(), against_indexer) != names.end()) {
+      const std::string other = against_indexer == "dsa" ? "misa" : "dsa";
+      throw Error(ErrorKind::usage, "MP-E041", against_indexer + " against itself says nothing", {},
+                  names.size() > 1 ? "--indexer without " + against_indexer : "--against-indexer " + other);
+    }
+    return;
+  }
+  if (min_recall) {
+    throw Error(
+        ErrorKind::usage, "MP-E040", "--min-recall needs an indexer to rate against", {},
+        indexer.listed() == std::vector<std::string>{"dsa"} ? "--against-indexer misa" : "--against-indexer dsa");
+  }
+  if (against == backend) {
+    throw Error(ErrorKind::usage, "MP-E041", backend + " against itself says nothing", {},
+                "--against oracle; --repeat-bitwise to see whether it is deterministic");
+  }
+  std::error_code failure;
+  if (is_backend(against) || fs::exists(against, failure)) return;
+  const std::string near = nearest(against, names_of(backends()));
+  throw Error(near.empty() ? ErrorKind::input : ErrorKind::usage, "MP-E606",
+              "'" + against + "' is no backend, and no file or folder of goldens", "--against",
+              near.empty() ? "misa-prof compare --write-golden " + shell_word(against) : near);
+}
+
+void CompareOptions::complete(CLI::App& command) {
+  const bool listed = command.get_option("--indexer")->count() > 0;
+  if (!is_backend(against)) {
+    adopt_made_with(command, against);
+    const std::vector<std::string> names = indexers_of_goldens(against);
+    if (!listed && !names.empty()) indexer.names = names;
+  }
+  // Without --indexer, all of them but the one they are rated against.
+  if (!listed) std::erase(indexer.names, against_indexer);
+}
+
+std::string CompareOptions::made_with(const CLI::App& command) {
+  std::string lines;
+  for (const CLI::Option* option : command.get_options()) {
+    if (!names_inputs(*option)) continue;
+    for (const std::string& value : option->results()) lines += option->get_lnames().front() + "=" + value + "\n";
+  }
+  return lines;
+}
+
+std::vector<std::string> CompareOptions::input_files() const {
+  std::vector<std::string> files = workload.profile_files();
+  if (workload.recorded()) files.push_back(workload.trace_path());
+  if (!config.empty()) files.push_back(config);
+  if (!is_backend(against)) files.push_back(against);
+  return files;
 }
 
 int CompareOptions::device_number() const { return cli::device_number(device, {backend, against}); }
 
 std::vector<Choice> CompareOptions::choices() const {
-  if (stages.empty()) return {kChoices.begin(), kChoices.end()};
-  std::vector<std::string_view> names;
-  for (const Choice choice : kChoices) names.push_back(choice_name(choice));
+  const std::vector<std::string_view> known = choice_names();
   const std::vector<std::string> asked = split_at_commas(stages);
   for (const std::string& name : asked) {
-    if (std::find(names.begin(), names.end(), name) != names.end()) continue;
+    if (std::find(known.begin(), known.end(), name) != known.end()) continue;
     throw Error(ErrorKind::usage, "MP-E036", "there is no stage '" + name + "' to compare", {},
-                suggestion(name, names));
+                suggestion(name, known));
   }
-  std::vector<Choice> chosen;
-  for (const Choice choice : kChoices) {
-    if (std::find(asked.begin(), asked.end(), choice_name(choice)) != asked.end()) chosen.push_back(choice);
-  }
+  std::vector<Choice> chosen(kChoices.begin(), kChoices.end());
+  std::erase_if(chosen, [&](Choice choice) {
+    return !asked.empty() && std::find(asked.begin(), asked.end(), choice_name(choice)) == asked.end();
+  });
   return chosen;
 }
 
-MistakeInfo CompareOptions::mistake() const {
-  if (const auto info = find_mistake(inject)) return *info;
+std::optional<MistakeInfo> CompareOptions::mistake() const {
+  const std::optional<MistakeInfo> found = find_mistake(inject);
+  if (found || inject.empty()) return found;
   throw Error(ErrorKind::usage, "MP-E037", "there is no mistake called '" + inject + "'", {},
               suggestion(inject, names_of(mistakes())));
 }
 
-namespace {
-
-/// What gives `spec` an occasion for a mistake that it found none for on `workload`.
-std::string occasion_for(const MistakeInfo& info, const IndexerSpec& spec, const Workload& workload) {
-  i64 longest = 0;
-  for (std::size_t m = 0; m < workload.ks.size(); ++m)
-    longest = std::max<i64>(longest, workload.ke[m] - workload.ks[m]);
-  if (longest == 0) return "rows that see tokens";
-  const auto above = [](const char* option, i64 most) {
-    return most > 1 ? fmt::format("{} below {}", option, most) : std::string("rows that see more tokens");
+Sides CompareOptions::sides(i64 thread_number) const {
+  Sides sides;
+  sides.exact = make_backend("oracle", static_cast<int>(thread_number));
+  const int number = device_number();
+  const auto side = [&](const std::string& name, const ForcedKernels& forced) -> std::unique_ptr<Backend> {
+    if (!dry) return make_backend(name, static_cast<int>(thread_number), number, forced);
+    sides.dry.push_back(dry_side(name, thread_number, number, forced));
+    return std::move(sides.dry.back().backend);
   };
-  const i64 heads = workload.heads();
-  const bool all_heads = spec.heads && spec.heads->active >= heads;
-  const std::string fewer_heads = heads > 1 ? fmt::format("--active-heads below the workload's {}", heads)
-                                            : std::string("a workload of more than 1 head");
-  switch (info.mistake) {
-    case Mistake::swapped_token: return above("--top-k", longest);
-    case Mistake::duplicate_token: return longest > 1 ? "--top-k 2" : "rows that see more tokens";
-    case Mistake::truncated_row: return "rows that see tokens";
-    case Mistake::dropped_candidate:
-      return spec.rerank ? above("--top-k and --candidates", longest) : "--indexer misa-dagger";
-    case Mistake::dropped_block: return spec.blocks ? "--blocks 2, and rows that see more blocks" : "--indexer hisa";
-    case Mistake::wrong_head:
-      if (!spec.heads) return "--indexer misa";
-      return all_heads ? fewer_heads : "heads that differ by more than rounding";
-    case Mistake::stale_linear:
-      if (!spec.heads || !spec.heads->linear) return "--indexer misa-lr";
-      return all_heads ? fewer_heads : "rows of different queries";
-    case Mistake::off_by_one_page: return workload.paged() ? "rows that see more than a page" : "a decode workload";
-    case Mistake::stale_scale: return "a workload of FP8 keys with a score above 0; --no-fusion";
-    case Mistake::nan_score: return "--no-fusion";
-  }
-  return {};
+  sides.backend = side(backend, forced_kernels(kernels));
+  if (against_indexer.empty() && is_backend(against) && against != "oracle") sides.other = side(against, {});
+  return sides;
 }
 
-}  // namespace
-
-Selection run_side(const CompareOptions& options, Backend& backend, const IndexerSpec& spec, Arbiter& arbiter,
-                   const PlanOptions& plan_options) {
-  if (options.inject.empty()) {
-    const Placement placement(backend, arbiter.workload());
-    return run_selection(backend, spec, placement.problem(), plan_options);
-  }
-  const MistakeInfo info = options.mistake();
-  auto outcome = run_with_mistake(info.mistake, backend, spec, arbiter, plan_options);
-  if (outcome) return std::move(*outcome);
-  throw Error(ErrorKind::usage, "MP-E038",
-              fmt::format("{} gives no occasion for the mistake '{}' on this workload", spec.name, info.name), {},
-              occasion_for(info, spec, arbiter.workload()));
-}
-
-std::vector<i64> comparison_limits(const CompareOptions& options, const Backend& exact, const Backend& side,
-                                   const Backend* other, const std::vector<IndexerSpec>& specs,
-                                   const std::optional<IndexerSpec>& reference, const Workload& workload, i64 copies) {
-  constexpr i64 kGuards = 1 << 20;  // what poisons a side's memory
-  const Problem outline = outline_of(workload);
-  const i64 placed = Placement::bytes_needed(workload);
-  const i64 limit = options.workload.memory_limit();
-  // The outcomes of both sides; a third one of a run that must give the same bits, or copies that are written.
-  const bool again =
-      options.robust || options.repeats > 0 || options.sweep || options.poison || !options.inject.empty();
-  const bool writes = !options.bundle.empty() || !options.golden.empty();
-  const i64 outcomes = 2 + (again ? 1 : 0) + (writes ? 2 : 0);
-  i64 goldens = 0;
-  for (const IndexerSpec& spec : specs) {
-    if (!options.golden.empty()) goldens += selection_bytes(spec, outline.shape);
-  }
-
-  std::vector<i64> limits;
-  for (const IndexerSpec& spec : specs) {
-    i64 outcome = 0, plan = 0, plan_beside = 0;
-    i64 on_device = std::numeric_limits<i64>::max();
-    for (const IndexerSpec* one : {&spec, reference ? &*reference : nullptr}) {
-      if (one == nullptr) continue;
-      outcome = std::max(outcome, selection_bytes(*one, outline.shape));
-      for (const Backend* backend : {&side, other != nullptr ? other : &exact}) {
-        const PlanBytes bytes = Plan::bytes_needed(*backend, *one, outline, true);
-        if (backend->free_bytes()) {
-          on_device = std::min(on_device, options.workload.memory_limit(*backend) - placed);
-          plan_beside = std::max(plan_beside, bytes.host + kFetchedColumnBytes * bytes.columns);
-        } else {
-          plan = std::max(plan, bytes.least());
-          plan_beside = std::max(plan_beside, placed + kGuards + kFetchedColumnBytes * bytes.columns);
-        }
-      }
-    }
-    const i64 beside = (1 + copies) * workload.bytes() + Arbiter::bytes_needed(workload) + goldens + outcomes * outcome;
-    const i64 judging = reference ? 0 : Arbiter::row_bytes(exact, spec, outline);
-    const i64 needed = beside + std::max(plan_beside + plan, judging);
-    if (needed > limit) {
-      throw Error(ErrorKind::runtime, "MP-E502",
-                  fmt::format("comparing {} needs {} bytes (workload {}, what both sides and the arbiter keep {}, "
-                              "a side's run {}, a row to be judged {}), the limit is {}",
-                              spec.name, needed, workload.bytes(), beside - workload.bytes(), plan_beside + plan,
-                              judging, limit),
-                  workload.name, "a larger --max-memory, fewer --rows or a shorter context");
-    }
-    limits.push_back(std::min(limit - beside - plan_beside, on_device));
-  }
-  return limits;
+CompareRequest CompareOptions::request(const Sides& sides, const Workload& loaded, i64 thread_number) const {
+  const IndexerSettings settings = indexer.settings(loaded, workload.seed);
+  const std::vector<Choice> compared = choices();
+  const bool tokens = std::find(compared.begin(), compared.end(), Choice::tokens) != compared.end();
+  return {.exact = *sides.exact,
+          .backend = *sides.backend,
+          .other = sides.other.get(),
+          .golden = is_backend(against) ? std::string() : against,
+          .against_indexer = against_indexer,
+          .min_recall = min_recall,
+          .workload = loaded,
+          .specs = indexer.specs(settings),
+          .settings = settings,
+          .recorded = tokens || !against_indexer.empty(),  // what is recorded is tokens
+          .choices = compared,
+          .max_miss = max_miss,
+          .mistake = mistake(),
+          .repeats = robust ? std::max<i64>(repeats, 3) : repeats,
+          .sweep = sweep || robust,
+          .poison = poison || robust,
+          .threads = thread_number,
+          .with_threads =
+              [this](i64 number) {
+                return make_backend(backend, static_cast<int>(number), device_number(), forced_kernels(kernels));
+              },
+          .memory = workload.memory_limits(),
+          .fusion = !no_fusion};
 }
 
 bool is_backend(const std::string& name) {

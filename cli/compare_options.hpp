@@ -9,12 +9,20 @@
 #include "cli/indexer_options.hpp"
 #include "cli/options.hpp"
 #include "cli/output.hpp"
-#include "core/agreement/agreement.hpp"
-#include "core/agreement/faults.hpp"
-#include "core/indexer/plan.hpp"
-#include "core/report/agreement_report.hpp"
+#include "cli/planned.hpp"
+#include "core/experiment/compare.hpp"
 
 namespace misa::cli {
+
+/// Files of a bundle.
+constexpr const char* kBundledInput = "input.safetensors";
+constexpr const char* kBundledReport = "report.json";
+
+/// The backends of a comparison. `other` is null where the formulas or a golden are the other side.
+struct Sides {
+  std::vector<DrySide> dry;  ///< with --dry-run: what `backend` and `other` are
+  std::unique_ptr<Backend> exact, backend, other;
+};
 
 /// The options of compare, and of shrink, which runs it again and again.
 struct CompareOptions {
@@ -23,31 +31,33 @@ struct CompareOptions {
   OutputOptions output{agreement_format_names()};
   std::string backend = "cpu", against = "oracle";
   std::optional<i64> threads, device;
-  std::vector<std::string> stages;
+  std::vector<std::string> kernels, stages;
   i64 max_miss = 0, repeats = 0;
   bool poison = false, sweep = false, robust = false, no_fusion = false, annotate = false, force = false, dry = false;
   std::string against_indexer, golden, bundle, inject, config;
   std::optional<double> min_recall;
 
   void add(CLI::App& command);
+  /// Takes what the golden of --against was made with, unless the command line names a workload or an indexer; then
+  /// settles which indexers are compared without --indexer.
+  void complete(CLI::App& command);
+  /// The options of workload and indexer that `command` was given, one `name=value` a line.
+  static std::string made_with(const CLI::App& command);
+  /// The files that no output may overwrite.
+  std::vector<std::string> input_files() const;
+  /// Error(usage) where they contradict each other or name what there is not.
+  void check() const;
   /// --device.
   int device_number() const;
   /// --stages, in their order; all of them by default.
   std::vector<Choice> choices() const;
-  /// --inject, which must be given.
-  MistakeInfo mistake() const;
+  /// --inject; empty where no mistake is to be made.
+  std::optional<MistakeInfo> mistake() const;
+  /// The backends that they name.
+  Sides sides(i64 thread_number) const;
+  /// The comparison that they ask for; the options, `sides` and `loaded` outlive it.
+  CompareRequest request(const Sides& sides, const Workload& loaded, i64 thread_number) const;
 };
-
-/// What one side chose: a run of the backend, with the mistake of --inject where one is asked for.
-Selection run_side(const CompareOptions& options, Backend& backend, const IndexerSpec& spec, Arbiter& arbiter,
-                   const PlanOptions& plan_options);
-
-/// Bytes that a plan of each of `specs` may take beside the problem, on `side` and on `other` (null: there is none), or
-/// when it is rated against `reference`. `copies` more of the workload are alive then. Error(runtime) with the bytes
-/// needed where --max-memory, or what a device has free, cannot hold all that is alive at once. Allocates nothing.
-std::vector<i64> comparison_limits(const CompareOptions& options, const Backend& exact, const Backend& side,
-                                   const Backend* other, const std::vector<IndexerSpec>& specs,
-                                   const std::optional<IndexerSpec>& reference, const Workload& workload, i64 copies);
 
 /// True when the name is a backend's.
 bool is_backend(const std::string& name);

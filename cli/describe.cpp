@@ -7,30 +7,13 @@
 namespace misa::cli {
 
 Origin origin_of(const WorkloadOptions& workload, bool host, bool top_k_asked) {
-  Origin origin;
-  origin.tool_version = program_version();
-  origin.build = build_facts();
-  origin.host = host;
-  if (workload.recorded()) {
-    origin.trace_path = workload.trace_path();
-  } else {
-    origin.seed = workload.seed;
-  }
-  origin.top_k_asked = top_k_asked;
-  return origin;
-}
-
-ReportWorkload describe_workload(const WorkloadOptions& options, const Workload& workload, i64 top_k,
-                                 bool top_k_asked) {
-  return misa::describe_workload(workload, top_k, origin_of(options, false, top_k_asked));
-}
-
-ReportEnvironment describe_environment(const std::vector<Backend*>& backends, i64 threads, bool host) {
-  return misa::describe_environment(backends, threads, {.tool_version = {}, .build = build_facts(), .host = host});
-}
-
-std::map<std::string, std::string> backend_facts(Backend& backend, const Shape& shape) {
-  return misa::backend_facts(backend, shape, {.tool_version = std::string(program_version()), .build = build_facts()});
+  const bool recorded = workload.recorded();
+  return {.tool_version = std::string(program_version()),
+          .build = build_facts(),
+          .host = host,
+          .seed = recorded ? std::nullopt : std::optional(workload.seed),
+          .trace_path = recorded ? std::optional(workload.trace_path()) : std::nullopt,
+          .top_k_asked = top_k_asked};
 }
 
 std::vector<std::string> command_words(const CLI::App& app, const CLI::App& command) {

@@ -34,10 +34,7 @@ Work add_generate(CLI::App& app) {
   command.add_option("-o,--output", options->path, "The trace to write (.safetensors), needed")
       ->type_name("FILE")
       ->group(kOutputGroup);
-  command.add_option("--config", options->config, "TOML file of long option names; the command line wins")
-      ->check(not_empty())
-      ->type_name("FILE")
-      ->group(kOutputGroup);
+  add_config(command, options->config);
   return [options, &command] {
     if (!options->config.empty()) apply_config(command, options->config);
     if (options->path.empty()) {
@@ -49,11 +46,7 @@ Work add_generate(CLI::App& app) {
     }
     std::vector<std::string> inputs = options->workload.profile_files();
     inputs.push_back(options->config);
-    for (const std::string& input : inputs) {
-      if (options->path == "-" || !same_file(options->path, input)) continue;
-      throw Error(ErrorKind::usage, "MP-E025", "'" + options->path + "' is an input and would be overwritten", {},
-                  "another name");
-    }
+    if (options->path != "-") check_no_input(options->path, inputs);
     check_trace_name("-o", options->path);
     check_writable(options->path);
     const Workload workload = options->workload.synthesise();

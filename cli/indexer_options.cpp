@@ -26,21 +26,13 @@ std::vector<std::string> split_at_commas(const std::vector<std::string>& lists) 
 }
 
 void IndexerOptions::add(CLI::App& command) {
-  command
-      .add_option("--indexer", names, fmt::format("all, or comma-separated: {}", fmt::join(names_of(indexers()), ", ")))
-      ->default_str(fmt::format("{}", fmt::join(names, ",")))
-      ->type_name("LIST")
-      ->expected(1)
-      ->allow_extra_args(false)
-      ->take_all()
-      ->group(kIndexerGroup);
-  command
-      .add_option("--router", router,
-                  fmt::format("How heads are ranked: {} (default: misa pooled, misa-lr covariance)",
-                              fmt::join(names_of(routers()), ", ")))
-      ->check(not_empty())
-      ->type_name("NAME")
-      ->group(kIndexerGroup);
+  add_list(command, "--indexer", names,
+           fmt::format("all, or comma-separated: {}", fmt::join(names_of(indexers()), ", ")), "LIST", kIndexerGroup)
+      ->default_str(fmt::format("{}", fmt::join(names, ",")));
+  add_text(command, "--router", router,
+           fmt::format("How heads are ranked: {} (default: misa pooled, misa-lr covariance)",
+                       fmt::join(names_of(routers()), ", ")),
+           "NAME", kIndexerGroup);
   add_count(command, "--top-k", top_k,
             "Tokens each row keeps (default: the workload's index_topk or recorded topk, else 2048)", kIndexerGroup);
   add_count(command, "--active-heads", active_heads, "Heads that misa scores with; a linear head is two",
@@ -51,10 +43,7 @@ void IndexerOptions::add(CLI::App& command) {
   add_count(command, "--candidates", candidates,
             "Tokens that a dagger ranks again (default: 8192, or 4 K where K of --top-k is larger)", kIndexerGroup);
   add_count(command, "--blocks", blocks, "Blocks that hisa keeps", kIndexerGroup);
-  command.add_option("--block-window", block_window, "visible, or upstream as the released patch")
-      ->type_name("NAME")
-      ->capture_default_str()
-      ->group(kIndexerGroup);
+  add_name(command, "--block-window", block_window, "visible, or upstream as the released patch", kIndexerGroup);
 }
 
 IndexerSettings IndexerOptions::settings(const Workload& workload, u64 seed) const {

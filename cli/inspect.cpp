@@ -290,15 +290,10 @@ Work add_inspect(CLI::App& app) {
   CLI::App& command = *app.add_subcommand("inspect", "Check a trace and show what is in it");
   const auto options = std::make_shared<InspectOptions>();
   command.footer(kExamples);
-  command.add_option("FILE", options->workload.trace, "A trace or a selection: a file, or a name of profiles/traces")
-      ->check(not_empty())
-      ->type_name("")
-      ->group(kWorkloadGroup);
+  add_text(command, "FILE", options->workload.trace, "A trace or a selection: a file, or a name of profiles/traces", "",
+           kWorkloadGroup);
   options->workload.add_memory(command);
-  command.add_option("--format", options->format, "table or json")
-      ->type_name("NAME")
-      ->capture_default_str()
-      ->group(kOutputGroup);
+  add_name(command, "--format", options->format, "table or json", kOutputGroup);
   return [options] {
     if (options->workload.trace.empty()) {
       throw Error(ErrorKind::usage, "MP-E033", "inspect needs a file", {}, "misa-prof inspect FILE");

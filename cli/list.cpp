@@ -36,35 +36,25 @@ struct Section {
   std::vector<Entry> entries;
 };
 
+/// A section of the rows of a table.
+Section section_of(const char* name, const auto& rows, const auto& what, const auto& source) {
+  Section section{name, {}};
+  for (const auto& row : rows) section.entries.push_back({std::string(row.name), what(row), source(row)});
+  return section;
+}
+
 std::vector<Section> sections() {
-  std::vector<Section> all;
-  Section indexer_section{"indexers", {}}, router_section{"routers", {}}, backend_section{"backends", {}};
-  for (const IndexerInfo& info : indexers()) {
-    indexer_section.entries.push_back({std::string(info.name), std::string(info.what), std::string(info.source)});
-  }
-  for (const RouterInfo& info : routers()) {
-    router_section.entries.push_back({std::string(info.name), std::string(info.what), std::string(info.source)});
-  }
-  for (const BackendInfo& info : backends()) {
+  const auto what = [](const auto& row) { return std::string(row.what); };
+  const auto source = [](const auto& row) { return std::string(row.source); };
+  const auto description = [](const auto& profile) { return profile.description; };
+  const auto state = [](const BackendInfo& info) {
     const auto reason = info.why_absent(0);
-    backend_section.entries.push_back(
-        {std::string(info.name), reason ? "absent: " + *reason : std::string(info.what), ""});
-  }
+    return reason ? "absent: " + *reason : std::string(info.what);
+  };
   Section build{"build", {{"version", std::string(program_version()), ""}}};
   for (const auto& [name, value] : build_lines()) build.entries.push_back({name, value, ""});
-  all = {indexer_section, router_section, backend_section};
-
   const std::vector<std::string> directories = profile_directories();
-  Section models{"models", {}}, workloads{"workloads", {}}, preset_section{"presets", {}}, traces{"traces", {}};
-  for (const ModelProfile& model : list_models(directories)) {
-    models.entries.push_back({model.name, model.description, model.source});
-  }
-  for (const WorkloadProfile& workload : list_workloads(directories)) {
-    workloads.entries.push_back({workload.name, workload.description, workload.source});
-  }
-  for (const PresetInfo& preset : presets()) {
-    preset_section.entries.push_back({std::string(preset.name), std::string(preset.what), std::string(preset.expect)});
-  }
+  Section traces{"traces", {}};
   std::set<std::string> names;
   for (const std::string& directory : directories) {
     std::error_code failure;
@@ -75,8 +65,14 @@ std::vector<Section> sections() {
   for (const std::string& name : names) {
     traces.entries.push_back({name, "recorded workload; misa-prof inspect shows it", ""});
   }
-  all.insert(all.end(), {models, workloads, preset_section, traces, build});
-  return all;
+  return {section_of("indexers", indexers(), what, source),
+          section_of("routers", routers(), what, source),
+          section_of("backends", backends(), state, [](const BackendInfo&) { return ""; }),
+          section_of("models", list_models(directories), description, source),
+          section_of("workloads", list_workloads(directories), description, source),
+          section_of("presets", presets(), what, [](const PresetInfo& info) { return std::string(info.expect); }),
+          traces,
+          build};
 }
 
 /// The kernels of each backend, in the order in which a primitive asks them.
@@ -144,17 +140,10 @@ Work add_list(CLI::App& app) {
   const auto format = std::make_shared<std::string>("table"), names = std::make_shared<std::string>();
   const auto kernels = std::make_shared<bool>(false);
   command.footer(kExamples);
-  command.add_option("--format", *format, "table or json")
-      ->type_name("NAME")
-      ->capture_default_str()
-      ->group(kOutputGroup);
-  command.add_option("--names", *names, "Only the names of one section, a line each: indexers, routers, traces, ...")
-      ->check(not_empty())
-      ->type_name("SECTION")
-      ->group(kOutputGroup);
-  command.add_flag("--kernels", *kernels, "The kernels of each backend, as --kernel takes them")
-      ->disable_flag_override()
-      ->group(kOutputGroup);
+  add_name(command, "--format", *format, "table or json", kOutputGroup);
+  add_text(command, "--names", *names, "Only the names of one section, a line each: indexers, routers, traces, ...",
+           "SECTION", kOutputGroup);
+  add_flag(command, "--kernels", *kernels, "The kernels of each backend, as --kernel takes them", kOutputGroup);
   return [format, names, kernels] {
     if (*format != "table" && *format != "json") {
       throw Error(ErrorKind::usage, "MP-E021", "there is no format called '" + *format + "'", {}, "table or json");

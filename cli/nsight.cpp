@@ -63,8 +63,8 @@ class Nsight {
       throw Error(ErrorKind::unavailable, "MP-E404", "a profiler would see no ranges: " + *reason, {},
                   "a build where CMake finds nvtx3/nvToolsExt.h (MISA_NVTX_INCLUDE)");
     }
-    planned_ = plan_run(options.workload, options.indexer, options.backend, thread_count(options.threads),
-                        device_number(options.device, {options.backend}), !options.no_fusion, given);
+    planned_ = plan_profile(options.workload, options.indexer, options.backend, thread_count(options.threads),
+                            device_number(options.device, {options.backend}), !options.no_fusion, given);
     check_stage();
   }
 
@@ -147,14 +147,8 @@ Work add_nsight(CLI::App& app) {
   CLI::App& command = *app.add_subcommand("nsight", "Print the nsys and ncu commands that profile a stage");
   const auto options = std::make_shared<NsightOptions>();
   command.footer(kExamples);
-  command.add_option("--stage", options->stage, "Only this stage, e.g. score (default: all)")
-      ->check(not_empty())
-      ->type_name("NAME")
-      ->group(kNsightGroup);
-  command.add_option("--tool", options->tool, "nsys or ncu (default: both)")
-      ->check(not_empty())
-      ->type_name("NAME")
-      ->group(kNsightGroup);
+  add_text(command, "--stage", options->stage, "Only this stage, e.g. score (default: all)", "NAME", kNsightGroup);
+  add_text(command, "--tool", options->tool, "nsys or ncu (default: both)", "NAME", kNsightGroup);
   options->workload.add_trace(command);
   options->workload.add_synthetic(command);
   options->indexer.add(command);
@@ -162,9 +156,7 @@ Work add_nsight(CLI::App& app) {
   add_count(command, "--threads", options->threads, "Threads (default: the cores available)", kBackendGroup);
   add_device(command, options->device);
   options->workload.add_memory(command);
-  command.add_flag("--no-fusion", options->no_fusion, "One kernel per stage")
-      ->disable_flag_override()
-      ->group(kBackendGroup);
+  add_flag(command, "--no-fusion", options->no_fusion, "One kernel per stage", kBackendGroup);
   return [options, &command, &app] {
     const Nsight nsight(*options, given_options(command));
     write_text("-", nsight.expectations() + nsight.commands(command_words(app, command)));

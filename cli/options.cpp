@@ -155,24 +155,18 @@ CLI::Validator not_empty() {
 }
 
 void WorkloadOptions::add_synthetic(CLI::App& command) {
-  const auto add = [&](const char* name, std::string& value, const char* what) {
-    command.add_option(name, value, what)->check(not_empty())->type_name("NAME")->group(kWorkloadGroup);
-  };
-  add("--model", model, "Model profile: a name (misa-prof list) or a .toml file");
-  add("--workload", workload, "Workload profile: a name or a .toml file");
-  add("--preset", preset, "Synthetic preset instead of the workload profile's");
+  add_text(command, "--model", model, "Model profile: a name (misa-prof list) or a .toml file", "NAME", kWorkloadGroup);
+  add_text(command, "--workload", workload, "Workload profile: a name or a .toml file", "NAME", kWorkloadGroup);
+  add_text(command, "--preset", preset, "Synthetic preset instead of the workload profile's", "NAME", kWorkloadGroup);
   add_seed(command, seed, "Seed of everything that is drawn", kWorkloadGroup);
   add_count(command, "--rows", rows, "Query rows (of a recorded prefill: so many, evenly spaced)", kWorkloadGroup);
 }
 
 void WorkloadOptions::add_trace(CLI::App& command) {
-  command
-      .add_option("--trace", trace,
-                  std::string("Recorded workload: a file, or a name of profiles/traces (default: ") + kDefaultTrace +
-                      ", unless --model, --workload or --preset is given)")
-      ->check(not_empty())
-      ->type_name("FILE")
-      ->group(kWorkloadGroup);
+  add_text(command, "--trace", trace,
+           std::string("Recorded workload: a file, or a name of profiles/traces (default: ") + kDefaultTrace +
+               ", unless --model, --workload or --preset is given)",
+           "FILE", kWorkloadGroup);
 }
 
 void WorkloadOptions::add_memory(CLI::App& command) {
@@ -194,8 +188,6 @@ i64 WorkloadOptions::memory_limit() const {
 MemoryLimits WorkloadOptions::memory_limits() const {
   return {.host = memory_limit(), .device = max_bytes > 0 ? std::optional(max_bytes) : std::nullopt};
 }
-
-i64 WorkloadOptions::memory_limit(const Backend& backend) const { return memory_limits().of(backend); }
 
 std::vector<std::string> WorkloadOptions::profile_files() const {
   std::vector<std::string> files;
@@ -347,21 +339,35 @@ void refuse_extras(const CLI::App& command) {
               {}, near.empty() ? name + " --help" : near);
 }
 
+CLI::Option* add_text(CLI::App& command, const char* name, std::string& value, const std::string& what,
+                      const char* type, const char* group) {
+  return command.add_option(name, value, what)->check(not_empty())->type_name(type)->group(group);
+}
+
+CLI::Option* add_list(CLI::App& command, const char* name, std::vector<std::string>& values, const std::string& what,
+                      const char* type, const char* group) {
+  CLI::Option* option = command.add_option(name, values, what)->type_name(type)->group(group);
+  return option->expected(1)->allow_extra_args(false)->take_all();
+}
+
+void add_flag(CLI::App& command, const char* name, bool& value, const char* what, const char* group) {
+  command.add_flag(name, value, what)->disable_flag_override()->group(group);
+}
+
+void add_config(CLI::App& command, std::string& path) {
+  add_text(command, "--config", path, "TOML file of long option names; the command line wins", "FILE", kOutputGroup);
+}
+
 void add_name(CLI::App& command, const char* name, std::string& value, const std::string& what, const char* group) {
   command.add_option(name, value, what)->type_name("NAME")->capture_default_str()->group(group);
 }
 
 void add_kernels(CLI::App& command, std::vector<std::string>& values) {
-  command
-      .add_option("--kernel", values,
-                  "Kernel that a primitive must use, repeatable: a primitive with several uses the first of them that "
-                  "accepts its task (misa-prof list --kernels)")
-      ->check(not_empty())
-      ->type_name("PRIMITIVE=NAME")
-      ->group(kBackendGroup)
-      ->expected(1)
-      ->allow_extra_args(false)
-      ->take_all();
+  add_list(command, "--kernel", values,
+           "Kernel that a primitive must use, repeatable: a primitive with several uses the first of them that accepts "
+           "its task (misa-prof list --kernels)",
+           "PRIMITIVE=NAME", kBackendGroup)
+      ->check(not_empty());
 }
 
 ForcedKernels forced_kernels(const std::vector<std::string>& values) {

@@ -37,8 +37,6 @@ struct WorkloadOptions {
 
   i64 memory_limit() const;
   MemoryLimits memory_limits() const;
-  /// The same where the backend has memory of its own: --max-memory, and no more than is free.
-  i64 memory_limit(const Backend& backend) const;
   /// Reads or generates. Warnings of the reader go to `warnings`. Refuses what --max-memory cannot hold.
   Workload load(std::vector<Warning>* warnings) const;
   Workload synthesise() const;
@@ -60,6 +58,14 @@ void refuse_extras(const CLI::App& command);
 /// Anything but "".
 CLI::Validator not_empty();
 
+/// An option that takes a text other than "", which its help calls `type`; one that may be given again; a flag;
+/// --config.
+CLI::Option* add_text(CLI::App& command, const char* name, std::string& value, const std::string& what,
+                      const char* type, const char* group);
+CLI::Option* add_list(CLI::App& command, const char* name, std::vector<std::string>& values, const std::string& what,
+                      const char* type, const char* group);
+void add_flag(CLI::App& command, const char* name, bool& value, const char* what, const char* group);
+void add_config(CLI::App& command, std::string& path);
 /// An option that takes a name.
 void add_name(CLI::App& command, const char* name, std::string& value, const std::string& what, const char* group);
 /// Options that take a number from `least` on (core/base/decimal.hpp says how it is written); a 64-bit seed; a

@@ -58,27 +58,16 @@ std::string OutputOptions::format_of_ending(const std::string& path) const {
 }
 
 void OutputOptions::add(CLI::App& command) {
-  command.add_option("--format", format_, fmt::format("{}", fmt::join(formats_, ", ")))
-      ->capture_default_str()
-      ->type_name("NAME")
-      ->group(kOutputGroup);
-  command
-      .add_option(
-          "-o,--output", outputs_,
-          "[FORMAT:]FILE, repeatable; '-' is standard output. Without FORMAT: the file's ending says which; without "
-          "an ending, --format")
-      ->type_name("[FORMAT:]FILE")
-      ->group(kOutputGroup)
-      ->expected(1)
-      ->allow_extra_args(false)
-      ->take_all();
+  add_name(command, "--format", format_, fmt::format("{}", fmt::join(formats_, ", ")), kOutputGroup);
+  add_list(command, "-o,--output", outputs_,
+           "[FORMAT:]FILE, repeatable; '-' is standard output. Without FORMAT: the file's ending says which; without "
+           "an ending, --format",
+           "[FORMAT:]FILE", kOutputGroup);
   command.add_option("--color", colour_, "auto, always or never (NO_COLOR is honoured)")
       ->type_name("WHEN")
       ->capture_default_str()
       ->group(kOutputGroup);
-  command.add_flag("--host", host_, "Write the name of this machine into results")
-      ->disable_flag_override()
-      ->group(kOutputGroup);
+  add_flag(command, "--host", host_, "Write the name of this machine into results", kOutputGroup);
 }
 
 std::vector<Target> OutputOptions::targets(const std::vector<std::string>& inputs) const {
@@ -107,12 +96,7 @@ std::vector<Target> OutputOptions::targets(const std::vector<std::string>& input
         throw Error(ErrorKind::usage, "MP-E024", "two outputs go to '" + target.path + "'", {}, "two names");
       }
     }
-    for (const std::string& input : inputs) {
-      if (target.path != "-" && same_file(target.path, input)) {
-        throw Error(ErrorKind::usage, "MP-E025", "'" + target.path + "' is an input and would be overwritten", {},
-                    "another name");
-      }
-    }
+    if (target.path != "-") check_no_input(target.path, inputs);
     if (target.format.empty()) target.format = format_of_ending(target.path);
     target.own_format = !target.format.empty();
     if (target.format.empty()) target.format = usual;
@@ -176,6 +160,12 @@ void check_writable(const std::string& path) {
   const fs::file_status status = fs::status(path, failure);
   // Nothing is tried on pipes and devices: a reader would take the end of the trial for the end of the result.
   if (path != "-" && (!fs::exists(status) || fs::is_regular_file(status) || fs::is_directory(status))) OutputFile{path};
+}
+
+void check_no_input(const std::string& path, const std::vector<std::string>& inputs) {
+  if (std::none_of(inputs.begin(), inputs.end(), [&](const std::string& input) { return same_file(path, input); }))
+    return;
+  throw Error(ErrorKind::usage, "MP-E025", "'" + path + "' is an input and would be overwritten", {}, "another name");
 }
 
 bool same_target(const std::string& a, const std::string& b) {

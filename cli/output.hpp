@@ -81,6 +81,9 @@ void check_trace_name(const std::string& option, const std::string& path);
 /// permission.
 void check_writable(const std::string& path);
 
+/// Refuses a file that is one of `inputs`: Error(usage).
+void check_no_input(const std::string& path, const std::vector<std::string>& inputs);
+
 /// True when both paths will be one file, whether it is there yet or not.
 bool same_target(const std::string& a, const std::string& b);
 

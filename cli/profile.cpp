@@ -15,6 +15,7 @@
 #include "cli/output.hpp"
 #include "cli/planned.hpp"
 #include "core/base/error.hpp"
+#include "core/experiment/describe.hpp"
 #include "core/indexer/runnable.hpp"
 #include "core/platform/file.hpp"
 #include "core/selection/golden.hpp"
@@ -73,11 +74,7 @@ void check_selection_paths(const ProfileOptions& options, const std::vector<std:
   const std::vector<std::string> names = options.indexer.listed();
   for (const std::string& name : names) {
     const std::string path = selection_path(given, name, names.size() > 1);
-    for (const std::string& input : inputs) {
-      if (!same_file(path, input)) continue;
-      throw Error(ErrorKind::usage, "MP-E025", "'" + path + "' is an input and would be overwritten", {},
-                  "another name");
-    }
+    check_no_input(path, inputs);
     for (const Target& target : targets) {
       if (!same_target(target.path, path)) continue;
       throw Error(ErrorKind::usage, "MP-E024", "two outputs go to '" + path + "'", {}, "two names");
@@ -117,8 +114,8 @@ void print_plan(const ProfileOptions& options, const GivenOptions& given) {
   RunFacts facts{.once = options.once};
   facts.write_to(checked_targets(options));
   const int device = device_number(options.device, {options.backend});
-  write_text("-", plan_run(options.workload, options.indexer, options.backend, thread_count(options.threads), device,
-                           !options.no_fusion, given, facts)
+  write_text("-", plan_profile(options.workload, options.indexer, options.backend, thread_count(options.threads),
+                               device, !options.no_fusion, given, facts)
                       .text());
 }
 
@@ -179,7 +176,7 @@ void run_profile(const ProfileOptions& options, const GivenOptions& given, std::
   if (!options.selection_path.empty()) {
     request.sinks.selected = [&](const IndexerSpec& spec, const Selection& selection) {
       std::map<std::string, std::string> metadata = golden_facts(spec, workload);
-      metadata.merge(backend_facts(*backend, shape_of(workload)));
+      metadata.merge(backend_facts(*backend, shape_of(workload), request.origin));
       write_selection(selection_path(options.selection_path, spec.name, facts.specs.size() > 1), workload, selection,
                       metadata);
     };
@@ -202,35 +199,27 @@ Work add_profile(CLI::App& app) {
   add_device(command, options->device);
   add_kernels(command, options->kernels);
   options->workload.add_memory(command);
-  const auto add_flag = [&](const char* name, bool& value, const char* what, const char* group) {
-    command.add_flag(name, value, what)->disable_flag_override()->group(group);
-  };
-  add_flag("--no-fusion", options->no_fusion, "One kernel per stage", kBackendGroup);
-  add_flag("--no-graph", options->no_graph, "On cuda: launch kernel by kernel, not as a graph", kBackendGroup);
+  add_flag(command, "--no-fusion", options->no_fusion, "One kernel per stage", kBackendGroup);
+  add_flag(command, "--no-graph", options->no_graph, "On cuda: launch kernel by kernel, not as a graph", kBackendGroup);
 
   add_count(command, "--samples", options->samples, "Samples of each indexer, if the budget holds them (default: 50)",
             kTimingGroup);
-  add_flag("--profile-once", options->once, "For a profiler: one run of each indexer, its stages marked", kTimingGroup);
+  add_flag(command, "--profile-once", options->once, "For a profiler: one run of each indexer, its stages marked",
+           kTimingGroup);
   add_count(command, "--warm-up", options->warm_up, "Runs that are thrown away first (default: 1)", kTimingGroup, 0);
-  add_flag("--warm", options->warm, "On cuda: leave in the cache what the last run left there", kTimingGroup);
-  add_flag("--dry-run", options->dry, "Run nothing: print what would run, and its memory", kTimingGroup);
+  add_flag(command, "--warm", options->warm, "On cuda: leave in the cache what the last run left there", kTimingGroup);
+  add_flag(command, "--dry-run", options->dry, "Run nothing: print what would run, and its memory", kTimingGroup);
   add_decimal(command, "--budget", options->budget_seconds,
               "Seconds for all runs together, first calls, warm-up and stages too; a sample of each indexer is always "
               "taken",
               "SECONDS", kTimingGroup, 0, 1e6);
 
   options->output.add(command);
-  command
-      .add_option("--dump-selection", options->selection_path,
-                  "Write selected tokens, heads and blocks; with several indexers out.safetensors becomes "
-                  "out.INDEXER.safetensors")
-      ->check(not_empty())
-      ->type_name("FILE")
-      ->group(kOutputGroup);
-  command.add_option("--config", options->config, "TOML file of long option names; the command line wins")
-      ->check(not_empty())
-      ->type_name("FILE")
-      ->group(kOutputGroup);
+  add_text(command, "--dump-selection", options->selection_path,
+           "Write selected tokens, heads and blocks; with several indexers out.safetensors becomes "
+           "out.INDEXER.safetensors",
+           "FILE", kOutputGroup);
+  add_config(command, options->config);
 
   return [options, &command, &app] {
     if (!options->config.empty()) apply_config(command, options->config);

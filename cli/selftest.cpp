@@ -1,14 +1,11 @@
 #include <fmt/format.h>
 
-#include <functional>
-
 #include "backends/backends.hpp"
 #include "cli/commands.hpp"
 #include "cli/options.hpp"
 #include "cli/output.hpp"
-#include "core/agreement/compare_sides.hpp"
-#include "core/agreement/faults.hpp"
 #include "core/base/error.hpp"
+#include "core/experiment/compare.hpp"
 #include "core/platform/signals.hpp"
 #include "core/report/text_table.hpp"
 #include "core/workload/subset.hpp"
@@ -23,17 +20,21 @@ constexpr const char* kExamples =
     "  misa-prof selftest --seeds 100      # ... on the workloads of seeds 1 to 100\n"
     "\nExit codes: 0 every mistake was seen for what it is, 1 one was not.\n";
 
-/// One mistake and what compare made of it.
+/// One mistake on the workloads of one seed or several, and what compare made of it.
 struct Trial {
-  std::string name, what, expected, found;
-  bool seen() const { return found == expected; }
-};
-
-/// One mistake on the workloads of several seeds: how often it was seen, and what was found where it was not.
-struct Tally {
-  Trial trial;  ///< of the first seed on which it was not seen; else of the first
-  u64 seed = 0;
+  std::string name, what, expected;
+  std::string found;  ///< on the first seed on which it was not seen; else on the first
+  u64 seed = 0;       ///< which is this
   i64 runs = 0, seen = 0;
+
+  void add(const Trial& other) {
+    if (seen == runs && other.seen < other.runs) {
+      found = other.found;
+      seed = other.seed;
+    }
+    runs += other.runs;
+    seen += other.seen;
+  }
 };
 
 std::string in_words(Choice choice, Verdict verdict, const std::optional<Fault>& fault) {
@@ -41,18 +42,17 @@ std::string in_words(Choice choice, Verdict verdict, const std::optional<Fault>&
 }
 
 /// The earliest thing that is wrong.
-std::string first_wrong(const Agreement& agreement) {
-  for (const ChoiceAgreement& one : agreement.choices) {
+std::string first_wrong(const AgreementCase& compared) {
+  for (const ChoiceAgreement& one : compared.choices) {
     if (!one.violations.empty()) return in_words(one.choice, Verdict::violation, one.violations.front().fault);
     if (one.missed > 0) return in_words(one.choice, Verdict::miss, std::nullopt);
   }
-  const Concluded concluded = conclude(agreement, 0);
-  return concluded.conclusion == Conclusion::nothing ? "nothing" : "passed";
+  return std::string(conclusion_name(compared.verdict));
 }
 
 class Selftest {
  public:
-  explicit Selftest(u64 seed) : oracle_(make_backend("oracle", 1)), backend_(make_backend("cpu", 1)) {
+  explicit Selftest(u64 seed) : seed_(seed), oracle_(make_backend("oracle", 1)), backend_(make_backend("cpu", 1)) {
     SyntheticRequest request;
     request.preset = "natural";
     request.heads = 16;
@@ -75,56 +75,46 @@ class Selftest {
 
   std::vector<Trial> run() {
     for (const IndexerInfo& info : indexers()) {
-      const std::string_view indexer = info.name;
       for (const Workload* workload : {&contiguous_, &paged_}) {
-        trial(fmt::format("no mistake, {}{}", indexer, workload == &paged_ ? ", paged" : ""), "a correct result",
-              "passed", indexer, *workload, [](Backend& backend, const IndexerSpec& spec, Arbiter& arbiter) {
-                const Placement placement(backend, arbiter.workload());
-                return run_selection(backend, spec, placement.problem());
-              });
+        trial(fmt::format("no mistake, {}{}", info.name, workload == &paged_ ? ", paged" : ""), "a correct result",
+              "passed", info.name, *workload);
       }
     }
     for (const MistakeInfo& info : mistakes()) {
       trial(std::string(info.name), info.what, in_words(info.shows_in, info.verdict, info.fault),
-            info.indexer.empty() ? "dsa" : info.indexer, info.paged ? paged_ : contiguous_,
-            [&](Backend& backend, const IndexerSpec& spec, Arbiter& arbiter) {
-              auto outcome = run_with_mistake(info.mistake, backend, spec, arbiter);
-              if (outcome) return std::move(*outcome);
-              throw Error(ErrorKind::internal, "MP-E710", fmt::format("no occasion for the mistake '{}'", info.name));
-            });
+            info.indexer.empty() ? "dsa" : info.indexer, info.paged ? paged_ : contiguous_, info);
     }
     vacuous();
     return std::move(trials_);
   }
 
  private:
-  using Side = std::function<Selection(Backend&, const IndexerSpec&, Arbiter&)>;
-
-  void trial(std::string name, std::string_view what, std::string expected, std::string_view indexer,
-             const Workload& workload, const Side& side, std::span<const Choice> choices = kChoices) {
-    const IndexerSpec spec = make_indexer(indexer, settings_);
-    Arbiter arbiter(*oracle_, workload);
-    Selection exact = run_selection(*oracle_, spec, arbiter.problem());
-    exact.exact = true;
-    const Agreement agreement = compare_sides(arbiter, spec, side(*backend_, spec, arbiter), exact, choices);
-    trials_.push_back({std::move(name), std::string(what), std::move(expected), first_wrong(agreement)});
+  void trial(std::string name, std::string_view what, const std::string& expected, std::string_view indexer,
+             const Workload& workload, const std::optional<MistakeInfo>& mistake = {},
+             const std::vector<Choice>& choices = {kChoices.begin(), kChoices.end()}) {
+    const AgreementReport report = compare({.exact = *oracle_,
+                                            .backend = *backend_,
+                                            .workload = workload,
+                                            .specs = {make_indexer(indexer, settings_)},
+                                            .settings = settings_,
+                                            .choices = choices,
+                                            .mistake = mistake});
+    stop_if_interrupted();
+    const std::string found = first_wrong(report.cases.front());
+    trials_.push_back({std::move(name), std::string(what), expected, found, seed_, 1, found == expected ? 1 : 0});
   }
 
   void vacuous() {
-    const Side plain = [](Backend& backend, const IndexerSpec& spec, Arbiter& arbiter) {
-      const Placement placement(backend, arbiter.workload());
-      return run_selection(backend, spec, placement.problem());
-    };
-    constexpr std::array<Choice, 1> kHeads{Choice::heads};
-    trial("nothing-compared", "no choice that both sides make is asked for", "nothing", "dsa", contiguous_, plain,
-          kHeads);
+    trial("nothing-compared", "no choice that both sides make is asked for", "nothing", "dsa", contiguous_, {},
+          {Choice::heads});
     Workload blind = copy_of(contiguous_);
     std::copy(blind.ks.begin(), blind.ks.end(), blind.ke.begin());
-    trial("sees-nothing", "no row sees a token", "nothing", "misa", blind, plain);
+    trial("sees-nothing", "no row sees a token", "nothing", "misa", blind);
     for (float& weight : contiguous_.weights.span<float>()) weight = 0;
-    trial("all-zero", "every score is 0 on both sides", "nothing", "dsa", contiguous_, plain);
+    trial("all-zero", "every score is 0 on both sides", "nothing", "dsa", contiguous_);
   }
 
+  u64 seed_;
   std::unique_ptr<Backend> oracle_, backend_;
   Workload contiguous_, paged_;
   IndexerSettings settings_;
@@ -142,23 +132,14 @@ Work add_selftest(CLI::App& app) {
   add_count(command, "--seeds", *seeds, "Make every mistake on the workloads of this many seeds, from --seed on",
             kWorkloadGroup);
   return [seed, seeds] {
-    std::vector<Tally> tallies;
+    std::vector<Trial> trials;  // of all seeds
     for (u64 one = *seed; one - *seed < static_cast<u64>(*seeds) && !interrupted(); ++one) {
-      std::vector<Trial> trials;
       try {
-        trials = Selftest(one).run();
+        std::vector<Trial> more = Selftest(one).run();
+        for (std::size_t i = 0; i < trials.size(); ++i) trials[i].add(more[i]);
+        if (trials.empty()) trials = std::move(more);
       } catch (const Interrupted&) {
         break;
-      }
-      tallies.resize(trials.size());
-      for (std::size_t i = 0; i < trials.size(); ++i) {
-        Tally& tally = tallies[i];
-        if (tally.runs == 0 || (tally.seen == tally.runs && !trials[i].seen())) {
-          tally.trial = trials[i];
-          tally.seed = one;
-        }
-        ++tally.runs;
-        tally.seen += trials[i].seen() ? 1 : 0;
       }
     }
     TextTable table({{.header = "mistake", .right = false, .drop = 0},
@@ -167,17 +148,16 @@ Work add_selftest(CLI::App& app) {
                      {.header = "found", .right = false, .drop = 0},
                      {.header = "seen", .right = false, .drop = 0}});
     i64 unseen = 0, all = 0;
-    for (const Tally& tally : tallies) {
-      const Trial& trial = tally.trial;
-      const bool seen = tally.seen == tally.runs;
-      unseen += tally.runs - tally.seen;
-      all += tally.runs;
+    for (const Trial& trial : trials) {
+      const bool seen = trial.seen == trial.runs;
+      unseen += trial.runs - trial.seen;
+      all += trial.runs;
       std::string count = seen ? "yes" : "NO";
-      if (*seeds > 1) count += fmt::format(", {} of {} seeds", tally.seen, tally.runs);
+      if (*seeds > 1) count += fmt::format(", {} of {} seeds", trial.seen, trial.runs);
       table.add({{trial.name},
                  {trial.what},
                  {trial.expected},
-                 {seen ? trial.found : fmt::format("{} (seed {})", trial.found, tally.seed)},
+                 {seen ? trial.found : fmt::format("{} (seed {})", trial.found, trial.seed)},
                  {count, seen ? Style::good : Style::bad}});
     }
     write_text("-", table.text(terminal_width(StandardStream::output),

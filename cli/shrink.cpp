@@ -6,16 +6,15 @@
 #include <filesystem>
 #include <memory>
 
-#include "backends/backends.hpp"
 #include "cli/commands.hpp"
 #include "cli/compare_options.hpp"
 #include "cli/describe.hpp"
-#include "core/agreement/compare_sides.hpp"
 #include "core/base/error.hpp"
 #include "core/platform/file.hpp"
 #include "core/platform/signals.hpp"
 #include "core/report/read_agreement.hpp"
 #include "core/workload/check_workload.hpp"
+#include "core/workload/placement.hpp"
 #include "core/workload/trace.hpp"
 
 namespace misa::cli {
@@ -57,11 +56,7 @@ Work add_shrink(CLI::App& app) {
   const auto options = std::make_shared<ShrinkOptions>();
   command.footer(kExamples);
   command.add_option("BUNDLE", options->bundle, "The folder of a comparison that failed")->check(not_empty());
-  command.add_option("-o,--output", options->path, "The trace to write")
-      ->check(not_empty())
-      ->type_name("FILE")
-      ->capture_default_str()
-      ->group(kOutputGroup);
+  add_text(command, "-o,--output", options->path, "The trace to write", "FILE", kOutputGroup)->capture_default_str();
   return [options] {
     if (options->bundle.empty()) {
       throw Error(ErrorKind::usage, "MP-E042", "shrink needs a bundle", {}, "misa-prof compare --bundle DIR");
@@ -69,28 +64,18 @@ Work add_shrink(CLI::App& app) {
     check_trace_name("-o", options->path);
     check_writable(options->path);
     const fs::path folder(options->bundle);
-    const std::string report = (folder / "report.json").string();
+    const std::string report = (folder / kBundledReport).string();
     const std::vector<std::string> words = read_agreement_command(read_text_file(report), report);
     const auto compared = recorded_options(words, report);
     if (!is_backend(compared->against) || !compared->against_indexer.empty()) {
       throw Error(ErrorKind::usage, "MP-E043", "a golden's rows cannot be cut: its device is not here", {},
                   "compare --against oracle --bundle DIR");
     }
-    const std::string input = (folder / "input.safetensors").string();
-    const i64 limit = compared->workload.memory_limit();
-    const Workload workload = read_trace(input, limit);
+    const std::string input = (folder / kBundledInput).string();
+    const Workload workload = read_trace(input, compared->workload.memory_limit());
     const i64 threads = thread_count(compared->threads);
-    const auto oracle = make_backend("oracle", static_cast<int>(threads));
-    const auto backend = make_backend(compared->backend, static_cast<int>(threads), compared->device_number());
-    const auto other = compared->against == "oracle"
-                           ? nullptr
-                           : make_backend(compared->against, static_cast<int>(threads), compared->device_number());
-    const std::vector<IndexerSpec> specs =
-        compared->indexer.specs(compared->indexer.settings(workload, compared->workload.seed));
-    const std::vector<Choice> choices = compared->choices();
-    const std::vector<i64> limits =
-        comparison_limits(*compared, *oracle, *backend, other.get(), specs, std::nullopt, workload, 2);
-    PlanOptions plan_options{.fusion = !compared->no_fusion};
+    const Sides sides = compared->sides(threads);
+    const std::vector<IndexerSpec> specs = compared->request(sides, workload, threads).specs;
 
     Progress progress;
     i64 tried = 0;
@@ -98,17 +83,15 @@ Work add_shrink(CLI::App& app) {
       stop_if_interrupted();
       progress.show(fmt::format("{}: try {}", spec.name, ++tried));
       check_workload(part, "a part of the workload");
-      Arbiter arbiter(*oracle, part);
-      plan_options.max_bytes = limits[static_cast<std::size_t>(&spec - specs.data())] + arbiter.problem().bytes;
-      const Selection side = run_side(*compared, *backend, spec, arbiter, plan_options);
-      Selection against = [&] {
-        if (!other) return run_selection(*oracle, spec, arbiter.problem(), plan_options);
-        const Placement placement(*other, part);
-        return run_selection(*other, spec, placement.problem(), plan_options);
-      }();
-      against.exact = !other;
-      return conclude(compare_sides(arbiter, spec, side, against, choices), compared->max_miss).conclusion ==
-             Conclusion::failed;
+      CompareRequest request = compared->request(sides, part, threads);
+      request.specs = {spec};
+      request.memory.host -= workload.bytes();
+      // Only what is selected counts.
+      request.recorded = request.sweep = request.poison = false;
+      request.repeats = 0;
+      const Conclusion verdict = compare(request).cases.front().verdict;
+      stop_if_interrupted();
+      return verdict == Conclusion::failed;
     };
     const auto failing =
         std::find_if(specs.begin(), specs.end(), [&](const IndexerSpec& spec) { return fails_with(spec, workload); });
@@ -120,15 +103,10 @@ Work add_shrink(CLI::App& app) {
     const Workload small = shrink(workload, [&](const Workload& part) { return fails_with(*failing, part); });
     progress.clear();
     write_trace(options->path, small);
-    const auto windows = [](const Workload& one) {
-      i64 longest = 0;
-      for (std::size_t m = 0; m < one.ks.size(); ++m) longest = std::max<i64>(longest, one.ke[m] - one.ks[m]);
-      return longest;
-    };
     write_text("-", fmt::format("{}: {} -> {} rows, {} -> {} heads, {} -> {} tokens at most, {} tries\n"
                                 "{} --trace {} --indexer {}\n",
                                 failing->name, workload.rows(), small.rows(), workload.heads(), small.heads(),
-                                windows(workload), windows(small), tried,
+                                shape_of(workload).max_window, shape_of(small).max_window, tried,
                                 command_text(words, {"--trace", "--model", "--workload", "--preset", "--rows",
                                                      "--indexer", "--output", "--format", "--annotate", "--bundle",
                                                      "--write-golden", "--force", "--config"}),

@@ -1,5 +1,7 @@
 #include "core/agreement/faults.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -116,13 +118,11 @@ std::optional<MistakeInfo> find_mistake(std::string_view name) {
 std::optional<Selection> run_with_mistake(Mistake mistake, Backend& backend, const IndexerSpec& spec, Arbiter& arbiter,
                                           const PlanOptions& options) {
   Workload workload = copy_of(arbiter.workload());
+  const auto length = [&](i64 row) {
+    return workload.ke[static_cast<std::size_t>(row)] - workload.ks[static_cast<std::size_t>(row)];
+  };
   i64 m = 0;
-  for (i64 row = 1; row < workload.rows(); ++row) {
-    const auto length = [&](i64 r) {
-      return workload.ke[static_cast<std::size_t>(r)] - workload.ks[static_cast<std::size_t>(r)];
-    };
-    if (length(row) > length(m)) m = row;
-  }
+  for (i64 row = 1; row < workload.rows(); ++row) m = length(row) > length(m) ? row : m;
   const auto run = [&](const Follow& follow = {}) {
     const Placement placement(backend, workload);
     return run_selection(backend, spec, placement.problem(), options, follow);
@@ -197,8 +197,7 @@ std::optional<Selection> run_with_mistake(Mistake mistake, Backend& backend, con
       float* scale = scale_of(workload, m, tokens[static_cast<std::size_t>(best)]);
       if (scale == nullptr || !(score_at(outcome[Choice::scores], first + best) > 0)) return std::nullopt;
       float other = *scale;
-      for (i64 token = 0; token < workload.ke[static_cast<std::size_t>(m)] - workload.ks[static_cast<std::size_t>(m)];
-           ++token) {
+      for (i64 token = 0; token < length(m); ++token) {
         const float candidate = *scale_of(workload, m, token);
         if (std::abs(std::log(candidate / *scale)) > std::abs(std::log(other / *scale))) other = candidate;
       }
@@ -212,6 +211,36 @@ std::optional<Selection> run_with_mistake(Mistake mistake, Backend& backend, con
       return outcome;
   }
   return std::nullopt;
+}
+
+std::string occasion_for(const MistakeInfo& info, const IndexerSpec& spec, const Workload& workload) {
+  const i64 longest = shape_of(workload).max_window;
+  if (longest == 0) return "rows that see tokens";
+  const auto above = [](const char* option, i64 most) {
+    return most > 1 ? fmt::format("{} below {}", option, most) : std::string("rows that see more tokens");
+  };
+  const i64 heads = workload.heads();
+  const bool all_heads = spec.heads && spec.heads->active >= heads;
+  const std::string fewer_heads = heads > 1 ? fmt::format("--active-heads below the workload's {}", heads)
+                                            : std::string("a workload of more than 1 head");
+  switch (info.mistake) {
+    case Mistake::swapped_token: return above("--top-k", longest);
+    case Mistake::duplicate_token: return longest > 1 ? "--top-k 2" : "rows that see more tokens";
+    case Mistake::truncated_row: return "rows that see tokens";
+    case Mistake::dropped_candidate:
+      return spec.rerank ? above("--top-k and --candidates", longest) : "--indexer misa-dagger";
+    case Mistake::dropped_block: return spec.blocks ? "--blocks 2, and rows that see more blocks" : "--indexer hisa";
+    case Mistake::wrong_head:
+      if (!spec.heads) return "--indexer misa";
+      return all_heads ? fewer_heads : "heads that differ by more than rounding";
+    case Mistake::stale_linear:
+      if (!spec.heads || !spec.heads->linear) return "--indexer misa-lr";
+      return all_heads ? fewer_heads : "rows of different queries";
+    case Mistake::off_by_one_page: return workload.paged() ? "rows that see more than a page" : "a decode workload";
+    case Mistake::stale_scale: return "a workload of FP8 keys with a score above 0; --no-fusion";
+    case Mistake::nan_score: return "--no-fusion";
+  }
+  return {};
 }
 
 }  // namespace misa

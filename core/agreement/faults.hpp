@@ -2,6 +2,7 @@
 
 #include <optional>
 #include <span>
+#include <string>
 #include <string_view>
 
 #include "core/agreement/agreement.hpp"
@@ -39,5 +40,8 @@ std::optional<MistakeInfo> find_mistake(std::string_view name);
 /// for it.
 std::optional<Selection> run_with_mistake(Mistake mistake, Backend& backend, const IndexerSpec& spec, Arbiter& arbiter,
                                           const PlanOptions& options = {});
+
+/// What gives `spec` an occasion for a mistake that it found none for on `workload`.
+std::string occasion_for(const MistakeInfo& info, const IndexerSpec& spec, const Workload& workload);
 
 }  // namespace misa

@@ -62,10 +62,9 @@ ReportEnvironment describe_environment(const std::vector<Backend*>& backends, i6
 
 std::map<std::string, std::string> backend_facts(Backend& backend, const Shape& shape, const Origin& origin) {
   const ReportBuild& build = origin.build;
-  const auto arithmetic = backend.arithmetic(shape);
   return {{"backend", std::string(backend.name())},
           {"backend_description", backend.description()},
-          {"arithmetic", arithmetic ? std::string(arithmetic->name) : std::string()},
+          {"arithmetic", arithmetic_name(backend.arithmetic(shape))},
           {"tool_version", origin.tool_version},
           {"commit", build.commit.empty() ? "unknown" : build.commit + (build.changed ? "-dirty" : "")}};
 }

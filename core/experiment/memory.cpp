@@ -3,8 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
 
+#include "core/agreement/arbiter.hpp"
 #include "core/base/error.hpp"
+#include "core/experiment/compare.hpp"
 #include "core/indexer/plan.hpp"
 #include "core/selection/run_selection.hpp"
 #include "core/workload/placement.hpp"
@@ -58,6 +61,61 @@ std::vector<i64> plan_limits(const MemoryLimits& limits, const Backend& backend,
   }
   for (i64& share : shares) share += spare / static_cast<i64>(specs.size());
   return shares;
+}
+
+std::vector<i64> comparison_limits(const CompareRequest& request, const std::optional<IndexerSpec>& reference,
+                                   const std::optional<IndexerSpec>& recorded) {
+  constexpr i64 kGuards = 1 << 20;  // what poisons the tested side's memory
+  const Workload& workload = request.workload;
+  const Problem outline = outline_of(workload);
+  const i64 placed = Placement::bytes_needed(workload), limit = request.memory.host;
+  std::vector<IndexerSpec> specs = request.specs;
+  if (recorded) specs.push_back(*recorded);
+  std::vector<i64> limits;
+  i64 kept = 0;  // what earlier cases left with the caller
+  for (const IndexerSpec& spec : specs) {
+    const bool runs = limits.size() < request.specs.size();  // else it was recorded
+    std::vector<const Backend*> backends{runs || reference ? &request.backend : &request.exact};
+    if (runs && !reference && request.golden.empty())
+      backends.push_back(request.other ? request.other : &request.exact);
+    i64 outcome = 0, plan = 0, plan_beside = 0;
+    i64 on_device = std::numeric_limits<i64>::max();
+    for (const IndexerSpec* one : {&spec, reference ? &*reference : nullptr}) {
+      if (one == nullptr) continue;
+      outcome = std::max(outcome, selection_bytes(*one, outline.shape));
+      for (const Backend* backend : backends) {
+        const PlanBytes bytes = Plan::bytes_needed(*backend, *one, outline, true);
+        const i64 fetched = kFetchedColumnBytes * bytes.columns;
+        if (backend->free_bytes()) {
+          on_device = std::min(on_device, request.memory.of(*backend) - placed);
+          plan_beside = std::max(plan_beside, bytes.host + fetched);
+        } else {
+          plan = std::max(plan, bytes.least());
+          // The formulas run where the arbiter has placed the workload.
+          plan_beside = std::max(plan_beside, (backend == &request.exact ? 0 : placed + kGuards) + fetched);
+        }
+      }
+    }
+    // Both sides' outcomes, and that of a run which must give the same bits or in which a mistake is made. Poison and
+    // mistakes go into a copy of the workload.
+    const bool copies = runs && (request.poison || request.mistake);
+    const bool again = copies || (runs && (request.repeats > 0 || request.sweep));
+    const i64 beside =
+        (copies ? 2 : 1) * workload.bytes() + Arbiter::bytes_needed(workload) + kept + (again ? 3 : 2) * outcome;
+    const i64 judging = reference ? 0 : Arbiter::row_bytes(request.exact, spec, outline);
+    const i64 needed = beside + std::max(plan_beside + plan, judging);
+    if (needed > limit) {
+      throw Error(ErrorKind::runtime, "MP-E502",
+                  fmt::format("comparing {} needs {} bytes (workload {}, what both sides and the arbiter keep {}, "
+                              "a side's run {}, a row to be judged {}), the limit is {}",
+                              spec.name, needed, workload.bytes(), beside - workload.bytes(), plan_beside + plan,
+                              judging, limit),
+                  workload.name, "a larger --max-memory, fewer --rows or a shorter context");
+    }
+    limits.push_back(std::min(limit - beside - plan_beside, on_device));
+    if (request.sinks.selected) kept += outcome;
+  }
+  return limits;
 }
 
 }  // namespace misa

@@ -9,6 +9,8 @@
 
 namespace misa {
 
+struct CompareRequest;
+
 /// The most memory that an experiment may take.
 struct MemoryLimits {
   i64 host = i64{1} << 62;
@@ -24,5 +26,12 @@ struct MemoryLimits {
 /// the workload, its copy on the backend, all plans and what they select at once.
 std::vector<i64> plan_limits(const MemoryLimits& limits, const Backend& backend, const Workload& workload,
                              std::vector<IndexerSpec> specs, const IndexerSettings& settings);
+
+/// The most that a plan of each of the request's specs may take beside the problem, on any side, and last that of
+/// `recorded`, which a recorded selection is compared with; with `reference`, all of them are rated against it.
+/// Error(runtime) MP-E502 with the bytes needed when the limits, or what a device has free, cannot hold all that is
+/// alive at once.
+std::vector<i64> comparison_limits(const CompareRequest& request, const std::optional<IndexerSpec>& reference,
+                                   const std::optional<IndexerSpec>& recorded);
 
 }  // namespace misa

@@ -2,6 +2,7 @@
 
 #include <optional>
 #include <span>
+#include <string>
 #include <string_view>
 
 #include "core/base/types.hpp"
@@ -28,5 +29,9 @@ struct Arithmetic {
 /// Every arithmetic whose bounds are known: f64, f32-dot, f32, bf16, bf16-result, fp8-mma, bf16-mma.
 std::span<const Arithmetic> arithmetics();
 std::optional<Arithmetic> find_arithmetic(std::string_view name);
+/// Its name; empty: it is not known.
+inline std::string arithmetic_name(const std::optional<Arithmetic>& arithmetic) {
+  return arithmetic ? std::string(arithmetic->name) : std::string();
+}
 
 }  // namespace misa

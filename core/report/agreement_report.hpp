@@ -27,9 +27,10 @@ struct AgreementCase {
   ReportParameters parameters, used;  ///< as told, and what that amounts to
   Conclusion verdict = Conclusion::passed;
   std::string explanation;  ///< why, in a line; may be empty when passed
+  std::string how;          ///< what would give another verdict, where that is known; not written
   std::vector<ChoiceAgreement> choices;
   std::vector<ReportCheck> checks;
-  std::optional<ReportQuality> quality;  ///< of --against-indexer, and of a recorded selection
+  std::optional<Quality> quality;        ///< of --against-indexer, and of a recorded selection
   std::optional<double> minimum_recall;  ///< --min-recall
   std::string reproduce;                 ///< the command that runs this case alone
   double seconds = 0;

@@ -33,6 +33,6 @@ std::vector<Fact> describe_findings(std::span<const ChoiceAgreement> choices, i6
 std::vector<Fact> describe_differences(std::span<const ChoiceAgreement> choices, i64 limit);
 
 /// Recall, IoU, attention mass, needles, and what was asked for.
-Fact describe_quality(const ReportQuality& quality, std::optional<double> minimum_recall);
+Fact describe_quality(const Quality& quality, std::optional<double> minimum_recall);
 
 }  // namespace misa

@@ -18,10 +18,6 @@
 
 namespace misa {
 
-// Names that agreement reports use.
-using ReportQuality = Quality;
-using ReportRecall = Recall;
-
 /// A run as plain data: the results themselves, in SI units. A number that is not finite is written as null with a
 /// reason, an optional that is empty as null. Writers choose units and rounding (core/report/write.hpp).
 constexpr std::string_view kReportSchemaVersion = "1.1.0";

@@ -140,8 +140,8 @@ std::vector<Fact> describe_differences(std::span<const ChoiceAgreement> choices,
   return facts;
 }
 
-Fact describe_quality(const ReportQuality& quality, std::optional<double> minimum_recall) {
-  const ReportRecall& recall = quality.recall;
+Fact describe_quality(const Quality& quality, std::optional<double> minimum_recall) {
+  const Recall& recall = quality.recall;
   Fact fact{.name = "quality",
             .parts = {fmt::format("recall of {} {}", printable(quality.reference), four_decimals(recall.mean)),
                       "median " + four_decimals(recall.median), "p1 " + four_decimals(recall.p1),

@@ -54,7 +54,7 @@ std::map<std::string, std::string> golden_facts(const IndexerSpec& spec, const W
 void write_golden(const std::string& path, const Workload& workload, const IndexerSpec& spec,
                   const Selection& selection, const std::map<std::string, std::string>& facts, bool as_it_is) {
   std::map<std::string, std::string> metadata = golden_facts(spec, workload);
-  metadata["arithmetic"] = selection.arithmetic ? selection.arithmetic->name : "";
+  metadata["arithmetic"] = arithmetic_name(selection.arithmetic);
   metadata.insert(facts.begin(), facts.end());
   write_selection(path, workload, selection, metadata, as_it_is);
 }

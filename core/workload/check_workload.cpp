@@ -11,6 +11,7 @@
 #include <string_view>
 
 #include "core/base/error.hpp"
+#include "core/base/suggest.hpp"
 #include "core/indexer/arithmetic.hpp"
 #include "core/workload/finite.hpp"
 #include "core/workload/key_scales.hpp"
@@ -267,10 +268,8 @@ void check_metadata(const Workload& w, const std::string& where) {
   }
   if (const auto found = w.metadata.find("topk_arithmetic");
       found != w.metadata.end() && !find_arithmetic(found->second)) {
-    std::vector<std::string_view> known;
-    for (const Arithmetic& arithmetic : arithmetics()) known.push_back(arithmetic.name);
     reject("MP-E213", "unknown topk_arithmetic " + quote(found->second), place,
-           fmt::format("{}, or no such key", fmt::join(known, ", ")));
+           fmt::format("{}, or no such key", fmt::join(names_of(arithmetics()), ", ")));
   }
   (void)metadata_number(w.metadata, "index_n_heads", where);
   const std::optional<i64> dim = metadata_number(w.metadata, "index_head_dim", where);

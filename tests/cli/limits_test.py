@@ -98,6 +98,8 @@ class Memory(Cli):
                           ["compare", *LONG, "--rows", "1", "--indexer", "misa-lr", "--sampled-keys", "30000"],
                           ["compare", "--trace", trace, "--rows", "1", "--indexer", "misa", "--poison-unseen"],
                           ["compare", *LONG, "--rows", "1", "--indexer", "hisa", "--against-indexer", "dsa"],
+                          ["compare", *LONG, "--rows", "1", "--indexer", "dsa,hisa", "--top-k", "100000",
+                           "--write-golden", self.folder / "goldens", "--force"],
                           ["profile", *LONG, "--rows", "1", *once],
                           ["profile", "--trace", trace, "--rows", "3", *once, "--indexer", "misa"],
                           ["generate", *LONG, "--rows", "1", "-o", self.folder / "again.safetensors"],

@@ -1,0 +1,343 @@
+#include "core/experiment/compare.hpp"
+
+#include <fmt/format.h>
+
+#include <chrono>
+#include <filesystem>
+#include <utility>
+
+#include "core/agreement/compare_sides.hpp"
+#include "core/agreement/guarded_backend.hpp"
+#include "core/agreement/poison.hpp"
+#include "core/base/error.hpp"
+#include "core/base/interrupt.hpp"
+#include "core/experiment/describe.hpp"
+#include "core/experiment/recorded.hpp"
+#include "core/indexer/dry_backend.hpp"
+#include "core/indexer/effective.hpp"
+#include "core/indexer/runnable.hpp"
+#include "core/report/text.hpp"
+#include "core/selection/golden.hpp"
+#include "core/workload/input_hash.hpp"
+#include "core/workload/subset.hpp"
+
+namespace misa {
+namespace {
+
+using Time = std::chrono::steady_clock::time_point;
+
+Time now() { return std::chrono::steady_clock::now(); }
+double since(Time start) { return std::chrono::duration<double>(now() - start).count(); }
+
+/// What is settled before memory is taken.
+struct Prepared {
+  std::optional<IndexerSpec> reference;  ///< what is rated is rated against it
+  std::optional<IndexerSpec> recorded;   ///< what a recorded selection is compared with
+  std::vector<i64> limits;               ///< of the plans, by case
+
+  explicit Prepared(const CompareRequest& request) {
+    const Workload& workload = request.workload;
+    const std::string& rated = request.against_indexer;
+    if (workload.rows() == 0) {
+      throw Error(ErrorKind::nothing, "MP-E030", "the workload has no query rows", workload.name);
+    }
+    std::vector<Refusal> refused;  // each case says so for itself
+    runnable_specs(request.backend, shape_of(workload), request.specs, refused);
+    if (!rated.empty()) reference = make_indexer(rated, request.settings);
+    if (request.recorded && !workload.topk.empty()) {
+      IndexerSettings settings = request.settings;
+      settings.top_k = workload.topk.shape.at(1);
+      recorded = make_indexer(rated.empty() ? "dsa" : rated, settings);
+    }
+    limits = comparison_limits(request, reference, recorded);
+  }
+};
+
+ReportSide describe_side(Backend& backend, const Shape& shape) {
+  return {std::string(backend.name()), backend.description(), arithmetic_name(backend.arithmetic(shape))};
+}
+
+/// The golden of an indexer; empty: there is none.
+std::string golden_path(const std::string& given, const IndexerSpec& spec) {
+  std::error_code failure;
+  const bool folder = std::filesystem::is_directory(given, failure);
+  if (!folder) return golden_metadata(given)["indexer"] == spec.name ? given : std::string();
+  const std::filesystem::path file = std::filesystem::path(given) / (spec.name + ".safetensors");
+  return std::filesystem::exists(file, failure) ? file.string() : std::string();
+}
+
+/// The checks of `request` that run `spec` again and demand the bits of `side`, which `backend` chose with `options`.
+std::vector<ReportCheck> check_same_bits(const CompareRequest& request, Backend& backend, const IndexerSpec& spec,
+                                         const Selection& side, const PlanOptions& options) {
+  std::vector<ReportCheck> checks;
+  const auto add = [&](const char* name, const std::string& found, const std::string& done) {
+    checks.push_back({name, found.empty(), found.empty() ? done : found});
+  };
+  const auto differing = [&](Backend& again, const Workload& workload, const std::string& how) {
+    const Placement placement(again, workload);
+    const std::optional<Choice> differs =
+        first_difference(side, run_selection(again, spec, placement.problem(), options));
+    return differs ? fmt::format("the {} differ {}", choice_name(*differs), how) : std::string();
+  };
+  if (request.repeats > 0) {
+    std::string found;
+    for (i64 i = 0; i < request.repeats && found.empty() && !interrupted(); ++i) {
+      found = differing(backend, request.workload, fmt::format("in repeat {}", i + 1));
+    }
+    add("repeat-bitwise", found, counted(request.repeats, "more run", "more runs") + " gave the same bits");
+  }
+  if (request.sweep) {
+    std::string found;
+    for (i64 threads = 1; threads <= request.threads && found.empty() && !interrupted(); ++threads) {
+      found =
+          differing(*request.with_threads(threads), request.workload, "with " + counted(threads, "thread", "threads"));
+    }
+    add("thread-sweep", found,
+        request.threads == 1 ? "1 thread gave the same bits"
+                             : fmt::format("1 to {} threads gave the same bits", request.threads));
+  }
+  if (!request.poison) return checks;
+  if (spec.block_window == BlockWindow::upstream && (spec.heads || spec.blocks)) {
+    add("poison-unseen", "", "not done: block window upstream averages keys that rows do not see");
+    return checks;
+  }
+  Workload poisoned = copy_of(request.workload);
+  const i64 filled = poison_unseen(poisoned);
+  add("poison-unseen", differing(backend, poisoned, "when unseen keys are NaN"),
+      filled > 0 ? fmt::format("{} unseen keys filled with NaN changed nothing", filled)
+                 : std::string("every key is seen by some row"));
+  return checks;
+}
+
+class CompareRun {
+ public:
+  explicit CompareRun(const CompareRequest& request)
+      : request_(request),
+        workload_(request.workload),
+        prepared_(request),
+        arbiter_(request.exact, request.workload),
+        guarded_(request.backend),
+        options_{.fusion = request.fusion} {}
+
+  AgreementReport run() {
+    describe();
+    for (const IndexerSpec& spec : request_.specs) {
+      if (interrupted()) break;
+      AgreementCase& one = add_case(spec.name, [&](AgreementCase& added) {
+        if (spec.heads) added.router = router_name(spec.heads->router);
+        added.parameters = parameters_of(spec);
+        added.used = parameters_of(effective(spec, arbiter_.problem()));
+        if (const std::string reason = why_not(spec); !reason.empty()) {
+          conclude_as({Conclusion::nothing, reason}, added);
+        } else if (prepared_.reference) {
+          rate(spec, added);
+        } else {
+          compare(spec, added);
+        }
+      });
+      if (one.verdict != Conclusion::passed) one.reproduce = request_.reproduce(spec);
+    }
+    if (prepared_.recorded && !interrupted()) {
+      add_case("recorded topk", [&](AgreementCase& added) { compare_recorded(*prepared_.recorded, added); });
+    }
+    report_.interrupted = interrupted();
+    return std::move(report_);
+  }
+
+ private:
+  void describe() {
+    const Shape shape = shape_of(workload_);
+    report_.tool_version = request_.origin.tool_version;
+    report_.command_line = request_.origin.command_line;
+    report_.warnings = request_.origin.warnings;
+    report_.workload = describe_workload(workload_, request_.settings.top_k, request_.origin);
+    std::vector<Backend*> used{&request_.backend, &request_.exact};
+    if (request_.other != nullptr) used.push_back(request_.other);
+    report_.environment = describe_environment(used, request_.threads, request_.origin);
+    report_.input_hash = input_hash(workload_);
+    report_.side = describe_side(request_.backend, shape);
+    report_.against = prepared_.reference ? report_.side
+                      : !request_.golden.empty()
+                          ? ReportSide{request_.golden, "golden", ""}
+                          : describe_side(request_.other ? *request_.other : request_.exact, shape);
+    report_.max_miss = request_.max_miss;
+  }
+
+  /// Adds a case and does its work. Where that is interrupted, what was found stays; it is no verdict.
+  AgreementCase& add_case(const std::string& name, const std::function<void(AgreementCase&)>& work) {
+    const i64 done = static_cast<i64>(report_.cases.size());
+    if (request_.sinks.progress) request_.sinks.progress({name, done, since(begun_)});
+    const Time start = now();
+    options_.max_bytes = prepared_.limits[static_cast<std::size_t>(done)] + arbiter_.problem().bytes;
+    AgreementCase& one = report_.cases.emplace_back();
+    one.indexer = name;
+    try {
+      work(one);
+    } catch (const Interrupted&) {
+    }
+    if (interrupted()) conclude_as({Conclusion::nothing, "interrupted"}, one);
+    one.seconds = since(start);
+    return one;
+  }
+
+  static void conclude_as(const Concluded& concluded, AgreementCase& one) {
+    one.verdict = concluded.conclusion;
+    one.explanation = concluded.why;
+    one.how = concluded.how;
+  }
+
+  /// Why a side cannot run an indexer; empty: both can.
+  std::string why_not(const IndexerSpec& spec) const {
+    for (const Backend* one : {&request_.backend, request_.other}) {
+      const auto reason = one != nullptr ? one->why_not(spec, shape_of(workload_)) : std::nullopt;
+      if (reason) return fmt::format("backend {} cannot run it: {}", one->name(), *reason);
+    }
+    return {};
+  }
+
+  Selection run_on(Backend& backend, const IndexerSpec& spec) const {
+    const Placement placement(backend, workload_);
+    return run_selection(backend, spec, placement.problem(), options_);
+  }
+
+  /// What the formulas select.
+  Selection run_exact(const IndexerSpec& spec) const {
+    Selection exact = run_selection(request_.exact, spec, arbiter_.problem(), options_);
+    exact.exact = true;
+    return exact;
+  }
+
+  /// What the tested side selects, with its mistake where it makes one.
+  Selection run_side(const IndexerSpec& spec) {
+    if (!request_.mistake) return run_on(guarded_, spec);
+    if (auto side = run_with_mistake(request_.mistake->mistake, guarded_, spec, arbiter_, options_)) {
+      return std::move(*side);
+    }
+    throw Error(
+        ErrorKind::usage, "MP-E038",
+        fmt::format("{} gives no occasion for the mistake '{}' on this workload", spec.name, request_.mistake->name),
+        {}, occasion_for(*request_.mistake, spec, workload_));
+  }
+
+  /// What the other side selects; nothing: there is no golden of `spec`.
+  std::optional<Selection> run_against(const IndexerSpec& spec) {
+    if (request_.golden.empty()) return request_.other ? run_on(*request_.other, spec) : run_exact(spec);
+    const std::string path = golden_path(request_.golden, spec);
+    if (path.empty()) return std::nullopt;
+    Selection golden = read_golden(path, workload_, spec, request_.memory.host - workload_.bytes());
+    report_.against = {request_.golden, golden.description, arithmetic_name(golden.arithmetic)};
+    return golden;
+  }
+
+  void compare(const IndexerSpec& spec, AgreementCase& one) {
+    const std::optional<Selection> against = run_against(spec);
+    if (!against) {
+      return conclude_as({Conclusion::nothing, fmt::format("{} holds no golden of {}", request_.golden, spec.name),
+                          "misa-prof compare --indexer " + spec.name + " --write-golden DIR where its device is"},
+                         one);
+    }
+    Selection side = run_side(spec);
+    const Agreement agreement = compare_sides(arbiter_, spec, side, *against, request_.choices);
+    one.choices = agreement.choices;
+    conclude_as(conclude(agreement, request_.max_miss), one);
+    check_robustness(spec, side, one);
+    if (one.verdict == Conclusion::failed && request_.sinks.failed) request_.sinks.failed(spec, side, *against);
+    if (request_.sinks.selected) request_.sinks.selected(spec, std::move(side));
+  }
+
+  /// Runs that must give the same bits, and canaries.
+  void check_robustness(const IndexerSpec& spec, const Selection& side, AgreementCase& one) {
+    // A run with a mistake is not the backend's own.
+    if (!request_.mistake) one.checks = check_same_bits(request_, guarded_, spec, side, options_);
+    const i64 overwritten = guarded_.overwritten() - overwritten_before_;
+    overwritten_before_ += overwritten;
+    one.checks.push_back({"canaries", overwritten == 0,
+                          overwritten > 0
+                              ? fmt::format("{} bytes beside allocations were overwritten", overwritten)
+                              : fmt::format("{} allocations, poisoned and guarded", guarded_.allocations())});
+    for (const ReportCheck& check : one.checks) {
+      if (check.passed) continue;
+      one.verdict = Conclusion::failed;
+      one.explanation += (one.explanation.empty() ? "" : "; ") + check.name + ": " + check.detail;
+    }
+  }
+
+  /// Quality of an indexer against another on the same backend.
+  void rate(const IndexerSpec& spec, AgreementCase& one) {
+    const i64 k = request_.settings.top_k;
+    if (!reference_) reference_ = run_on(guarded_, *prepared_.reference);
+    const Selection side = run_on(guarded_, spec);
+    const Quality quality =
+        compare_selections(workload_, {(*reference_)[Choice::tokens].span<const i32>(), k, request_.against_indexer},
+                           {side[Choice::tokens].span<const i32>(), k});
+    one.quality = quality;
+    one.minimum_recall = request_.min_recall;
+    if (quality.rows == 0) {
+      conclude_as({Conclusion::nothing, request_.against_indexer + " selects nothing"}, one);
+    } else if (request_.min_recall && *quality.recall.mean < *request_.min_recall) {
+      conclude_as({Conclusion::failed, fmt::format("the mean recall is {:.4f}, and {:.4f} was asked for",
+                                                   *quality.recall.mean, *request_.min_recall)},
+                  one);
+    }
+  }
+
+  /// The selection that the trace recorded, against what `spec` selects: rated, or judged by the formulas of dsa.
+  void compare_recorded(const IndexerSpec& spec, AgreementCase& one) {
+    const RecordedTopK recorded = *recorded_topk(workload_);
+    one.parameters.top_k = recorded.k;
+    one.used.top_k = effective(spec, arbiter_.problem()).top_k;
+    const Selection right = prepared_.reference ? run_on(guarded_, spec) : run_exact(spec);
+    one.quality = rate_recorded(workload_, recorded, right[Choice::tokens].span<const i32>());
+    one.quality->reference = spec.name;
+    if (prepared_.reference) {
+      if (one.quality->rows == 0) conclude_as({Conclusion::nothing, kNoRecordedRow}, one);
+      return;
+    }
+    const RecordedAgreement judged = judge_recorded(arbiter_, recorded, spec, right);
+    one.choices = judged.agreement.choices;
+    const ChoiceAgreement& tokens = one.choices.front();
+    conclude_as(conclude(judged.agreement, request_.max_miss), one);
+    if (one.verdict == Conclusion::failed) one.how = "docs/traces.md, What goes wrong when recording";
+    if (judged.assumed && tokens.count(Verdict::exact) < tokens.rows) {
+      one.explanation += fmt::format(
+          "{}the trace does not say its topk_arithmetic, and is judged by the bounds of {}, the "
+          "loosest known",
+          one.explanation.empty() ? "" : "; ", judged.judged_by.name);
+    }
+    if (one.verdict != Conclusion::passed) one.reproduce = request_.reproduce(spec);
+  }
+
+  const CompareRequest& request_;
+  const Workload& workload_;
+  Prepared prepared_;
+  Arbiter arbiter_;
+  GuardedBackend guarded_;
+  PlanOptions options_;
+  std::optional<Selection> reference_;
+  i64 overwritten_before_ = 0;
+  const Time begun_ = now();
+  AgreementReport report_;
+};
+
+}  // namespace
+
+AgreementReport compare(const CompareRequest& request) { return CompareRun(request).run(); }
+
+std::vector<PlannedRun> plan_comparison(const CompareRequest& request) {
+  const Prepared prepared(request);
+  std::vector<IndexerSpec> specs = request.specs;
+  std::vector<i64> limits(prepared.limits.begin(), prepared.limits.begin() + static_cast<std::ptrdiff_t>(specs.size()));
+  if (prepared.reference) {
+    specs.push_back(*prepared.reference);
+    limits.push_back(limits.front());
+  }
+  DryBackend formulas(request.exact, request.exact.workspace_bytes());
+  std::vector<Backend*> sides{&request.backend};
+  if (!prepared.reference && request.golden.empty()) sides.push_back(request.other ? request.other : &formulas);
+  std::vector<PlannedRun> runs;
+  for (Backend* side : sides) runs.push_back(plan_run(*side, request.workload, specs, limits, request.fusion));
+  runs.front().warnings = request.origin.warnings;
+  return runs;
+}
+
+}  // namespace misa
