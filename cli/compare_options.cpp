@@ -101,6 +101,7 @@ void CompareOptions::add(CLI::App& command) {
               kCompareGroup, 0, 1);
   add_count(command, "--threads", threads, "Threads (default: the cores available)", kBackendGroup);
   add_device(command, device);
+  add_kernels(command, kernels);
   workload.add_memory(command);
   add_flag(command, "--no-fusion", no_fusion, "One kernel per stage", kBackendGroup);
 

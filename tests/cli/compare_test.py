@@ -94,6 +94,15 @@ class Agreement(Compare):
             again = misa(*shlex.split(case["reproduce"])[1:])
             self.assertEqual(again.returncode, 1, case["reproduce"])
 
+    def test_a_kernel_of_the_tested_side_may_be_forced(self):
+        dsa = ["compare", *TINY, "--indexer", "dsa"]
+        self.succeeds(*dsa, "--kernel", "score=windows", "--thread-sweep", "--threads", "2")
+        self.fails(4, "MP-E406.*score to use candidates.*try: misa-prof list --kernels", *dsa, "--kernel", "score=candidates")
+        self.fails(2, "MP-E058: backend cpu has no kernel of score called 'formula'", *dsa, "--kernel", "score=formula")
+        self.fails(2, "MP-E058", *dsa, "--kernel", "score=formula", "--dry-run")
+        self.succeeds(*dsa, "--backend", "oracle", "--against", "cpu", "--kernel", "score=formula")
+        self.fails(2, "MP-E059", *dsa, "--kernel", "windows")
+
     def test_misses_may_be_excused_and_violations_may_not(self):
         arguments = [*CASES, "--indexer", "dsa", "--inject"]
         self.assertEqual(misa("compare", *arguments, "swapped-token", "--max-miss", "1").returncode, 0)
