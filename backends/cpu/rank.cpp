@@ -170,7 +170,8 @@ constexpr std::array<Kernel<RankTask, int>, 3> kKernels{{
     {"tiles", "pooled and oracle: tiles of rows that share their keys", reads_many_keys, rank_in_tiles},
     {"samples", "routers that sample keys: tiles of a row's own samples",
      [](const RankTask& task) { return samples_keys(task.router); }, rank_over_samples},
-    {"rows", "routers that read one key of a row, or none", accepts_all, rank_row_by_row},
+    {"rows", "routers that read one key of a row, or none",
+     [](const RankTask& task) { return !reads_many_keys(task) && !samples_keys(task.router); }, rank_row_by_row},
 }};
 
 }  // namespace
