@@ -3,6 +3,8 @@
 #include <benchmark/benchmark.h>
 
 #include "core/indexer/plan.hpp"
+#include "core/workload/placement.hpp"
+#include "core/workload/synthetic.hpp"
 #include "tests/bench/support.hpp"
 
 namespace {
@@ -10,7 +12,7 @@ namespace {
 using namespace misa;
 
 void indexer_vs_dsa(benchmark::State& state, const char* name) {
-  const Workload workload = bench::prefill(128, 32768, 64, ValueFormat::e4m3);
+  const Workload workload = generate({.format = ValueFormat::e4m3, .knobs = {}, .contexts = {32768}, .needles = {}});
   const auto backend = make_backend("cpu", bench::threads());
   const Placement placement(*backend, workload);
   Plan dsa(*backend, make_indexer("dsa", {}), placement.problem());

@@ -6,6 +6,7 @@
 #include <oneapi/dnnl/dnnl.hpp>
 
 #include "tests/bench/support.hpp"
+#include "tests/support/primitive_cases.hpp"
 
 namespace {
 
@@ -55,25 +56,20 @@ class Matmul {
 
 void dsa_score_vs_onednn_matmul(benchmark::State& state) {
   const i64 rows = state.range(0), keys = state.range(1), heads = 64, dim = 128;
-  const Workload workload = bench::prefill(rows, keys, heads, ValueFormat::e4m3);
   const auto backend = make_backend("cpu", bench::threads());
-  const Placement placement(*backend, workload);
-  const Problem& problem = placement.problem();
-  const Buffer logits(*backend, rows * keys * 4);
-  const ScoreTask task{
-      problem.queries, problem.keys, problem.windows, {}, View<float, 2>(logits.as<float>(), {rows, keys})};
+  const auto task = testing::primitive_case("score_prefill", {heads, rows, keys}).place(*backend);
   Matmul matmul(rows * heads, keys, dim);
   matmul.run();
-  backend->score(task);
+  task->run(0);
 
   double ours = 0, theirs = 0;
   for (auto _ : state) {
-    const double seconds = bench::seconds_of([&] { backend->score(task); });
+    const double seconds = bench::seconds_of([&] { task->run(0); });
     theirs += bench::seconds_of([&] { matmul.run(); });
     ours += seconds;
     state.SetIterationTime(seconds);
   }
-  const double flops = 2.0 * static_cast<double>(rows * heads * keys * dim * state.iterations());
+  const double flops = task->flops * static_cast<double>(state.iterations());
   state.counters["score_GFLOPS"] = flops / ours * 1e-9;
   state.counters["onednn_GFLOPS"] = flops / theirs * 1e-9;
   state.counters["x_onednn"] = theirs / ours;

@@ -43,10 +43,12 @@ def steps(path):
 
 
 def stages(report):
-    """Microseconds and rates by benchmark."""
+    """Microseconds, rates and the kernel that ran by benchmark."""
     times = {}
     for one in report["benchmarks"] if report else []:
         rates = {key: one[key] for key in ("tflops", "tbytes", "ps_per_pair") if key in one}
+        if one.get("label"):
+            rates["kernel"] = one["label"]
         times[one["name"].removesuffix("/manual_time")] = {"us": one["real_time"], **rates}
     return times
 

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "backends/backends.hpp"
-#include "core/indexer/plan.hpp"
+#include "core/selection/run_selection.hpp"
 #include "core/workload/placement.hpp"
 
 namespace misa::testing {
@@ -214,12 +214,15 @@ struct Chosen {
 };
 
 inline std::vector<i32> fetch(Backend& backend, const View<const i32, 2>& view) {
-  std::vector<i32> values(static_cast<std::size_t>(view.size()));
-  if (!values.empty()) {
-    backend.download(reinterpret_cast<std::byte*>(values.data()), reinterpret_cast<const std::byte*>(view.data),
-                     static_cast<i64>(values.size() * sizeof(i32)));
-  }
-  return values;
+  const HostTensor ids = fetch_ids(backend, view);
+  return ids.empty() ? std::vector<i32>() : std::vector<i32>(ids.span<i32>().begin(), ids.span<i32>().end());
+}
+
+inline Chosen chosen_by(Backend& backend, i64 rows, const Plan& plan) {
+  return {.rows = rows,
+          .tokens = fetch(backend, plan.tokens()),
+          .heads = fetch(backend, plan.heads()),
+          .blocks = fetch(backend, plan.blocks())};
 }
 
 inline Chosen choose(Backend& backend, const Workload& workload, const IndexerSpec& spec,
@@ -227,10 +230,7 @@ inline Chosen choose(Backend& backend, const Workload& workload, const IndexerSp
   const Placement placement(backend, workload);
   Plan plan(backend, spec, placement.problem(), options);
   plan.run(nullptr);
-  return {.rows = workload.rows(),
-          .tokens = fetch(backend, plan.tokens()),
-          .heads = fetch(backend, plan.heads()),
-          .blocks = fetch(backend, plan.blocks())};
+  return chosen_by(backend, workload.rows(), plan);
 }
 
 inline Chosen choose(std::string_view backend, const Workload& workload, const IndexerSpec& spec,

@@ -75,9 +75,7 @@ struct SelectCase {
   bool force_ends = false;
 };
 
-/// [rows, k] as SelectTask writes them.
-inline std::vector<i32> select_on(Backend& backend, const SelectCase& from) {
-  On on(backend);
+inline SelectTask place_task(On& on, const SelectCase& from) {
   const std::vector<i32> sequence(static_cast<std::size_t>(from.rows), 0);
   SelectTask task;
   task.logits = on.place_logits(from.scores, from.rows, from.columns);
@@ -90,8 +88,7 @@ inline std::vector<i32> select_on(Backend& backend, const SelectCase& from) {
   }
   task.force_ends = from.force_ends;
   task.selected = on.make<i32, 2>({from.rows, from.k});
-  backend.select(task);
-  return on.fetch(task.selected);
+  return task;
 }
 
 }  // namespace misa::testing
