@@ -18,9 +18,12 @@
 namespace misa {
 namespace {
 
+using Json = nlohmann::json;
+
 constexpr i64 kPrefix = 8;  // the header's length, little endian
 constexpr i64 kMaxRank = 8;
 constexpr std::size_t kMaxName = 512;
+constexpr const char* kMetadata = "__metadata__";
 constexpr u64 kMaxCount = static_cast<u64>(std::numeric_limits<i64>::max());
 
 struct DtypeBits {
@@ -67,176 +70,99 @@ std::optional<i64> bytes_of(std::string_view dtype, const std::vector<i64>& shap
   return bits % 8 == 0 ? std::optional(static_cast<i64>(bits / 8)) : std::nullopt;
 }
 
-/// Receives the header's JSON token by token. A DOM would let the last of two equal keys win, round 2^64 and cut 2.7.
-/// Refuses each token that does not fit its place, so nesting goes no deeper than the format's.
-class HeaderParser final : public nlohmann::json_sax<nlohmann::json> {
- public:
-  HeaderParser(SafetensorsHeader& header, const SafetensorsLimits& limits) : header_(header), limits_(limits) {}
-
-  bool null() override { misplaced("null"); }
-  bool boolean(bool value) override { misplaced(value ? "true" : "false"); }
-  bool number_integer(number_integer_t value) override {  // only tokens with a minus sign come here
-    misplaced(value == 0 ? "-0" : std::to_string(value));
-  }
-  bool number_float(number_float_t /*value*/, const string_t& token) override { misplaced(token); }
-  bool binary(binary_t& /*value*/) override { misplaced("binary"); }
-
-  bool number_unsigned(number_unsigned_t value) override {
-    const bool third_offset = key_ == "data_offsets" && offsets_.size() == 2;
-    if (level_ != kArray || value > kMaxCount || third_offset) misplaced(std::to_string(value));
-    if (key_ == "shape" && static_cast<i64>(entry_.shape.size()) == kMaxRank) {
-      reject("MP-E131", fmt::format("the shape has more than {} dimensions", kMaxRank), where_entry(),
-             "reshape the tensor before it is written");
-    }
-    (key_ == "shape" ? entry_.shape : offsets_).push_back(static_cast<i64>(value));
-    return true;
-  }
-
-  bool string(string_t& value) override {
-    if (level_ == kMetadata) {
-      header_.metadata.emplace(key_, std::move(value));
-      return true;
-    }
-    if (level_ != kEntry || key_ != "dtype") misplaced(quote(value));
-    if (safetensors_dtype_bits(value) == 0) {
-      reject("MP-E130", "unknown dtype " + quote(value), where_entry(),
-             "a dtype of the safetensors format, in capitals: F32, BF16, F8_E4M3, ...");
-    }
-    entry_.dtype = std::move(value);
-    return true;
-  }
-
-  bool start_object(std::size_t /*elements*/) override {
-    switch (level_) {
-      case kOutside: level_ = kRoot; return true;
-      case kRoot: level_ = key_ == "__metadata__" ? kMetadata : kEntry; return true;
-      default: misplaced("an object");
-    }
-  }
-
-  bool key(string_t& value) override {
-    key_ = value;
-    if (level_ == kMetadata) {
-      if (header_.metadata.count(value) != 0) duplicate(where() + ", __metadata__");
-    } else if (level_ == kEntry) {
-      if (value != "dtype" && value != "shape" && value != "data_offsets") {
-        malformed("unknown key " + quote(value) + " in a tensor's entry", where_entry(),
-                  "only dtype, shape and data_offsets");
-      }
-      if (!seen_.insert(value).second) duplicate(where_entry());
-    } else {
-      if (!names_.insert(value).second) duplicate(where());
-      if (value != "__metadata__") begin_entry(value);
+/// Parses the header's JSON. Refuses what the document would not show, or what takes memory for nothing: a key that
+/// appears twice (the last would win), more tensors than `limits` has, and arrays that are longer or deeper than the
+/// format's.
+Json parse_json(std::string_view text, const std::string& path, const SafetensorsLimits& limits) {
+  const std::string where = path + ", header";
+  std::vector<std::set<std::string>> keys;  // of the objects that are open
+  i64 tensors = 0, numbers = 0;
+  const auto check = [&](int depth, Json::parse_event_t event, const Json& value) {
+    switch (event) {
+      case Json::parse_event_t::object_start: keys.emplace_back(); [[fallthrough]];
+      case Json::parse_event_t::array_start:
+        if (depth > 2) malformed("the header has objects or arrays in its arrays", where);
+        numbers = 0;
+        break;
+      case Json::parse_event_t::object_end: keys.pop_back(); break;
+      case Json::parse_event_t::key:
+        if (!keys.back().insert(value).second) {
+          malformed("the key " + quote(value.get_ref<const std::string&>()) + " appears twice", where,
+                    "a file from a writer that keeps names unique");
+        }
+        if (depth == 1 && value != kMetadata && ++tensors > limits.tensors) {
+          reject("MP-E120", fmt::format("the header names more than {} tensors", limits.tensors), where,
+                 "a file of fewer tensors; is this a checkpoint and not a trace?");
+        }
+        break;
+      case Json::parse_event_t::value:
+        if (depth == 3 && ++numbers > kMaxRank) {
+          reject("MP-E131", fmt::format("a shape has more than {} dimensions", kMaxRank), where,
+                 "reshape the tensor before it is written");
+        }
+        break;
+      case Json::parse_event_t::array_end: break;
     }
     return true;
+  };
+  try {
+    return Json::parse(text.begin(), text.end(), check);
+  } catch (const Json::exception& error) {
+    // The library's text says what it expected and where; its prefix is of no use to a reader of the message.
+    const std::string_view why = error.what();
+    malformed("the header is not JSON: " + quote(why.substr(why.find("] ") + 2), 300), where);
   }
+}
 
-  bool end_object() override {
-    if (level_ == kEntry) end_entry();
-    level_ = level_ == kRoot ? kOutside : kRoot;
-    return true;
+/// The numbers of an array; nothing where it is another value or holds others than unsigned integers below 2^63.
+std::optional<std::vector<i64>> numbers_of(const Json& array) {
+  if (!array.is_array()) return std::nullopt;
+  std::vector<i64> numbers;
+  for (const Json& number : array) {
+    if (!number.is_number_unsigned() || number.get<u64>() > kMaxCount) return std::nullopt;
+    numbers.push_back(number.get<i64>());
   }
+  return numbers;
+}
 
-  bool start_array(std::size_t /*elements*/) override {
-    if (level_ != kEntry || key_ == "dtype") misplaced("an array");
-    level_ = kArray;
-    return true;
+SafetensorsEntry entry_of(const std::string& name, const Json& json, const SafetensorsHeader& header) {
+  const std::string where = header.path + ", tensor " + quote(name);
+  const auto is_control = [](char c) { return static_cast<u8>(c) < 0x20 || c == 0x7F; };
+  if (name.empty() || name.size() > kMaxName || std::any_of(name.begin(), name.end(), is_control)) {
+    reject("MP-E121",
+           fmt::format("a tensor's name has {} bytes: 1 to {}, none a control character, are allowed", name.size(),
+                       kMaxName),
+           where, "a shorter name of printable characters");
   }
-
-  bool end_array() override {
-    level_ = kEntry;
-    return true;
+  if (json.size() != 3 || !json.contains("dtype") || !json.contains("shape") || !json.contains("data_offsets")) {
+    malformed("a tensor's entry must be an object of dtype, shape and data_offsets, not " + quote(json.dump()), where);
   }
-
-  bool parse_error(std::size_t position, const std::string& token, const nlohmann::json::exception& error) override {
-    // The library's text says what it expected; its prefix is of no use to a reader of the message.
-    std::string text = error.what();
-    if (const std::size_t colon = text.find(": "); colon != std::string::npos) text = text.substr(colon + 2);
-    const std::string safe = quote(text);
-    malformed("the header is not JSON near " + quote(token) + ": " + safe.substr(1, safe.size() - 2),
-              fmt::format("{}, header byte {}", header_.path, position));
+  const Json &dtype = json["dtype"], &shape = json["shape"], &data_offsets = json["data_offsets"];
+  if (!dtype.is_string()) malformed("dtype must be a string, not " + quote(dtype.dump()), where);
+  SafetensorsEntry entry{.name = name, .dtype = dtype, .shape = {}};
+  if (safetensors_dtype_bits(entry.dtype) == 0) {
+    reject("MP-E130", "unknown dtype " + quote(entry.dtype), where,
+           "a dtype of the safetensors format, in capitals: F32, BF16, F8_E4M3, ...");
   }
-
- private:
-  enum Level { kOutside, kRoot, kMetadata, kEntry, kArray };
-
-  std::string where() const { return header_.path + ", header"; }
-  std::string where_entry() const { return header_.path + ", tensor " + quote(entry_.name); }
-
-  [[noreturn]] void duplicate(const std::string& place) const {
-    malformed("the key " + quote(key_) + " appears twice", place, "a file from a writer that keeps names unique");
+  const std::optional<std::vector<i64>> extents = numbers_of(shape), offsets = numbers_of(data_offsets);
+  if (!extents) malformed("shape must be unsigned integers below 2^63, not " + quote(shape.dump()), where);
+  if (!offsets || offsets->size() != 2 || (*offsets)[0] > (*offsets)[1]) {
+    malformed("data_offsets must be begin and end, not " + quote(data_offsets.dump()), where);
   }
-
-  /// Refuses a value that does not fit its place.
-  [[noreturn]] void misplaced(const std::string& found) const {
-    if (level_ == kMetadata) {
-      reject("MP-E124", "__metadata__ must hold strings, " + quote(key_) + " is " + found, where(),
-             "str() on the values when writing");
-    }
-    if (level_ == kRoot && key_ == "__metadata__") {
-      reject("MP-E124", "__metadata__ must be an object, not " + found, where(), "{} when there is nothing to say");
-    }
-    if (level_ == kRoot) malformed("a tensor's entry must be an object, not " + found, where_entry());
-    const char* expected = key_ == "dtype"   ? "a string"
-                           : key_ == "shape" ? "an array of unsigned integers below 2^63"
-                                             : "an array of two unsigned integers";
-    malformed(fmt::format("{} must be {}, not {}", key_, expected, found), where_entry());
+  entry.shape = *extents;
+  entry.begin = (*offsets)[0];
+  entry.end = (*offsets)[1];
+  if (entry.end > header.data_bytes) {
+    reject("MP-E113", fmt::format("the tensor ends at data byte {}, the file holds {}", entry.end, header.data_bytes),
+           where, "the whole file: it is cut short");
   }
-
-  void begin_entry(const std::string& name) {
-    const auto is_control = [](char c) { return static_cast<u8>(c) < 0x20 || c == 0x7F; };
-    if (name.empty() || name.size() > kMaxName || std::any_of(name.begin(), name.end(), is_control)) {
-      reject("MP-E121",
-             fmt::format("a tensor's name has {} bytes: 1 to {}, none a control character, are allowed", name.size(),
-                         kMaxName),
-             where() + ", tensor " + quote(name), "a shorter name of printable characters");
-    }
-    if (static_cast<i64>(header_.tensors.size()) == limits_.tensors) {
-      reject("MP-E120", fmt::format("the header names more than {} tensors", limits_.tensors), where(),
-             "a file of fewer tensors; is this a checkpoint and not a trace?");
-    }
-    entry_ = SafetensorsEntry{};
-    entry_.name = name;
-    offsets_.clear();
-    seen_.clear();
+  if (bytes_of(entry.dtype, entry.shape) != entry.bytes()) {
+    malformed(fmt::format("shape {} of {} does not take the {} bytes that data_offsets give", shape.dump(), entry.dtype,
+                          entry.bytes()),
+              where);
   }
-
-  void end_entry() {
-    for (const char* needed : {"dtype", "shape", "data_offsets"}) {
-      if (seen_.count(needed) == 0) malformed(fmt::format("the tensor's entry has no {}", needed), where_entry());
-    }
-    if (offsets_.size() != 2 || offsets_[0] > offsets_[1]) {
-      malformed(fmt::format("data_offsets must be begin and end, not [{}]", fmt::join(offsets_, ", ")), where_entry());
-    }
-    entry_.begin = offsets_[0];
-    entry_.end = offsets_[1];
-    const std::optional<i64> bytes = bytes_of(entry_.dtype, entry_.shape);
-    if (!bytes) {
-      malformed(fmt::format("shape [{}] of {} does not fill whole bytes, or takes more than 2^64 bits",
-                            fmt::join(entry_.shape, ", "), entry_.dtype),
-                where_entry());
-    }
-    if (entry_.end > header_.data_bytes) {
-      reject("MP-E113",
-             fmt::format("the tensor ends at data byte {}, the file holds {}", entry_.end, header_.data_bytes),
-             where_entry(), "the whole file: it is cut short");
-    }
-    if (entry_.bytes() != *bytes) {
-      malformed(fmt::format("shape [{}] of {} takes {} bytes, data_offsets give {}", fmt::join(entry_.shape, ", "),
-                            entry_.dtype, *bytes, entry_.bytes()),
-                where_entry());
-    }
-    header_.tensors.push_back(std::move(entry_));
-  }
-
-  SafetensorsHeader& header_;
-  const SafetensorsLimits& limits_;
-  Level level_ = kOutside;
-  std::string key_;
-  SafetensorsEntry entry_;
-  std::vector<i64> offsets_;
-  std::set<std::string> names_, seen_;
-};
+  return entry;
+}
 
 /// The header's length as the file gives it, checked against the file. `prefix` are its first 8 bytes, or all.
 i64 header_length(std::span<const std::byte> prefix, i64 file_bytes, const std::string& path,
@@ -298,11 +224,26 @@ SafetensorsHeader parse_header(std::string_view text, i64 file_bytes, const std:
     malformed("the header holds a NUL", fmt::format("{}, header byte {}", path, nul),
               "pad with spaces (0x20): some writers pad with NUL");
   }
-  HeaderParser parser(header, limits);
-  nlohmann::json::sax_parse(text.begin(), text.end(), &parser);
+  const Json document = parse_json(text, path, limits);
   if (const std::size_t last = text.find_last_not_of(' '); text[last] != '}') {
     malformed(fmt::format("only spaces may follow the header's object, not byte 0x{:02X}", static_cast<u8>(text[last])),
               fmt::format("{}, header byte {}", path, last));
+  }
+  for (const auto& [name, value] : document.items()) {
+    if (name != kMetadata) header.tensors.push_back(entry_of(name, value, header));
+  }
+  if (const auto metadata = document.find(kMetadata); metadata != document.end()) {
+    if (!metadata->is_object()) {
+      reject("MP-E124", "__metadata__ must be an object, not " + quote(metadata->dump()), path + ", header",
+             "{} when there is nothing to say");
+    }
+    for (const auto& [key, value] : metadata->items()) {
+      if (!value.is_string()) {
+        reject("MP-E124", "__metadata__ must hold strings, " + quote(key) + " is " + quote(value.dump()),
+               path + ", header", "str() on the values when writing");
+      }
+      header.metadata.emplace(key, value);
+    }
   }
   // Empty tensors of an offset come before the one that has bytes there.
   std::sort(header.tensors.begin(), header.tensors.end(), [](const SafetensorsEntry& a, const SafetensorsEntry& b) {
@@ -380,8 +321,8 @@ std::string safetensors_header_bytes(const std::map<std::string, std::string>& m
   });
   const auto json_string = [](const std::string& text) {
     try {
-      return nlohmann::json(text).dump();
-    } catch (const nlohmann::json::exception&) {
+      return Json(text).dump();
+    } catch (const Json::exception&) {
       malformed("not UTF-8 and cannot be written: " + quote(text), "metadata or a tensor's name", "text in UTF-8");
     }
   };
@@ -422,17 +363,16 @@ void write_safetensors(const std::string& path, const std::map<std::string, std:
   file.commit();
 }
 
-std::string quote(std::string_view text) {
-  constexpr std::size_t kMost = 80;
+std::string quote(std::string_view text, std::size_t most) {
   std::string safe = "'";
-  for (char c : text.substr(0, kMost)) {
+  for (char c : text.substr(0, most)) {
     if (static_cast<u8>(c) >= 0x20 && static_cast<u8>(c) < 0x7F) {
       safe += c;
     } else {
       safe += fmt::format("\\x{:02X}", static_cast<u8>(c));
     }
   }
-  return safe + (text.size() > kMost ? "...'" : "'");
+  return safe + (text.size() > most ? "...'" : "'");
 }
 
 }  // namespace misa

@@ -81,7 +81,7 @@ std::string safetensors_header_bytes(const std::map<std::string, std::string>& m
 void write_safetensors(const std::string& path, const std::map<std::string, std::string>& metadata,
                        std::vector<SafetensorsTensor> tensors);
 
-/// `text` for a message: quotes, anything unprintable escaped, shortened.
-std::string quote(std::string_view text);
+/// `text` for a message: quotes, anything unprintable escaped, shortened to `most` bytes.
+std::string quote(std::string_view text, std::size_t most = 80);
 
 }  // namespace misa
