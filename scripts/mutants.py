@@ -22,7 +22,7 @@ ROUTING, INPUTS = "core/indexer/routing.hpp", "core/indexer/inputs.hpp"
 LINEAR, PLACE = "core/indexer/linear_head.cpp", "core/workload/placement.cpp"
 RATIO, LOAD, DOUBT = "core/measure/paired_ratio.cpp", "core/measure/contention.cpp", "core/measure/doubt.cpp"
 STATISTICS, COST, QUALITY = "core/measure/statistics.cpp", "core/measure/cost.cpp", "core/quality/quality.cpp"
-BOUNDS, ARBITER, AGREEMENT = "core/agreement/bounds.cpp", "core/agreement/arbiter.cpp", "core/agreement/agreement.cpp"
+BOUNDS, EXACT, AGREEMENT = "core/agreement/bounds.cpp", "core/agreement/exact_reference.cpp", "core/agreement/agreement.cpp"
 OFFER, OFFERS = "core/agreement/offer.cpp", "core/agreement/offer.hpp"
 COMPARE, JUDGE = "core/agreement/compare_sides.cpp", "core/agreement/judge.cpp"
 MUTANTS = [
@@ -418,28 +418,28 @@ MUTANTS = [
       "covariances with heads of another turn are exact"),
     M(BOUNDS, "gamma(row.heads + 6, a.head_sum) + std::pow(1 + a.operand, 3) - 1", "0.0",
       "adding up a linear query rounds nothing"),
-    # arbiter
-    M(ARBITER, "bound(*arithmetic) + bound(formulas)", "bound(*arithmetic)", "the formulas themselves are exact",
+    # reference
+    M(EXACT, "bound(*arithmetic) + bound(formulas)", "bound(*arithmetic)", "the formulas themselves are exact",
       equivalent="in double they err by 2^-29 of what the arithmetics that are known do, or by as much as the oracle, "
                  "which no test compares with itself"),
-    M(ARBITER, "const Problem row = slice(problem(), m, 1);", "const Problem row = slice(problem(), 0, 1);",
+    M(EXACT, "const Problem row = slice(problem(), m, 1);", "const Problem row = slice(problem(), 0, 1);",
       "another row is judged"),
-    M(ARBITER, "options.first_row = m;", "", "random heads of the first row"),
-    M(ARBITER, "bounds_.key(sequence, begin + tokens[c])", "bounds_.key(sequence, tokens[c])",
+    M(EXACT, "options.first_row = m;", "", "random heads of the first row"),
+    M(EXACT, "bounds_.key(sequence, begin + tokens[c])", "bounds_.key(sequence, tokens[c])",
       "bounds of the buffer's first keys"),
-    M(ARBITER, "take_tokens(*chunk.tokens, chunk.within, own_heads, own_linear)",
+    M(EXACT, "take_tokens(*chunk.tokens, chunk.within, own_heads, own_linear)",
       "take_tokens(*chunk.tokens, chunk.within, {}, {})", "bounds of all heads for those of the routed ones"),
-    M(ARBITER, "place_row(exact_, side[Choice::heads], m, width_of(plan.heads()), follow.heads)",
+    M(EXACT, "place_row(exact_, side[Choice::heads], m, width_of(plan.heads()), follow.heads)",
       "place_row(exact_, side[Choice::heads], m, 0, follow.heads)", "a side's heads are not followed"),
-    M(ARBITER, "place_row(exact_, side[Choice::candidates], m, width_of(plan.candidates()), follow.candidates)",
+    M(EXACT, "place_row(exact_, side[Choice::candidates], m, width_of(plan.candidates()), follow.candidates)",
       "place_row(exact_, side[Choice::candidates], m, 0, follow.candidates)", "a side's candidates are not followed"),
-    M(ARBITER, "place_row(exact_, side[Choice::blocks], m, width_of(plan.blocks()), follow.blocks)",
+    M(EXACT, "place_row(exact_, side[Choice::blocks], m, width_of(plan.blocks()), follow.blocks)",
       "place_row(exact_, side[Choice::blocks], m, 0, follow.blocks)", "a side's blocks are not followed"),
-    M(ARBITER, "place_row(exact_, side[Choice::linear], m, static_cast<i64>(own_linear.size()), follow.linear)",
+    M(EXACT, "place_row(exact_, side[Choice::linear], m, static_cast<i64>(own_linear.size()), follow.linear)",
       "place_row(exact_, side[Choice::linear], m, 0, follow.linear)", "a side's linear query is not followed"),
-    M(ARBITER, "if (count > 1 && spec.blocks->blocks > 1) found.blocks.forced", "if (false) found.blocks.forced",
+    M(EXACT, "if (count > 1 && spec.blocks->blocks > 1) found.blocks.forced", "if (false) found.blocks.forced",
       "the last block may be left out"),
-    M(ARBITER, "if (left.margins[h] == 0) most = std::max(most, found.heads.bounds[h]);", "",
+    M(EXACT, "if (left.margins[h] == 0) most = std::max(most, found.heads.bounds[h]);", "",
       "a margin is over a head that is known exactly"),
     # agreement
     M(OFFER, "page >= 0 && page < pages", "page >= 0", "a page behind the last one is reachable"),

@@ -17,8 +17,8 @@ namespace {
 
 class Comparison {
  public:
-  Comparison(Arbiter& arbiter, const IndexerSpec& spec, const Selection& side, const Selection& against)
-      : arbiter_(arbiter), spec_(spec), sides_{&side, &against}, rows_(arbiter.problem().shape.rows) {
+  Comparison(ExactReference& reference, const IndexerSpec& spec, const Selection& side, const Selection& against)
+      : reference_(reference), spec_(spec), sides_{&side, &against}, rows_(reference.problem().shape.rows) {
     for (const Selection* one : sides_) check_shapes(*one);
   }
 
@@ -50,8 +50,8 @@ class Comparison {
 
   bool made(Choice choice) const {
     switch (choice) {
-      case Choice::heads: return spec_.heads && spec_.heads->kept(arbiter_.problem().shape.heads) > 0;
-      case Choice::linear: return spec_.heads && spec_.heads->linear_head(arbiter_.problem().shape.heads);
+      case Choice::heads: return spec_.heads && spec_.heads->kept(reference_.problem().shape.heads) > 0;
+      case Choice::linear: return spec_.heads && spec_.heads->linear_head(reference_.problem().shape.heads);
       case Choice::blocks: return spec_.blocks.has_value();
       case Choice::candidates: return spec_.rerank.has_value();
       case Choice::tokens:
@@ -65,7 +65,7 @@ class Comparison {
       const HostTensor& ids = one[choice];
       if (ids.empty()) continue;
       const bool by_k = choice == Choice::tokens || choice == Choice::scores;
-      const bool fits = choice == Choice::linear ? ids.shape[1] == arbiter_.problem().shape.head_dim + 1
+      const bool fits = choice == Choice::linear ? ids.shape[1] == reference_.problem().shape.head_dim + 1
                                                  : !by_k || ids.shape[1] == spec_.top_k;
       if (ids.shape[0] == rows_ && fits) continue;
       throw Error(ErrorKind::input, "MP-E601",
@@ -78,7 +78,7 @@ class Comparison {
   const ExactRow& exact_row(RowState& state, int s, i64 m) {
     std::optional<ExactRow>& row = state.exact[static_cast<std::size_t>(s)];
     const Selection& side = *sides_[static_cast<std::size_t>(s)];
-    if (!row) row = arbiter_.row(spec_, side, m, side.arithmetic);
+    if (!row) row = reference_.row(spec_, side, m, side.arithmetic);
     return *row;
   }
 
@@ -88,7 +88,7 @@ class Comparison {
     if (side.exact) return Verdict::exact;
     const Field& field = exact_row(state, s, m)[choice];
     const Judgement judgement = choice == Choice::linear ? judge_linear(field, row_of<float>(side[Choice::linear], m),
-                                                                        arbiter_.problem().shape.dtype)
+                                                                        reference_.problem().shape.dtype)
                                                          : judge(field, without_pads(row_of<i32>(side[choice], m)));
     into.mass_lost = std::max(into.mass_lost, judgement.mass_lost);
     if (judgement.verdict < Verdict::within_bound) return judgement.verdict;
@@ -103,7 +103,7 @@ class Comparison {
 
   bool sees_tokens(i64 m) const {
     const std::size_t at = static_cast<std::size_t>(m);
-    return arbiter_.problem().end[at] > arbiter_.problem().begin[at];
+    return reference_.problem().end[at] > reference_.problem().begin[at];
   }
 
   /// True when everything that the compared rows could choose from scores exactly 0. Heads count where nothing else was
@@ -123,7 +123,7 @@ class Comparison {
     for (i64 m = 0; m < rows_ && !compared.empty(); ++m) {
       if (!sees_tokens(m)) continue;
       for (const Selection* side : sides_) {
-        const ExactRow row = arbiter_.row(spec_, *side, m, std::nullopt);
+        const ExactRow row = reference_.row(spec_, *side, m, std::nullopt);
         for (const Choice choice : compared) {
           const std::vector<double>& scores = row[choice].scores;
           if (std::any_of(scores.begin(), scores.end(), [](double score) { return score != 0; })) return false;
@@ -163,9 +163,9 @@ class Comparison {
     for (int s = 0; s < 2; ++s) {
       if (broken[static_cast<std::size_t>(s)]) continue;
       const Selection& side = *sides_[static_cast<std::size_t>(s)];
-      const Offer offered = offer_of(arbiter_, spec_, side, choice, m);
+      const Offer offered = offer_of(reference_, spec_, side, choice, m);
       if (s == 0 && sees_tokens(m) && offered.count == offered.wanted) ++into.trivial;
-      for (const Violation& violation : violations_of(arbiter_.problem(), side, choice, m, offered)) {
+      for (const Violation& violation : violations_of(reference_.problem(), side, choice, m, offered)) {
         violated = broken[static_cast<std::size_t>(s)] = true;
         into.add(violation);
       }
@@ -206,7 +206,7 @@ class Comparison {
     const bool same_heads = spec_.rerank || !spec_.heads || (heads_agree(m) && same_linear(m));
     if (state.broken[0] || state.broken[1]) return Verdict::unjudged;
     const std::size_t at = static_cast<std::size_t>(m);
-    const Problem& problem = arbiter_.problem();
+    const Problem& problem = reference_.problem();
     const auto a = without_pads(row_of<i32>((*sides_[0])[Choice::tokens], m)),
                b = without_pads(row_of<i32>((*sides_[1])[Choice::tokens], m));
     const std::span<const i32> heads =
@@ -244,10 +244,10 @@ class Comparison {
           ++(a[i] < b[j] ? i : j);
           continue;
         }
-        const KeySize key = arbiter_.bounds().key(problem.sequence[at], problem.begin[at] + a[i]);
+        const KeySize key = reference_.bounds().key(problem.sequence[at], problem.begin[at] + a[i]);
         double bound = 0;
         for (const Selection* side : sides_) {
-          if (side->arithmetic) bound += arbiter_.bounds().score(*side->arithmetic, m, heads, linear, key);
+          if (side->arithmetic) bound += reference_.bounds().score(*side->arithmetic, m, heads, linear, key);
         }
         check(a[i], score_at((*sides_[0])[Choice::scores], m * k + static_cast<i64>(i)),
               score_at((*sides_[1])[Choice::scores], m * k + static_cast<i64>(j)), bound, known, sides_[0]->name);
@@ -283,7 +283,7 @@ class Comparison {
                       [](float x, float y) { return x == y || (std::isnan(x) && std::isnan(y)); });
   }
 
-  Arbiter& arbiter_;
+  ExactReference& reference_;
   const IndexerSpec& spec_;
   std::array<const Selection*, 2> sides_;
   i64 rows_;
@@ -291,9 +291,9 @@ class Comparison {
 
 }  // namespace
 
-Agreement compare_sides(Arbiter& arbiter, const IndexerSpec& spec, const Selection& side, const Selection& against,
-                        std::span<const Choice> choices) {
-  return Comparison(arbiter, spec, side, against).run(choices);
+Agreement compare_sides(ExactReference& reference, const IndexerSpec& spec, const Selection& side,
+                        const Selection& against, std::span<const Choice> choices) {
+  return Comparison(reference, spec, side, against).run(choices);
 }
 
 }  // namespace misa

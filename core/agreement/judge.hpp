@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "core/agreement/agreement.hpp"
-#include "core/agreement/arbiter.hpp"
+#include "core/agreement/exact_reference.hpp"
 
 namespace misa {
 

@@ -3,14 +3,14 @@
 namespace misa {
 namespace {
 
-void limit_to_blocks(Arbiter& arbiter, const IndexerSpec& spec, const Selection& side, i64 m, i64 window,
+void limit_to_blocks(ExactReference& reference, const IndexerSpec& spec, const Selection& side, i64 m, i64 window,
                      Offer& found) {
   const std::size_t at = static_cast<std::size_t>(m);
-  const BlockLayout& layout = arbiter.blocks(spec.blocks->block_size, spec.block_window);
+  const BlockLayout& layout = reference.blocks(spec.blocks->block_size, spec.block_window);
   found.limited = true;
   found.from = without_pads(row_of<i32>(side[Choice::blocks], m));
   found.run = spec.blocks->block_size;
-  found.shift = layout.origin[at] - arbiter.problem().begin[at];
+  found.shift = layout.origin[at] - reference.problem().begin[at];
   found.count = 0;
   for (const i32 block : found.from) {
     const i64 begin = found.shift + block * found.run;
@@ -35,9 +35,9 @@ bool reachable(const Problem& problem, i64 m, i64 token) {
 
 }  // namespace
 
-Offer offer_of(Arbiter& arbiter, const IndexerSpec& spec, const Selection& side, Choice choice, i64 m) {
+Offer offer_of(ExactReference& reference, const IndexerSpec& spec, const Selection& side, Choice choice, i64 m) {
   const std::size_t at = static_cast<std::size_t>(m);
-  const Problem& problem = arbiter.problem();
+  const Problem& problem = reference.problem();
   const i64 window = std::max<i64>(0, problem.end[at] - problem.begin[at]);
   Offer found{.limit = window, .count = window, .from = {}};
   switch (choice) {
@@ -46,7 +46,7 @@ Offer offer_of(Arbiter& arbiter, const IndexerSpec& spec, const Selection& side,
       found.wanted = spec.heads->kept(found.count);
       return found;
     case Choice::blocks: {
-      const BlockLayout& layout = arbiter.blocks(spec.blocks->block_size, spec.block_window);
+      const BlockLayout& layout = reference.blocks(spec.blocks->block_size, spec.block_window);
       found.limit = found.count = layout.last[at] - layout.first[at];
       found.wanted = std::min(spec.blocks->blocks, found.count);
       return found;
@@ -60,7 +60,7 @@ Offer offer_of(Arbiter& arbiter, const IndexerSpec& spec, const Selection& side,
       }
       [[fallthrough]];
     default:
-      if (spec.blocks && !side[Choice::blocks].empty()) limit_to_blocks(arbiter, spec, side, m, window, found);
+      if (spec.blocks && !side[Choice::blocks].empty()) limit_to_blocks(reference, spec, side, m, window, found);
       break;
   }
   found.wanted = std::min(choice == Choice::candidates ? spec.rerank->candidates : spec.top_k, found.count);

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "core/agreement/agreement.hpp"
-#include "core/agreement/arbiter.hpp"
+#include "core/agreement/exact_reference.hpp"
 
 namespace misa {
 
@@ -27,7 +27,7 @@ struct Offer {
 };
 
 /// What row m of `side` could choose from at `choice`, which is not `linear`, on what it had chosen before.
-Offer offer_of(Arbiter& arbiter, const IndexerSpec& spec, const Selection& side, Choice choice, i64 m);
+Offer offer_of(ExactReference& reference, const IndexerSpec& spec, const Selection& side, Choice choice, i64 m);
 
 /// The ways in which row m of `side` is no selection of what was on offer, by column. Empty: it is one.
 std::vector<Violation> violations_of(const Problem& problem, const Selection& side, Choice choice, i64 m,

@@ -115,7 +115,7 @@ class CompareRun {
       : request_(request),
         workload_(request.workload),
         prepared_(request),
-        arbiter_(request.exact, request.workload),
+        formulas_(request.exact, request.workload),
         guarded_(request.backend),
         options_{.fusion = request.fusion} {}
 
@@ -126,7 +126,7 @@ class CompareRun {
       AgreementCase& one = add_case(spec.name, [&](AgreementCase& added) {
         if (spec.heads) added.router = router_name(spec.heads->router);
         added.parameters = parameters_of(spec);
-        added.used = parameters_of(effective(spec, arbiter_.problem()));
+        added.used = parameters_of(effective(spec, formulas_.problem()));
         if (const std::string reason = why_not(spec); !reason.empty()) {
           conclude_as({Conclusion::nothing, reason}, added);
         } else if (prepared_.reference) {
@@ -168,7 +168,7 @@ class CompareRun {
     const i64 done = static_cast<i64>(report_.cases.size());
     if (request_.sinks.progress) request_.sinks.progress({name, done, since(begun_)});
     const Time start = now();
-    options_.max_bytes = prepared_.limits[static_cast<std::size_t>(done)] + arbiter_.problem().bytes;
+    options_.max_bytes = prepared_.limits[static_cast<std::size_t>(done)] + formulas_.problem().bytes;
     AgreementCase& one = report_.cases.emplace_back();
     one.indexer = name;
     try {
@@ -202,7 +202,7 @@ class CompareRun {
 
   /// What the formulas select.
   Selection run_exact(const IndexerSpec& spec) const {
-    Selection exact = run_selection(request_.exact, spec, arbiter_.problem(), options_);
+    Selection exact = run_selection(request_.exact, spec, formulas_.problem(), options_);
     exact.exact = true;
     return exact;
   }
@@ -210,7 +210,7 @@ class CompareRun {
   /// What the tested side selects, with its mistake where it makes one.
   Selection run_side(const IndexerSpec& spec) {
     if (!request_.mistake) return run_on(guarded_, spec);
-    if (auto side = run_with_mistake(request_.mistake->mistake, guarded_, spec, arbiter_, options_)) {
+    if (auto side = run_with_mistake(request_.mistake->mistake, guarded_, spec, formulas_, options_)) {
       return std::move(*side);
     }
     throw Error(
@@ -237,7 +237,7 @@ class CompareRun {
                          one);
     }
     Selection side = run_side(spec);
-    const Agreement agreement = compare_sides(arbiter_, spec, side, *against, request_.choices);
+    const Agreement agreement = compare_sides(formulas_, spec, side, *against, request_.choices);
     one.choices = agreement.choices;
     conclude_as(conclude(agreement, request_.max_miss), one);
     check_robustness(spec, side, one);
@@ -285,7 +285,7 @@ class CompareRun {
   void compare_recorded(const IndexerSpec& spec, AgreementCase& one) {
     const RecordedTopK recorded = *recorded_topk(workload_);
     one.parameters.top_k = recorded.k;
-    one.used.top_k = effective(spec, arbiter_.problem()).top_k;
+    one.used.top_k = effective(spec, formulas_.problem()).top_k;
     const Selection right = prepared_.reference ? run_on(guarded_, spec) : run_exact(spec);
     one.quality = rate_recorded(workload_, recorded, right[Choice::tokens].span<const i32>());
     one.quality->reference = spec.name;
@@ -293,7 +293,7 @@ class CompareRun {
       if (one.quality->rows == 0) conclude_as({Conclusion::nothing, kNoRecordedRow}, one);
       return;
     }
-    const RecordedAgreement judged = judge_recorded(arbiter_, recorded, spec, right);
+    const RecordedAgreement judged = judge_recorded(formulas_, recorded, spec, right);
     one.choices = judged.agreement.choices;
     const ChoiceAgreement& tokens = one.choices.front();
     conclude_as(conclude(judged.agreement, request_.max_miss), one);
@@ -310,7 +310,7 @@ class CompareRun {
   const CompareRequest& request_;
   const Workload& workload_;
   Prepared prepared_;
-  Arbiter arbiter_;
+  ExactReference formulas_;
   GuardedBackend guarded_;
   PlanOptions options_;
   std::optional<Selection> reference_;

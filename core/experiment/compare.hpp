@@ -7,7 +7,7 @@
 #include <string_view>
 #include <vector>
 
-#include "core/agreement/faults.hpp"
+#include "core/agreement/fault_injection.hpp"
 #include "core/experiment/memory.hpp"
 #include "core/experiment/origin.hpp"
 #include "core/experiment/planned.hpp"

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <limits>
 
-#include "core/agreement/arbiter.hpp"
+#include "core/agreement/exact_reference.hpp"
 #include "core/base/error.hpp"
 #include "core/experiment/compare.hpp"
 #include "core/indexer/plan.hpp"
@@ -91,7 +91,7 @@ std::vector<i64> comparison_limits(const CompareRequest& request, const std::opt
           plan_beside = std::max(plan_beside, bytes.host + fetched);
         } else {
           plan = std::max(plan, bytes.least());
-          // The formulas run where the arbiter has placed the workload.
+          // The formulas run where the exact reference has placed the workload.
           plan_beside = std::max(plan_beside, (backend == &request.exact ? 0 : placed + kGuards) + fetched);
         }
       }
@@ -101,16 +101,17 @@ std::vector<i64> comparison_limits(const CompareRequest& request, const std::opt
     const bool copies = runs && (request.poison || request.mistake);
     const bool again = copies || (runs && (request.repeats > 0 || request.sweep));
     const i64 beside =
-        (copies ? 2 : 1) * workload.bytes() + Arbiter::bytes_needed(workload) + kept + (again ? 3 : 2) * outcome;
-    const i64 judging = reference ? 0 : Arbiter::row_bytes(request.exact, spec, outline);
+        (copies ? 2 : 1) * workload.bytes() + ExactReference::bytes_needed(workload) + kept + (again ? 3 : 2) * outcome;
+    const i64 judging = reference ? 0 : ExactReference::row_bytes(request.exact, spec, outline);
     const i64 needed = beside + std::max(plan_beside + plan, judging);
     if (needed > limit) {
-      throw Error(ErrorKind::runtime, "MP-E502",
-                  fmt::format("comparing {} needs {} bytes (workload {}, what both sides and the arbiter keep {}, "
-                              "a side's run {}, a row to be judged {}), the limit is {}",
-                              spec.name, needed, workload.bytes(), beside - workload.bytes(), plan_beside + plan,
-                              judging, limit),
-                  workload.name, "a larger --max-memory, fewer --rows or a shorter context");
+      throw Error(
+          ErrorKind::runtime, "MP-E502",
+          fmt::format("comparing {} needs {} bytes (workload {}, what both sides and the exact reference keep {}, "
+                      "a side's run {}, a row to be judged {}), the limit is {}",
+                      spec.name, needed, workload.bytes(), beside - workload.bytes(), plan_beside + plan, judging,
+                      limit),
+          workload.name, "a larger --max-memory, fewer --rows or a shorter context");
     }
     limits.push_back(std::min(limit - beside - plan_beside, on_device));
     if (request.sinks.selected) kept += outcome;

@@ -75,7 +75,7 @@ Quality rate_recorded(const Workload& workload, const RecordedTopK& recorded, st
   return quality;
 }
 
-RecordedAgreement judge_recorded(Arbiter& arbiter, const RecordedTopK& recorded, const IndexerSpec& dsa,
+RecordedAgreement judge_recorded(ExactReference& exact_reference, const RecordedTopK& recorded, const IndexerSpec& dsa,
                                  const Selection& exact) {
   RecordedAgreement result;
   result.assumed = !recorded.arithmetic;
@@ -88,7 +88,7 @@ RecordedAgreement judge_recorded(Arbiter& arbiter, const RecordedTopK& recorded,
   side[Choice::tokens] = recorded.tokens.copy();
 
   bool zeros = true;  // every score on offer so far is 0
-  const Problem& problem = arbiter.problem();
+  const Problem& problem = exact_reference.problem();
   for (const i32 m : recorded.rows) {
     const std::size_t at = static_cast<std::size_t>(m);
     const i64 window = problem.end[at] - problem.begin[at];
@@ -98,7 +98,7 @@ RecordedAgreement judge_recorded(Arbiter& arbiter, const RecordedTopK& recorded,
     const bool same = std::equal(chosen.begin(), chosen.end(), right.begin(), right.end());
     Verdict verdict = Verdict::exact;
     std::optional<Field> field;
-    if (!same || zeros) field = arbiter.row(dsa, side, m, result.judged_by).tokens;
+    if (!same || zeros) field = exact_reference.row(dsa, side, m, result.judged_by).tokens;
     if (zeros) {
       zeros = std::all_of(field->scores.begin(), field->scores.end(), [](double score) { return score == 0; });
     }

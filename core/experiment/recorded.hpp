@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "core/agreement/agreement.hpp"
-#include "core/agreement/arbiter.hpp"
+#include "core/agreement/exact_reference.hpp"
 #include "core/quality/quality.hpp"
 
 // The selection that a trace recorded (`topk`), rated and judged as one that a backend made.
@@ -39,7 +39,7 @@ struct RecordedAgreement {
 /// Judges every recorded row against `exact`, dsa's selection of k tokens by the formulas. A trace that does not state
 /// its arithmetic is judged by the loosest that is known, `bf16-result`: a difference beyond its bounds is a miss, for
 /// no stack rounds so much. Rows that see nothing are not compared.
-RecordedAgreement judge_recorded(Arbiter& arbiter, const RecordedTopK& recorded, const IndexerSpec& dsa,
+RecordedAgreement judge_recorded(ExactReference& exact_reference, const RecordedTopK& recorded, const IndexerSpec& dsa,
                                  const Selection& exact);
 
 }  // namespace misa

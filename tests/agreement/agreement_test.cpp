@@ -6,7 +6,7 @@
 #include <limits>
 
 #include "core/agreement/compare_sides.hpp"
-#include "core/agreement/faults.hpp"
+#include "core/agreement/fault_injection.hpp"
 #include "core/agreement/guarded_backend.hpp"
 #include "core/agreement/judge.hpp"
 #include "core/agreement/poison.hpp"
@@ -77,18 +77,18 @@ struct Sides {
   std::unique_ptr<Backend> cpu = make_backend("cpu", 2), oracle = make_backend("oracle", 2);
   Workload workload;
   IndexerSpec spec;
-  Arbiter arbiter;
+  ExactReference reference;
   Selection side, exact;
 
   Sides(const CaseOptions& options, const std::string& indexer)
-      : workload(draw_workload(options)), spec(make_indexer(indexer, small_settings())), arbiter(*oracle, workload) {
+      : workload(draw_workload(options)), spec(make_indexer(indexer, small_settings())), reference(*oracle, workload) {
     const Placement placement(*cpu, workload);
     side = run_selection(*cpu, spec, placement.problem());
-    exact = run_selection(*oracle, spec, arbiter.problem());
+    exact = run_selection(*oracle, spec, reference.problem());
     exact.exact = true;
   }
 
-  Agreement compare() { return compare_sides(arbiter, spec, side, exact); }
+  Agreement compare() { return compare_sides(reference, spec, side, exact); }
   std::span<i32> tokens(i64 m) {
     return side[Choice::tokens].span<i32>().subspan(static_cast<std::size_t>(m * spec.top_k),
                                                     static_cast<std::size_t>(spec.top_k));
@@ -192,8 +192,8 @@ TEST_CASE("a backend that drops the last block because others score infinity is 
   settings.blocks = 3;  // of 8, of which 3 score infinity
   const IndexerSpec spec = make_indexer("hisa", settings);
   const auto cpu = make_backend("cpu", 1), oracle = make_backend("oracle", 1);
-  Arbiter arbiter(*oracle, workload);
-  Selection exact = run_selection(*oracle, spec, arbiter.problem());
+  ExactReference reference(*oracle, workload);
+  Selection exact = run_selection(*oracle, spec, reference.problem());
   exact.exact = true;
   const Placement placement(*cpu, workload);
   Selection side = run_selection(*cpu, spec, placement.problem());
@@ -202,7 +202,7 @@ TEST_CASE("a backend that drops the last block because others score infinity is 
     CHECK(std::vector<i32>(blocks(*one).begin(), blocks(*one).end()) == std::vector<i32>{0, 1, 7});
   }
   blocks(side)[2] = 3;
-  const Agreement agreement = compare_sides(arbiter, spec, side, exact);
+  const Agreement agreement = compare_sides(reference, spec, side, exact);
   CHECK(agreement.choices.at(0).count(Verdict::miss) == 1);
   CHECK(agreement.choices.at(0).misses.at(0).missed == 7);
   CHECK(agreement.choices.at(0).misses.at(0).forced);
@@ -267,7 +267,7 @@ TEST_CASE("each way of being no selection has its own name") {
 TEST_CASE("a token outside of the chosen blocks or candidates was never on offer") {
   for (const char* indexer : {"hisa", "misa-dagger"}) {
     Sides sides(small_case(4), indexer);
-    const misa::ExactRow row = sides.arbiter.row(sides.spec, sides.side, 5, sides.side.arithmetic);
+    const misa::ExactRow row = sides.reference.row(sides.spec, sides.side, 5, sides.side.arithmetic);
     const std::vector<i32>& offered = row.tokens.ids;
     const auto tokens = sides.tokens(5);
     for (std::size_t i = 0; i + 1 < tokens.size(); ++i) {
@@ -297,9 +297,9 @@ TEST_CASE("a token in a page that does not exist is unreachable") {
     const i64 column = sides.tokens(0)[0] / broken.page_size();
     broken.block_table.span<i32>()[static_cast<std::size_t>(column)] = page;
     // Norms of keys are taken by slot, so that such an entry is only met where it is looked for.
-    Arbiter arbiter(blind, broken);
+    ExactReference reference(blind, broken);
     constexpr std::array<Choice, 1> kTokens{Choice::tokens};
-    const Agreement agreement = compare_sides(arbiter, sides.spec, sides.side, sides.side, kTokens);
+    const Agreement agreement = compare_sides(reference, sides.spec, sides.side, sides.side, kTokens);
     CHECK((agreement.choices.at(0).violated > 0) == (page != pages - 1));
     for (const Violation& violation : agreement.choices.at(0).violations) CHECK(violation.fault == Fault::unreachable);
   }
@@ -313,9 +313,9 @@ TEST_CASE("a token in a page that does not exist is unreachable") {
     std::copy_n(sides.workload.block_table.span<i32>().begin() + s * columns, fewer,
                 narrow.block_table.span<i32>().begin() + s * fewer);
   }
-  Arbiter arbiter(blind, narrow);
+  ExactReference reference(blind, narrow);
   constexpr std::array<Choice, 1> kTokens{Choice::tokens};
-  const Agreement agreement = compare_sides(arbiter, sides.spec, sides.side, sides.side, kTokens);
+  const Agreement agreement = compare_sides(reference, sides.spec, sides.side, sides.side, kTokens);
   REQUIRE(agreement.choices.at(0).violated > 0);
   CHECK(agreement.choices.at(0).violations.at(0).row == 0);
   CHECK(agreement.choices.at(0).violations.at(0).fault == Fault::unreachable);
@@ -331,9 +331,9 @@ TEST_CASE("every mistake is seen in the stage that made it, on many workloads") 
         if (!info.indexer.empty() && info.indexer != indexer) continue;
         CAPTURE(indexer);
         Sides sides(info.paged || seed % 2 == 0 ? small_paged_case(seed) : small_case(seed), indexer);
-        const auto wrong = run_with_mistake(info.mistake, *sides.cpu, sides.spec, sides.arbiter);
+        const auto wrong = run_with_mistake(info.mistake, *sides.cpu, sides.spec, sides.reference);
         if (!wrong) continue;
-        const Agreement agreement = compare_sides(sides.arbiter, sides.spec, *wrong, sides.exact);
+        const Agreement agreement = compare_sides(sides.reference, sides.spec, *wrong, sides.exact);
         CHECK(conclude(agreement, 0).conclusion == Conclusion::failed);
         if (indexer != "dsa" && info.indexer.empty()) continue;  // may show in an earlier stage
         const ChoiceAgreement& choice = sides.choice(agreement, info.shows_in);
@@ -372,9 +372,9 @@ TEST_CASE("what heads are ranked by is the formula's, within its bound") {
     const Selection outcome = run_selection(*cpu, spec, placement.problem());
     Plan plan(*cpu, spec, placement.problem(), plan_options);
     plan.run(nullptr);
-    Arbiter arbiter(*oracle, workload);
+    ExactReference reference(*oracle, workload);
     for (i64 m = 0; m < workload.rows(); ++m) {
-      const Field heads = arbiter.row(spec, outcome, m, outcome.arithmetic).heads;
+      const Field heads = reference.row(spec, outcome, m, outcome.arithmetic).heads;
       for (std::size_t h = 0; h < heads.ids.size(); ++h) {
         const double found = energies[static_cast<std::size_t>(m * workload.heads()) + h];
         // What covariance ranks by is how much more a head costs than another.
@@ -397,9 +397,9 @@ TEST_CASE("what heads are ranked by is the formula's, within its bound") {
 
 TEST_CASE("one wrong head is one miss, and the tokens only follow") {
   Sides sides(small_case(7), "misa");
-  const auto wrong = run_with_mistake(Mistake::wrong_head, *sides.cpu, sides.spec, sides.arbiter);
+  const auto wrong = run_with_mistake(Mistake::wrong_head, *sides.cpu, sides.spec, sides.reference);
   REQUIRE(wrong);
-  const Agreement agreement = compare_sides(sides.arbiter, sides.spec, *wrong, sides.exact);
+  const Agreement agreement = compare_sides(sides.reference, sides.spec, *wrong, sides.exact);
   CHECK(agreement.missed() == 1);
   CHECK(sides.choice(agreement, Choice::heads).count(Verdict::miss) == 1);
   CHECK(sides.choice(agreement, Choice::tokens).count(Verdict::miss) == 0);
@@ -507,7 +507,7 @@ TEST_CASE("a linear query is judged number by number, on the heads that its own 
       Sides sides(options, "misa-lr");
       sides.spec.heads->router = router;
       const Placement placement(*sides.cpu, sides.workload);
-      sides.exact = run_selection(*sides.oracle, sides.spec, sides.arbiter.problem());
+      sides.exact = run_selection(*sides.oracle, sides.spec, sides.reference.problem());
       sides.exact.exact = true;
       // Other heads than the router's: one difference, and the linear query of those that are left is right.
       HostTensor heads(Dtype::int32, {sides.workload.rows(), 1});
@@ -570,16 +570,17 @@ TEST_CASE("sampled keys in f16 are explained by the arithmetics that allow them,
     settings.router = seed % 4 < 2 ? Router::covariance : Router::linear_residual;
     CAPTURE(router_name(*settings.router));
     const IndexerSpec spec = make_indexer("misa-lr", settings);
-    Arbiter arbiter(*oracle, workload);
-    Selection exact = run_selection(*oracle, spec, arbiter.problem());
+    ExactReference reference(*oracle, workload);
+    Selection exact = run_selection(*oracle, spec, reference.problem());
     exact.exact = true;
     const Placement placement(rounded, workload);
-    const Agreement agreement = compare_sides(arbiter, spec, run_selection(rounded, spec, placement.problem()), exact);
+    const Agreement agreement =
+        compare_sides(reference, spec, run_selection(rounded, spec, placement.problem()), exact);
     CHECK(conclude(agreement, 0).conclusion == Conclusion::passed);
     differing += agreement.choices.at(1).rows - agreement.choices.at(1).count(Verdict::exact);
-    const auto wrong = run_with_mistake(Mistake::stale_linear, rounded, spec, arbiter);
+    const auto wrong = run_with_mistake(Mistake::stale_linear, rounded, spec, reference);
     REQUIRE(wrong);
-    if (conclude(compare_sides(arbiter, spec, *wrong, exact), 0).conclusion == Conclusion::failed) ++seen;
+    if (conclude(compare_sides(reference, spec, *wrong, exact), 0).conclusion == Conclusion::failed) ++seen;
   }
   CHECK(differing > 20);
   CHECK(seen > 55);
@@ -602,7 +603,7 @@ TEST_CASE("what a backend rounds from numbers within their bounds is no miss, wh
 
 TEST_CASE("the bound of a linear query is far below the step of its codes") {
   Sides sides(small_case(22), "misa-lr");
-  const Field field = sides.arbiter.row(sides.spec, sides.side, 5, sides.side.arithmetic).linear;
+  const Field field = sides.reference.row(sides.spec, sides.side, 5, sides.side.arithmetic).linear;
   REQUIRE(field.scores.size() == static_cast<std::size_t>(sides.workload.head_dim()));
   double size = 0, bound = 0;
   for (std::size_t d = 0; d < field.scores.size(); ++d) {
@@ -626,7 +627,7 @@ TEST_CASE("a difference that only an unknown arithmetic could explain is not a p
 TEST_CASE("nothing compared never passes") {
   Sides sides(small_case(9), "dsa");
   constexpr std::array<Choice, 1> kHeads{Choice::heads};
-  CHECK(conclude(compare_sides(sides.arbiter, sides.spec, sides.side, sides.exact, kHeads), 0).conclusion ==
+  CHECK(conclude(compare_sides(sides.reference, sides.spec, sides.side, sides.exact, kHeads), 0).conclusion ==
         Conclusion::nothing);
   sides.exact[Choice::scores] = {};
   const Agreement agreement = sides.compare();
@@ -640,13 +641,13 @@ namespace {
 Agreement agreement_on(const Workload& workload, const IndexerSpec& spec, bool with_scores = true,
                        std::span<const Choice> choices = kChoices) {
   const auto cpu = make_backend("cpu", 2), oracle = make_backend("oracle", 2);
-  Arbiter arbiter(*oracle, workload);
-  Selection exact = run_selection(*oracle, spec, arbiter.problem());
+  ExactReference reference(*oracle, workload);
+  Selection exact = run_selection(*oracle, spec, reference.problem());
   exact.exact = true;
   const Placement placement(*cpu, workload);
   Selection side = run_selection(*cpu, spec, placement.problem());
   if (!with_scores) side[Choice::scores] = {};
-  return compare_sides(arbiter, spec, side, exact, choices);
+  return compare_sides(reference, spec, side, exact, choices);
 }
 
 }  // namespace
@@ -741,8 +742,8 @@ TEST_CASE("rows without a finite bound pass only beside rows that have one") {
 
 TEST_CASE("a score may be off by the sum of both sides' bounds, and by no more") {
   Sides sides(small_case(19), "dsa");
-  const Bounds& bounds = sides.arbiter.bounds();
-  const Problem& problem = sides.arbiter.problem();
+  const Bounds& bounds = sides.reference.bounds();
+  const Problem& problem = sides.reference.problem();
   const auto token = static_cast<i64>(sides.tokens(5)[0]);
   double bound = 0;
   for (const char* name : {"f32-dot", "f64"}) {
@@ -860,7 +861,7 @@ TEST_CASE("a golden is read back as it was, and refused where it was not made") 
     CHECK(golden_metadata(path).at("indexer") == indexer);
     REQUIRE(read.arithmetic);
     CHECK(read.arithmetic->name == "f32-dot");
-    const Agreement agreement = compare_sides(sides.arbiter, sides.spec, sides.side, read);
+    const Agreement agreement = compare_sides(sides.reference, sides.spec, sides.side, read);
     CHECK(agreement.count(Verdict::exact) == agreement.rows());
     CHECK(agreement.rows() > 0);
 

@@ -5,7 +5,7 @@
 #include <numeric>
 
 #include "backends/backends.hpp"
-#include "core/agreement/arbiter.hpp"
+#include "core/agreement/exact_reference.hpp"
 #include "core/workload/subset.hpp"
 #include "tests/support/cases.hpp"
 
@@ -33,7 +33,7 @@ TEST_CASE("a sequence packed after another has the bounds that it has alone") {
     IndexerSettings settings;
     settings.top_k = 8;
     const IndexerSpec dsa = make_indexer("dsa", settings);
-    Arbiter of_packed(*oracle, packed), of_alone(*oracle, alone);
+    ExactReference of_packed(*oracle, packed), of_alone(*oracle, alone);
     const Selection packed_side = run_selection(*oracle, dsa, of_packed.problem());
     const Selection alone_side = run_selection(*oracle, dsa, of_alone.problem());
     for (std::size_t i = 0; i < rows.size(); ++i) {

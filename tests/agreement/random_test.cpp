@@ -71,10 +71,10 @@ Agreement agreement_of(const DrawnCase& drawn, Backend& tested, Backend& oracle)
   const Workload workload = draw_workload(drawn.workload);
   const IndexerSpec spec = make_indexer(drawn.indexer, drawn.settings);
   const Placement placement(tested, workload);
-  Arbiter arbiter(oracle, workload);
-  Selection exact = run_selection(oracle, spec, arbiter.problem());
+  ExactReference reference(oracle, workload);
+  Selection exact = run_selection(oracle, spec, reference.problem());
   exact.exact = true;
-  return compare_sides(arbiter, spec, run_selection(tested, spec, placement.problem()), exact);
+  return compare_sides(reference, spec, run_selection(tested, spec, placement.problem()), exact);
 }
 
 bool fails(const DrawnCase& drawn, Backend& tested, Backend& oracle) {

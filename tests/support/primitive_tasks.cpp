@@ -234,8 +234,8 @@ class Route final : public PlacedTask {
   }
   Judged judge(const Outputs& found, const Outputs& exact) override {
     constexpr std::array<Choice, 2> kRouted{Choice::heads, Choice::linear};
-    Arbiter arbiter(backend_, workload_);
-    const Agreement agreement = compare_sides(arbiter, plan_->spec(), found.choices, exact.choices, kRouted);
+    ExactReference reference(backend_, workload_);
+    const Agreement agreement = compare_sides(reference, plan_->spec(), found.choices, exact.choices, kRouted);
     Judged judged{.compared = agreement.rows(), .unbounded = agreement.count(Verdict::unbounded)};
     const i64 wrong = agreement.missed() + agreement.violated() + agreement.count(Verdict::unknown);
     const HostTensor& heads = found.choices[Choice::heads];

@@ -1,4 +1,4 @@
-#include "core/agreement/arbiter.hpp"
+#include "core/agreement/exact_reference.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -46,16 +46,16 @@ const Field& ExactRow::operator[](Choice choice) const {
   return tokens;
 }
 
-Arbiter::Arbiter(Backend& exact, const Workload& workload)
+ExactReference::ExactReference(Backend& exact, const Workload& workload)
     : exact_(exact), workload_(workload), placement_(exact, workload), bounds_(placement_.problem()) {}
 
-i64 Arbiter::bytes_needed(const Workload& workload) {
+i64 ExactReference::bytes_needed(const Workload& workload) {
   // The placement, the norms of keys and queries, and the norms of placing, which are gone by then.
   const i64 norms = workload.keys() * 8 + workload.rows() * workload.heads() * 8;
   return Placement::bytes_needed(workload) + norms;
 }
 
-i64 Arbiter::row_bytes(const Backend& exact, const IndexerSpec& spec, const Problem& problem) {
+i64 ExactReference::row_bytes(const Backend& exact, const IndexerSpec& spec, const Problem& problem) {
   // Each token has an id, a score and a bound on both sides. While a row is scored its scores exist twice, and its
   // tokens; while it is judged there are ranks, their order, and lists of what is inside and outside. Each miss has
   // its numbers.
@@ -68,14 +68,14 @@ i64 Arbiter::row_bytes(const Backend& exact, const IndexerSpec& spec, const Prob
          2 * sampled_row_bytes(problem.shape.heads, samples);
 }
 
-const BlockLayout& Arbiter::blocks(i64 block_size, BlockWindow window) {
+const BlockLayout& ExactReference::blocks(i64 block_size, BlockWindow window) {
   const auto [found, inserted] = layouts_.try_emplace({block_size, window});
   if (inserted) found->second = layout_blocks(problem(), block_size, window);
   return found->second;
 }
 
-ExactRow Arbiter::row(const IndexerSpec& spec, const Selection& side, i64 m,
-                      const std::optional<Arithmetic>& arithmetic) {
+ExactRow ExactReference::row(const IndexerSpec& spec, const Selection& side, i64 m,
+                             const std::optional<Arithmetic>& arithmetic) {
   const Problem row = slice(problem(), m, 1);
   const std::size_t at = static_cast<std::size_t>(m);
   const i32 sequence = problem().sequence[at], begin = problem().begin[at];
@@ -161,8 +161,9 @@ ExactRow Arbiter::row(const IndexerSpec& spec, const Selection& side, i64 m,
 
 /// What follows from sampled products alone: what heads were ranked by, if `kept` are those a side kept, and the linear
 /// query of all others.
-void Arbiter::judge_by_samples(const RankTask& task, const HeadRouting& routing, i64 m, std::span<const i32> kept,
-                               const std::optional<Arithmetic>& arithmetic, ExactRow& found) {
+void ExactReference::judge_by_samples(const RankTask& task, const HeadRouting& routing, i64 m,
+                                      std::span<const i32> kept, const std::optional<Arithmetic>& arithmetic,
+                                      ExactRow& found) {
   const std::span<const float> weights(&task.queries.weights(0, 0), static_cast<std::size_t>(heads_of(task.queries)));
   const SampledRow row(sampled_products(task, 0), weights, !task.slopes.empty());
   const auto [layout, inserted] = samples_.try_emplace(routing.samples);

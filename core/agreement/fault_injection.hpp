@@ -6,7 +6,7 @@
 #include <string_view>
 
 #include "core/agreement/agreement.hpp"
-#include "core/agreement/arbiter.hpp"
+#include "core/agreement/exact_reference.hpp"
 
 namespace misa {
 
@@ -38,8 +38,8 @@ std::optional<MistakeInfo> find_mistake(std::string_view name);
 
 /// Runs `spec` and makes one mistake in the row that sees most. Nothing when this workload or indexer gives no occasion
 /// for it.
-std::optional<Selection> run_with_mistake(Mistake mistake, Backend& backend, const IndexerSpec& spec, Arbiter& arbiter,
-                                          const PlanOptions& options = {});
+std::optional<Selection> run_with_mistake(Mistake mistake, Backend& backend, const IndexerSpec& spec,
+                                          ExactReference& reference, const PlanOptions& options = {});
 
 /// What gives `spec` an occasion for a mistake that it found none for on `workload`.
 std::string occasion_for(const MistakeInfo& info, const IndexerSpec& spec, const Workload& workload);

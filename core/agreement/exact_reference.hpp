@@ -26,10 +26,10 @@ struct ExactRow {
 };
 
 /// Scores rows exactly: with the formulas, in double, on the workload as it is.
-class Arbiter {
+class ExactReference {
  public:
   /// `exact` is the backend of the formulas; it and the workload outlive this object.
-  Arbiter(Backend& exact, const Workload& workload);
+  ExactReference(Backend& exact, const Workload& workload);
 
   const Problem& problem() const { return placement_.problem(); }
   const Workload& workload() const { return workload_; }

@@ -1,4 +1,4 @@
-#include "core/agreement/faults.hpp"
+#include "core/agreement/fault_injection.hpp"
 
 #include <fmt/format.h>
 
@@ -115,9 +115,9 @@ std::optional<MistakeInfo> find_mistake(std::string_view name) {
   return found == kMistakes.end() ? std::nullopt : std::optional<MistakeInfo>(*found);
 }
 
-std::optional<Selection> run_with_mistake(Mistake mistake, Backend& backend, const IndexerSpec& spec, Arbiter& arbiter,
-                                          const PlanOptions& options) {
-  Workload workload = copy_of(arbiter.workload());
+std::optional<Selection> run_with_mistake(Mistake mistake, Backend& backend, const IndexerSpec& spec,
+                                          ExactReference& reference, const PlanOptions& options) {
+  Workload workload = copy_of(reference.workload());
   const auto length = [&](i64 row) {
     return workload.ke[static_cast<std::size_t>(row)] - workload.ks[static_cast<std::size_t>(row)];
   };
@@ -132,7 +132,7 @@ std::optional<Selection> run_with_mistake(Mistake mistake, Backend& backend, con
   const std::span<i32> tokens = row_of(outcome[Choice::tokens], m);
   const i64 count = std::find(tokens.begin(), tokens.end(), -1) - tokens.begin(), first = m * spec.top_k;
   if (count == 0) return std::nullopt;
-  const auto field = [&] { return arbiter.row(spec, outcome, m, outcome.arithmetic); };
+  const auto field = [&] { return reference.row(spec, outcome, m, outcome.arithmetic); };
 
   switch (mistake) {
     case Mistake::swapped_token:
