@@ -200,13 +200,13 @@ __device__ Heads find_heads(const SampledTask<Q>& task, int m, const Group& grou
 template <class Q>
 __device__ void write_kept(const SampledTask<Q>& task, int m, const Group& group, const Heads& kept) {
   const int dim = static_cast<int>(task.queries.shape[2]), batch = task.kept + (task.linear ? 2 : 0);
-  Q* values = task.values + static_cast<i64>(m) * batch * dim;
   for (int h = group.warp; h < task.queries.shape[1]; h += kWarps) {
     if (!kept.has(h)) continue;
     const int place = kept.before(h);
     if (group.lane == 0) task.heads(m, place) = h;
     if (!task.gathers()) continue;
-    for (int d = group.lane; d < dim; d += 32) values[place * dim + d] = task.queries(m, h, d);
+    Q* values = task.values + (static_cast<i64>(m) * batch + place) * dim;
+    for (int d = group.lane; d < dim; d += 32) values[d] = task.queries(m, h, d);
     if (group.lane == 0) task.routed_weights(m, place) = task.weights(m, h);
   }
 }
