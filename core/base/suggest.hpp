@@ -51,7 +51,7 @@ inline std::string nearest(std::string_view word, std::span<const std::string_vi
 /// What to try in place of `word`, which is none of `names`: the nearest, else what `otherwise` says, else any of them.
 inline std::string suggestion(std::string_view word, std::span<const std::string_view> names,
                               std::string_view otherwise = {}) {
-  if (const std::string near = nearest(word, names); !near.empty()) return near;
+  if (std::string near = nearest(word, names); !near.empty()) return near;
   if (!otherwise.empty()) return std::string(otherwise);
   std::string all;
   for (std::string_view name : names) all.append(all.empty() ? "one of " : ", ").append(name);
