@@ -29,7 +29,7 @@ using Time = std::chrono::steady_clock::time_point;
 Time now() { return std::chrono::steady_clock::now(); }
 double since(Time start) { return std::chrono::duration<double>(now() - start).count(); }
 
-/// What is settled before memory is taken.
+/// Holds the decisions that come before memory is taken.
 struct Prepared {
   std::optional<IndexerSpec> reference;  ///< what is rated is rated against it
   std::optional<IndexerSpec> recorded;   ///< what a recorded selection is compared with
