@@ -213,7 +213,11 @@ std::string hanging(std::string_view lead, i64 indent, const std::vector<std::st
                     std::string_view separator, i64 width) {
   std::string text;
   for (const std::string& line : wrapped(parts, separator, width - indent)) {
-    text += text.empty() ? std::string(lead) : "\n" + std::string(static_cast<std::size_t>(indent), ' ');
+    if (text.empty()) {
+      text += lead;
+    } else {
+      text.append(1, '\n').append(static_cast<std::size_t>(indent), ' ');
+    }
     text += line;
   }
   return text;
