@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 sys.dont_write_bytecode = True  # no __pycache__ beside the sources
@@ -48,24 +49,32 @@ def tests_of(file):
     return max((entry for entry in TESTS if file.startswith(entry[0])), key=lambda entry: len(entry[0]))[1]
 
 
+@dataclass
+class Mutant:
+    file: str
+    change: str           # as scripts/mutants.py writes it
+    meaning: str
+    equivalent: str = ""  # why it cannot change a result
+
+
 def pattern_of(text):
     return r"\s*".join(re.escape(part) for part in re.findall(r"\w+|[^\w\s]", text))
 
 
 def mutated(text, mutant):
     """`text` with the change. ValueError: the table does not fit it."""
-    begin = 0
-    if mutant.after:
-        anchor = re.search(pattern_of(mutant.after), text)
-        if not anchor:
-            raise ValueError(f"there is no {mutant.after!r}")
-        begin = anchor.end()
-    found = list(re.finditer(pattern_of(mutant.old), text[begin:]))
-    if not found or (len(found) > 1 and not mutant.after):
-        raise ValueError(f"{len(found)} of {mutant.old!r}; there must be one, or one after a text named by 'after'")
-    changed = text[: begin + found[0].start()] + mutant.new + text[begin + found[0].end():]
+    after, _, change = mutant.change.rpartition(" ... ")
+    old = re.sub(r"\[-(.*?)-\]", r"\1", re.sub(r"\{\+.*?\+\}", "", change))
+    new = re.sub(r"\{\+(.*?)\+\}", r"\1", re.sub(r"\[-.*?-\]", "", change))
+    anchor = re.search(pattern_of(after), text)
+    if not anchor:
+        raise ValueError(f"there is no {after!r}")
+    found = list(re.compile(pattern_of(old)).finditer(text, anchor.end()))
+    if not found or (len(found) > 1 and not after):
+        raise ValueError(f"{len(found)} of {old!r}; there must be one, or one after a text before ' ... '")
+    changed = text[: found[0].start()] + new + text[found[0].end():]
     if changed == text:
-        raise ValueError(f"{mutant.old!r} is changed to itself")
+        raise ValueError(f"{old!r} is changed to itself")
     return changed
 
 
@@ -218,7 +227,8 @@ def main():
                         help="append what is judged to this file, and judge no mutant again that it says was killed")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     arguments = parser.parse_args()
-    mutants = [m for m in MUTANTS if re.search(arguments.only, f"{m.file}: {m.meaning}")]
+    mutants = [m for file, changes in MUTANTS.items() for m in (Mutant(file, *change) for change in changes)
+               if re.search(arguments.only, f"{m.file}: {m.meaning}")]
     wrong = misfits(mutants)
     if wrong:
         print("\n".join(wrong))
