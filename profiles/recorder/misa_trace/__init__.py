@@ -1,0 +1,33 @@
+"""Traces and selections of misa-prof in Python: write, read, record, convert, and run the program on them."""
+
+from .errors import ProgramError, TraceError
+from .program import find_program, run
+from .safetensors_file import read_file, write_file
+from .selection import Selection, read_selection, write_selection
+from .tensors import Tensor, bf16, e4m3, tensor_of, to_bf16, to_e4m3
+from .trace import Trace, join_pages, make_trace, read_trace, save_trace, split_pages, write_trace
+
+__all__ = [
+    "ProgramError",
+    "Selection",
+    "Tensor",
+    "Trace",
+    "TraceError",
+    "bf16",
+    "e4m3",
+    "find_program",
+    "join_pages",
+    "make_trace",
+    "read_file",
+    "read_selection",
+    "read_trace",
+    "run",
+    "save_trace",
+    "split_pages",
+    "tensor_of",
+    "to_bf16",
+    "to_e4m3",
+    "write_file",
+    "write_selection",
+    "write_trace",
+]

@@ -1,0 +1,537 @@
+"""The checks of a trace: what misa-prof refuses, with the same ids (docs/errors.md)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Callable
+from collections.abc import Iterator
+
+import numpy as np
+
+from . import schema
+from .schema import at, expect_count, metadata_number, refuse, shape_text
+from .tensors import Tensor
+
+if TYPE_CHECKING:
+    from .trace import Trace
+
+_LEAST_SCALE, _LARGEST_SCALE = 2.0**-64, 2.0**32
+_NEEDLE = "tokens and positions from 0: start, length; start, length of the question; start, length of the answer"
+
+
+def check_trace(trace: Trace) -> None:
+    """TraceError for the first thing that misa-prof would refuse."""
+    _check_presence(trace)
+    _check_shapes(trace)
+    _check_metadata(trace)
+    if trace.paged:
+        _check_paged_windows(trace)
+    else:
+        _check_contiguous_windows(trace)
+    _check_keys(trace)
+    _check_finite(trace.q, "MP-E221", "q")
+    _check_finite(trace.weights, "MP-E222", "weights")
+    for name, least in (("q_scale", "above"), ("q_norm", "at least")):
+        _check_sign(getattr(trace, name), name, least)
+    _check_mass(trace)
+    _check_needles(trace)
+    _check_topk(trace)
+
+
+def derived_windows(trace: Trace) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """ks, ke and q_pos of the rows of paged keys, [Q] int64. Row j of next_n sees seq_len - next_n + j + 1 tokens."""
+    lengths, next_n = trace.seq_lens.data.astype(np.int64), trace.next_n
+    ke = np.maximum(np.repeat(lengths, next_n) - next_n + np.tile(np.arange(next_n), len(lengths)) + 1, 0)
+    return np.zeros_like(ke), ke, ke - 1
+
+
+def _missing(name: str, why: str) -> None:
+    refuse(
+        "MP-E205",
+        f"there is no tensor '{name}': {why}",
+        "the trace",
+        "add it when recording; docs/traces.md lists what a trace holds",
+    )
+
+
+def _exclude(name: str, what: str, how: str) -> None:
+    refuse("MP-E209", what, at(name), how)
+
+
+def _check_presence(trace: Trace) -> None:
+    if trace.q is None:
+        _missing("q", "the queries [Q, H, D]")
+    if trace.weights is None:
+        _missing("weights", "the weights [Q, H], all scales of the query folded in")
+    if trace.k is None and trace.k_pages is None:
+        _missing("k", "the keys [N, D], or k_pages with block_table and seq_lens")
+    if trace.k is not None and trace.k_pages is not None:
+        _exclude("k", "both 'k' and 'k_pages' are there: keys are contiguous or paged", "two files")
+    for name in ("topk", "attention_mass"):
+        if getattr(trace, name) is None and getattr(trace, name + "_row") is not None:
+            _exclude(
+                name + "_row",
+                f"it names the rows of '{name}', which is not there",
+                f"'{name}' with it, or neither",
+            )
+    if trace.paged:
+        if trace.k_scale is not None:
+            _exclude("k_scale", "the scales of k_pages lie inside its pages", "no k_scale, or k in place of k_pages")
+        if trace.block_table is None:
+            _missing("block_table", "k_pages needs the pages of each sequence")
+        if trace.seq_lens is None:
+            _missing("seq_lens", "k_pages needs the tokens of each sequence")
+        return
+    if trace.k.dtype == "F8_E4M3" and trace.k_scale is None:
+        _missing("k_scale", "FP8 keys need their scales [N]")
+    if trace.k.dtype != "F8_E4M3" and trace.k_scale is not None:
+        _exclude("k_scale", f"'k' is {trace.k.dtype} and has no scales", "multiply them into k")
+    for name in ("block_table", "seq_lens"):
+        if getattr(trace, name) is not None:
+            _exclude(name, name + " belongs to k_pages", "k_pages in place of k, or no " + name)
+    for name in ("q_pos", "ks", "ke"):
+        if getattr(trace, name) is None:
+            _missing(name, "contiguous keys need q_pos, ks and ke [Q]")
+
+
+def _check_shapes(trace: Trace) -> None:
+    extents = schema.Extents()
+    for name, rule in schema.RULES.items():
+        tensor = getattr(trace, name)
+        if tensor is None or name == "needle":
+            continue
+        if tensor.dtype not in rule.dtypes:
+            refuse(
+                "MP-E206",
+                "the dtype is {}, must be {}".format(tensor.dtype, " or ".join(rule.dtypes)),
+                at(name),
+                schema.CONVERT,
+            )
+        axes = "PTD" if name == "k_pages" and tensor.dtype != "U8" else rule.axes
+        if "A" in axes:
+            extents.of["A"] = trace.tokens
+        extents.check(tensor, name, axes)
+        if name == "q":
+            extents.of["S"] = extents.of["D"] + schema.SCALE_BYTES
+    if trace.paged:
+        expect_count(trace.k_pages.shape[0] * trace.page_size, "keys", "k_pages")
+        expect_count(trace.tokens, "tokens per sequence", "block_table")
+        if trace.rows % len(trace.seq_lens) != 0:
+            refuse(
+                "MP-E236",
+                f"{trace.rows} query rows do not divide among {len(trace.seq_lens)} sequences",
+                at("q"),
+                "next_n rows for every sequence",
+            )
+
+
+def _check_metadata(trace: Trace) -> None:
+    metadata = trace.metadata
+    for key in ("k_quant", "q_quant"):
+        if "fnuz" in metadata.get(key, "").lower():
+            refuse(
+                "MP-E207",
+                f"{key} is '{metadata[key]}': FNUZ codes mean half of what e4m3fn codes mean",
+                "metadata",
+                "convert the values to e4m3fn when recording",
+            )
+    for key, names in (
+        ("provenance", schema.PROVENANCES),
+        ("k_scale_format", ("f32", "ue8m0x4")),
+        ("topk_arithmetic", schema.ARITHMETICS),
+    ):
+        if key in metadata and metadata[key] not in names:
+            refuse("MP-E213", f"unknown {key} '{metadata[key]}'", "metadata", ", ".join(names))
+    for key in ("index_n_heads", "compress_ratio"):
+        metadata_number(metadata, key)
+    dim = metadata_number(metadata, "index_head_dim")
+    if dim is not None and dim != trace.head_dim:
+        refuse(
+            "MP-E213",
+            f"index_head_dim is {dim}, q has the head dimension {trace.head_dim}",
+            "metadata",
+            f"index_head_dim = {trace.head_dim}",
+        )
+    kept = metadata_number(metadata, "index_topk")
+    if kept is not None and trace.topk is not None and trace.topk.shape[1] > kept:
+        refuse(
+            "MP-E247",
+            f"{trace.topk.shape[1]} tokens per row are recorded, index_topk is {kept}",
+            at("topk"),
+            f"index_topk = {trace.topk.shape[1]}",
+        )
+
+
+def _first(bad: np.ndarray) -> int | None:
+    found = np.flatnonzero(bad)
+    return int(found[0]) if len(found) else None
+
+
+def _check_contiguous_windows(trace: Trace) -> None:
+    ks, ke, position = (getattr(trace, name).data.astype(np.int64) for name in ("ks", "ke", "q_pos"))
+    keys, ratio = trace.tokens, metadata_number(trace.metadata, "compress_ratio") or 1
+    may_see_none = (ratio > 1) & (ke == ks)  # a row that is before the end of the first compressed key
+    row = _first((ks < 0) | (ks > keys) | ((ks == keys) & ~may_see_none))
+    if row is not None:
+        refuse(
+            "MP-E230",
+            f"the window begins at token {ks[row]}, the keys are 0 to {keys - 1}",
+            at("ks", row),
+            schema.WINDOW,
+        )
+    row = _first(ke > keys)
+    if row is not None:
+        refuse(
+            "MP-E230",
+            f"the window ends before token {ke[row]}, there are {keys} keys",
+            at("ke", row),
+            schema.WINDOW,
+        )
+    row = _first((ke <= ks) & ~may_see_none)
+    if row is not None:
+        refuse(
+            "MP-E231",
+            "the window [{}, {}) {}".format(ks[row], ke[row], "runs backwards" if ke[row] < ks[row] else "is empty"),
+            at("ke", row),
+            "a row sees at least its own token",
+        )
+    wanted = ks + (position + 1) // ratio
+    row = _first((position < 0) | (ke != wanted))
+    if row is not None:
+        formula = "ks + q_pos + 1" if ratio == 1 else f"ks + floor((q_pos + 1) / {ratio})"
+        refuse(
+            "MP-E232",
+            f"ke is {ke[row]}, {formula} is {wanted[row]}",
+            at("ke", row),
+            "q_pos counts from its sequence's start" if ratio == 1 else "q_pos in tokens, keys in k",
+        )
+
+
+def _check_paged_windows(trace: Trace) -> None:
+    lengths, capacity = trace.seq_lens.data, trace.tokens
+    sequence = _first((lengths < 0) | (lengths > capacity))
+    if sequence is not None:
+        refuse(
+            "MP-E235",
+            f"sequence {sequence} has {lengths[sequence]} tokens, its pages hold 0 to {capacity}",
+            at("seq_lens"),
+            "a block_table with all pages of the sequence",
+        )
+    for name, derived in zip(("ks", "ke", "q_pos"), derived_windows(trace)):
+        given = getattr(trace, name)
+        row = None if given is None else _first(given.data != derived)
+        if row is not None:
+            refuse(
+                "MP-E233",
+                f"{name} is {given.data[row]}, seq_lens give {derived[row]}",
+                at(name, row),
+                "leave it out: paged windows follow from seq_lens",
+            )
+    pages = trace.k_pages.shape[0]
+    for sequence, used in enumerate(_used_pages(trace)):
+        block = _first((used < 0) | (used >= pages))
+        if block is not None:
+            refuse(
+                "MP-E234",
+                f"page {block} of sequence {sequence} is number {used[block]}, there are 0 to {pages - 1}",
+                at("block_table"),
+                "the whole cache as k_pages, or page numbers that count in the part recorded",
+            )
+
+
+def _used_pages(trace: Trace) -> Iterator[np.ndarray]:
+    """The numbers of the pages of each sequence, as far as it has tokens."""
+    for table, length in zip(trace.block_table.data, trace.seq_lens.data):
+        yield table[: -(-int(length) // trace.page_size)]
+
+
+def seen_slots(trace: Trace) -> np.ndarray:
+    """Which keys rows see: [N], or [pages, page_size]."""
+    if not trace.paged:
+        change = np.zeros(trace.tokens + 1, np.int64)
+        ks, ke = trace.windows()
+        np.add.at(change, ks, 1)
+        np.add.at(change, ke, -1)
+        return np.cumsum(change[:-1]) > 0
+    seen = np.zeros((trace.k_pages.shape[0], trace.page_size), bool)
+    for pages, length in zip(_used_pages(trace), trace.seq_lens.data):
+        seen[pages[:-1]] = True
+        if length > 0:
+            seen[pages[-1], : (int(length) - 1) % trace.page_size + 1] = True
+    return seen
+
+
+def scale_bytes(trace: Trace) -> np.ndarray | None:
+    """The four bytes of each key's scale: [N, 4], or [pages, page_size, 4]. None without scales."""
+    if not trace.paged:
+        if trace.k_scale is None:
+            return None
+        scales = trace.k_scale.values().astype("<f4")
+        return scales.view(np.uint8).reshape(-1, schema.SCALE_BYTES)
+    if trace.k_pages.dtype != "U8":
+        return None
+    pages, size, width = trace.k_pages.shape
+    flat = trace.k_pages.data.reshape(pages, size * width)
+    return flat[:, size * (width - schema.SCALE_BYTES) :].reshape(pages, size, schema.SCALE_BYTES)
+
+
+def _check_keys(trace: Trace) -> None:
+    seen = seen_slots(trace)
+    raw = scale_bytes(trace)
+    if raw is not None:
+        _check_scales(trace, raw[seen], np.argwhere(seen))
+    if not trace.paged:
+        bad = _not_finite(trace.k) & seen[:, None]
+    elif trace.k_pages.dtype == "U8":
+        pages, size, width = trace.k_pages.shape
+        dim = width - schema.SCALE_BYTES
+        codes = trace.k_pages.data.reshape(pages, size * width)[:, : size * dim].reshape(pages, size, dim)
+        bad = _not_finite(Tensor("F8_E4M3", codes)) & seen[:, :, None]
+    else:
+        bad = _not_finite(trace.k_pages) & seen[:, :, None]
+    if bad.any():
+        refuse(
+            "MP-E221",
+            "a number is NaN or infinite",
+            "{}, element {}".format(at("k_pages" if trace.paged else "k"), np.argwhere(bad)[0].tolist()),
+            schema.AGAIN,
+        )
+
+
+def decode_scales(trace: Trace, raw: np.ndarray) -> np.ndarray:
+    """Scales [n] in double of their four bytes [n, 4], of the keys that rows see: f32, or four equal UE8M0 codes where
+    the metadata says so, or where it says nothing and all of them make sense so. NaN where UE8M0 bytes differ."""
+    codes = raw[:, 0].astype(np.int64) - 127
+    equal = (raw == raw[:, :1]).all(axis=1)
+    stated = trace.metadata.get("k_scale_format")
+    likely = stated is None and len(raw) > 0 and bool((equal & (codes > -40) & (codes < 20)).all())
+    if stated != "ue8m0x4" and not likely:
+        return np.ascontiguousarray(raw).view("<f4")[:, 0].astype(np.float64)
+    return np.where(equal & (raw[:, 0] != 255), 2.0 ** codes.astype(np.float64), np.nan)
+
+
+def _check_scales(trace: Trace, raw: np.ndarray, places: np.ndarray) -> None:
+    """Scales of the keys that rows see: raw [n, 4] uint8, at `places` [n, 1 or 2]."""
+    name = "k_pages" if trace.paged else "k_scale"
+    stated = trace.metadata.get("k_scale_format")
+    bad = _first((raw != raw[:, :1]).any(axis=1)) if stated == "ue8m0x4" else None
+    if bad is not None:
+        refuse(
+            "MP-E254",
+            "the four UE8M0 bytes of the scale differ: one for every 32 numbers of the key",
+            f"{at(name)}, key {places[bad].tolist()}",
+            "keys with one scale each: quantise them again in groups of D",
+        )
+    scales = decode_scales(trace, raw)
+    bad = _first(~(np.isfinite(scales) & (scales > 0)))
+    if bad is not None:
+        refuse(
+            "MP-E220",
+            f"the scale is {scales[bad]}, must be finite and above 0",
+            f"{at(name)}, key {places[bad].tolist()}",
+            "pages of page_size * D FP8 bytes and then page_size f32 scales" if trace.paged else schema.AGAIN,
+        )
+    implausible = (scales < _LEAST_SCALE) | (scales > _LARGEST_SCALE)
+    bad = _first(implausible) if trace.paged and stated is None else None
+    if bad is not None:
+        refuse(
+            "MP-E253",
+            f"the scale is {scales[bad]:g}, and no quantiser writes one below 2^-64 or above 2^32",
+            f"{at(name)}, key {places[bad].tolist()}",
+            "pages of page_size * D FP8 bytes and then page_size f32 scales, or k_scale_format in the metadata",
+        )
+
+
+def _not_finite(tensor: Tensor) -> np.ndarray:
+    if tensor.dtype == "F8_E4M3":
+        return (tensor.data & 0x7F) == 0x7F
+    if tensor.dtype == "BF16":
+        return (tensor.data & 0x7F80) == 0x7F80
+    return ~np.isfinite(tensor.data)
+
+
+def _check_finite(tensor: Tensor, id: str, name: str) -> None:
+    bad = _not_finite(tensor)
+    if not bad.any():
+        return
+    place = np.argwhere(bad)[0].tolist()
+    how = "is it F8_E4M3 as OCP defines it (e4m3fn)?" if tensor.dtype == "F8_E4M3" else schema.AGAIN
+    refuse(id, f"element {place[1:]} is not finite", at(name, place[0]), how)
+
+
+def _check_sign(tensor: Tensor | None, name: str, least: str) -> None:
+    if tensor is None:
+        return
+    values = tensor.data
+    good = np.isfinite(values) & ((values > 0) | ((least == "at least") & (values == 0)))
+    if not good.all():
+        row, head = np.argwhere(~good)[0].tolist()
+        refuse(
+            "MP-E223",
+            f"head {head} has {values[row, head]}, must be finite and {least} 0",
+            at(name, row),
+            schema.AGAIN,
+        )
+
+
+def check_row_numbers(numbers: Tensor, expected: int, rows: int, name: str) -> None:
+    """Row numbers [R]: distinct, and rows of the trace."""
+    if numbers.shape != (expected,):
+        refuse(
+            "MP-E208",
+            f"the shape is {shape_text(numbers.shape)}, must be [R] = [{expected}]",
+            at(name),
+            schema.RESHAPE,
+        )
+    bad = _first((numbers.data < 0) | (numbers.data >= rows))
+    if bad is not None:
+        refuse(
+            "MP-E244",
+            f"row {numbers.data[bad]} is out of range, there are {rows}",
+            at(name),
+            "rows of this trace's q, from 0",
+        )
+    once, counts = np.unique(numbers.data, return_counts=True)
+    if (counts > 1).any():
+        refuse("MP-E244", f"row {once[counts > 1][0]} is named twice", at(name), "each row once")
+
+
+def _rows_of(trace: Trace, name: str) -> np.ndarray:
+    """The query row of each row of topk or attention_mass."""
+    count, numbers = getattr(trace, name).shape[0], getattr(trace, name + "_row")
+    if numbers is None:
+        if count != trace.rows:
+            refuse(
+                "MP-E208",
+                f"{count} rows, there are {trace.rows} query rows and no {name}_row",
+                at(name),
+                f"{name}_row with the query row of each",
+            )
+        return np.arange(count)
+    check_row_numbers(numbers, count, trace.rows, name + "_row")
+    return numbers.data
+
+
+def check_ids(
+    ids: np.ndarray,
+    limits: np.ndarray,
+    name: str,
+    unit: str,
+    ascending: bool,
+    too_large: Callable[[int, int, int], None],
+) -> None:
+    """Ids [rows, columns]: -1 only at the end, none twice, below their row's limit, ascending if asked for."""
+    pads = ids == -1
+    row = _first((pads[:, :-1] & ~pads[:, 1:]).any(axis=1))
+    if row is not None:
+        refuse(
+            "MP-E243",
+            "an id follows a -1, which only pads the end",
+            at(name, row),
+            "move every -1 to the end of the row",
+        )
+    row = _first((ids < -1).any(axis=1))
+    if row is not None:
+        refuse(
+            "MP-E241",
+            f"{unit} {ids[row].min()} is out of range",
+            at(name, row),
+            "ids from 0, and -1 where there is none",
+        )
+    row = _first((ids >= limits[:, None]).any(axis=1))
+    if row is not None:
+        too_large(row, int(ids[row][ids[row] >= limits[row]][0]), int(limits[row]))
+    ordered = np.sort(ids, axis=1)
+    twice = (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)
+    row = _first(twice.any(axis=1))
+    if row is not None:
+        refuse(
+            "MP-E240",
+            f"{unit} {ordered[row, 1:][twice[row]][0]} is named twice",
+            at(name, row),
+            "each id once, and -1 where there is none",
+        )
+    row = _first(((ids[:, 1:] < ids[:, :-1]) & ~pads[:, 1:]).any(axis=1)) if ascending else None
+    if row is not None:
+        refuse("MP-E251", f"the {unit}s do not ascend", at(name, row), "sort each row's ids before saving")
+
+
+def _check_topk(trace: Trace) -> None:
+    if trace.topk is None:
+        return
+    rows = _rows_of(trace, "topk")
+    ks, ke = trace.windows()
+
+    def too_large(r: int, id: int, limit: int) -> None:
+        begin = int(ks[rows[r]])
+        if id >= trace.tokens - begin:
+            refuse(
+                "MP-E241",
+                f"token {id} is out of range: {trace.tokens} keys, the row begins at {begin}",
+                at("topk", r),
+                "ids count from the row's ks",
+            )
+        refuse(
+            "MP-E242",
+            f"token {id} is not causal: the row sees {limit}",
+            at("topk", r),
+            "ids count from the row's ks",
+        )
+
+    check_ids(trace.topk.data, (ke - ks)[rows], "topk", "token", False, too_large)
+
+
+def _check_mass(trace: Trace) -> None:
+    if trace.attention_mass is None:
+        return
+    _rows_of(trace, "attention_mass")
+    mass = trace.attention_mass.data
+    bad = ~(np.isfinite(mass) & (mass >= 0))
+    if bad.any():
+        row, token = np.argwhere(bad)[0].tolist()
+        refuse(
+            "MP-E246",
+            f"token {token} has the mass {mass[row, token]}, must be finite and not negative",
+            at("attention_mass", row),
+            "probabilities after the softmax, as F16",
+        )
+
+
+def _check_needles(trace: Trace) -> None:
+    if trace.needle is None:
+        return
+    shape, tokens = trace.needle.shape, trace.tokens
+    if trace.needle.dtype != "I32":
+        refuse("MP-E206", f"the dtype is {trace.needle.dtype}, must be I32", at("needle"), schema.CONVERT)
+    if len(shape) != 2 or shape[1] not in (4, 6):
+        refuse(
+            "MP-E208",
+            f"the shape is {shape_text(shape)}, must be [n, 4] or [n, 6]",
+            at("needle"),
+            schema.RESHAPE,
+        )
+    positions = (tokens + 1) * (metadata_number(trace.metadata, "compress_ratio") or 1) - 1
+    for row, numbers in enumerate(trace.needle.data.tolist()):
+        start, length, asked, asked_length = numbers[:4]
+        if start < 0 or length < 1 or start + length > tokens:
+            refuse(
+                "MP-E245",
+                f"the needle has {length} tokens from {start} on, there are {tokens}",
+                at("needle", row),
+                _NEEDLE,
+            )
+        if asked < 0 or asked_length < 1 or asked + asked_length > positions:
+            refuse(
+                "MP-E245",
+                f"the question has {asked_length} positions from {asked} on, there are {positions}",
+                at("needle", row),
+                _NEEDLE,
+            )
+        answer, answer_length = numbers[4:] or (0, 0)
+        inside = answer_length >= 1 and start <= answer and answer + answer_length <= start + length
+        if (answer, answer_length) != (0, 0) and not inside:
+            refuse(
+                "MP-E245",
+                f"the answer has {answer_length} tokens from {answer} on, the needle {length} from {start} on",
+                at("needle", row),
+                "an answer inside its needle; 0, 0 where it is not known",
+            )

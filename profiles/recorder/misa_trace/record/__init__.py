@@ -1,0 +1,1 @@
+"""The recorder: hooks on serving stacks that write traces (docs/recording.md)."""

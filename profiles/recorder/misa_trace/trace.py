@@ -1,0 +1,355 @@
+"""Traces: the inputs of one indexer call, with what a stack selected. Names, shapes and units are those of
+docs/traces.md."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Any
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from .check import check_trace, decode_scales, derived_windows, scale_bytes, seen_slots
+from .errors import TraceError
+from .safetensors_file import Path, read_file, write_file
+from .schema import FORMAT, RULES, SCALE_BYTES, Extents, as_dtype, at, metadata_number, metadata_of, refuse
+from .tensors import Tensor, tensor_of
+
+
+@dataclass
+class Trace:
+    """A trace in memory. A field is a Tensor, or None where the trace has none; np.asarray(field) gives its numbers.
+
+    score[m, s] = k_scale[s] * sum over h of weights[m, h] * relu(q[m, h] . k[s])        s in [ks[m], ke[m])
+
+    q [Q, H, D], weights [Q, H], k [N, D], k_scale [N], q_pos, ks and ke [Q]; or k_pages [pages, page_size, D + 4],
+    block_table [B, pages per sequence] and seq_lens [B] in place of k and k_scale. `extra` holds tensors of the
+    caller's own, whose names begin with "x.".
+    """
+
+    metadata: dict[str, str] = field(default_factory=dict)
+    q: Tensor | None = None
+    weights: Tensor | None = None
+    q_scale: Tensor | None = None
+    q_norm: Tensor | None = None
+    k: Tensor | None = None
+    k_scale: Tensor | None = None
+    k_pages: Tensor | None = None
+    block_table: Tensor | None = None
+    seq_lens: Tensor | None = None
+    q_pos: Tensor | None = None
+    ks: Tensor | None = None
+    ke: Tensor | None = None
+    attention_mass: Tensor | None = None
+    attention_mass_row: Tensor | None = None
+    topk: Tensor | None = None
+    topk_row: Tensor | None = None
+    needle: Tensor | None = None
+    extra: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def paged(self) -> bool:
+        return self.k_pages is not None
+
+    @property
+    def rows(self) -> int:
+        return _of(self.q).shape[0]
+
+    @property
+    def heads(self) -> int:
+        return _of(self.q).shape[1]
+
+    @property
+    def head_dim(self) -> int:
+        return _of(self.q).shape[2]
+
+    @property
+    def page_size(self) -> int:
+        return _of(self.k_pages).shape[1]
+
+    @property
+    def next_n(self) -> int:
+        """Query rows of each sequence of a paged trace."""
+        return self.rows // _of(self.seq_lens).shape[0]
+
+    @property
+    def tokens(self) -> int:
+        """The tokens that a window may name: keys, or those that a sequence's pages hold."""
+        return _of(self.block_table).shape[1] * self.page_size if self.paged else _of(self.k).shape[0]
+
+    @property
+    def top_k(self) -> int:
+        """Tokens that a row keeps: index_topk, else the columns of topk, else 2048."""
+        stated = metadata_number(self.metadata, "index_topk")
+        return stated or (self.topk.shape[1] if self.topk is not None else 2048)
+
+    def windows(self) -> tuple[np.ndarray, np.ndarray]:
+        """ks and ke of each row, [Q] int64; those of paged keys follow from seq_lens."""
+        if self.paged:
+            ks, ke, _ = derived_windows(self)
+            return ks, ke
+        return _of(self.ks).data.astype(np.int64), _of(self.ke).data.astype(np.int64)
+
+    def key_scales(self) -> np.ndarray | None:
+        """Scales of the keys in double, [N] or [pages, page_size], 1 where no row sees the key; None without scales."""
+        raw = scale_bytes(self)
+        if raw is None:
+            return None
+        seen = seen_slots(self)
+        scales = np.ones(seen.shape)
+        scales[seen] = decode_scales(self, raw[seen])
+        return scales
+
+    def keys(self, row: int, scales: np.ndarray | None = None) -> np.ndarray:
+        """The keys that a row sees, dequantised: [ke - ks, D] float64. `scales` are key_scales(), if at hand."""
+        scales = self.key_scales() if scales is None else scales
+        ks, ke = (int(ends[row]) for ends in self.windows())
+        if not self.paged:
+            keys = _of(self.k)[ks:ke].values().astype(np.float64)
+            return keys if scales is None else keys * scales[ks:ke, None]
+        used = _of(self.block_table).data[row // self.next_n][: -(-ke // self.page_size)]
+        pages = _of(self.k_pages)[used]
+        keys = (split_pages(pages)[0] if scales is not None else pages).values().astype(np.float64)
+        keys = keys if scales is None else keys * scales[used][:, :, None]
+        return keys.reshape(-1, self.head_dim)[:ke]
+
+    def scores(self, row: int, scales: np.ndarray | None = None) -> np.ndarray:
+        """The scores of the tokens that a row sees, by the formula above in double: [ke - ks]."""
+        query = _of(self.q)[row].values().astype(np.float64)
+        with np.errstate(invalid="ignore", over="ignore"):
+            return np.maximum(self.keys(row, scales) @ query.T, 0.0) @ _of(self.weights).data[row].astype(np.float64)
+
+    def select(self, k: int | None = None) -> np.ndarray:
+        """The k best tokens of each row, counted from ks: [Q, k] int32, ascending, -1 at the end. Ties go to the lower
+        token."""
+        k = self.top_k if k is None else k
+        chosen, scales = np.full((self.rows, k), -1, np.int32), self.key_scales()
+        for row in range(self.rows):
+            best = np.sort(np.argsort(-self.scores(row, scales), kind="stable")[:k])
+            chosen[row, : len(best)] = best
+        return chosen
+
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """Name and tensor of all that are there."""
+        for name in RULES:
+            tensor = getattr(self, name)
+            if tensor is not None:
+                yield name, tensor
+        yield from self.extra.items()
+
+
+def _of(tensor: Tensor | None) -> Tensor:
+    if tensor is None:
+        raise TraceError("MP-E205", "a tensor that this needs is missing", "the trace", "a checked trace")
+    return tensor
+
+
+def split_pages(pages: Tensor) -> tuple[Tensor, np.ndarray]:
+    """Values [pages, page_size, D] and scales [pages, page_size] of FP8 pages [pages, page_size, D + 4].
+
+    A page is page_size * D FP8 bytes and then page_size f32 scales.
+    """
+    count, size, width = pages.shape
+    head_dim = width - SCALE_BYTES
+    flat = pages.data.reshape(count, size * width)
+    values = Tensor("F8_E4M3", flat[:, : size * head_dim].reshape(count, size, head_dim))
+    scales = np.ascontiguousarray(flat[:, size * head_dim :]).view("<f4").reshape(count, size)
+    return values, scales
+
+
+def join_pages(values: Tensor, scales: np.ndarray) -> Tensor:
+    """The reverse of split_pages."""
+    count, size, dim = values.shape
+    flat = np.empty((count, size * (dim + SCALE_BYTES)), np.uint8)
+    flat[:, : size * dim] = values.data.reshape(count, size * dim)
+    flat[:, size * dim :] = np.ascontiguousarray(scales, dtype="<f4").view(np.uint8).reshape(count, size * SCALE_BYTES)
+    return Tensor("U8", flat.reshape(count, size, dim + SCALE_BYTES))
+
+
+def make_trace(metadata: Mapping[str, Any] | None = None, **arrays: Any) -> Trace:
+    """A checked Trace of arrays (NumPy, torch, Tensor or lists), named as in docs/traces.md. TraceError where misa-prof
+    would refuse it.
+
+    Other dtypes are converted where that is exact, and dimensions of one entry that a shape does not have are dropped.
+    Of contiguous windows two of ks, ke and q_pos may be missing: without ks the rows are of one sequence that begins at
+    key 0, and ke = ks + q_pos + 1. Queries of paged keys may be [B, next_n, H, D], their seq_lens [B, next_n].
+    """
+    trace = Trace(metadata=metadata_of(metadata))
+    trace.metadata["format"] = FORMAT
+    trace.metadata.pop("kind", None)
+    given = {name: tensor_of(value, name) for name, value in arrays.items() if value is not None}
+    for name in given:
+        if name not in RULES and not name.startswith("x."):
+            refuse(
+                "MP-E204",
+                f"unknown tensor '{name}'",
+                at(name),
+                "one of {}, or a name that begins with 'x.'".format(", ".join(RULES)),
+            )
+    trace.extra = {name: tensor for name, tensor in given.items() if name.startswith("x.")}
+    if "k_pages" in given:
+        _merge_next_n(given)
+    extents = Extents()
+    for name, rule in RULES.items():
+        if name not in given:
+            continue
+        tensor = given[name]
+        if name == "k_scale" and tensor.dtype == "U8" and tensor.shape[-1:] == (SCALE_BYTES,):
+            tensor = Tensor("F32", np.ascontiguousarray(tensor.data).view("<f4")[..., 0])  # f32 seen as four bytes
+        tensor = extents.fit(as_dtype(tensor, rule.dtypes, name), rule.axes)
+        for axis, extent in zip(rule.axes, tensor.shape):
+            if axis not in "Rk":
+                extents.of.setdefault(axis, extent)
+        setattr(trace, name, tensor)
+    if not trace.paged:
+        _complete_windows(trace)
+    check_trace(trace)
+    return trace
+
+
+def _merge_next_n(given: dict[str, Tensor]) -> None:
+    """Queries [B, next_n, ...] become rows [B * next_n, ...], and lengths [B, next_n] those of the last rows."""
+    rows = given["q"].shape[:2] if "q" in given and len(given["q"].shape) == 4 else None
+    for name, rank in (("q", 4), ("weights", 3), ("q_scale", 3), ("q_norm", 3), ("topk", 3)):
+        if rows is not None and name in given and given[name].shape[:2] == rows and len(given[name].shape) == rank:
+            given[name] = given[name].reshape(-1, *given[name].shape[2:])
+    lengths = given.get("seq_lens")
+    if lengths is not None and len(lengths.shape) == 2 and lengths.shape[1] > 1:
+        next_n = lengths.shape[1]
+        last = lengths.data[:, -1:].astype(np.int64)
+        if not np.array_equal(lengths.data, np.maximum(last - next_n + 1 + np.arange(next_n), 0)):
+            refuse(
+                "MP-E235",
+                "row j of a sequence's next_n rows must see seq_len - next_n + j + 1 tokens",
+                at("seq_lens"),
+                "one length per sequence, those of rows of equal next_n",
+            )
+        given["seq_lens"] = lengths[:, -1]
+
+
+def _complete_windows(trace: Trace) -> None:
+    """Fills in ks, ke or q_pos where they follow from the others."""
+    if trace.ke is None and trace.q_pos is None:
+        return  # check_trace says what is missing
+    some = trace.q_pos if trace.q_pos is not None else trace.ke
+    if trace.ks is None:
+        trace.ks = Tensor("I32", np.zeros(_of(some).shape, np.int32))
+    ratio = metadata_number(trace.metadata, "compress_ratio") or 1
+    if trace.ke is None:
+        last = (_of(trace.q_pos).data.astype(np.int64) + 1) // ratio
+        trace.ke = as_dtype(Tensor("I64", _added(trace.ks, last)), ("I32",), "ke")
+    elif trace.q_pos is None and ratio == 1:
+        length = _added(trace.ke, -trace.ks.data.astype(np.int64))
+        trace.q_pos = as_dtype(Tensor("I64", length - 1), ("I32",), "q_pos")
+
+
+def _added(tensor: Tensor, numbers: np.ndarray) -> np.ndarray:
+    if tensor.shape != numbers.shape:
+        refuse(
+            "MP-E208",
+            f"the shapes of ks, ke and q_pos differ: {list(tensor.shape)} and {list(numbers.shape)}",
+            at("ks"),
+            "one entry per query row",
+        )
+    return tensor.data.astype(np.int64) + numbers
+
+
+def write_trace(
+    path: Path,
+    *,
+    q: Any,
+    weights: Any,
+    k: Any = None,
+    ks: Any = None,
+    ke: Any = None,
+    q_pos: Any = None,
+    k_scale: Any = None,
+    k_pages: Any = None,
+    block_table: Any = None,
+    seq_lens: Any = None,
+    q_scale: Any = None,
+    q_norm: Any = None,
+    topk: Any = None,
+    topk_row: Any = None,
+    attention_mass: Any = None,
+    attention_mass_row: Any = None,
+    needle: Any = None,
+    metadata: Mapping[str, Any] | None = None,
+    extra: Mapping[str, Any] | None = None,
+) -> Trace:
+    """Writes a trace and returns it. What misa-prof would refuse is refused before the file is touched; see make_trace
+    for what may be left out and what is converted. `extra` holds tensors whose names begin with "x."."""
+    trace = make_trace(
+        metadata,
+        q=q,
+        weights=weights,
+        k=k,
+        ks=ks,
+        ke=ke,
+        q_pos=q_pos,
+        k_scale=k_scale,
+        k_pages=k_pages,
+        block_table=block_table,
+        seq_lens=seq_lens,
+        q_scale=q_scale,
+        q_norm=q_norm,
+        topk=topk,
+        topk_row=topk_row,
+        attention_mass=attention_mass,
+        attention_mass_row=attention_mass_row,
+        needle=needle,
+        **dict(extra or {}),
+    )
+    save_trace(path, trace)
+    return trace
+
+
+def save_trace(path: Path, trace: Trace) -> None:
+    """Writes a Trace, checked once more."""
+    check_trace(trace)
+    tensors = dict(trace.tensors())
+    if trace.paged:
+        for name in ("ks", "ke", "q_pos"):
+            tensors.pop(name, None)  # they follow from seq_lens
+    for name in ("topk_row", "attention_mass_row"):
+        if name in tensors and np.array_equal(tensors[name].data, np.arange(trace.rows)):
+            del tensors[name]
+    write_file(path, trace.metadata, tensors)
+
+
+def read_trace(path: Path) -> Trace:
+    """Reads a trace and checks it as misa-prof does. TraceError where it is none or contradicts itself.
+
+    Outputs in it (`out.*`) are left out.
+    """
+    metadata, tensors = read_file(path)
+    stated = metadata.get("format")
+    if stated != FORMAT:
+        known = stated is not None and stated.startswith("misa-trace/")
+        refuse(
+            "MP-E202" if known else "MP-E201",
+            f"format {stated}, this package reads {FORMAT}",
+            os.fspath(path),
+            "record with format = " + FORMAT,
+        )
+    if metadata.get("kind", "trace") != "trace":
+        refuse(
+            "MP-E203",
+            "the file holds a {}, not a workload".format(metadata["kind"]),
+            os.fspath(path),
+            "read_selection for a selection",
+        )
+    inputs = {name: tensor for name, tensor in tensors.items() if not name.startswith("out.")}
+    for name in ("q_pos", "ks", "ke"):
+        if name not in inputs and "k_pages" not in inputs and "k" in inputs:
+            refuse(
+                "MP-E205",
+                f"there is no tensor '{name}': contiguous keys need q_pos, ks and ke [Q]",
+                os.fspath(path),
+                "add it when recording",
+            )
+    try:
+        return make_trace(metadata, **inputs)
+    except TraceError as error:
+        raise TraceError(error.id, error.what, f"{os.fspath(path)}, {error.where}", error.how) from None
