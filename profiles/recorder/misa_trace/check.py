@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Callable
-from collections.abc import Iterator
 
 import numpy as np
 
 from . import schema
-from .schema import at, expect_count, metadata_number, refuse, shape_text
+from .schema import at, expect_count, metadata_number, need, refuse, shape_text
 from .tensors import Tensor
+from .windows import check_contiguous_windows, check_paged_windows, first, seen_slots
 
 if TYPE_CHECKING:
     from .trace import Trace
@@ -20,13 +21,13 @@ _NEEDLE = "tokens and positions from 0: start, length; start, length of the ques
 
 def check_trace(trace: Trace) -> None:
     """TraceError for the first thing that misa-prof would refuse."""
-    _check_presence(trace)
+    check_presence(dict(trace.tensors()))
     _check_shapes(trace)
     _check_metadata(trace)
     if trace.paged:
-        _check_paged_windows(trace)
+        check_paged_windows(trace)
     else:
-        _check_contiguous_windows(trace)
+        check_contiguous_windows(trace)
     _check_keys(trace)
     _check_finite(trace.q, "MP-E221", "q")
     _check_finite(trace.weights, "MP-E222", "weights")
@@ -35,13 +36,6 @@ def check_trace(trace: Trace) -> None:
     _check_mass(trace)
     _check_needles(trace)
     _check_topk(trace)
-
-
-def derived_windows(trace: Trace) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """ks, ke and q_pos of the rows of paged keys, [Q] int64. Row j of next_n sees seq_len - next_n + j + 1 tokens."""
-    lengths, next_n = trace.seq_lens.data.astype(np.int64), trace.next_n
-    ke = np.maximum(np.repeat(lengths, next_n) - next_n + np.tile(np.arange(next_n), len(lengths)) + 1, 0)
-    return np.zeros_like(ke), ke, ke - 1
 
 
 def _missing(name: str, why: str) -> None:
@@ -57,39 +51,38 @@ def _exclude(name: str, what: str, how: str) -> None:
     refuse("MP-E209", what, at(name), how)
 
 
-def _check_presence(trace: Trace) -> None:
-    if trace.q is None:
+def check_presence(tensors: Mapping[str, Tensor]) -> None:
+    """Refuses tensors that are missing, or that the form of the keys excludes."""
+    if "q" not in tensors:
         _missing("q", "the queries [Q, H, D]")
-    if trace.weights is None:
+    if "weights" not in tensors:
         _missing("weights", "the weights [Q, H], all scales of the query folded in")
-    if trace.k is None and trace.k_pages is None:
+    if "k" not in tensors and "k_pages" not in tensors:
         _missing("k", "the keys [N, D], or k_pages with block_table and seq_lens")
-    if trace.k is not None and trace.k_pages is not None:
+    if "k" in tensors and "k_pages" in tensors:
         _exclude("k", "both 'k' and 'k_pages' are there: keys are contiguous or paged", "two files")
     for name in ("topk", "attention_mass"):
-        if getattr(trace, name) is None and getattr(trace, name + "_row") is not None:
-            _exclude(
-                name + "_row",
-                f"it names the rows of '{name}', which is not there",
-                f"'{name}' with it, or neither",
-            )
-    if trace.paged:
-        if trace.k_scale is not None:
+        if name not in tensors and name + "_row" in tensors:
+            what = f"it names the rows of '{name}', which is not there"
+            _exclude(name + "_row", what, f"'{name}' with it, or neither")
+    if "k_pages" in tensors:
+        if "k_scale" in tensors:
             _exclude("k_scale", "the scales of k_pages lie inside its pages", "no k_scale, or k in place of k_pages")
-        if trace.block_table is None:
+        if "block_table" not in tensors:
             _missing("block_table", "k_pages needs the pages of each sequence")
-        if trace.seq_lens is None:
+        if "seq_lens" not in tensors:
             _missing("seq_lens", "k_pages needs the tokens of each sequence")
         return
-    if trace.k.dtype == "F8_E4M3" and trace.k_scale is None:
+    dtype = tensors["k"].dtype
+    if dtype == "F8_E4M3" and "k_scale" not in tensors:
         _missing("k_scale", "FP8 keys need their scales [N]")
-    if trace.k.dtype != "F8_E4M3" and trace.k_scale is not None:
-        _exclude("k_scale", f"'k' is {trace.k.dtype} and has no scales", "multiply them into k")
+    if dtype != "F8_E4M3" and "k_scale" in tensors:
+        _exclude("k_scale", f"'k' is {dtype} and has no scales", "multiply them into k")
     for name in ("block_table", "seq_lens"):
-        if getattr(trace, name) is not None:
+        if name in tensors:
             _exclude(name, name + " belongs to k_pages", "k_pages in place of k, or no " + name)
     for name in ("q_pos", "ks", "ke"):
-        if getattr(trace, name) is None:
+        if name not in tensors:
             _missing(name, "contiguous keys need q_pos, ks and ke [Q]")
 
 
@@ -113,12 +106,12 @@ def _check_shapes(trace: Trace) -> None:
         if name == "q":
             extents.of["S"] = extents.of["D"] + schema.SCALE_BYTES
     if trace.paged:
-        expect_count(trace.k_pages.shape[0] * trace.page_size, "keys", "k_pages")
+        expect_count(need(trace.k_pages).shape[0] * trace.page_size, "keys", "k_pages")
         expect_count(trace.tokens, "tokens per sequence", "block_table")
-        if trace.rows % len(trace.seq_lens) != 0:
+        if trace.rows % len(need(trace.seq_lens)) != 0:
             refuse(
                 "MP-E236",
-                f"{trace.rows} query rows do not divide among {len(trace.seq_lens)} sequences",
+                f"{trace.rows} query rows do not divide among {len(need(trace.seq_lens))} sequences",
                 at("q"),
                 "next_n rows for every sequence",
             )
@@ -161,116 +154,17 @@ def _check_metadata(trace: Trace) -> None:
         )
 
 
-def _first(bad: np.ndarray) -> int | None:
-    found = np.flatnonzero(bad)
-    return int(found[0]) if len(found) else None
-
-
-def _check_contiguous_windows(trace: Trace) -> None:
-    ks, ke, position = (getattr(trace, name).data.astype(np.int64) for name in ("ks", "ke", "q_pos"))
-    keys, ratio = trace.tokens, metadata_number(trace.metadata, "compress_ratio") or 1
-    may_see_none = (ratio > 1) & (ke == ks)  # a row that is before the end of the first compressed key
-    row = _first((ks < 0) | (ks > keys) | ((ks == keys) & ~may_see_none))
-    if row is not None:
-        refuse(
-            "MP-E230",
-            f"the window begins at token {ks[row]}, the keys are 0 to {keys - 1}",
-            at("ks", row),
-            schema.WINDOW,
-        )
-    row = _first(ke > keys)
-    if row is not None:
-        refuse(
-            "MP-E230",
-            f"the window ends before token {ke[row]}, there are {keys} keys",
-            at("ke", row),
-            schema.WINDOW,
-        )
-    row = _first((ke <= ks) & ~may_see_none)
-    if row is not None:
-        refuse(
-            "MP-E231",
-            "the window [{}, {}) {}".format(ks[row], ke[row], "runs backwards" if ke[row] < ks[row] else "is empty"),
-            at("ke", row),
-            "a row sees at least its own token",
-        )
-    wanted = ks + (position + 1) // ratio
-    row = _first((position < 0) | (ke != wanted))
-    if row is not None:
-        formula = "ks + q_pos + 1" if ratio == 1 else f"ks + floor((q_pos + 1) / {ratio})"
-        refuse(
-            "MP-E232",
-            f"ke is {ke[row]}, {formula} is {wanted[row]}",
-            at("ke", row),
-            "q_pos counts from its sequence's start" if ratio == 1 else "q_pos in tokens, keys in k",
-        )
-
-
-def _check_paged_windows(trace: Trace) -> None:
-    lengths, capacity = trace.seq_lens.data, trace.tokens
-    sequence = _first((lengths < 0) | (lengths > capacity))
-    if sequence is not None:
-        refuse(
-            "MP-E235",
-            f"sequence {sequence} has {lengths[sequence]} tokens, its pages hold 0 to {capacity}",
-            at("seq_lens"),
-            "a block_table with all pages of the sequence",
-        )
-    for name, derived in zip(("ks", "ke", "q_pos"), derived_windows(trace)):
-        given = getattr(trace, name)
-        row = None if given is None else _first(given.data != derived)
-        if row is not None:
-            refuse(
-                "MP-E233",
-                f"{name} is {given.data[row]}, seq_lens give {derived[row]}",
-                at(name, row),
-                "leave it out: paged windows follow from seq_lens",
-            )
-    pages = trace.k_pages.shape[0]
-    for sequence, used in enumerate(_used_pages(trace)):
-        block = _first((used < 0) | (used >= pages))
-        if block is not None:
-            refuse(
-                "MP-E234",
-                f"page {block} of sequence {sequence} is number {used[block]}, there are 0 to {pages - 1}",
-                at("block_table"),
-                "the whole cache as k_pages, or page numbers that count in the part recorded",
-            )
-
-
-def _used_pages(trace: Trace) -> Iterator[np.ndarray]:
-    """The numbers of the pages of each sequence, as far as it has tokens."""
-    for table, length in zip(trace.block_table.data, trace.seq_lens.data):
-        yield table[: -(-int(length) // trace.page_size)]
-
-
-def seen_slots(trace: Trace) -> np.ndarray:
-    """Which keys rows see: [N], or [pages, page_size]."""
-    if not trace.paged:
-        change = np.zeros(trace.tokens + 1, np.int64)
-        ks, ke = trace.windows()
-        np.add.at(change, ks, 1)
-        np.add.at(change, ke, -1)
-        return np.cumsum(change[:-1]) > 0
-    seen = np.zeros((trace.k_pages.shape[0], trace.page_size), bool)
-    for pages, length in zip(_used_pages(trace), trace.seq_lens.data):
-        seen[pages[:-1]] = True
-        if length > 0:
-            seen[pages[-1], : (int(length) - 1) % trace.page_size + 1] = True
-    return seen
-
-
 def scale_bytes(trace: Trace) -> np.ndarray | None:
     """The four bytes of each key's scale: [N, 4], or [pages, page_size, 4]. None without scales."""
     if not trace.paged:
         if trace.k_scale is None:
             return None
-        scales = trace.k_scale.values().astype("<f4")
+        scales = need(trace.k_scale).values().astype("<f4")
         return scales.view(np.uint8).reshape(-1, schema.SCALE_BYTES)
-    if trace.k_pages.dtype != "U8":
+    if need(trace.k_pages).dtype != "U8":
         return None
-    pages, size, width = trace.k_pages.shape
-    flat = trace.k_pages.data.reshape(pages, size * width)
+    pages, size, width = need(trace.k_pages).shape
+    flat = need(trace.k_pages).data.reshape(pages, size * width)
     return flat[:, size * (width - schema.SCALE_BYTES) :].reshape(pages, size, schema.SCALE_BYTES)
 
 
@@ -280,14 +174,14 @@ def _check_keys(trace: Trace) -> None:
     if raw is not None:
         _check_scales(trace, raw[seen], np.argwhere(seen))
     if not trace.paged:
-        bad = _not_finite(trace.k) & seen[:, None]
-    elif trace.k_pages.dtype == "U8":
-        pages, size, width = trace.k_pages.shape
+        bad = _not_finite(need(trace.k)) & seen[:, None]
+    elif need(trace.k_pages).dtype == "U8":
+        pages, size, width = need(trace.k_pages).shape
         dim = width - schema.SCALE_BYTES
-        codes = trace.k_pages.data.reshape(pages, size * width)[:, : size * dim].reshape(pages, size, dim)
+        codes = need(trace.k_pages).data.reshape(pages, size * width)[:, : size * dim].reshape(pages, size, dim)
         bad = _not_finite(Tensor("F8_E4M3", codes)) & seen[:, :, None]
     else:
-        bad = _not_finite(trace.k_pages) & seen[:, :, None]
+        bad = _not_finite(need(trace.k_pages)) & seen[:, :, None]
     if bad.any():
         refuse(
             "MP-E221",
@@ -313,7 +207,7 @@ def _check_scales(trace: Trace, raw: np.ndarray, places: np.ndarray) -> None:
     """Scales of the keys that rows see: raw [n, 4] uint8, at `places` [n, 1 or 2]."""
     name = "k_pages" if trace.paged else "k_scale"
     stated = trace.metadata.get("k_scale_format")
-    bad = _first((raw != raw[:, :1]).any(axis=1)) if stated == "ue8m0x4" else None
+    bad = first((raw != raw[:, :1]).any(axis=1)) if stated == "ue8m0x4" else None
     if bad is not None:
         refuse(
             "MP-E254",
@@ -322,7 +216,7 @@ def _check_scales(trace: Trace, raw: np.ndarray, places: np.ndarray) -> None:
             "keys with one scale each: quantise them again in groups of D",
         )
     scales = decode_scales(trace, raw)
-    bad = _first(~(np.isfinite(scales) & (scales > 0)))
+    bad = first(~(np.isfinite(scales) & (scales > 0)))
     if bad is not None:
         refuse(
             "MP-E220",
@@ -331,7 +225,7 @@ def _check_scales(trace: Trace, raw: np.ndarray, places: np.ndarray) -> None:
             "pages of page_size * D FP8 bytes and then page_size f32 scales" if trace.paged else schema.AGAIN,
         )
     implausible = (scales < _LEAST_SCALE) | (scales > _LARGEST_SCALE)
-    bad = _first(implausible) if trace.paged and stated is None else None
+    bad = first(implausible) if trace.paged and stated is None else None
     if bad is not None:
         refuse(
             "MP-E253",
@@ -382,7 +276,7 @@ def check_row_numbers(numbers: Tensor, expected: int, rows: int, name: str) -> N
             at(name),
             schema.RESHAPE,
         )
-    bad = _first((numbers.data < 0) | (numbers.data >= rows))
+    bad = first((numbers.data < 0) | (numbers.data >= rows))
     if bad is not None:
         refuse(
             "MP-E244",
@@ -421,7 +315,7 @@ def check_ids(
 ) -> None:
     """Ids [rows, columns]: -1 only at the end, none twice, below their row's limit, ascending if asked for."""
     pads = ids == -1
-    row = _first((pads[:, :-1] & ~pads[:, 1:]).any(axis=1))
+    row = first((pads[:, :-1] & ~pads[:, 1:]).any(axis=1))
     if row is not None:
         refuse(
             "MP-E243",
@@ -429,7 +323,7 @@ def check_ids(
             at(name, row),
             "move every -1 to the end of the row",
         )
-    row = _first((ids < -1).any(axis=1))
+    row = first((ids < -1).any(axis=1))
     if row is not None:
         refuse(
             "MP-E241",
@@ -437,12 +331,12 @@ def check_ids(
             at(name, row),
             "ids from 0, and -1 where there is none",
         )
-    row = _first((ids >= limits[:, None]).any(axis=1))
+    row = first((ids >= limits[:, None]).any(axis=1))
     if row is not None:
         too_large(row, int(ids[row][ids[row] >= limits[row]][0]), int(limits[row]))
     ordered = np.sort(ids, axis=1)
     twice = (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)
-    row = _first(twice.any(axis=1))
+    row = first(twice.any(axis=1))
     if row is not None:
         refuse(
             "MP-E240",
@@ -450,7 +344,7 @@ def check_ids(
             at(name, row),
             "each id once, and -1 where there is none",
         )
-    row = _first(((ids[:, 1:] < ids[:, :-1]) & ~pads[:, 1:]).any(axis=1)) if ascending else None
+    row = first(((ids[:, 1:] < ids[:, :-1]) & ~pads[:, 1:]).any(axis=1)) if ascending else None
     if row is not None:
         refuse("MP-E251", f"the {unit}s do not ascend", at(name, row), "sort each row's ids before saving")
 

@@ -7,8 +7,8 @@ import os
 import re
 import shutil
 import subprocess
-from typing import Any
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from .errors import ProgramError
 

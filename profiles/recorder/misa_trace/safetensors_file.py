@@ -7,8 +7,8 @@ import os
 import pathlib
 import secrets
 import struct
-from typing import Any, Union
 from collections.abc import Mapping
+from typing import Any, NoReturn, Union
 
 import numpy as np
 
@@ -19,7 +19,7 @@ Path = Union[str, "os.PathLike[str]"]
 _MOST_HEADER = 25_000_000
 
 
-def _refuse(id: str, what: str, where: str, how: str) -> None:
+def _refuse(id: str, what: str, where: str, how: str) -> NoReturn:
     raise TraceError(id, what, where, how)
 
 

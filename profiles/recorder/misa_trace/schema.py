@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -70,8 +70,15 @@ RULES: dict[str, Rule] = {
 }
 
 
-def refuse(id: str, what: str, where: str, how: str) -> None:
+def refuse(id: str, what: str, where: str, how: str) -> NoReturn:
     raise TraceError(id, what, where, how)
+
+
+def need(tensor: Tensor | None) -> Tensor:
+    """A tensor that a checked trace or selection has."""
+    if tensor is None:
+        raise TraceError("MP-E205", "a tensor that this needs is missing", "the trace", "a trace of make_trace")
+    return tensor
 
 
 def at(name: str, row: int | None = None) -> str:
@@ -132,7 +139,6 @@ def as_dtype(tensor: Tensor, dtypes: tuple[str, ...], name: str) -> Tensor:
     if "BF16" in dtypes and tensor.dtype in ("U16", "I16"):
         how = "misa_trace.bf16(array), which says that they are the bits of bf16"
     refuse("MP-E206", "the dtype is {}, must be {}".format(tensor.dtype, " or ".join(dtypes)), at(name), how)
-    raise AssertionError
 
 
 class Extents:
@@ -254,7 +260,7 @@ def metadata_of(given: Mapping[str, Any] | None) -> dict[str, str]:
         except UnicodeEncodeError:
             refuse(
                 "MP-E116",
-                "'{}' is not UTF-8 and cannot be written".format(key.encode("utf-8", "replace")),
+                f"{key!a} is not UTF-8 and cannot be written",
                 "metadata",
                 "text in UTF-8",
             )

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from collections.abc import Mapping
 
 import numpy as np
 
 from .check import check_ids, check_row_numbers
 from .errors import TraceError
 from .safetensors_file import Path, read_file, write_file
-from .schema import ARITHMETICS, FORMAT, WINDOW, as_dtype, at, expect_count, metadata_number, metadata_of, refuse
+from .schema import ARITHMETICS, FORMAT, WINDOW, as_dtype, at, expect_count, metadata_number, metadata_of, need, refuse
 from .tensors import Tensor, tensor_of
 from .trace import Trace
 
@@ -101,12 +101,12 @@ def write_selection(
     selection.blocks = _matrix(blocks, "blocks") if blocks is not None else None
     numbers = tensor_of(scores, "scores") if scores is not None else None
     if chosen is not None:
-        chosen, numbers = _in_order(chosen, numbers, rows, len(selection.ks))
+        chosen, numbers = _in_order(chosen, numbers, rows, len(need(selection.ks)))
     if selection.blocks is not None:
-        selection.blocks, _ = _in_order(selection.blocks, None, None, len(selection.ks))
+        selection.blocks, _ = _in_order(selection.blocks, None, None, len(need(selection.ks)))
     selection.topk, selection.scores = chosen, numbers
     _check(selection)
-    tensors = {"ks": selection.ks, "ke": selection.ke}
+    tensors = {"ks": need(selection.ks), "ke": need(selection.ke)}
     for name in _OUTPUTS:
         if getattr(selection, name) is not None:
             tensors["out." + name] = getattr(selection, name)
@@ -169,7 +169,7 @@ def _in_order(ids: Tensor, scores: Tensor | None, rows: Tensor | None, count: in
 
 
 def _check(selection: Selection) -> None:
-    ks, ke = selection.ks.data.astype(np.int64), selection.ke.data.astype(np.int64)
+    ks, ke = need(selection.ks).data.astype(np.int64), need(selection.ke).data.astype(np.int64)
     expect_count(len(ks), "rows", "ks")
     if ks.ndim != 1 or ks.shape != ke.shape:
         refuse(

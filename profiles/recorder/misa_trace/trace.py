@@ -4,17 +4,18 @@ docs/traces.md."""
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from .check import check_trace, decode_scales, derived_windows, scale_bytes, seen_slots
+from .check import check_presence, check_trace, decode_scales, scale_bytes
 from .errors import TraceError
 from .safetensors_file import Path, read_file, write_file
-from .schema import FORMAT, RULES, SCALE_BYTES, Extents, as_dtype, at, metadata_number, metadata_of, refuse
+from .schema import FORMAT, RULES, SCALE_BYTES, Extents, as_dtype, at, metadata_number, metadata_of, need, refuse
 from .tensors import Tensor, tensor_of
+from .windows import derived_windows, seen_slots
 
 
 @dataclass
@@ -28,9 +29,9 @@ class Trace:
     caller's own, whose names begin with "x.".
     """
 
+    q: Tensor
+    weights: Tensor
     metadata: dict[str, str] = field(default_factory=dict)
-    q: Tensor | None = None
-    weights: Tensor | None = None
     q_scale: Tensor | None = None
     q_norm: Tensor | None = None
     k: Tensor | None = None
@@ -54,29 +55,29 @@ class Trace:
 
     @property
     def rows(self) -> int:
-        return _of(self.q).shape[0]
+        return self.q.shape[0]
 
     @property
     def heads(self) -> int:
-        return _of(self.q).shape[1]
+        return self.q.shape[1]
 
     @property
     def head_dim(self) -> int:
-        return _of(self.q).shape[2]
+        return self.q.shape[2]
 
     @property
     def page_size(self) -> int:
-        return _of(self.k_pages).shape[1]
+        return need(self.k_pages).shape[1]
 
     @property
     def next_n(self) -> int:
         """Query rows of each sequence of a paged trace."""
-        return self.rows // _of(self.seq_lens).shape[0]
+        return self.rows // need(self.seq_lens).shape[0]
 
     @property
     def tokens(self) -> int:
         """The tokens that a window may name: keys, or those that a sequence's pages hold."""
-        return _of(self.block_table).shape[1] * self.page_size if self.paged else _of(self.k).shape[0]
+        return need(self.block_table).shape[1] * self.page_size if self.paged else need(self.k).shape[0]
 
     @property
     def top_k(self) -> int:
@@ -89,7 +90,7 @@ class Trace:
         if self.paged:
             ks, ke, _ = derived_windows(self)
             return ks, ke
-        return _of(self.ks).data.astype(np.int64), _of(self.ke).data.astype(np.int64)
+        return need(self.ks).data.astype(np.int64), need(self.ke).data.astype(np.int64)
 
     def key_scales(self) -> np.ndarray | None:
         """Scales of the keys in double, [N] or [pages, page_size], 1 where no row sees the key; None without scales."""
@@ -106,19 +107,19 @@ class Trace:
         scales = self.key_scales() if scales is None else scales
         ks, ke = (int(ends[row]) for ends in self.windows())
         if not self.paged:
-            keys = _of(self.k)[ks:ke].values().astype(np.float64)
+            keys = need(self.k)[ks:ke].values().astype(np.float64)
             return keys if scales is None else keys * scales[ks:ke, None]
-        used = _of(self.block_table).data[row // self.next_n][: -(-ke // self.page_size)]
-        pages = _of(self.k_pages)[used]
+        used = need(self.block_table).data[row // self.next_n][: -(-ke // self.page_size)]
+        pages = need(self.k_pages)[used]
         keys = (split_pages(pages)[0] if scales is not None else pages).values().astype(np.float64)
         keys = keys if scales is None else keys * scales[used][:, :, None]
         return keys.reshape(-1, self.head_dim)[:ke]
 
     def scores(self, row: int, scales: np.ndarray | None = None) -> np.ndarray:
         """The scores of the tokens that a row sees, by the formula above in double: [ke - ks]."""
-        query = _of(self.q)[row].values().astype(np.float64)
+        query = self.q[row].values().astype(np.float64)
         with np.errstate(invalid="ignore", over="ignore"):
-            return np.maximum(self.keys(row, scales) @ query.T, 0.0) @ _of(self.weights).data[row].astype(np.float64)
+            return np.maximum(self.keys(row, scales) @ query.T, 0.0) @ self.weights.data[row].astype(np.float64)
 
     def select(self, k: int | None = None) -> np.ndarray:
         """The k best tokens of each row, counted from ks: [Q, k] int32, ascending, -1 at the end. Ties go to the lower
@@ -137,12 +138,6 @@ class Trace:
             if tensor is not None:
                 yield name, tensor
         yield from self.extra.items()
-
-
-def _of(tensor: Tensor | None) -> Tensor:
-    if tensor is None:
-        raise TraceError("MP-E205", "a tensor that this needs is missing", "the trace", "a checked trace")
-    return tensor
 
 
 def split_pages(pages: Tensor) -> tuple[Tensor, np.ndarray]:
@@ -175,22 +170,18 @@ def make_trace(metadata: Mapping[str, Any] | None = None, **arrays: Any) -> Trac
     Of contiguous windows two of ks, ke and q_pos may be missing: without ks the rows are of one sequence that begins at
     key 0, and ke = ks + q_pos + 1. Queries of paged keys may be [B, next_n, H, D], their seq_lens [B, next_n].
     """
-    trace = Trace(metadata=metadata_of(metadata))
-    trace.metadata["format"] = FORMAT
-    trace.metadata.pop("kind", None)
+    facts = metadata_of(metadata)
+    facts["format"] = FORMAT
+    facts.pop("kind", None)
     given = {name: tensor_of(value, name) for name, value in arrays.items() if value is not None}
     for name in given:
         if name not in RULES and not name.startswith("x."):
-            refuse(
-                "MP-E204",
-                f"unknown tensor '{name}'",
-                at(name),
-                "one of {}, or a name that begins with 'x.'".format(", ".join(RULES)),
-            )
-    trace.extra = {name: tensor for name, tensor in given.items() if name.startswith("x.")}
+            known = ", ".join(RULES)
+            refuse("MP-E204", f"unknown tensor '{name}'", at(name), f"one of {known}, or a name that begins with 'x.'")
     if "k_pages" in given:
         _merge_next_n(given)
     extents = Extents()
+    tensors: dict[str, Tensor] = {}
     for name, rule in RULES.items():
         if name not in given:
             continue
@@ -201,9 +192,12 @@ def make_trace(metadata: Mapping[str, Any] | None = None, **arrays: Any) -> Trac
         for axis, extent in zip(rule.axes, tensor.shape):
             if axis not in "Rk":
                 extents.of.setdefault(axis, extent)
-        setattr(trace, name, tensor)
-    if not trace.paged:
-        _complete_windows(trace)
+        tensors[name] = tensor
+    if "k_pages" not in given:
+        _complete_windows(tensors, facts)
+    check_presence(tensors)
+    extra = {name: tensor for name, tensor in given.items() if name.startswith("x.")}
+    trace = Trace(metadata=facts, extra=extra, **tensors)
     check_trace(trace)
     return trace
 
@@ -228,20 +222,19 @@ def _merge_next_n(given: dict[str, Tensor]) -> None:
         given["seq_lens"] = lengths[:, -1]
 
 
-def _complete_windows(trace: Trace) -> None:
-    """Fills in ks, ke or q_pos where they follow from the others."""
-    if trace.ke is None and trace.q_pos is None:
-        return  # check_trace says what is missing
-    some = trace.q_pos if trace.q_pos is not None else trace.ke
-    if trace.ks is None:
-        trace.ks = Tensor("I32", np.zeros(_of(some).shape, np.int32))
-    ratio = metadata_number(trace.metadata, "compress_ratio") or 1
-    if trace.ke is None:
-        last = (_of(trace.q_pos).data.astype(np.int64) + 1) // ratio
-        trace.ke = as_dtype(Tensor("I64", _added(trace.ks, last)), ("I32",), "ke")
-    elif trace.q_pos is None and ratio == 1:
-        length = _added(trace.ke, -trace.ks.data.astype(np.int64))
-        trace.q_pos = as_dtype(Tensor("I64", length - 1), ("I32",), "q_pos")
+def _complete_windows(tensors: dict[str, Tensor], facts: Mapping[str, str]) -> None:
+    """Fills in ks, ke or q_pos where they follow from the others; check_presence says what is missing then."""
+    some = tensors.get("q_pos", tensors.get("ke"))
+    if some is None:
+        return
+    ks = tensors.setdefault("ks", Tensor("I32", np.zeros(some.shape, np.int32)))
+    ratio = metadata_number(facts, "compress_ratio") or 1
+    if "ke" not in tensors:
+        visible = (tensors["q_pos"].data.astype(np.int64) + 1) // ratio
+        tensors["ke"] = as_dtype(Tensor("I64", _added(ks, visible)), ("I32",), "ke")
+    elif "q_pos" not in tensors and ratio == 1:
+        length = _added(tensors["ke"], -ks.data.astype(np.int64))
+        tensors["q_pos"] = as_dtype(Tensor("I64", length - 1), ("I32",), "q_pos")
 
 
 def _added(tensor: Tensor, numbers: np.ndarray) -> np.ndarray:
@@ -301,13 +294,17 @@ def write_trace(
         needle=needle,
         **dict(extra or {}),
     )
-    save_trace(path, trace)
+    _save(path, trace)
     return trace
 
 
 def save_trace(path: Path, trace: Trace) -> None:
-    """Writes a Trace, checked once more."""
+    """Writes a Trace, which is checked once more."""
     check_trace(trace)
+    _save(path, trace)
+
+
+def _save(path: Path, trace: Trace) -> None:
     tensors = dict(trace.tensors())
     if trace.paged:
         for name in ("ks", "ke", "q_pos"):

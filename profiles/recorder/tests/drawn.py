@@ -1,8 +1,7 @@
 """Drawn traces: arrays by name, and metadata, by seed."""
 
-import numpy as np
-
 import misa_trace as m
+import numpy as np
 
 
 def contiguous(seed=1, heads=4, dim=32, lengths=(30, 50), rows_of_each=5, k_dtype="F8_E4M3", q_dtype="F8_E4M3"):

@@ -1,9 +1,8 @@
 """What misa-prof refuses is refused before a file is written, with the same id."""
 
+import misa_trace as m
 import numpy as np
 import pytest
-
-import misa_trace as m
 from drawn import contiguous, paged, raw_write
 
 

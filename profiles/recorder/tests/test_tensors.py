@@ -1,9 +1,8 @@
 """FP8 and bf16 without a package for them."""
 
+import misa_trace as m
 import numpy as np
 import pytest
-
-import misa_trace as m
 
 
 def test_every_e4m3_code_survives_decoding_and_rounding():

@@ -4,10 +4,9 @@ import pathlib
 import subprocess
 import sys
 
+import misa_trace as m
 import numpy as np
 import pytest
-
-import misa_trace as m
 from drawn import contiguous, paged, raw_write
 
 CASES = {
