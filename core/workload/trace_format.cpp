@@ -9,6 +9,7 @@
 #include "core/base/error.hpp"
 #include "core/base/interrupt.hpp"
 #include "core/base/suggest.hpp"
+#include "core/workload/other_dtypes.hpp"
 #include "core/workload/workload_fields.hpp"
 
 namespace misa::trace {
@@ -33,6 +34,12 @@ std::vector<TensorRule> tensor_rules() {
     if (!field.tensor.dtypes[0].empty()) rules.push_back(field.tensor);
   }
   return rules;
+}
+
+/// The rule of a tensor that check_tensors let pass.
+TensorRule rule_of(std::string_view name) {
+  const std::vector<TensorRule> rules = tensor_rules();
+  return *std::find_if(rules.begin(), rules.end(), [&](const TensorRule& rule) { return rule.name == name; });
 }
 
 void check_format(const SafetensorsHeader& header, FileKind kind) {
@@ -79,7 +86,7 @@ void check_tensors(const SafetensorsHeader& header) {
       reject("MP-E207", "FNUZ codes mean half of what e4m3fn codes mean, and 0x80 is a NaN", where,
              "convert the values to e4m3fn (F8_E4M3) when recording");
     }
-    if (std::find(rule->dtypes.begin(), rule->dtypes.end(), entry.dtype) == rule->dtypes.end()) {
+    if (!kept_as(*rule, entry.dtype)) {
       std::vector<std::string_view> allowed;
       for (std::string_view dtype : rule->dtypes) {
         if (!dtype.empty()) allowed.push_back(dtype);
@@ -87,7 +94,7 @@ void check_tensors(const SafetensorsHeader& header) {
       reject("MP-E206", fmt::format("the dtype is {}, must be {}", entry.dtype, fmt::join(allowed, " or ")), where,
              kConvert);
     }
-    if (entry.shape.size() != rule->shape.size()) {
+    if (kept_shape(*rule, entry.shape).size() != rule->shape.size()) {
       reject("MP-E208",
              fmt::format("the shape {} has {} dimensions, must have {}", shape_text(entry.shape), entry.shape.size(),
                          rule->shape.size()),
@@ -205,7 +212,7 @@ void TensorReader::check_budget(const std::vector<std::string_view>& names) cons
   i64 bytes = 0;
   for (std::string_view name : names) {
     const SafetensorsEntry* entry = header_.find(name);
-    if (entry != nullptr) bytes += entry->bytes() * (entry->dtype == "F8_E8M0" ? 1 + i64{sizeof(float)} : 1);
+    if (entry != nullptr) bytes += bytes_to_read(rule_of(name), *entry);
   }
   if (bytes > left_) {
     throw Error(ErrorKind::runtime, "MP-E142", fmt::format("the tensors take {} bytes, {} may be used", bytes, left_),
@@ -216,12 +223,7 @@ void TensorReader::check_budget(const std::vector<std::string_view>& names) cons
 HostTensor TensorReader::tensor(std::string_view name) const {
   const SafetensorsEntry* entry = header_.find(name);
   if (entry == nullptr) return {};
-  HostTensor read = read_tensor(file_, header_, *entry, left_);
-  if (read.dtype != Dtype::e8m0) return read;
-  HostTensor converted(Dtype::f32, read.shape);
-  const u8* codes = read.storage.as<u8>();
-  for (i64 i = 0; i < read.size(); ++i) converted.span<float>()[i] = e8m0_to_float(codes[i]);
-  return converted;
+  return read_as(rule_of(name), file_, header_, *entry, left_);
 }
 
 std::vector<i32> TensorReader::integers(std::string_view name) const {

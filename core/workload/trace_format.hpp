@@ -76,7 +76,7 @@ class TensorReader {
   /// Throws unless the tensors named fit the budget together.
   void check_budget(const std::vector<std::string_view>& names) const;
   bool has(std::string_view name) const { return header_.find(name) != nullptr; }
-  /// Empty when there is none. E8M0 becomes f32, exactly.
+  /// Empty when there is none. Other dtypes and shapes become those of the format, exactly (other_dtypes.hpp).
   HostTensor tensor(std::string_view name) const;
   std::vector<i32> integers(std::string_view name) const;
 

@@ -1,0 +1,24 @@
+"""The Python of docs/python.md runs as it stands, in order."""
+
+import pathlib
+import re
+
+import misa_trace
+from conftest import ROOT
+
+
+def test_the_code_of_the_page_runs(tmp_path, program, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MISA_PROF", program)
+    page = (ROOT / "docs/python.md").read_text(encoding="utf-8")
+    names = {}
+    for block in re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL):
+        exec(compile(block, "docs/python.md", "exec"), names)
+    assert capsys.readouterr().out.startswith("500 ['dsa', 'misa']")
+
+
+def test_the_page_names_every_function():
+    page = (ROOT / "docs/python.md").read_text(encoding="utf-8")
+    for name in misa_trace.__all__:
+        assert re.search(r"\b" + name + r"\b", page), name + " is not in docs/python.md"
+    assert pathlib.Path(misa_trace.__file__).with_name("py.typed").exists()
