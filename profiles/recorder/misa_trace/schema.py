@@ -17,7 +17,18 @@ MAX_HEADS = 128
 HEAD_DIMS = (32, 64, 128, 256)
 SCALE_BYTES = 4
 PROVENANCES = ("real-checkpoint", "small-trained", "random-init", "synthetic")
-ARITHMETICS = ("f64", "f32-dot", "f32", "bf16", "bf16-result", "fp8-mma", "bf16-mma")
+ARITHMETICS = (
+    "f64",
+    "f32-dot",
+    "f32",
+    "bf16",
+    "bf16-result",
+    "fp8-mma",
+    "bf16-mma",
+    "f32+bf16-result",
+    "fp8-mma+bf16-result",
+    "bf16-mma+bf16-result",
+)
 CONVERT = "convert the tensor before it is saved; docs/traces.md lists the dtypes"
 RESHAPE = "reshape the tensor before it is saved; docs/traces.md lists the shapes"
 WINDOW = "ks and ke as the kernel was given them: tokens of the key buffer, from 0"

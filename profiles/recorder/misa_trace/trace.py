@@ -196,6 +196,10 @@ def make_trace(metadata: Mapping[str, Any] | None = None, **arrays: Any) -> Trac
     if "k_pages" not in given:
         _complete_windows(tensors, facts)
     check_presence(tensors)
+    for name in ("topk", "attention_mass"):
+        if name in tensors and len(tensors[name]) == len(tensors["q"]) and name + "_row" in tensors:
+            if np.array_equal(tensors[name + "_row"].data, np.arange(len(tensors["q"]))):
+                del tensors[name + "_row"]  # as without it
     extra = {name: tensor for name, tensor in given.items() if name.startswith("x.")}
     trace = Trace(metadata=facts, extra=extra, **tensors)
     check_trace(trace)
@@ -309,9 +313,6 @@ def _save(path: Path, trace: Trace) -> None:
     if trace.paged:
         for name in ("ks", "ke", "q_pos"):
             tensors.pop(name, None)  # they follow from seq_lens
-    for name in ("topk_row", "attention_mass_row"):
-        if name in tensors and np.array_equal(tensors[name].data, np.arange(trace.rows)):
-            del tensors[name]
     write_file(path, trace.metadata, tensors)
 
 

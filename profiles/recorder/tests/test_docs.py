@@ -2,9 +2,11 @@
 
 import pathlib
 import re
+import shlex
 
 import misa_trace
 from conftest import ROOT
+from misa_trace.__main__ import main
 
 
 def test_the_code_of_the_page_runs(tmp_path, program, monkeypatch, capsys):
@@ -15,6 +17,12 @@ def test_the_code_of_the_page_runs(tmp_path, program, monkeypatch, capsys):
     for block in re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL):
         exec(compile(block, "docs/python.md", "exec"), names)
     assert capsys.readouterr().out.startswith("500 ['dsa', 'misa']")
+    for line in re.findall(r"^    python -m misa_trace (.*)$", page, re.MULTILINE):
+        words = shlex.split(line)
+        if "NAME" in line:
+            words[1] = str(next(pathlib.Path("dataset/workloads/dsa_paged").iterdir()))
+        assert main(words) == 0, line
+    assert {path.stem for path in tmp_path.glob("*.safetensors")} >= {"part", "short", "pages", "given", "back"}
 
 
 def test_the_page_names_every_function():

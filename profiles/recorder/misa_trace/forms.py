@@ -1,0 +1,153 @@
+"""The two forms of a trace's keys, contiguous and paged, made from each other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .schema import at, need, refuse
+from .tensors import Tensor
+from .trace import Trace, join_pages, make_trace, split_pages
+
+
+def fields(trace: Trace, *names: str) -> dict[str, Any]:
+    """The named tensors that the trace has."""
+    return {name: getattr(trace, name) for name in names if getattr(trace, name) is not None}
+
+
+def rows_of(trace: Trace, name: str) -> np.ndarray:
+    """The query row of each row of topk or attention_mass."""
+    numbers = getattr(trace, name + "_row")
+    return numbers.data.astype(np.int64) if numbers is not None else np.arange(trace.rows)
+
+
+def keep_rows(trace: Trace, rows: np.ndarray) -> dict[str, Any]:
+    """What belongs to query rows, for `rows` of them in this order: queries, weights, topk, attention_mass."""
+    kept: dict[str, Any] = {
+        name: tensor[rows] for name, tensor in fields(trace, "q", "weights", "q_scale", "q_norm").items()
+    }
+    place = np.full(trace.rows, -1)
+    place[rows] = np.arange(len(rows))
+    for name, tensor in fields(trace, "topk", "attention_mass").items():
+        of = place[rows_of(trace, name)]
+        if (of >= 0).any():
+            kept[name], kept[name + "_row"] = tensor[of >= 0], of[of >= 0]
+    return kept
+
+
+def move_needles(needle: Tensor | None, tokens: np.ndarray, positions: int) -> np.ndarray | None:
+    """Needles whose tokens are all still there, counted anew: token t is number tokens[t] now, -1 where it is gone, and
+    position p is p - positions."""
+    if needle is None:
+        return None
+    kept = []
+    for numbers in needle.data.tolist():
+        start, length, asked, asked_length, *answer = numbers
+        now = tokens[start : start + length]
+        last = int(tokens.max()) if len(tokens) else -1
+        if len(now) < length or (now < 0).any() or asked < positions or asked - positions + asked_length > last + 1:
+            continue
+        moved = [int(now[0]), length, asked - positions, asked_length]
+        if answer:
+            moved += [int(tokens[answer[0]]), answer[1]] if answer[1] > 0 else [0, 0]
+        kept.append(moved)
+    return np.array(kept, np.int64) if kept else None
+
+
+def one_row_each(trace: Trace) -> Trace:
+    """The same paged trace with a sequence for each row (next_n = 1), which shares its pages with the others."""
+    if trace.next_n == 1:
+        return trace
+    _, ke = trace.windows()
+    table = np.repeat(need(trace.block_table).data, trace.next_n, axis=0)
+    rows = keep_rows(trace, np.arange(trace.rows))
+    return make_trace(trace.metadata, k_pages=trace.k_pages, block_table=table, seq_lens=ke, **rows, **trace.extra)
+
+
+def contiguous(trace: Trace) -> Trace:
+    """The trace with contiguous keys: those of one sequence after another. Rows that see no token are left out, for
+    contiguous windows are never empty; so are needles of several sequences."""
+    if not trace.paged:
+        return trace
+    pages, lengths = need(trace.k_pages), need(trace.seq_lens).data.astype(np.int64)
+    size, fp8 = trace.page_size, need(trace.k_pages).dtype == "U8"
+    starts = np.concatenate(([0], np.cumsum(lengths)))
+    place = []
+    for table, length in zip(need(trace.block_table).data, lengths):
+        token = np.arange(length)
+        place.append(table[token // size].astype(np.int64) * size + token % size)
+    slots = np.concatenate(place)
+    _, ke = trace.windows()
+    rows = np.flatnonzero(ke > 0)
+    if len(rows) == 0:
+        refuse("MP-E231", "no row sees a token", at("seq_lens"), "a trace of rows that see some")
+    kept = keep_rows(trace, rows)
+    start = np.repeat(starts[:-1], trace.next_n)[rows]
+    if "attention_mass" in kept:
+        mass = np.zeros((len(kept["attention_mass"]), int(starts[-1])), np.float16)
+        for to, row in enumerate(kept["attention_mass_row"]):
+            length = int(lengths[rows[row] // trace.next_n])
+            mass[to, start[row] : start[row] + length] = kept["attention_mass"].data[to, :length]
+        kept["attention_mass"] = mass
+    if fp8:
+        values, _ = split_pages(pages)
+        scales = need_scales(trace).reshape(-1)[slots].astype(np.float32)
+        kept.update(k=values.reshape(-1, trace.head_dim)[slots], k_scale=scales)
+    else:
+        kept["k"] = pages.reshape(-1, trace.head_dim)[slots]
+    metadata = {**trace.metadata, **({"k_scale_format": "f32"} if fp8 else {})}
+    needle = trace.needle if len(lengths) == 1 else None
+    return make_trace(metadata, ks=start, ke=start + ke[rows], needle=needle, **kept, **trace.extra)
+
+
+def need_scales(trace: Trace) -> np.ndarray:
+    """Scales of the keys, 1 where no row sees the key."""
+    scales = trace.key_scales()
+    return scales if scales is not None else np.ones(1)
+
+
+def paged(trace: Trace, page_size: int = 64) -> Trace:
+    """The trace with paged keys: a sequence for each row, and pages shared by rows of equal ks. compress_ratio is
+    left out, for windows of pages count keys; so are needles of several sequences."""
+    if trace.paged:
+        return trace
+    ks, ke = trace.windows()
+    starts, sequence = np.unique(ks, return_inverse=True)
+    lengths = np.array([ke[ks == start].max() - start for start in starts])
+    counts = np.maximum(-(-lengths // page_size), 1)
+    first, most = np.concatenate(([0], np.cumsum(counts)[:-1])), int(counts.max())
+    k = need(trace.k)
+    data = np.zeros((int(counts.sum()) * page_size, trace.head_dim), k.data.dtype)
+    scales = np.ones(len(data))
+    known = trace.key_scales()
+    for start, length, page in zip(starts, lengths, first):
+        place = slice(page * page_size, page * page_size + length)
+        data[place] = k.data[start : start + length]
+        if known is not None:
+            scales[place] = known[start : start + length]
+    pages = Tensor(k.dtype, data.reshape(-1, page_size, trace.head_dim))
+    if known is not None:
+        pages = join_pages(pages, scales.reshape(-1, page_size))
+    tables = first[:, None] + np.minimum(np.arange(most), counts[:, None] - 1)
+    kept = keep_rows(trace, np.arange(trace.rows))
+    if "attention_mass" in kept:
+        mass = np.zeros((len(kept["attention_mass"]), most * page_size), np.float16)
+        for to, row in enumerate(kept["attention_mass_row"]):
+            visible = int(lengths[sequence[row]])
+            mass[to, :visible] = kept["attention_mass"].data[to, ks[row] : ks[row] + visible]
+        kept["attention_mass"] = mass
+    metadata = {**trace.metadata, **({"k_scale_format": "f32"} if known is not None else {})}
+    needle = None
+    if len(starts) == 1 and "compress_ratio" not in metadata:
+        needle = move_needles(trace.needle, np.maximum(np.arange(trace.tokens) - starts[0], -1), 0)
+    metadata.pop("compress_ratio", None)
+    return make_trace(
+        metadata,
+        k_pages=pages,
+        block_table=tables[sequence.reshape(-1)],
+        seq_lens=ke - ks,
+        needle=needle,
+        **kept,
+        **trace.extra,
+    )
