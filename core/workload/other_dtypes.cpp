@@ -55,8 +55,10 @@ std::optional<Dtype> kept_as(const TensorRule& rule, std::string_view dtype) {
 
 std::vector<i64> kept_shape(const TensorRule& rule, std::vector<i64> shape) {
   if (shape.size() != rule.shape.size() + 1) return shape;
-  const bool pages = rule.shape == "PTS", may_trail = rule.shape.back() == 'H' || rule.shape.size() == 1;
-  const auto spare = pages ? shape.begin() + 2 : may_trail && shape.back() == 1 ? shape.end() - 1 : shape.begin();
+  const bool may_trail = rule.shape.back() == 'H' || rule.shape.size() == 1;
+  auto spare = std::find(shape.begin(), shape.end() - 1, 1);
+  if (may_trail && shape.back() == 1) spare = shape.end() - 1;
+  if (rule.shape == "PTS") spare = shape.begin() + 2;  // the one key head, also where there is one page
   if (*spare == 1) shape.erase(spare);
   return shape;
 }

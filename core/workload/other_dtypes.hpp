@@ -19,8 +19,8 @@ namespace misa::trace {
 /// I32, BF16, F16 and F8_E8M0 become F32 where the rule has no place for them, I8 and F8_E4M3 pages are bytes.
 std::optional<Dtype> kept_as(const TensorRule& rule, std::string_view dtype);
 
-/// `shape` without a dimension of one entry that `rule` does not have: a batch of one [1, Q, H, D], [Q, H, 1], and
-/// pages [pages, page_size, 1, D + 4]. Another shape as it is.
+/// `shape` without a dimension of one entry that `rule` does not have: a batch of one [1, Q, H, D], one row for each
+/// sequence [B, 1, H, D], [Q, H, 1], and pages [pages, page_size, 1, D + 4]. Another shape as it is.
 std::vector<i64> kept_shape(const TensorRule& rule, std::vector<i64> shape);
 
 /// Bytes that reading `entry` takes, with the copy of a tensor that is converted.

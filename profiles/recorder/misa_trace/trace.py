@@ -212,8 +212,9 @@ def _merge_next_n(given: dict[str, Tensor]) -> None:
     for name, rank in (("q", 4), ("weights", 3), ("q_scale", 3), ("q_norm", 3), ("topk", 3)):
         if rows is not None and name in given and given[name].shape[:2] == rows and len(given[name].shape) == rank:
             given[name] = given[name].reshape(-1, *given[name].shape[2:])
-    lengths = given.get("seq_lens")
-    if lengths is not None and len(lengths.shape) == 2 and lengths.shape[1] > 1:
+    lengths, table = given.get("seq_lens"), given.get("block_table")
+    batch = table.shape[-2] if table is not None and len(table.shape) > 1 else None
+    if lengths is not None and len(lengths.shape) == 2 and lengths.shape[1] > 1 and lengths.shape[0] == batch:
         next_n = lengths.shape[1]
         last = lengths.data[:, -1:].astype(np.int64)
         if not np.array_equal(lengths.data, np.maximum(last - next_n + 1 + np.arange(next_n), 0)):

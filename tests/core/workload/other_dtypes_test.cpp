@@ -109,6 +109,9 @@ TEST_CASE("dtypes and shapes of other writers are read where their meaning is pl
       {"q_pos in I64, in a batch", contiguous_file, as_i64("q_pos", {1, kRows}, {2, 7, 8})},
       {"topk in I64, in a batch", contiguous_file, as_i64("topk", {1, kRows, 2}, {2, 0, 7, 1, 5, -1})},
       {"queries in a batch", contiguous_file, reshaped("q", {1, kRows, kHeads, kDim})},
+      {"queries of one row for each sequence", paged_file, reshaped("q", {kRows, 1, kHeads, kDim})},
+      {"weights of one row for each sequence", paged_file, reshaped("weights", {kRows, 1, kHeads})},
+      {"topk of one row for each sequence", contiguous_file, reshaped("topk", {kRows, 1, 2})},
       {"weights in a batch", contiguous_file, reshaped("weights", {1, kRows, kHeads})},
       {"weights of one column per head", contiguous_file, reshaped("weights", {kRows, kHeads, 1})},
       {"keys in a batch", contiguous_file, reshaped("k", {1, kKeys, kDim})},
@@ -162,9 +165,9 @@ TEST_CASE("dtypes and shapes that could mean something else are refused") {
        [](RawFile& f) {
          f.tensors["q"].shape = {1, 1, kRows, kHeads, kDim};
        }},
-      {"two columns per head", "MP-E208",
+      {"scales in two dimensions", "MP-E208",
        [](RawFile& f) {
-         f.tensors["weights"].shape = {kRows, 1, kHeads};
+         f.tensors["k_scale"].shape = {3, kKeys / 3};
        }},
   };
   testing::check_table(table, contiguous_file(), [](const RawFile& file) {
