@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <numeric>
 #include <set>
 #include <vector>
 
@@ -20,6 +22,7 @@
 #include "core/workload/placement.hpp"
 #include "core/workload/safetensors.hpp"
 #include "core/workload/trace.hpp"
+#include "core/workload/trace_format.hpp"
 
 namespace misa::cli {
 namespace {
@@ -35,6 +38,18 @@ struct InspectOptions {
   WorkloadOptions workload;
   std::string format = "table";
 };
+
+/// Numbers with four digits, lists with commas, and objects as "name value, name value".
+std::string text_of_value(const nlohmann::ordered_json& value) {
+  if (value.is_string()) return value.get<std::string>();
+  if (value.is_number_float()) return fmt::format("{:.4g}", value.get<double>());
+  if (!value.is_structured()) return value.dump();
+  std::vector<std::string> parts;
+  for (const auto& [name, part] : value.items()) {
+    parts.push_back((value.is_object() ? name + " " : "") + text_of_value(part));
+  }
+  return parts.empty() ? "none" : fmt::format("{}", fmt::join(parts, ", "));
+}
 
 /// Named facts under a title, in order; numbers stay numbers for JSON.
 class Sheet {
@@ -53,10 +68,7 @@ class Sheet {
       i64 longest = 0;
       for (const auto& fact : facts.items()) longest = std::max(longest, display_width(printable(fact.key())));
       for (const auto& [name, value] : facts.items()) {
-        std::string shown = value.dump();
-        if (value.is_string()) shown = value.get<std::string>();
-        if (value.is_number_float()) shown = fmt::format("{:.4g}", value.get<double>());
-        shown = printable(shown);
+        const std::string shown = printable(text_of_value(value));
         const std::string lead = "  " + padded(printable(name), longest, false) + "  ";
         const i64 indent = longest + 4;
         // A text is whole where a word of it, such as a path, is longer than a line.
@@ -122,10 +134,47 @@ void describe_rows(const Workload& workload, Sheet& sheet) {
   sheet.add("needles", static_cast<i64>(workload.needles.size()));
 }
 
+/// What the rows of each sequence see, of the first sequences.
+void describe_windows(const Workload& workload, Sheet& sheet) {
+  constexpr i32 kShown = 8;
+  std::map<i32, std::vector<std::size_t>> rows_of;
+  for (std::size_t m = 0; m < workload.sequence.size(); ++m) rows_of[workload.sequence[m]].push_back(m);
+  sheet.section("windows");
+  for (const auto& [sequence, rows] : rows_of) {
+    if (sequence >= kShown) break;
+    const auto by_end = [&](std::size_t a, std::size_t b) { return workload.ke[a] < workload.ke[b]; };
+    const auto [least, most] = std::minmax_element(rows.begin(), rows.end(), by_end);
+    nlohmann::ordered_json seen{{"rows", rows.size()}, {"ks", workload.ks[rows.front()]}};
+    seen["ke_minimum"] = workload.ke[*least];
+    seen["ke_maximum"] = workload.ke[*most];
+    sheet.add(fmt::format("sequence_{}", sequence), std::move(seen));
+  }
+  if (rows_of.size() > kShown) sheet.add("more_sequences", rows_of.size() - kShown);
+}
+
+/// The heads of largest `counts`, largest first.
+template <class Count>
+std::vector<std::size_t> leading_heads(const std::vector<Count>& counts) {
+  constexpr std::size_t kShown = 8;
+  std::vector<std::size_t> heads(counts.size());
+  std::iota(heads.begin(), heads.end(), std::size_t{0});
+  std::stable_sort(heads.begin(), heads.end(), [&](std::size_t a, std::size_t b) { return counts[a] > counts[b]; });
+  heads.resize(std::min(heads.size(), kShown));
+  return heads;
+}
+template <class Count>
+std::vector<std::size_t> heads_of_none(const std::vector<Count>& counts) {
+  std::vector<std::size_t> heads;
+  for (std::size_t h = 0; h < counts.size(); ++h) {
+    if (counts[h] == Count{}) heads.push_back(h);
+  }
+  return heads;
+}
+
 void describe_gates(const Workload& workload, Sheet& sheet) {
   const auto weights = workload.weights.span<const float>();
   const std::size_t heads = static_cast<std::size_t>(workload.heads());
-  std::vector<double> magnitudes, effective;
+  std::vector<double> magnitudes, effective, of_head(heads, 0.0);
   i64 negative = 0, zero = 0;
   for (std::size_t row = 0; row < weights.size(); row += heads) {
     double sum = 0, squares = 0;
@@ -134,6 +183,7 @@ void describe_gates(const Workload& workload, Sheet& sheet) {
       negative += weight < 0 ? 1 : 0;
       zero += weight == 0 ? 1 : 0;
       magnitudes.push_back(std::abs(weight));
+      of_head[h] += std::abs(weight);
       sum += std::abs(weight);
       squares += weight * weight;
     }
@@ -147,6 +197,8 @@ void describe_gates(const Workload& workload, Sheet& sheet) {
   sheet.add("magnitude_median", median(magnitudes));
   sheet.add("magnitude_p99", percentile(magnitudes, 0.99));
   if (!effective.empty()) sheet.add("effective_heads_mean", mean(effective));
+  sheet.add("heads_of_most_weight", leading_heads(of_head));
+  sheet.add("heads_of_no_weight", heads_of_none(of_head));
 }
 
 void describe_scales(const Problem& problem, const Workload& workload, Sheet& sheet) {
@@ -185,26 +237,74 @@ void describe_scales(const Problem& problem, const Workload& workload, Sheet& sh
   sheet.add("power_of_two_share", static_cast<double>(powers) / static_cast<double>(values.size()));
 }
 
-/// Scores of the last rows, all heads, in double.
+/// Scores of the tokens that a row sees, all heads, in double.
+std::vector<double> scores_of(Backend& oracle, const Problem& problem, i64 row) {
+  const i64 visible = problem.windows.end[row] - problem.windows.begin[row];
+  if (visible <= 0) return {};
+  const Buffer buffer(oracle, problem.shape.max_window * i64{sizeof(double)});
+  const View<double, 2> logits(buffer.as<double>(), {1, problem.shape.max_window});
+  const Queries queries{
+      std::visit([&](const auto& values) -> Values { return values.slice(row, 1); }, problem.queries.values),
+      problem.queries.weights.slice(row, 1)};
+  const Windows windows{problem.windows.sequence.slice(row, 1), problem.windows.begin.slice(row, 1),
+                        problem.windows.end.slice(row, 1)};
+  oracle.score({queries, problem.keys, windows, {}, logits});
+  return {buffer.as<double>(), buffer.as<double>() + visible};
+}
+
+/// What a recorded selection is worth: some of its rows, against the formula. A token counts as right that scores at
+/// least what the last of the row's best scores, of as many tokens as are recorded.
+void describe_topk(Backend& oracle, const Problem& problem, const Workload& workload, Sheet& sheet) {
+  if (workload.topk.empty()) return;
+  const auto count = static_cast<i64>(workload.topk_row.size()), k = workload.topk.shape.at(1);
+  const auto stated = workload.metadata.find("topk_arithmetic");
+  sheet.section("recorded_topk");
+  sheet.add("rows", count);
+  sheet.add("k", k);
+  sheet.add("arithmetic", stated == workload.metadata.end() ? "not said" : stated->second);
+  std::vector<double> recalls;
+  i64 worst_row = -1;
+  double gap = 0;
+  const i64 looked_at = std::min(kScoredRows, count);
+  for (i64 i = 1; i <= looked_at; ++i) {
+    const i64 r = i * count / looked_at - 1, row = workload.topk_row[static_cast<std::size_t>(r)];
+    std::vector<double> scores = scores_of(oracle, problem, row);
+    std::replace_if(
+        scores.begin(), scores.end(), [](double score) { return std::isnan(score); }, -HUGE_VAL);
+    const auto recorded = workload.topk.span<const i32>().subspan(static_cast<std::size_t>(r * k));
+    std::vector<double> chosen;
+    for (std::size_t c = 0; c < static_cast<std::size_t>(k) && recorded[c] >= 0; ++c) {
+      chosen.push_back(scores[static_cast<std::size_t>(recorded[c])]);
+    }
+    if (scores.empty()) continue;
+    const auto wanted = std::min<std::size_t>(static_cast<std::size_t>(k), scores.size());
+    std::vector<double> sorted = scores;
+    std::nth_element(sorted.begin(), sorted.begin() + static_cast<std::ptrdiff_t>(wanted - 1), sorted.end(),
+                     std::greater<>());
+    const double last = sorted[wanted - 1];
+    const auto right = std::count_if(chosen.begin(), chosen.end(), [&](double score) { return score >= last; });
+    const double recall = static_cast<double>(right) / static_cast<double>(wanted);
+    if (recalls.empty() || recall < *std::min_element(recalls.begin(), recalls.end())) worst_row = row;
+    recalls.push_back(recall);
+    for (const double score : chosen) gap = std::max(gap, last - score);
+  }
+  sheet.add("rows_looked_at", static_cast<i64>(recalls.size()));
+  if (recalls.empty()) return;
+  sheet.add("recall_mean", mean(recalls));
+  sheet.add("recall_worst", *std::min_element(recalls.begin(), recalls.end()));
+  sheet.add("worst_row", worst_row);
+  sheet.add("largest_gap_below_kth", gap);
+}
+
+/// Scores of the last rows.
 void describe_scores(Backend& oracle, const Problem& problem, const Workload& workload, Sheet& sheet) {
   const i64 k = default_top_k(workload).k;
   const i64 count = std::min(kScoredRows, workload.rows()), first = workload.rows() - count;
-  const i64 columns = std::max<i64>(1, problem.shape.max_window);
-  const Buffer buffer(oracle, count * columns * 8);
-  const View<double, 2> logits(buffer.as<double>(), {count, columns});
-  const Queries queries{
-      std::visit([&](const auto& values) -> Values { return values.slice(first, count); }, problem.queries.values),
-      problem.queries.weights.slice(first, count)};
-  const Windows windows{problem.windows.sequence.slice(first, count), problem.windows.begin.slice(first, count),
-                        problem.windows.end.slice(first, count)};
-  oracle.score({queries, problem.keys, windows, {}, logits});
-
   std::vector<double> all, gaps, ties, recent;
   i64 zeros = 0, negative = 0;
-  for (i64 m = 0; m < count; ++m) {
-    const i64 visible = windows.end[m] - windows.begin[m];
-    std::vector<double> scores;
-    for (i64 c = 0; c < visible; ++c) scores.push_back(logits(m, c));
+  for (i64 m = first; m < first + count; ++m) {
+    const std::vector<double> scores = scores_of(oracle, problem, m);
+    const auto visible = static_cast<i64>(scores.size());
     for (const double score : scores) {
       zeros += score == 0 ? 1 : 0;
       negative += score < 0 ? 1 : 0;
@@ -237,6 +337,33 @@ void describe_scores(Backend& oracle, const Problem& problem, const Workload& wo
   sheet.add("top_k_in_last_k_share", mean(recent));
 }
 
+void describe_selection(const SelectionFile& file, Sheet& sheet) {
+  const HostTensor &selected = file.selection[Choice::tokens], &heads = file.selection[Choice::heads];
+  sheet.section("selection");
+  sheet.add("rows", static_cast<i64>(file.ks.size()));
+  if (!selected.empty()) {
+    const auto tokens = selected.span<const i32>();
+    sheet.add("k", selected.shape.at(1));
+    sheet.add("pads", static_cast<i64>(std::count(tokens.begin(), tokens.end(), -1)));
+  }
+  for (const auto& [choice, name] :
+       {std::pair(Choice::heads, "heads_per_row"), std::pair(Choice::blocks, "blocks_per_row")}) {
+    if (!file.selection[choice].empty()) sheet.add(name, file.selection[choice].shape.at(1));
+  }
+  if (heads.empty()) return;
+  std::vector<i64> rows_of_head;
+  for (const i32 head : heads.span<const i32>()) {
+    if (head < 0) continue;
+    rows_of_head.resize(std::max(rows_of_head.size(), static_cast<std::size_t>(head) + 1), 0);
+    ++rows_of_head[static_cast<std::size_t>(head)];
+  }
+  if (const auto count = trace::metadata_number(file.metadata, "index_n_heads", "")) {
+    rows_of_head.resize(static_cast<std::size_t>(*count), 0);
+  }
+  sheet.add("heads_of_most_rows", leading_heads(rows_of_head));
+  sheet.add("heads_of_no_row", heads_of_none(rows_of_head));
+}
+
 void inspect(const InspectOptions& options) {
   if (options.format != "table" && options.format != "json") {
     throw Error(ErrorKind::usage, "MP-E021", "there is no format called '" + options.format + "'", {}, "table or json");
@@ -252,20 +379,7 @@ void inspect(const InspectOptions& options) {
     if (found != header.metadata.end()) kind = found->second;
   }
   if (kind == "selection") {
-    const SelectionFile file = read_selection(path, options.workload.memory_limit());
-    const Selection& selection = file.selection;
-    const HostTensor& selected = selection[Choice::tokens];
-    sheet.section("selection");
-    sheet.add("rows", static_cast<i64>(file.ks.size()));
-    if (!selected.empty()) {
-      const auto tokens = selected.span<const i32>();
-      sheet.add("k", selected.shape.at(1));
-      sheet.add("pads", static_cast<i64>(std::count(tokens.begin(), tokens.end(), -1)));
-    }
-    for (const auto& [choice, name] :
-         {std::pair(Choice::heads, "heads_per_row"), std::pair(Choice::blocks, "blocks_per_row")}) {
-      if (!selection[choice].empty()) sheet.add(name, selection[choice].shape.at(1));
-    }
+    describe_selection(read_selection(path, options.workload.memory_limit()), sheet);
   } else {
     std::vector<Warning> warnings;
     const Workload workload = read_trace(path, options.workload.memory_limit(), &warnings);
@@ -273,9 +387,11 @@ void inspect(const InspectOptions& options) {
     check_memory(workload, options.workload.memory_limit());
     const Placement placement(*oracle, workload);
     describe_rows(workload, sheet);
+    describe_windows(workload, sheet);
     describe_gates(workload, sheet);
     describe_scales(placement.problem(), workload, sheet);
     describe_scores(*oracle, placement.problem(), workload, sheet);
+    describe_topk(*oracle, placement.problem(), workload, sheet);
     if (!warnings.empty()) {
       sheet.section("warnings");
       for (std::size_t i = 0; i < warnings.size(); ++i) sheet.add(std::to_string(i + 1), text_of(warnings[i]));

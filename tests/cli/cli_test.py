@@ -17,7 +17,7 @@ import subprocess
 import time
 
 from program import (FAST, PROGRAM, ROOT, Cli, has_cuda, main, misa, needs, needs_jsonschema, source_files, strict_json,
-                     tensors)
+                     tensors, write_trace)
 
 class Formats(Cli):
     def test_json_is_strict_and_has_what_the_schema_promises(self):
@@ -87,6 +87,37 @@ class Formats(Cli):
         self.assertEqual(sheet["metadata"]["format"], "misa-trace/1")
         for section in sheet:
             self.assertRegex(section, r"\A[a-z_]+\Z")
+
+    def test_inspect_shows_windows_heads_and_what_a_recorded_topk_is_worth(self):
+        """Head 0 has no weight, head 1 scores token t of either sequence by its first number, which is t + 1."""
+        k = [struct.pack("<32f", t + 1.0, *[0.0] * 31) for t in (*range(6), *range(3))]
+        entries = {"q": ("F32", [3, 2, 32], [1.0] * 192), "weights": ("F32", [3, 2], [0.0, 2.0] * 3),
+                   "k": ("F32", [9, 32], struct.unpack("<288f", b"".join(k))),
+                   "q_pos": ("I32", [3], [3, 5, 2]), "ks": ("I32", [3], [0, 0, 6]), "ke": ("I32", [3], [4, 6, 9]),
+                   "topk": ("I32", [2, 4], [5, 1, 3, 4, 0, 2, 1, -1]), "topk_row": ("I32", [2], [1, 2])}
+        path = write_trace(self.folder / "t.safetensors", **entries)
+        sheet = strict_json(self.succeeds("inspect", path, "--format", "json"))
+        self.assertEqual(sheet["windows"], {"sequence_0": {"rows": 2, "ks": 0, "ke_minimum": 4, "ke_maximum": 6},
+                                            "sequence_1": {"rows": 1, "ks": 6, "ke_minimum": 9, "ke_maximum": 9}})
+        self.assertEqual(sheet["gates"]["heads_of_most_weight"], [1, 0])
+        self.assertEqual(sheet["gates"]["heads_of_no_weight"], [0])
+        worth = sheet["recorded_topk"]
+        self.assertEqual((worth["rows"], worth["rows_looked_at"], worth["k"], worth["worst_row"]), (2, 2, 4, 1))
+        self.assertEqual((worth["recall_mean"], worth["recall_worst"]), (0.875, 0.75))
+        self.assertEqual(worth["largest_gap_below_kth"], 2.0)  # token 1 scores 4, the fourth best 6
+        self.assertIn("sequence_1  rows 1, ks 6, ke_minimum 9, ke_maximum 9", self.succeeds("inspect", path))
+
+    def test_inspect_shows_which_heads_were_routed(self):
+        self.succeeds("profile", *FAST, "--indexer", "misa", "--active-heads", "2", "-o", self.folder / "r.json",
+                      "--dump-selection", self.folder / "s.safetensors")
+        _, (rows, h), data = tensors(self.folder / "s.safetensors")["out.heads"]
+        chosen = [0] * strict_json((self.folder / "r.json").read_text())["workload"]["heads"]
+        for head in struct.unpack(f"<{rows * h}i", data):
+            chosen[head] += 1
+        shown = strict_json(self.succeeds("inspect", self.folder / "s.safetensors", "--format", "json"))["selection"]
+        order = sorted(range(len(chosen)), key=lambda head: -chosen[head])
+        self.assertEqual(shown["heads_of_most_rows"], order[:8])
+        self.assertEqual(shown["heads_of_no_row"], [head for head, count in enumerate(chosen) if count == 0])
 
     def test_names_of_files_reach_no_terminal_unchecked(self):
         traces = self.folder / "traces"
