@@ -61,50 +61,58 @@ def one_row_each(trace: Trace) -> Trace:
         return trace
     _, ke = trace.windows()
     table = np.repeat(need(trace.block_table).data, trace.next_n, axis=0)
-    rows = keep_rows(trace, np.arange(trace.rows))
-    return make_trace(trace.metadata, k_pages=trace.k_pages, block_table=table, seq_lens=ke, **rows, **trace.extra)
+    kept = {**keep_rows(trace, np.arange(trace.rows)), "needle": trace.needle}
+    return make_trace(trace.metadata, k_pages=trace.k_pages, block_table=table, seq_lens=ke, **kept, **trace.extra)
 
 
 def contiguous(trace: Trace) -> Trace:
-    """The trace with contiguous keys: those of one sequence after another. Rows that see no token are left out, for
-    contiguous windows are never empty; so are needles of several sequences."""
+    """The trace with contiguous keys: those of one sequence after another; sequences that begin with the same pages
+    share them. Rows that see no token are left out, for contiguous windows are never empty; so are needles of several
+    sequences."""
     if not trace.paged:
         return trace
-    pages, lengths = need(trace.k_pages), need(trace.seq_lens).data.astype(np.int64)
-    size, fp8 = trace.page_size, need(trace.k_pages).dtype == "U8"
-    starts = np.concatenate(([0], np.cumsum(lengths)))
-    place = []
-    for table, length in zip(need(trace.block_table).data, lengths):
-        token = np.arange(length)
-        place.append(table[token // size].astype(np.int64) * size + token % size)
-    slots = np.concatenate(place)
+    size, pages, scales = trace.page_size, need(trace.k_pages), trace.key_scales()
+    lengths = need(trace.seq_lens).data.astype(np.int64)
+    starts, slots = _one_after_another(need(trace.block_table).data, lengths, size)
     _, ke = trace.windows()
     rows = np.flatnonzero(ke > 0)
     if len(rows) == 0:
         refuse("MP-E231", "no row sees a token", at("seq_lens"), "a trace of rows that see some")
-    kept = keep_rows(trace, rows)
-    start = np.repeat(starts[:-1], trace.next_n)[rows]
+    kept, metadata = keep_rows(trace, rows), dict(trace.metadata)
+    start = np.repeat(starts, trace.next_n)[rows]
     if "attention_mass" in kept:
-        mass = np.zeros((len(kept["attention_mass"]), int(starts[-1])), np.float16)
+        mass = np.zeros((len(kept["attention_mass"]), len(slots)), np.float16)
         for to, row in enumerate(kept["attention_mass_row"]):
             length = int(lengths[rows[row] // trace.next_n])
             mass[to, start[row] : start[row] + length] = kept["attention_mass"].data[to, :length]
         kept["attention_mass"] = mass
-    if fp8:
-        values, _ = split_pages(pages)
-        scales = need_scales(trace).reshape(-1)[slots].astype(np.float32)
-        kept.update(k=values.reshape(-1, trace.head_dim)[slots], k_scale=scales)
-    else:
-        kept["k"] = pages.reshape(-1, trace.head_dim)[slots]
-    metadata = {**trace.metadata, **({"k_scale_format": "f32"} if fp8 else {})}
-    needle = trace.needle if len(lengths) == 1 else None
+    values = pages if scales is None else split_pages(pages)[0]
+    kept["k"] = values.reshape(-1, trace.head_dim)[slots]
+    if scales is not None:
+        kept["k_scale"] = scales.reshape(-1)[slots].astype(np.float32)
+        metadata["k_scale_format"] = "f32"
+    needle = trace.needle if len(np.unique(starts)) == 1 else None
     return make_trace(metadata, ks=start, ke=start + ke[rows], needle=needle, **kept, **trace.extra)
 
 
-def need_scales(trace: Trace) -> np.ndarray:
-    """Scales of the keys, 1 where no row sees the key."""
-    scales = trace.key_scales()
-    return scales if scales is not None else np.ones(1)
+def _one_after_another(tables: np.ndarray, lengths: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where each sequence begins among the keys of all, and the slot (page * size + offset) of each key. A sequence
+    whose pages are the first ones of a longer sequence begins where that does."""
+    starts, slots, count = np.zeros(len(tables), np.int64), [], 0
+    known: dict[int, list[tuple[np.ndarray, int]]] = {}  # first page -> pages and beginning of sequences
+    for sequence in np.argsort(-lengths, kind="stable"):
+        length = int(lengths[sequence])
+        used = tables[sequence][: -(-length // size)]
+        if length == 0:
+            continue
+        same = [start for pages, start in known.get(int(used[0]), []) if np.array_equal(pages[: len(used)], used)]
+        if not same:
+            token = np.arange(length)
+            slots.append(used[token // size].astype(np.int64) * size + token % size)
+            known.setdefault(int(used[0]), []).append((used, count))
+            same, count = [count], count + length
+        starts[sequence] = same[0]
+    return starts, np.concatenate(slots) if slots else np.zeros(0, np.int64)
 
 
 def paged(trace: Trace, page_size: int = 64) -> Trace:
@@ -112,6 +120,8 @@ def paged(trace: Trace, page_size: int = 64) -> Trace:
     left out, for windows of pages count keys; so are needles of several sequences."""
     if trace.paged:
         return trace
+    if page_size < 1:
+        refuse("MP-E212", f"pages of {page_size} tokens", "paged", "64, as stacks have them")
     ks, ke = trace.windows()
     starts, sequence = np.unique(ks, return_inverse=True)
     lengths = np.array([ke[ks == start].max() - start for start in starts])

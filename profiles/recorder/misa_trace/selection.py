@@ -87,7 +87,8 @@ def write_selection(
     chosen = _matrix(topk, "topk") if topk is not None else None
     rows = _integers(topk_row, "topk_row") if topk_row is not None else None
     if trace is not None:
-        facts = {**trace.metadata, "index_n_heads": str(trace.heads), **facts}
+        of_trace = {key: value for key, value in trace.metadata.items() if key != "topk_arithmetic"}  # of its own topk
+        facts = {**of_trace, "index_n_heads": str(trace.heads), **facts}
         ks, ke = trace.windows()
     facts["format"] = FORMAT
     if ks is None and ke is None:
@@ -95,7 +96,6 @@ def write_selection(
     if ks is None or ke is None:
         refuse("MP-E205", "a window has two ends", "write_selection", "ks and ke, or trace=")
     facts["kind"] = "selection"
-    facts.pop("topk_arithmetic" if arithmetic is None else "", None)
     selection = Selection(metadata=facts, ks=_integers(ks, "ks"), ke=_integers(ke, "ke"))
     selection.heads = _matrix(heads, "heads") if heads is not None else None
     selection.blocks = _matrix(blocks, "blocks") if blocks is not None else None

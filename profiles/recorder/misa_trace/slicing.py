@@ -47,9 +47,8 @@ def slice_trace(
     left out, and pages are renumbered; the numbers in `needle` and `topk` stay right.
     """
     if trace.topk is not None and "index_topk" not in trace.metadata:
-        trace = replace(
-            trace, metadata={**trace.metadata, "index_topk": str(trace.top_k)}
-        )  # the rows that are left may have no topk
+        # The rows that are left may have no topk to tell k.
+        trace = replace(trace, metadata={**trace.metadata, "index_topk": str(trace.top_k)})
     if tokens is not None:
         trace = _tokens(trace, *tokens)
     if heads is not None:
@@ -148,10 +147,10 @@ def _tokens(trace: Trace, first: int, end: int) -> Trace:
 
 
 def trim(trace: Trace) -> Trace:
-    """The trace without the keys that no row sees: before the first window and after the last, or whole pages."""
+    """The trace without the keys that no row sees, or without their pages. At least one key or page stays."""
     seen = seen_slots(trace)
     if not seen.any():
-        return trace
+        seen.flat[0] = True
     kept: dict[str, Any] = dict(trace.tensors())
     if trace.paged:
         used = np.flatnonzero(seen.any(axis=1))

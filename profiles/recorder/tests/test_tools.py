@@ -117,6 +117,32 @@ def test_the_other_form_scores_alike_and_back_again(name):
         assert np.array_equal(mass[theirs : theirs + length], before[ours : ours + length])
 
 
+def test_sequences_that_share_pages_share_keys():
+    arrays, metadata = contiguous(32, lengths=(30, 50))
+    trace = m.make_trace(metadata, **arrays)
+    back = m.contiguous(m.paged(trace, 8))
+    ks, ke = trace.windows()
+    assert back.tokens == sum(ke[ks == start].max() - start for start in np.unique(ks))
+    assert len(np.unique(back.ks.data)) == 2
+    arrays, metadata = paged(32, lengths=(13, 9), next_n=1)
+    arrays["block_table"][1, :2] = arrays["block_table"][0, :2]  # page 2 of the second is its own
+    other = m.contiguous(m.make_trace(metadata, **arrays))
+    assert other.tokens == 13 + 9
+    same_scores(m.make_trace(metadata, **arrays), other, range(2), range(2))
+
+
+def test_a_trace_whose_rows_see_nothing_stays_whole():
+    arrays, metadata = paged(34, lengths=(0, 0), next_n=1)
+    arrays["block_table"][:] = -9
+    for trace in (
+        m.slice_trace(m.make_trace(metadata, **arrays), rows=[1]),
+        m.anonymise(m.make_trace(metadata, **arrays)),
+    ):
+        assert trace.scores(0).size == 0 and len(trace.k_pages) == 1
+    with pytest.raises(m.TraceError, match="MP-E231: no row sees a token"):
+        m.contiguous(m.make_trace(metadata, **arrays))
+
+
 def test_unseen_sequences_between_seen_ones_are_left_out_and_needles_move():
     trace = whole("FP8 keys")
     arrays = dict(trace.tensors())
@@ -221,3 +247,5 @@ def test_wrong_words_are_refused(tmp_path, capsys):
     assert not out.exists()
     with pytest.raises(m.TraceError, match="MP-E230: token 3 does not begin a page"):
         m.slice_trace(whole("FP8 pages"), tokens=(3, 9))
+    with pytest.raises(m.TraceError, match="MP-E212: pages of 0"):
+        m.paged(whole("FP8 keys"), 0)
