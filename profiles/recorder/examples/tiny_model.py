@@ -1,0 +1,48 @@
+"""Runs a tiny random model of transformers that has an indexer: prefill at once or in chunks, then steps of decode.
+
+It needs no checkpoint and no GPU, and shows how a recording is made; see docs/recording.md.
+"""
+
+import argparse
+
+import torch
+import transformers
+
+MODELS = {
+    # config of transformers, indexer heads, head dimension, dtype
+    "deepseek-v3.2": ("DeepseekV32Config", 16, 128, torch.float32),
+    "glm-5": ("GlmMoeDsaConfig", 8, 64, torch.bfloat16),
+}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", choices=MODELS)
+    parser.add_argument("--tokens", type=int, default=512, help="tokens of the prompt (default: 512)")
+    parser.add_argument("--chunk", type=int, help="tokens of a chunk of prefill (default: all)")
+    parser.add_argument("--steps", type=int, default=16, help="steps of decode (default: 16)")
+    arguments = parser.parse_args()
+
+    torch.manual_seed(3)
+    config, heads, head_dim, dtype = MODELS[arguments.model]
+    config = getattr(transformers, config)(
+        vocab_size=512, hidden_size=128, intermediate_size=256, moe_intermediate_size=64, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=4, n_routed_experts=4, num_experts_per_tok=2, n_group=1,
+        topk_group=1, kv_lora_rank=32, q_lora_rank=64, qk_rope_head_dim=16, qk_nope_head_dim=32, v_head_dim=32,
+        first_k_dense_replace=1, max_position_embeddings=8192, index_n_heads=heads, index_head_dim=head_dim,
+        index_topk=128,
+    )
+    model = transformers.AutoModelForCausalLM.from_config(config).to(dtype).eval()
+    tokens = torch.randint(0, config.vocab_size, (1, arguments.tokens))
+    with torch.no_grad():
+        cache = transformers.DynamicCache(config=config)
+        for chunk in tokens.split(arguments.chunk or arguments.tokens, dim=1):
+            result = model(chunk, past_key_values=cache, use_cache=True)
+        for _ in range(arguments.steps):
+            token = result.logits[:, -1:].argmax(-1)
+            result = model(token, past_key_values=cache, use_cache=True)
+    print("{}: {} tokens in the cache".format(arguments.model, cache.get_seq_length()))
+
+
+if __name__ == "__main__":
+    main()
