@@ -12,6 +12,7 @@
 #include "cli/output.hpp"
 #include "core/base/error.hpp"
 #include "core/base/suggest.hpp"
+#include "core/indexer/arithmetic.hpp"
 #include "core/platform/terminal.hpp"
 #include "core/report/text.hpp"
 #include "core/workload/profile.hpp"
@@ -24,6 +25,7 @@ constexpr const char* kExamples =
     "  misa-prof list\n"
     "  misa-prof list --format json\n"
     "  misa-prof list --names indexers\n"
+    "  misa-prof list --arithmetic\n"
     "\nExit codes: 0 ok, 2 usage, 4 there are no profiles.\n";
 
 /// One thing that can be named on a command line.
@@ -88,6 +90,13 @@ std::vector<Section> kernel_sections() {
   return all;
 }
 
+/// What --arithmetic takes: the arithmetics whose bounds are known.
+Section arithmetic_section() {
+  return section_of(
+      "arithmetic", arithmetics(), [](const Arithmetic& one) { return std::string(one.what); },
+      [](const Arithmetic&) { return ""; });
+}
+
 std::string as_text(const std::vector<Section>& all) {
   const int width = terminal_width(StandardStream::output);
   std::string text;
@@ -138,23 +147,27 @@ std::string as_json(const std::vector<Section>& all) {
 Work add_list(CLI::App& app) {
   CLI::App& command = *app.add_subcommand("list", "What there is: indexers, routers, backends, profiles, traces");
   const auto format = std::make_shared<std::string>("table"), names = std::make_shared<std::string>();
-  const auto kernels = std::make_shared<bool>(false);
+  const auto kernels = std::make_shared<bool>(false), arithmetic = std::make_shared<bool>(false);
   command.footer(kExamples);
   add_name(command, "--format", *format, "table or json", kOutputGroup);
   add_text(command, "--names", *names, "Only the names of one section, a line each: indexers, routers, traces, ...",
            "SECTION", kOutputGroup);
   add_flag(command, "--kernels", *kernels, "The kernels of each backend, as --kernel takes them", kOutputGroup);
-  return [format, names, kernels] {
+  add_flag(command, "--arithmetic", *arithmetic, "How kernels round, as compare --arithmetic takes it", kOutputGroup);
+  return [format, names, kernels, arithmetic] {
     if (*format != "table" && *format != "json") {
       throw Error(ErrorKind::usage, "MP-E021", "there is no format called '" + *format + "'", {}, "table or json");
     }
-    const std::vector<Section> all = *kernels ? kernel_sections() : sections();
+    std::vector<Section> all;
+    if (*kernels) all = kernel_sections();
+    if (*arithmetic) all.push_back(arithmetic_section());
+    if (all.empty()) all = sections();
     if (!names->empty()) {
       write_text("-", names_in(all, *names, *format == "json"));
     } else {
       write_text("-", *format == "json" ? as_json(all) : as_text(all));
     }
-    if (!*kernels && profile_directories().empty()) throw no_profiles();
+    if (!*kernels && !*arithmetic && profile_directories().empty()) throw no_profiles();
   };
 }
 

@@ -20,9 +20,12 @@ double gamma(i64 n, double u) {
   return nu < 1 ? nu / (1 - nu) : std::numeric_limits<double>::infinity();
 }
 
+/// 1 + the relative error of the product of a query's, a key's and a weight's number as they are rounded.
+double operands_of(const Arithmetic& a) { return std::pow(1 + a.operand, 3) * (1 + a.weight); }
+
 /// Of `terms` weighted dot products of `dim` products, added up.
 double score_coefficient(const Arithmetic& a, i64 dim, i64 terms) {
-  const double operands = std::pow(1 + a.operand, 3);  // query, key, gate
+  const double operands = operands_of(a);
   double dot = gamma(dim, a.dot);
   if (a.group > 0) dot += static_cast<double>(ceil_div(dim, a.group) * (a.group + 1)) * a.cut;
   return operands * (1 + dot) * (1 + gamma(terms + 3, a.head_sum)) * (1 + a.result) - 1;
@@ -123,7 +126,8 @@ double Bounds::underflow(const Arithmetic& a, const Heads& heads, const KeySize&
   double results =
       scale * (2 * dim * heads.weights + 4 * static_cast<double>(heads.terms) * std::max(1.0, heads.weights)) +
       root * heads.weighted + 2;
-  if (a.operand > 0) results += scale * key.vector * (root * heads.weights + heads.queries);
+  if (a.operand > 0) results += scale * key.vector * root * heads.weights;
+  if (a.operand > 0 || a.weight > 0) results += scale * key.vector * heads.queries;
   return a.underflow * results;
 }
 
@@ -137,7 +141,8 @@ double Bounds::score(const Arithmetic& a, i64 m, std::span<const i32> heads, std
   const Heads sum = heads_of_row(m, heads, linear);
   if (sum.is_nan || key.is_nan()) return 0;
   const double coefficient = score_coefficient(a, problem_.shape.head_dim, sum.terms);
-  if (!fit({sum.weighted, sum.weighted * key.largest(), sum.largest * key.largest()}, coefficient, a.overflow)) {
+  if (!fit({sum.weighted, sum.weighted * key.largest(), sum.largest * key.largest()}, coefficient, a.overflow) ||
+      (a.weight > 0 && !fit({sum.weights}, a.weight, a.overflow))) {
     return kInfinity;
   }
   return not_nan(coefficient * sum.weighted * key.scaled() + underflow(a, sum, key));
@@ -414,7 +419,7 @@ std::vector<double> Bounds::costs(const Arithmetic& a, i64 m, const BlockLayout&
 std::vector<double> Bounds::linear_query(const Arithmetic& a, i64 m, const BlockLayout& samples, const SampledRow& row,
                                          std::span<const i32> kept) const {
   const Sampled known = sampled(a, m, samples, row);
-  const double adding = gamma(row.heads + 6, a.head_sum) + std::pow(1 + a.operand, 3) - 1;
+  const double adding = gamma(row.heads + 6, a.head_sum) + operands_of(a) - 1;
   const std::size_t dim = static_cast<std::size_t>(problem_.shape.head_dim);
   std::vector<double> found(dim, a.underflow), largest(dim, 0.0);
   for (i64 h = 0; h < row.heads; ++h) {

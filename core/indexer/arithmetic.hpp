@@ -13,7 +13,8 @@ namespace misa {
 /// for a score is core/agreement/bounds.hpp; docs/agreement.md derives it.
 struct Arithmetic {
   std::string_view name, what;
-  double operand = 0;      ///< rounding a dequantised key or a query before it is multiplied
+  double operand = 0;      ///< rounding a dequantised key, a query or a weight before it is multiplied
+  double weight = 0;       ///< rounding a weight alone
   double dot = 0;          ///< one addition or multiplication of a dot product, in any order
   i64 group = 0;           ///< products that are aligned to the largest of them and cut off, 0: none are
   double cut = 0;          ///< then: what each loses, relative to the largest
@@ -26,7 +27,7 @@ struct Arithmetic {
   double underflow = 0;    ///< largest absolute error of an operation whose result is subnormal
 };
 
-/// Every arithmetic whose bounds are known: f64, f32-dot, f32, bf16, bf16-result, fp8-mma, bf16-mma.
+/// Every arithmetic whose bounds are known.
 std::span<const Arithmetic> arithmetics();
 std::optional<Arithmetic> find_arithmetic(std::string_view name);
 /// Its name; empty: it is not known.

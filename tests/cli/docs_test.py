@@ -108,6 +108,7 @@ COMMANDS = {
     "misa-prof nsight --model glm-5 --workload prefill-32k --tool nsys | sh": NotRun("needs nsys"),
     "misa-prof list --format json": [],
     "misa-prof list --names indexers": [],
+    "misa-prof list --arithmetic": [],
 }
 
 

@@ -51,7 +51,7 @@ double coefficient(const Arithmetic& a, i64 dim, i64 terms) {
   if (a.group > 0)
     dot +=
         std::ceil(static_cast<double>(dim) / static_cast<double>(a.group)) * (static_cast<double>(a.group) + 1) * a.cut;
-  return (1 + a.operand) * (1 + a.operand) * (1 + a.operand) * (1 + dot) *
+  return (1 + a.operand) * (1 + a.operand) * (1 + a.operand) * (1 + a.weight) * (1 + dot) *
              (1 + gamma(static_cast<double>(terms) + 3, a.head_sum)) * (1 + a.result) -
          1;
 }

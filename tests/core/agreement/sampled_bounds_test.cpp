@@ -68,7 +68,8 @@ double gamma(double n, double u) { return n * u / (1 - n * u); }
 double coefficient_of_means(const Arithmetic& a, double terms, double cut, double size) {
   double dot = gamma(kDim, a.dot);
   if (a.group > 0) dot += static_cast<double>(a.group + 1) * cut;  // kDim fits in one group
-  const double c = std::pow(1 + a.operand, 3) * (1 + dot) * (1 + gamma(terms + 3, a.head_sum)) * (1 + a.result);
+  const double c =
+      std::pow(1 + a.operand, 3) * (1 + a.weight) * (1 + dot) * (1 + gamma(terms + 3, a.head_sum)) * (1 + a.result);
   return c * (1 + gamma(size + 2, a.pool)) * (1 + 0x1p-24) * (1 + a.mean) - 1;
 }
 
@@ -160,7 +161,7 @@ TEST_CASE("bounds of residuals and of linear queries are those that are derived,
         const std::vector<i32> kept{1, 4};
         const std::vector<double> residuals = bounds.residuals(a, 0, samples, row);
         std::vector<double> query(kDim, 0.0);
-        const double adding = gamma(kHeads + 6, a.head_sum) + std::pow(1 + a.operand, 3) - 1;
+        const double adding = gamma(kHeads + 6, a.head_sum) + std::pow(1 + a.operand, 3) * (1 + a.weight) - 1;
         for (i64 h = 0; h < kHeads; ++h) {
           const Derived line = derived.of(h);
           CHECK(same(residuals[static_cast<std::size_t>(h)], drawn.weight(h) * line.residual));
