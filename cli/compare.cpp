@@ -29,6 +29,7 @@ constexpr const char* kExamples =
     "  misa-prof compare --write-golden goldens          # what a device selects, for machines without it\n"
     "  misa-prof compare --against goldens --annotate -o - -o junit:agreement.xml\n"
     "  misa-prof compare --indexer misa --against-indexer dsa --min-recall 0.7\n"
+    "  misa-prof compare --trace layer3.safetensors --selection ids.npy --arithmetic fp8-mma\n"
     "\nExit codes: 0 agree, 1 miss or violation (or too little recall), 2 usage, 3 input, 4 unavailable,\n"
     "            5 nothing was compared, 7 cannot be judged, 10 runtime, 130 interrupted.\n";
 
@@ -40,9 +41,11 @@ std::vector<Warning> warnings_of(const CompareOptions& options, const GivenOptio
   RunFacts facts{.specs = request.specs,
                  .generated = !options.workload.recorded(),
                  .rates = !options.against_indexer.empty(),
-                 .mistaken = !options.inject.empty()};
+                 .mistaken = !options.inject.empty(),
+                 .selects = !options.selection.empty(),
+                 .recorded = !request.workload.topk.empty()};
   if (facts.rates) facts.specs.push_back(make_indexer(options.against_indexer, request.settings));
-  facts.run_on(options.backend);
+  if (!facts.selects) facts.run_on(options.backend);
   facts.run_on("oracle");  // judges
   facts.run_on(options.against);
   facts.write_to(targets);
@@ -50,6 +53,16 @@ std::vector<Warning> warnings_of(const CompareOptions& options, const GivenOptio
   if (!request.workload.topk.empty() && !request.recorded) {
     warnings.push_back(
         {"MP-W021", "the recorded topk is not judged: --stages leaves the tokens out", request.workload.name});
+  }
+  if (facts.selects && facts.recorded) {
+    const i64 wanted = default_top_k(request.workload).k, k = request.settings.top_k;
+    const Shape shape = shape_of(request.workload);
+    if (!options.indexer.top_k && k < std::min(wanted, shape.max_window)) {
+      warnings.push_back({"MP-W022",
+                          fmt::format("index_topk is {}, and the selection has {}: each row keeps {}", wanted,
+                                      counted(k, "column", "columns"), k),
+                          options.selection});
+    }
   }
   const std::vector<Warning> cut = options_cut(given, facts.specs, outline_of(request.workload));
   warnings.insert(warnings.end(), cut.begin(), cut.end());
@@ -184,7 +197,8 @@ void run_compare(const CompareOptions& options, const GivenOptions& given, const
   const Sides sides = options.sides(threads);
   Origin origin = origin_of(options.workload, options.output.host(), options.indexer.top_k.has_value());
   origin.command_line = words;
-  const Workload workload = options.workload.load(&origin.warnings);
+  const Workload workload = options.workload.load(
+      &origin.warnings, [&](Workload& loaded) { options.add_selection(loaded, origin.warnings); });
   CompareRequest request = options.request(sides, workload, threads);
   for (Warning& warning : warnings_of(options, given, targets, request)) origin.warnings.push_back(std::move(warning));
   request.origin = std::move(origin);

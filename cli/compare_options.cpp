@@ -11,6 +11,7 @@
 #include "core/base/error.hpp"
 #include "core/base/suggest.hpp"
 #include "core/selection/golden.hpp"
+#include "core/selection/id_file.hpp"
 
 namespace misa::cli {
 namespace fs = std::filesystem;
@@ -93,6 +94,13 @@ void CompareOptions::add(CLI::App& command) {
       ->capture_default_str();
   add_list(command, "--stages", stages,
            fmt::format("Comma-separated: {} (default: all)", fmt::join(choice_names(), ", ")), "LIST", kCompareGroup);
+  add_text(command, "--selection", selection,
+           "Ids that a kernel of yours selected, to be judged: a .npy or safetensors file", "FILE", kCompareGroup);
+  add_name(command, "--ids", ids, fmt::format("What they count: {}", fmt::join(names_of(kIdKinds), ", ")),
+           kCompareGroup);
+  add_text(command, "--arithmetic", arithmetic,
+           "How the kernel rounded that selected them, or a trace's topk (misa-prof list --arithmetic)", "NAME",
+           kCompareGroup);
   add_count(command, "--max-miss", max_miss, "Misses that still pass", kCompareGroup, 0);
   add_text(command, "--against-indexer", against_indexer,
            "Rate what --indexer selects against what this one does, on the same backend: quality, not agreement",
@@ -129,6 +137,15 @@ void CompareOptions::add(CLI::App& command) {
 void CompareOptions::check() const {
   choices();
   mistake();
+  id_kind();
+  if (!arithmetic.empty() && !find_arithmetic(arithmetic)) {
+    throw Error(ErrorKind::usage, "MP-E062", "there is no arithmetic called '" + arithmetic + "'", {},
+                fmt::format("one of {}", fmt::join(names_of(arithmetics()), ", ")));
+  }
+  if (!selection.empty() && (against != "oracle" || !against_indexer.empty())) {
+    throw Error(ErrorKind::usage, "MP-E060", "--selection is judged by the formulas: there is no other side", {},
+                "without --against and --against-indexer");
+  }
   if (!against_indexer.empty()) {
     if (against != "oracle" || !golden.empty()) {
       throw Error(ErrorKind::usage, "MP-E039", "--against-indexer rates quality on one backend: there is no other side",
@@ -161,6 +178,7 @@ void CompareOptions::check() const {
 
 void CompareOptions::complete(CLI::App& command) {
   const bool listed = command.get_option("--indexer")->count() > 0;
+  if (!listed && !selection.empty()) indexer.names = {"dsa"};
   if (!is_backend(against)) {
     adopt_made_with(command, against);
     const std::vector<std::string> names = indexers_of_goldens(against);
@@ -184,6 +202,7 @@ std::vector<std::string> CompareOptions::input_files() const {
   if (workload.recorded()) files.push_back(workload.trace_path());
   if (!config.empty()) files.push_back(config);
   if (!is_backend(against)) files.push_back(against);
+  if (!selection.empty()) files.push_back(selection);
   return files;
 }
 
@@ -204,6 +223,38 @@ std::vector<Choice> CompareOptions::choices() const {
   return chosen;
 }
 
+IdKind CompareOptions::id_kind() const {
+  for (const IdKindInfo& info : kIdKinds) {
+    if (info.name == ids) return info.kind;
+  }
+  throw Error(ErrorKind::usage, "MP-E063", "--ids is '" + ids + "'", {}, suggestion(ids, names_of(kIdKinds)));
+}
+
+void CompareOptions::add_selection(Workload& loaded, std::vector<Warning>& warnings) const {
+  if (!selection.empty()) {
+    if (id_kind() == IdKind::page && !loaded.paged()) {
+      throw Error(ErrorKind::usage, "MP-E063", "--ids is 'page', and the keys of the workload have no pages",
+                  loaded.name, "--ids slot, if they count rows of k");
+    }
+    if (!loaded.topk.empty()) {
+      warnings.push_back({"MP-W021", "the recorded topk is not judged: --selection is in its place", loaded.name});
+    }
+    IdFile file = read_ids(selection, loaded, workload.memory_limit() - loaded.bytes());
+    loaded.topk = std::move(file.ids);
+    loaded.topk_row = std::move(file.rows);
+    loaded.metadata.erase("topk_arithmetic");
+    if (!file.arithmetic.empty()) {
+      if (!find_arithmetic(file.arithmetic)) {
+        throw Error(ErrorKind::input, "MP-E213", "unknown topk_arithmetic '" + file.arithmetic + "'",
+                    selection + ", metadata",
+                    fmt::format("--arithmetic, one of {}", fmt::join(names_of(arithmetics()), ", ")));
+      }
+      loaded.metadata["topk_arithmetic"] = file.arithmetic;
+    }
+  }
+  if (!arithmetic.empty()) loaded.metadata["topk_arithmetic"] = arithmetic;
+}
+
 std::optional<MistakeInfo> CompareOptions::mistake() const {
   const std::optional<MistakeInfo> found = find_mistake(inject);
   if (found || inject.empty()) return found;
@@ -220,21 +271,27 @@ Sides CompareOptions::sides(i64 thread_number) const {
     sides.dry.push_back(dry_side(name, thread_number, number, forced));
     return std::move(sides.dry.back().backend);
   };
+  if (!selection.empty()) return sides;
   sides.backend = side(backend, forced_kernels(kernels));
   if (against_indexer.empty() && is_backend(against) && against != "oracle") sides.other = side(against, {});
   return sides;
 }
 
 CompareRequest CompareOptions::request(const Sides& sides, const Workload& loaded, i64 thread_number) const {
-  const IndexerSettings settings = indexer.settings(loaded, workload.seed);
+  IndexerOptions asked = indexer;
+  if (!selection.empty() && !asked.top_k && !loaded.topk.empty()) {
+    asked.top_k = std::min(loaded.topk.shape[1], default_top_k(loaded).k);
+  }
+  const IndexerSettings settings = asked.settings(loaded, workload.seed);
   const std::vector<Choice> compared = choices();
   const bool tokens = std::find(compared.begin(), compared.end(), Choice::tokens) != compared.end();
   return {.exact = *sides.exact,
-          .backend = *sides.backend,
+          .backend = sides.backend ? *sides.backend : *sides.exact,
           .other = sides.other.get(),
           .golden = is_backend(against) ? std::string() : against,
           .against_indexer = against_indexer,
           .min_recall = min_recall,
+          .selection = selection.empty() ? std::nullopt : std::optional(GivenSelection{selection, id_kind()}),
           .workload = loaded,
           .specs = indexer.specs(settings),
           .settings = settings,

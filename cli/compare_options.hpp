@@ -35,6 +35,7 @@ struct CompareOptions {
   i64 max_miss = 0, repeats = 0;
   bool poison = false, sweep = false, robust = false, no_fusion = false, annotate = false, force = false, dry = false;
   std::string against_indexer, golden, bundle, inject, config;
+  std::string selection, arithmetic, ids{kind_name(IdKind::token)};
   std::optional<double> min_recall;
 
   void add(CLI::App& command);
@@ -51,6 +52,10 @@ struct CompareOptions {
   int device_number() const;
   /// --stages, in their order; all of them by default.
   std::vector<Choice> choices() const;
+  /// --ids.
+  IdKind id_kind() const;
+  /// Puts the ids of --selection into `loaded`, as its recorded topk, and --arithmetic.
+  void add_selection(Workload& loaded, std::vector<Warning>& warnings) const;
   /// --inject; empty where no mistake is to be made.
   std::optional<MistakeInfo> mistake() const;
   /// The backends that they name.

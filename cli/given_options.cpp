@@ -32,16 +32,18 @@ struct Rule {
 
 constexpr std::string_view kNoDevice = "no side of this run is on a device";
 constexpr std::string_view kNoBlocks = "no indexer of this run has blocks";
+constexpr std::string_view kSelects = "--selection is judged, and no backend is tested";
 constexpr std::string_view kRates = "--against-indexer rates, and makes no comparison";
 constexpr std::string_view kRatesOrMistakes = "it is not done with --against-indexer, nor with --inject";
 
+bool selects(const RunFacts& facts) { return facts.selects; }
 bool rates(const RunFacts& facts) { return facts.rates; }
 bool rates_or_mistaken(const RunFacts& facts) { return facts.rates || facts.mistaken; }
 bool no_device(const RunFacts& facts) { return !facts.device; }
 bool no_blocks(const RunFacts& facts) { return !any_indexer(facts, has_blocks); }
 bool no_routing(const RunFacts& facts) { return !any_indexer(facts, routes); }
 
-constexpr std::array<Rule, 23> kRules{{
+constexpr std::array<Rule, 35> kRules{{
     {"--router", "no indexer of this run routes heads", no_routing},
     {"--active-heads", "no indexer of this run routes heads", no_routing},
     {"--sampled-keys", "no router of this run samples keys",
@@ -73,6 +75,19 @@ constexpr std::array<Rule, 23> kRules{{
     {"--thread-sweep", kRatesOrMistakes, rates_or_mistaken, true},
     {"--poison-unseen", kRatesOrMistakes, rates_or_mistaken, true},
     {"--robust", kRatesOrMistakes, rates_or_mistaken, true},
+    {"--ids", "there is no --selection", [](const RunFacts& facts) { return !facts.selects; }},
+    {"--arithmetic", "there is no --selection, and no recorded topk",
+     [](const RunFacts& facts) { return !facts.recorded; }},
+    {"--backend", kSelects, selects},
+    {"--kernel", kSelects, selects},
+    {"--stages", kSelects, selects, true},
+    {"--inject", kSelects, selects, true},
+    {"--bundle", kSelects, selects, true},
+    {"--write-golden", kSelects, selects, true},
+    {"--repeat-bitwise", kSelects, selects, true},
+    {"--thread-sweep", kSelects, selects, true},
+    {"--poison-unseen", kSelects, selects, true},
+    {"--robust", kSelects, selects, true},
 }};
 
 /// A number of an indexer that a problem may have no room for.

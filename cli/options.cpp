@@ -235,15 +235,18 @@ Workload WorkloadOptions::synthesise() const {
   return generate(request);
 }
 
-Workload WorkloadOptions::load(std::vector<Warning>* warnings) const {
+Workload WorkloadOptions::load(std::vector<Warning>* warnings, const std::function<void(Workload&)>& change) const {
   if (!recorded()) {
     if (!trace.empty()) {
       throw Error(ErrorKind::usage, "MP-E017", "--trace and --model, --workload or --preset name two workloads", {},
                   "one of them");
     }
-    return synthesise();
+    Workload generated = synthesise();
+    if (change) change(generated);
+    return generated;
   }
   Workload recorded_workload = read_trace(trace_path(), memory_limit(), warnings);
+  if (change) change(recorded_workload);
   if (const i64 needed = recorded_workload.bytes() + thinning_bytes(recorded_workload, rows.value_or(0));
       needed > memory_limit()) {
     throw Error(ErrorKind::runtime, "MP-E504",

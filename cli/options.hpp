@@ -1,6 +1,7 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -37,8 +38,9 @@ struct WorkloadOptions {
 
   i64 memory_limit() const;
   MemoryLimits memory_limits() const;
-  /// Reads or generates. Warnings of the reader go to `warnings`. Refuses what --max-memory cannot hold.
-  Workload load(std::vector<Warning>* warnings) const;
+  /// Reads or generates. Warnings of the reader go to `warnings`. Refuses what --max-memory cannot hold. `change`, if
+  /// there is one, is applied to all rows, before --rows leaves some out.
+  Workload load(std::vector<Warning>* warnings, const std::function<void(Workload&)>& change = {}) const;
   Workload synthesise() const;
   /// True when the workload is a recorded one.
   bool recorded() const { return model.empty() && workload.empty() && preset.empty(); }

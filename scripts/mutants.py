@@ -301,7 +301,10 @@ MUTANTS = {
         ("count / static_cast<double>([-visible-]{+reference.k+})", "chance is a share of k"),
     ],
     "core/agreement/bounds.cpp": [
-        ("std::pow(1 + a.operand, [-3-]{+2+}); // query", "gates are not rounded"),
+        ("std::pow(1 + a.operand, [-3-]{+2+}) * (1 + a.weight);", "one operand is not rounded"),
+        ("std::pow(1 + a.operand, 3)[- * (1 + a.weight)-];", "weights are not rounded"),
+        ("if (a.operand > 0[- || a.weight > 0-])", "a subnormal weight is not lost"),
+        ("[-(a.weight > 0 && !fit({sum.weights}, a.weight, a.overflow))-]{+false+}", "a weight does not overflow"),
         ("gamma(terms[- + 3-], a.head_sum)", "weight, scale and relu round nothing"),
         ("nu[- / (1 - nu)-]", "gamma to the first order"),
         ("double dot = gamma([-dim-]{+1+}, a.dot);", "a dot product is one operation"),
@@ -334,8 +337,7 @@ MUTANTS = {
         ("may_count[h][i] * [-(-]may_count[h][i][- + 2 * sum[i])-]", "samples that may not count have no covariance"),
         ("std::abs(both) / count[- + error[h] * own[other] + most * error[other]-]",
          "covariances with heads of another turn are exact"),
-        ("[-gamma(row.heads + 6, a.head_sum) + std::pow(1 + a.operand, 3) - 1-]{+0.0+}",
-         "adding up a linear query rounds nothing"),
+        ("[-gamma(row.heads + 6, a.head_sum) + operands_of(a) - 1-]{+0.0+}", "adding up a linear query rounds nothing"),
     ],
     "core/agreement/exact_reference.cpp": [
         ("bound(*arithmetic)[- + bound(formulas)-]",

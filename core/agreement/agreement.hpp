@@ -1,6 +1,7 @@
 #pragma once
 
 #include <array>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -70,8 +71,10 @@ struct Difference {
   i64 row = 0;
   i64 tokens = 0;                    ///< tokens of the row that the exact selection does not hold
   i64 token = 0;                     ///< of these, the one that scores lowest
+  i64 id = 0;                        ///< what the recorded selection calls it
+  i64 rank = 0;                      ///< its rank in the exact order, from 0
   double score = 0, last_score = 0;  ///< its exact score, and that of the last token that belongs
-  double bound = 0;                  ///< how far apart rounding could have brought the two
+  std::optional<double> bound = {};  ///< how far apart rounding could have brought the two; nothing: not known
 };
 
 /// How many misses, violations or differences are listed; the rest are counted.

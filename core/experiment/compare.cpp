@@ -44,7 +44,7 @@ struct Prepared {
     std::vector<Refusal> refused;  // each case says so for itself
     runnable_specs(request.backend, shape_of(workload), request.specs, refused);
     if (!rated.empty()) reference = make_indexer(rated, request.settings);
-    if (request.recorded && !workload.topk.empty()) {
+    if (request.recorded && !request.selection && !workload.topk.empty()) {
       IndexerSettings settings = request.settings;
       settings.top_k = workload.topk.shape.at(1);
       recorded = make_indexer(rated.empty() ? "dsa" : rated, settings);
@@ -129,6 +129,8 @@ class CompareRun {
         added.used = parameters_of(effective(spec, formulas_.problem()));
         if (const std::string reason = why_not(spec); !reason.empty()) {
           conclude_as({Conclusion::nothing, reason}, added);
+        } else if (request_.selection) {
+          compare_recorded(spec, added);
         } else if (prepared_.reference) {
           rate(spec, added);
         } else {
@@ -151,7 +153,8 @@ class CompareRun {
     report_.command_line = request_.origin.command_line;
     report_.warnings = request_.origin.warnings;
     report_.workload = describe_workload(workload_, request_.settings.top_k, request_.origin);
-    std::vector<Backend*> used{&request_.backend, &request_.exact};
+    std::vector<Backend*> used{&request_.exact};
+    if (&request_.backend != &request_.exact) used.insert(used.begin(), &request_.backend);
     if (request_.other != nullptr) used.push_back(request_.other);
     report_.environment = describe_environment(used, request_.threads, request_.origin);
     report_.input_hash = input_hash(workload_);
@@ -160,7 +163,30 @@ class CompareRun {
                       : !request_.golden.empty()
                           ? ReportSide{request_.golden, "golden", ""}
                           : describe_side(request_.other ? *request_.other : request_.exact, shape);
+    if (request_.selection) describe_selection(*request_.selection);
     report_.max_miss = request_.max_miss;
+  }
+
+  /// The tested side, where it is a selection from a file.
+  void describe_selection(const GivenSelection& selection) {
+    const auto stated = workload_.metadata.find("topk_arithmetic");
+    report_.side = {selection.path, fmt::format("ids: {}", kind_name(selection.ids)),
+                    stated == workload_.metadata.end() ? std::string() : stated->second};
+    if (!request_.origin.top_k_asked) report_.workload.top_k_source = "recorded";
+    const std::optional<RecordedTopK> given = recorded();
+    if (given && given->padded > 0) {
+      report_.warnings.push_back(
+          {"MP-W023",
+           fmt::format("{} that see fewer than {} tokens hold all of them and name others too, which are read as pads",
+                       counted(given->padded, "row", "rows"), given->k),
+           selection.path});
+    }
+  }
+
+  /// The selection that came with the workload.
+  std::optional<RecordedTopK> recorded() const {
+    if (!request_.selection) return recorded_topk(workload_);
+    return recorded_topk(workload_, request_.selection->ids, request_.settings.top_k);
   }
 
   /// Adds a case and does its work. Where that is interrupted, what was found stays; it is no verdict.
@@ -281,30 +307,48 @@ class CompareRun {
     }
   }
 
-  /// The selection that the trace recorded, against what `spec` selects: rated, or judged by the formulas of dsa.
+  /// The selection that came with the workload, against what `spec` selects: rated, or judged by the formulas.
   void compare_recorded(const IndexerSpec& spec, AgreementCase& one) {
-    const RecordedTopK recorded = *recorded_topk(workload_);
-    one.parameters.top_k = recorded.k;
+    const std::optional<RecordedTopK> found = recorded();
+    if (!found) return conclude_as({Conclusion::nothing, kNoRecordedRow}, one);
+    one.parameters.top_k = found->k;
     one.used.top_k = effective(spec, formulas_.problem()).top_k;
     const Selection right = prepared_.reference ? run_on(guarded_, spec) : run_exact(spec);
-    one.quality = rate_recorded(workload_, recorded, right[Choice::tokens].span<const i32>());
+    const std::span<const i32> wanted = right[Choice::tokens].span<const i32>();
+    one.quality = rate_recorded(workload_, *found, wanted, spec.name);
     one.quality->reference = spec.name;
     if (prepared_.reference) {
       if (one.quality->rows == 0) conclude_as({Conclusion::nothing, kNoRecordedRow}, one);
       return;
     }
-    const RecordedAgreement judged = judge_recorded(formulas_, recorded, spec, right);
-    one.choices = judged.agreement.choices;
-    const ChoiceAgreement& tokens = one.choices.front();
-    conclude_as(conclude(judged.agreement, request_.max_miss), one);
-    if (one.verdict == Conclusion::failed) one.how = "docs/traces.md, What goes wrong when recording";
-    if (judged.assumed && tokens.count(Verdict::exact) < tokens.rows) {
-      one.explanation += fmt::format(
-          "{}the trace does not say its topk_arithmetic, and is judged by the bounds of {}, the "
-          "loosest known",
-          one.explanation.empty() ? "" : "; ", judged.judged_by.name);
+    const Agreement judged = judge_recorded(formulas_, *found, spec, right, request_.selection ? "selection" : "trace");
+    one.choices = judged.choices;
+    conclude_as(conclude(judged, request_.max_miss), one);
+    if (one.verdict == Conclusion::failed) {
+      one.how =
+          request_.selection ? "docs/agreement.md, Your selection" : "docs/traces.md, What goes wrong when recording";
     }
+    if (one.verdict == Conclusion::inconclusive && !found->arithmetic) {
+      one.how = "--arithmetic NAME, one of misa-prof list --arithmetic";
+    }
+    if (one.verdict == Conclusion::failed || one.verdict == Conclusion::inconclusive)
+      try_other_ids(*found, wanted, one);
     if (one.verdict != Conclusion::passed) one.reproduce = request_.reproduce(spec);
+  }
+
+  /// Says if the ids of a selection that does not agree make a better one when they count something else.
+  void try_other_ids(const RecordedTopK& found, std::span<const i32> wanted, AgreementCase& one) const {
+    if (!request_.selection) return;
+    const auto recall_of = [&](const RecordedTopK& as) {
+      return rate_recorded(workload_, as, wanted, one.quality->reference).recall.mean.value_or(0);
+    };
+    for (const IdKind kind : {IdKind::token, IdKind::slot}) {
+      const auto as = recorded_topk(workload_, kind, workload_.topk.shape[1]);
+      if (kind == found.ids || as->k != found.k || recall_of(*as) <= recall_of(found)) continue;
+      one.how = fmt::format("--ids {}, by which the recall of {} is {:.4f}", kind_name(kind), one.quality->reference,
+                            recall_of(*as));
+      return;
+    }
   }
 
   const CompareRequest& request_;
@@ -332,8 +376,9 @@ std::vector<PlannedRun> plan_comparison(const CompareRequest& request) {
     limits.push_back(limits.front());
   }
   DryBackend formulas(request.exact, request.exact.workspace_bytes());
-  std::vector<Backend*> sides{&request.backend};
-  if (!prepared.reference && request.golden.empty()) sides.push_back(request.other ? request.other : &formulas);
+  std::vector<Backend*> sides{request.selection ? &formulas : &request.backend};
+  if (!request.selection && !prepared.reference && request.golden.empty())
+    sides.push_back(request.other ? request.other : &formulas);
   std::vector<PlannedRun> runs;
   for (Backend* side : sides) runs.push_back(plan_run(*side, request.workload, specs, limits, request.fusion));
   runs.front().warnings = request.origin.warnings;

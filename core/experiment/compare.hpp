@@ -12,6 +12,7 @@
 #include "core/experiment/origin.hpp"
 #include "core/experiment/planned.hpp"
 #include "core/report/agreement_report.hpp"
+#include "core/selection/id_kind.hpp"
 
 namespace misa {
 
@@ -31,8 +32,15 @@ struct CompareSinks {
   std::function<void(const IndexerSpec&, Selection)> selected = {};
 };
 
+/// A selection from a file, which stands in the workload as its `topk`.
+struct GivenSelection {
+  std::string path;
+  IdKind ids = IdKind::token;  ///< what its ids count
+};
+
 /// Indexers to be compared on one workload: what `backend` selects against what another side selects. With
-/// `against_indexer` there is no other side, and what they select is rated against what that indexer selects.
+/// `against_indexer` there is no other side, and what they select is rated against what that indexer selects. With
+/// `selection` no backend is tested, and the selection is judged by the formulas of each indexer.
 struct CompareRequest {
   Backend& exact;            ///< the formulas: they judge, and are the other side where there is no other
   Backend& backend;          ///< the side that is tested
@@ -40,6 +48,7 @@ struct CompareRequest {
   std::string golden = {};   ///< ... or a golden: a file, or a folder of INDEXER.safetensors
   std::string against_indexer = {};
   std::optional<double> min_recall = {};  ///< with `against_indexer`: the least mean recall that passes
+  std::optional<GivenSelection> selection = {};
 
   const Workload& workload;
   std::vector<IndexerSpec> specs;  ///< a case each; one that a side refuses compares nothing

@@ -11,7 +11,7 @@
 namespace misa {
 
 /// What `misa-prof compare` found, as plain data (docs/agreement.md has the meaning of every word).
-constexpr std::string_view kAgreementSchemaVersion = "1.1.0";
+constexpr std::string_view kAgreementSchemaVersion = "1.2.0";
 
 /// A check that has only an outcome: repeat-bitwise, canaries, unused memory, threads.
 struct ReportCheck {
@@ -37,8 +37,8 @@ struct AgreementCase {
 };
 
 struct ReportSide {
-  std::string name;         ///< "cpu", "oracle", or the golden's path
-  std::string description;  ///< device and library
+  std::string name;         ///< "cpu", "oracle", or the path of a golden or a selection
+  std::string description;  ///< device and library, or what a selection's ids count
   std::string arithmetic;   ///< "f32-dot"; empty: not known
 };
 

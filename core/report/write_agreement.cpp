@@ -43,13 +43,17 @@ Fact describe_miss(const ChoiceAgreement& choice, const Miss& miss) {
 }
 
 Fact describe_difference(const ChoiceAgreement& choice, const Difference& difference) {
+  const std::string called = difference.id == difference.token ? "" : fmt::format(", its id {}", difference.id);
+  const std::string gap = number(difference.last_score - difference.score, 3);
+  const std::string bound = difference.bound ? "rounding explains " + number(*difference.bound, 3)
+                                             : std::string("what rounding explains is not known");
   return {
       .name = "differs",
       .parts = {std::string(choice_name(choice.choice)), fmt::format("row {}", difference.row),
                 fmt::format("{} taken that {} not belong", difference.tokens, difference.tokens == 1 ? "does" : "do"),
-                fmt::format("the lowest is {} (exact {}), {} below the last that belongs", difference.token,
-                            number(difference.score, 9), number(difference.last_score - difference.score, 3)),
-                fmt::format("rounding explains {}", number(difference.bound, 3))}};
+                fmt::format("the lowest is {}{} (exact {}, rank {})", difference.token, called,
+                            number(difference.score, 9), difference.rank),
+                gap + " below the last that belongs", bound}};
 }
 
 Fact describe_violation(const ChoiceAgreement& choice, const Violation& violation) {

@@ -44,10 +44,14 @@ Json violation_json(const Violation& violation) {
 }
 
 Json difference_json(const Difference& difference) {
-  Json json{{"row", difference.row}, {"tokens", difference.tokens}, {"token", difference.token}};
+  Json json{{"row", difference.row},
+            {"tokens", difference.tokens},
+            {"token", difference.token},
+            {"id", difference.id},
+            {"rank", difference.rank}};
   put(json, "score", difference.score);
   put(json, "gap", difference.last_score - difference.score);
-  put(json, "bound", difference.bound);
+  put(json, "bound", difference.bound, "no arithmetic is stated");
   return json;
 }
 

@@ -118,7 +118,8 @@ void check_selection(const Selection& selection, std::span<const i32> ks, std::s
 void write_selection(const std::string& path, const Workload& workload, const Selection& selection,
                      const Metadata& metadata, bool as_it_is) {
   Metadata facts = metadata;
-  facts.insert(workload.metadata.begin(), workload.metadata.end());  // keeps what is there
+  facts.insert(workload.metadata.begin(), workload.metadata.end());            // keeps what is there
+  if (metadata.count("topk_arithmetic") == 0) facts.erase("topk_arithmetic");  // of what the workload recorded
   facts["format"] = trace::kFormat;
   facts["kind"] = "selection";
   facts["index_n_heads"] = std::to_string(workload.heads());

@@ -49,6 +49,7 @@ COMMANDS = {
     "misa-prof nsight --model deepseek-v3.2 --workload prefill-32k --indexer misa --stage score": [],
     "misa-prof compare": ["--rows", "2"],
     "misa-prof compare --against profiles/goldens --rows 16": [],
+    "misa-prof compare --trace my-layer.safetensors --selection ids.npy --arithmetic fp8-mma": [],
     "misa-prof compare --against profiles/goldens --rows 16 --indexer misa --inject wrong-head": ([], 1),
     "misa-prof selftest": [],
     "misa-prof generate --model glm-5 --workload prefill-8k --seed 7 -o glm.safetensors": [],
@@ -69,6 +70,8 @@ COMMANDS = {
     "misa-prof compare --backend cuda --write-golden goldens": [*DRY, "--force"],
     "misa-prof compare --against profiles/goldens/h200/decode-scattered": [],
     "misa-prof compare --indexer misa --against-indexer dsa --min-recall 0.7": ["--rows", "16"],
+    "misa-prof compare --trace layer3.safetensors --selection ids.npy": [],
+    "misa-prof compare --trace layer3.safetensors --selection ids.npy --arithmetic fp8-mma": [],
     # docs/ci.md
     "./scripts/install.sh && ./scripts/build.sh release": BUILDS,
     "build/release/cli/misa-prof compare --against profiles/goldens --rows 16 --annotate -o - -o junit:agreement.xml "
@@ -129,10 +132,21 @@ def a_bundle(folder, name):
     assert made.returncode == 1, made.stderr
 
 
+def selected_ids(folder, name):
+    """What dsa selects on the trace that a_trace makes, as numpy.save writes it."""
+    a_trace(folder, "selected.safetensors")
+    dumped = misa("profile", "--trace", folder / "selected.safetensors", *ONCE, "--indexer", "dsa", "--dump-selection",
+                  folder / "dumped.safetensors")
+    assert dumped.returncode == 0, dumped.stderr
+    _, shape, data = program.tensors(folder / "dumped.safetensors")["out.topk"]
+    head = f"{{'descr': '<i4', 'fortran_order': False, 'shape': {tuple(shape)}, }}\n".encode()
+    (folder / name).write_bytes(b"\x93NUMPY\1\0" + len(head).to_bytes(2, "little") + head + data)
+
+
 # What a command finds where the document names something of the reader's own.
 THE_READERS = {
     "my-layer.safetensors": a_trace, "layer3.safetensors": a_trace, "your-trace.safetensors": a_trace,
-    "FILE": a_trace, "goldens": goldens, "BUNDLE": a_bundle, "failure": a_bundle,
+    "FILE": a_trace, "ids.npy": selected_ids, "goldens": goldens, "BUNDLE": a_bundle, "failure": a_bundle,
 }
 
 

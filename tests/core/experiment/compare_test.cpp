@@ -195,10 +195,15 @@ TEST_CASE("a selection that the workload recorded is one more case unless nobody
   small.workload.topk = HostTensor(Dtype::int32, {1, 3});
   std::copy_n(std::vector<i32>{0, 1, 2}.begin(), 3, small.workload.topk.span<i32>().begin());
   small.workload.topk_row = {2};
-  const AgreementReport report = compare(small.request);
+  AgreementReport report = compare(small.request);
   REQUIRE(report.cases.size() == 2);
   CHECK(report.cases[1].indexer == "recorded topk");
   CHECK(report.cases[1].parameters.top_k == 3);
+  CHECK(report.cases[1].verdict == Conclusion::inconclusive);
+  CHECK(report.cases[1].choices[0].count(Verdict::unknown) == 1);
+  CHECK(report.cases[1].how == "--arithmetic NAME, one of misa-prof list --arithmetic");
+  small.workload.metadata["topk_arithmetic"] = "f32";
+  report = compare(small.request);
   CHECK(report.cases[1].verdict == Conclusion::failed);
   CHECK(report.cases[1].how == "docs/traces.md, What goes wrong when recording");
   small.request.recorded = false;

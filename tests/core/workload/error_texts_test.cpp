@@ -67,8 +67,10 @@ std::vector<Call> calls(const std::filesystem::path& path, std::string_view name
 TEST_CASE("every error of a file that is read or written says what to try") {
   const std::filesystem::path core = std::filesystem::path(MISA_SOURCE_DIR) / "core";
   std::vector<std::filesystem::path> sources{core / "platform/file_posix.cpp"};
-  for (const auto& entry : std::filesystem::directory_iterator(core / "workload")) {
-    if (entry.path().extension() == ".cpp") sources.push_back(entry.path());
+  for (const char* folder : {"workload", "selection"}) {
+    for (const auto& entry : std::filesystem::directory_iterator(core / folder)) {
+      if (entry.path().extension() == ".cpp") sources.push_back(entry.path());
+    }
   }
   std::size_t errors = 0, rejections = 0;
   for (const std::filesystem::path& source : sources) {
