@@ -49,7 +49,7 @@ class Call:
 
     @property
     def nbytes(self) -> int:
-        held = [self.q, self.weights, self.k, self.k_scale, self.pages and self.pages.bytes, self.topk]
+        held = [self.q, self.weights, self.k, self.k_scale, self.topk, None if self.pages is None else self.pages.bytes]
         return sum(tensor.numel() * tensor.element_size() for tensor in held if tensor is not None)
 
     def window(self, row: int) -> int:

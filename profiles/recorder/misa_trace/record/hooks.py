@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
 # transformers.models.NAME.modeling_NAME, and the code that a checkpoint brings with it
 _MODELING = re.compile(r"transformers\.models\..*\.modeling_\w+|transformers_modules\..*")
-# DeepGEMM, where vLLM keeps a copy of it, and vLLM's wrapper of either
-_DEEPGEMM = re.compile(r"deep_gemm|vllm\.third_party\.deep_gemm|vllm\.utils\.deep_gemm")
+# DeepGEMM, vLLM's copy of it, vLLM's wrapper of either, and what SGLang takes in its place
+_DEEPGEMM = re.compile(
+    r"deep_gemm|vllm\.third_party\.deep_gemm|vllm\.utils\.deep_gemm|sglang\.srt\.layers\.attention\.(dsa|nsa)\.utils")
 _VLLM_TOPK = re.compile(r"vllm\._custom_ops|vllm\.model_executor\.layers\.(indexer_topk|sparse_attn_indexer)")
 _SGLANG = re.compile(r"sglang\.srt\.layers\.attention\.(dsa\.dsa_indexer|nsa\.nsa_indexer)")
 

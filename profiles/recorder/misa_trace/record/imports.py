@@ -39,7 +39,7 @@ class _Finder:
             for action in actions:
                 contained(action)(module)
 
-        spec.loader.exec_module = execute_and_act  # type: ignore[method-assign]
+        setattr(spec.loader, "exec_module", execute_and_act)
         return spec
 
 
@@ -51,7 +51,7 @@ def when_imported(matches: Callable[[str], bool], action: Action) -> None:
     global _finder
     if _finder is None:
         _finder = _Finder()
-        sys.meta_path.insert(0, _finder)  # type: ignore[arg-type]
+        sys.meta_path.insert(0, _finder)
     _finder.actions.append((matches, action))
     for name, module in list(sys.modules.items()):
         if module is not None and matches(name):
@@ -62,7 +62,7 @@ def forget() -> None:
     """Takes all actions back; for tests."""
     global _finder
     if _finder is not None:
-        sys.meta_path.remove(_finder)  # type: ignore[arg-type]
+        sys.meta_path.remove(_finder)
         _finder = None
 
 

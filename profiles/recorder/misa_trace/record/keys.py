@@ -75,11 +75,7 @@ class PagedKeys:
     def add(self, call: Call) -> None:
         pages = call.pages
         assert pages is not None
-        size = pages.bytes.shape[1]
-        seen = [0] * len(pages.ids)
-        for table, lengths in zip(pages.tables, pages.lengths):
-            for block, place in enumerate(table):
-                seen[place] = max(seen[place], min(size, max(lengths) - block * size))
+        seen = seen_tokens(pages)
         stored = [self._place(number, pages.bytes[i], seen[i]) for i, number in enumerate(pages.ids)]
         for table, lengths in zip(pages.tables, pages.lengths):
             self._sequences.append(([stored[place] for place in table], lengths))
@@ -137,4 +133,14 @@ def pages_used(tables: List[List[int]], lengths: List[List[int]], size: int) -> 
     used = [table[: -(-max(tokens) // size)] for table, tokens in zip(tables, lengths)]
     ids = sorted({number for table in used for number in table})
     place = {number: i for i, number in enumerate(ids)}
-    return Pages(ids, torch.empty(0), [[place[number] for number in table] for table in used], lengths)
+    return Pages(ids, torch.empty(len(ids), size, 0), [[place[number] for number in table] for table in used], lengths)
+
+
+def seen_tokens(pages: Pages) -> List[int]:
+    """How many tokens of each page some row sees."""
+    size = pages.bytes.shape[1]
+    seen = [0] * len(pages.ids)
+    for table, lengths in zip(pages.tables, pages.lengths):
+        for block, place in enumerate(table):
+            seen[place] = max(seen[place], min(size, max(lengths) - block * size))
+    return seen

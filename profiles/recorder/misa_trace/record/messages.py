@@ -7,6 +7,10 @@ import os
 import sys
 from typing import Any, Callable, Set
 
+# How each stack runs without CUDA graphs, which replay kernels without Python.
+NO_GRAPHS = ("--enforce-eager (vLLM), --cuda-graph-backend-decode=disabled --cuda-graph-backend-prefill=disabled "
+             "(SGLang; --disable-cuda-graph in older versions), no static cache (transformers)")
+
 _said: Set[str] = set()
 
 

@@ -15,7 +15,7 @@ import torch
 from ..trace import write_trace
 from .calls import Call, Refused
 from .keys import ContiguousKeys, PagedKeys, concatenated
-from .messages import contained, say, warn
+from .messages import NO_GRAPHS, contained, say, warn
 from .settings import Settings
 
 Key = Tuple[Optional[int], str]
@@ -86,7 +86,8 @@ class LayerTrace:
         arrays["weights"] = torch.cat(self._weights).float()
         if self._topk:
             topk = torch.full((sum(len(ids) for _, ids in self._topk), self._top_k), -1, dtype=torch.int32)
-            rows, at = [], 0
+            rows: List[int] = []
+            at = 0
             for first, ids in self._topk:
                 topk[at : at + len(ids), : ids.shape[1]] = ids
                 rows += range(first, first + len(ids))
@@ -202,8 +203,11 @@ class Recorder:
     def selected(self, logits: torch.Tensor, ids: torch.Tensor) -> None:
         """The selection [rows, k] made from these logits belongs to the call that waits for it."""
         with self._lock:
-            for call, place, _ in self._waiting:
-                if place == (logits.data_ptr(), tuple(logits.shape)) and call.topk is None:
+            found = [call for call, place, _ in self._waiting if place == (logits.data_ptr(), tuple(logits.shape))]
+            if not found and len(self._waiting) == 1:  # the scores may have been converted to another dtype
+                found = [call for call, _, _ in self._waiting if call.rows == len(logits)]
+            for call in found:
+                if call.topk is None:
                     self._attach(call, ids)
             if not self._in_scope:
                 self._settle()
@@ -262,6 +266,5 @@ class Recorder:
                 say("{} traces with {} calls in {}".format(
                     len(written), sum(trace.calls for trace in written), self.settings.folder))
             elif self._seen == 0 and self.stacks:
-                warn("no call of an indexer was seen ({} is hooked); CUDA graphs and torch.compile hide calls: try "
-                     "--enforce-eager (vLLM), --disable-cuda-graph (SGLang), no static cache (transformers)".format(
-                         ", ".join(self.stacks)))
+                warn("no call of an indexer was seen ({} is hooked), for CUDA graphs and torch.compile hide calls; try: "
+                     "{}".format(", ".join(self.stacks), NO_GRAPHS))

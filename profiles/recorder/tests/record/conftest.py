@@ -9,7 +9,7 @@ import misa_trace
 from misa_trace.record import hooks, imports, messages
 
 STAND_INS = pathlib.Path(__file__).parent / "stand_ins"
-STACKS = ("deep_gemm", "vllm", "sglang")
+STACKS = ("deep_gemm", "vllm", "sglang", "misa_stand_in")
 
 
 def _purge():

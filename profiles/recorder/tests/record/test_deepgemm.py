@@ -224,7 +224,8 @@ def test_scores_of_another_formula_are_refused(recording, capsys, monkeypatch):
         return torch.einsum("hd,nd,h->n", q.float(), keys.float(), weights) * scales
 
     traces = recording()
-    monkeypatch.setattr(deep_gemm(), "_score", without_relu)
+    deep_gemm()
+    monkeypatch.setattr(importlib.import_module("misa_stand_in"), "score", without_relu)
     logits, _, _ = prefill(Drawn([8]), [8], [range(8)])
     assert logits.shape == (8, 8)
     assert traces() == {}
@@ -232,21 +233,55 @@ def test_scores_of_another_formula_are_refused(recording, capsys, monkeypatch):
 
 
 def test_a_scale_that_the_weights_lack_is_refused(recording, capsys, monkeypatch):
-    score = deep_gemm()._score
-    monkeypatch.setattr(deep_gemm(), "_score", lambda *args: score(*args) * 0.5)
     traces = recording()
+    stand_in = importlib.import_module("misa_stand_in")
+    score = stand_in.score
+    monkeypatch.setattr(stand_in, "score", lambda *args: score(*args) * 0.5)
     prefill(Drawn([8]), [8], [range(8)])
     assert traces() == {}
     assert "0.5 times" in capsys.readouterr().err
 
 
-def test_fp4_queries_are_refused(recording, capsys):
+def packed(numbers):
+    """Words of four equal UE8M0 bytes for powers of two."""
+    codes = (torch.log2(numbers) + 127).to(torch.uint8)
+    return codes[..., None].expand(*codes.shape, 4).contiguous().view(torch.int32)[..., 0]
+
+
+def test_packed_scales_of_queries_and_keys_are_folded(recording):
+    traces = recording()
+    drawn = Drawn([40])
+    keys, _, begins = drawn.gathered([40])
+    ks, ke = drawn.windows(begins, [range(40)])
+    q, weights = drawn.queries(40)
+    q_scale, k_scale = (2.0 ** torch.randint(-4, 3, shape, generator=drawn.draw).float() for shape in ((40, 4), (40,)))
+    logits = deep_gemm().fp8_fp4_mqa_logits((q, packed(q_scale)), (keys, packed(k_scale)), weights, ks, ke)
+    trace = traces()["layer-unknown.prefill"]
+    assert torch.equal(torch.from_numpy(trace.k_scale.data), k_scale)
+    assert torch.equal(torch.from_numpy(trace.weights.data), weights * q_scale)
+    check_scores(trace, logits)
+
+
+def test_four_scales_of_a_query_are_refused(recording, capsys):
     traces = recording()
     drawn = Drawn([8])
-    keys, scales, begins = drawn.gathered([8])
+    keys, _, begins = drawn.gathered([8])
     ks, ke = drawn.windows(begins, [range(8)])
     q, weights = drawn.queries(8)
-    logits = deep_gemm().fp8_fp4_mqa_logits((q, torch.zeros(8, 4, dtype=torch.int32)), (keys, scales), weights, ks, ke)
+    words = torch.full((8, 4), 0x7F7F7F7E, dtype=torch.int32)
+    deep_gemm().fp8_fp4_mqa_logits((q, words), (keys, packed(torch.ones(8))), weights, ks, ke)
+    assert traces() == {}
+    assert "four scales each" in capsys.readouterr().err
+
+
+def test_fp4_queries_are_refused(recording, capsys, monkeypatch):
+    traces = recording()
+    deep_gemm()
+    monkeypatch.setattr(importlib.import_module("misa_stand_in"), "contiguous", lambda *args: torch.zeros(8, 8))
+    q, scales = torch.zeros(8, 4, 16, dtype=torch.int8), torch.zeros(8, 4, dtype=torch.int32)
+    ks, ke = torch.zeros(8, dtype=torch.int32), torch.arange(1, 9, dtype=torch.int32)
+    logits = deep_gemm().fp8_fp4_mqa_logits((q, scales), (torch.zeros(8, 16, dtype=torch.int8), scales[:, 0]),
+                                            torch.ones(8, 4), ks, ke)
     assert logits.shape == (8, 8)
     assert traces() == {}
     assert "FP4" in capsys.readouterr().err

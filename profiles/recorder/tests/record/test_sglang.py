@@ -68,7 +68,10 @@ def test_a_chunk_that_cannot_be_recorded_does_not_shift_the_others(recording, mo
     check_selection(trace, ids[20:], 16)
 
 
-def test_sixteen_steps_of_decode(recording):
+@pytest.mark.parametrize("substitute", ["0", "1"])
+def test_sixteen_steps_of_decode(recording, monkeypatch, substitute):
+    """By DeepGEMM, and by what SGLang takes in its place."""
+    monkeypatch.setenv("SGLANG_FP8_PAGED_MQA_LOGITS_TORCH", substitute)
     traces = recording()
     own, drawn = indexer(), Drawn([40, 50])
     ids = [paged(own, drawn, [20 + n, 30 + n]) for n in range(16)]

@@ -13,7 +13,7 @@ from .stack_inputs import Drawn, check_selection  # noqa: E402  pylint: disable=
 TOP_K = 6
 
 
-def step(drawn, prefill=(), decode=None, layer=7, backend="auto", next_n=1):
+def step(drawn, prefill=(), decode=None, layer=7, backend="auto", next_n=1, packed=False):
     """One layer of one step. prefill: (lengths, positions) of each chunk; decode: lengths. Returns the buffer of ids."""
     indexer = importlib.import_module("vllm.model_executor.layers.sparse_attn_indexer")
     rows = 0 if decode is None else len(decode) * next_n
@@ -34,7 +34,7 @@ def step(drawn, prefill=(), decode=None, layer=7, backend="auto", next_n=1):
     q, weights = drawn.queries(rows)
     buffer = torch.empty(rows, TOP_K + 2, dtype=torch.int32)
     return indexer.sparse_attn_indexer(f"model.layers.{layer}.self_attn.indexer.k_cache", drawn.cache, q, weights,
-                                       chunks, state, TOP_K, 64, buffer, backend)[:, :TOP_K]
+                                       chunks, state, TOP_K, 64, buffer, backend, packed)[:, :TOP_K]
 
 
 def test_chunks_of_prefill_with_their_selections(recording):
@@ -76,6 +76,21 @@ def test_a_step_of_both_phases_and_sixteen_of_decode(recording):
     check_selection(found["layer7.prefill"], ids[0][2:], TOP_K)
     assert found["layer7.decode"].rows == 33
     check_selection(found["layer7.decode"], torch.cat(decoded), TOP_K)
+
+
+def test_packed_scales_as_on_sm100(recording):
+    """Scales are words of four UE8M0 bytes, weights and scores are bf16, and scores are converted before selecting."""
+    traces = recording()
+    drawn = Drawn([30, 40])
+    codes = [torch.randint(120, 124, (len(scales), 1), generator=drawn.draw) for scales in drawn.scales]
+    drawn.scales = [code.to(torch.uint8).expand(-1, 4).contiguous().view(torch.int32)[:, 0] for code in codes]
+    step(drawn, prefill=[([30, 20], [range(30), range(20)])], decode=[12, 33], packed=True)
+    found = traces()
+    for phase, rows in (("prefill", 50), ("decode", 2)):
+        trace = found["layer7." + phase]
+        assert trace.rows == rows and trace.topk is not None and trace.metadata["result_dtype"] == "bfloat16"
+    assert torch.equal(torch.from_numpy(found["layer7.prefill"].k_scale.data),
+                       2.0 ** (torch.cat([codes[0], codes[1][:20]]).flatten().float() - 127))
 
 
 def test_every_layer_has_its_traces(recording):

@@ -1,4 +1,4 @@
-"""vLLM's wrappers of DeepGEMM, found on first use."""
+"""vLLM's wrappers of DeepGEMM (0.33), found on first use."""
 
 import importlib
 
@@ -7,15 +7,16 @@ _found = {}
 
 def _of(name):
     if name not in _found:
-        _found[name] = getattr(importlib.import_module("deep_gemm"), name)
+        _found[name] = getattr(importlib.import_module("vllm.third_party.deep_gemm"), name)
     return _found[name]
 
 
-def fp8_fp4_mqa_logits(q, kv, weights, cu_seqlen_ks, cu_seqlen_ke, clean_logits):
-    return _of("fp8_fp4_mqa_logits")(q, kv, weights, cu_seqlen_ks, cu_seqlen_ke, clean_logits=clean_logits)
+def fp8_fp4_mqa_logits(q, kv, weights, cu_seqlen_ks, cu_seqlen_ke, max_seqlen_k):
+    return _of("fp8_fp4_mqa_logits")(q, kv, weights, cu_seqlen_ks, cu_seqlen_ke, max_seqlen_k)
 
 
 def fp8_fp4_paged_mqa_logits(q, kv_cache, weights, context_lens, block_tables, schedule_metadata, max_model_len,
-                             clean_logits):
+                             indices=None):
+    indices = {} if indices is None else {"indices": indices}
     return _of("fp8_fp4_paged_mqa_logits")(q, kv_cache, weights, context_lens, block_tables, schedule_metadata,
-                                           max_model_len, clean_logits=clean_logits)
+                                           max_model_len, **indices)
