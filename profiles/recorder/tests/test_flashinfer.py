@@ -108,7 +108,8 @@ def test_a_trace_goes_there_and_comes_back_with_what_was_selected(tmp_path, prog
     for row in range(trace.rows):
         assert np.array_equal(again.scores(row), trace.scores(row))
     assert [set(ids) for ids in again.topk.data.tolist()] == [set(ids) for ids in trace.select().tolist()]
-    m.run("compare", trace=back, indexer="dsa", binary=program)
+    judged = {"trace": back, "indexer": "dsa", "arithmetic": "f64", "binary": program}
+    m.run("compare", **judged)
 
     wrong = chosen.copy()
     row = int(np.argmax(tensors["seq_lens"].data))
@@ -118,8 +119,12 @@ def test_a_trace_goes_there_and_comes_back_with_what_was_selected(tmp_path, prog
     m.write_file(tmp_path / "out.safetensors", {}, {"topk_indices": m.tensor_of(wrong)})
     assert main(["import", str(listed), str(back), "--topk", str(tmp_path / "out.safetensors")]) == 0
     with pytest.raises(m.ProgramError) as caught:
-        m.run("compare", trace=back, indexer="dsa", binary=program)
+        m.run("compare", **judged)
     assert caught.value.id == "MP-E610"
+    # The program takes the output as it is, too.
+    m.write_file(tmp_path / "out.safetensors", {}, {"topk_indices": m.tensor_of(chosen)})
+    m.save_trace(back, m.import_workload(listed))
+    m.run("compare", selection=tmp_path / "out.safetensors", ids="page", **judged)
 
 
 def test_physical_tokens_of_another_row_are_refused():

@@ -232,6 +232,28 @@ def test_a_selection_is_read_as_it_was_written(tmp_path, program):
     assert plain.metadata["topk_arithmetic"] == "fp8-mma"
 
 
+def test_the_program_judges_a_written_selection(tmp_path, program):
+    arrays, metadata = contiguous(14)
+    trace = m.write_trace(tmp_path / "t", metadata=metadata, **arrays)
+    right, rows = trace.select(), np.array([7, 2])
+    judged = {"trace": tmp_path / "t", "selection": tmp_path / "s", "binary": program}
+    m.write_selection(tmp_path / "s", right[rows][:, ::-1].astype(np.int64), topk_row=rows, arithmetic="f64")
+    m.run("compare", **judged)
+    m.write_selection(tmp_path / "s", right, trace=trace, arithmetic="f64")
+    m.run("compare", **judged)
+    m.write_selection(
+        tmp_path / "s",
+        np.where(np.arange(8) == 3, np.setdiff1d(np.arange(20), right[7])[0], right[rows]),
+        topk_row=rows,
+        arithmetic="f64",
+    )
+    with pytest.raises(m.ProgramError) as caught:
+        m.run("compare", **judged)
+    assert caught.value.id == "MP-E610"
+    (case,) = caught.value.result["cases"]
+    assert case["choices"][0]["missed"] + case["choices"][0]["violated"] >= 1
+
+
 def test_raw_files_of_other_writers_are_read(tmp_path):
     arrays, metadata = contiguous(13)
     raw_write(
