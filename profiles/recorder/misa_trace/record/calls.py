@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple, TypeVar
 
 import torch
 
 # A stack's scores may differ from the formula in double by this part of the row's largest: FP8 tensor cores keep about
 # 14 bits of a product, and some stacks round scores to bf16 (8 bits). A wrong factor or formula differs by far more.
 SCORE_TOLERANCE = 2e-2
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def on_cpu(function: Function) -> Function:
+    """The recorder's own tensors are on the CPU and without gradients, whatever the engine has made the default."""
+
+    @functools.wraps(function)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        with torch.no_grad(), torch.device("cpu"):
+            return function(*args, **kwargs)
+
+    return run  # type: ignore[return-value]
 
 
 class Refused(ValueError):

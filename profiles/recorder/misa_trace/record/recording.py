@@ -13,7 +13,7 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple, Union
 import torch
 
 from ..trace import write_trace
-from .calls import Call, Refused
+from .calls import Call, Refused, on_cpu
 from .keys import ContiguousKeys, PagedKeys, concatenated
 from .messages import NO_GRAPHS, contained, say, warn
 from .settings import Settings
@@ -76,6 +76,7 @@ class LayerTrace:
         return self.calls >= settings.calls[self.phase] or time.monotonic() - self._written > _PATIENCE_SECONDS
 
     @contained
+    @on_cpu
     def write(self, settings: Settings) -> None:
         """Writes the whole trace; a file that the process wrote before is replaced in one step."""
         self.changed = False
@@ -200,6 +201,7 @@ class Recorder:
         """A call of so many rows was not kept: those of later calls in the scope come after them."""
         self._scope_rows += rows
 
+    @on_cpu
     def selected(self, logits: torch.Tensor, ids: torch.Tensor) -> None:
         """The selection [rows, k] made from these logits belongs to the call that waits for it."""
         with self._lock:
@@ -238,6 +240,7 @@ class Recorder:
                  key="selection of " + stack)
 
     @contained
+    @on_cpu
     def _settle(self, ids: Optional[torch.Tensor] = None) -> None:
         waiting, self._waiting = self._waiting, []
         for call, _, first in waiting:

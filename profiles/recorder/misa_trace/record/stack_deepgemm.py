@@ -18,7 +18,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 import torch
 
 from ..schema import ARITHMETICS
-from .calls import Call, Refused, spread, take, to_list
+from .calls import Call, Refused, on_cpu, spread, take, to_list
 from .imports import replace
 from .keys import pages_used, seen_tokens
 from .messages import NO_GRAPHS, contained, warn
@@ -51,10 +51,10 @@ def _recorded(original: Callable[..., Any], recorder: Recorder, take_call: Calla
     phase, order = ("decode", _PAGED_ORDER) if take_call is _paged_call else ("prefill", _CONTIGUOUS_ORDER)
 
     @contained
+    @on_cpu
     def record(logits: Any, layer: Optional[int], args: Any, kwargs: Any) -> None:
         try:
-            with torch.no_grad():
-                call = take_call(recorder, layer, logits, _named(original, order, args, kwargs))
+            call = take_call(recorder, layer, logits, _named(original, order, args, kwargs))
             if call is not None:
                 recorder.add(call, logits)
                 return

@@ -15,7 +15,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 import torch
 from torch.overrides import TorchFunctionMode
 
-from .calls import Call, Refused, spread, take
+from .calls import Call, Refused, on_cpu, spread, take
 from .messages import contained, warn
 from .recording import Recorder
 
@@ -98,10 +98,10 @@ class _Watch(TorchFunctionMode):
 
 
 @contained
+@on_cpu
 def _finish(recorder: Recorder, module: Any, layer: Optional[int], watch: _Watch) -> None:
     try:
-        with torch.no_grad():
-            call = _call_of(recorder, module, layer, watch)
+        call = _call_of(recorder, module, layer, watch)
         if call is not None:
             recorder.add(call)
     except Refused as why:

@@ -114,6 +114,16 @@ def test_rows_that_see_no_key_are_left_out(hooked):
     assert trace.ke.data.tolist() == [1] * 4 + [2] * 4 + [3]
 
 
+def test_the_default_device_is_not_the_recorder_s(hooked):
+    """torch.set_default_device is the engine's; 'meta' holds no numbers."""
+    traces = hooked()
+    inputs = drawn()
+    with torch.device("meta"):
+        ids = Indexer()(*inputs)
+    trace = traces()["layer2.prefill"]
+    check_selection(trace, torch.where(ids[0] <= torch.arange(12)[:, None], ids[0], -1), TOP_K)
+
+
 @pytest.mark.parametrize("options, why", [
     ({"activation": torch.abs}, "followed by relu"),
     ({"weighted": "no"}, "not weighted"),
