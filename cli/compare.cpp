@@ -23,7 +23,7 @@ namespace misa::cli {
 namespace fs = std::filesystem;
 namespace {
 
-constexpr const char* kExamples =
+constexpr const char* kCompareExamples =
     "\nExamples:\n"
     "  misa-prof compare                                 # cpu against the formulas, on the shipped trace\n"
     "  misa-prof compare --write-golden goldens          # what a device selects, for machines without it\n"
@@ -240,7 +240,7 @@ void run_compare(const CompareOptions& options, const GivenOptions& given, const
 Work add_compare(CLI::App& app) {
   CLI::App& command = *app.add_subcommand("compare", "Check what a backend selects, row by row and stage by stage");
   const auto options = std::make_shared<CompareOptions>();
-  command.footer(kExamples);
+  command.footer(kCompareExamples);
   options->add(command);
   return [options, &command, &app] {
     if (!options->config.empty()) apply_config(command, options->config);

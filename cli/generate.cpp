@@ -12,7 +12,7 @@
 namespace misa::cli {
 namespace {
 
-constexpr const char* kExamples =
+constexpr const char* kGenerateExamples =
     "\nExamples:\n"
     "  misa-prof generate --model glm-5 --workload prefill-8k --seed 7 -o glm.safetensors\n"
     "  misa-prof generate --preset ties --rows 16 -o ties.safetensors\n"
@@ -28,7 +28,7 @@ struct GenerateOptions {
 Work add_generate(CLI::App& app) {
   CLI::App& command = *app.add_subcommand("generate", "Write a synthetic workload as a trace");
   const auto options = std::make_shared<GenerateOptions>();
-  command.footer(kExamples);
+  command.footer(kGenerateExamples);
   options->workload.add_synthetic(command);
   options->workload.add_memory(command);
   command.add_option("-o,--output", options->path, "The trace to write (.safetensors), needed")

@@ -28,7 +28,7 @@ namespace misa::cli {
 namespace {
 
 constexpr i64 kScoredRows = 4;
-constexpr const char* kExamples =
+constexpr const char* kInspectExamples =
     "\nExamples:\n"
     "  misa-prof inspect layer3.safetensors\n"
     "  misa-prof inspect learned-32k-h64 --format json\n"
@@ -405,7 +405,7 @@ void inspect(const InspectOptions& options) {
 Work add_inspect(CLI::App& app) {
   CLI::App& command = *app.add_subcommand("inspect", "Check a trace and show what is in it");
   const auto options = std::make_shared<InspectOptions>();
-  command.footer(kExamples);
+  command.footer(kInspectExamples);
   add_text(command, "FILE", options->workload.trace, "A trace or a selection: a file, or a name of profiles/traces", "",
            kWorkloadGroup);
   options->workload.add_memory(command);

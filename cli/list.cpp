@@ -20,7 +20,7 @@
 namespace misa::cli {
 namespace {
 
-constexpr const char* kExamples =
+constexpr const char* kListExamples =
     "\nExamples:\n"
     "  misa-prof list\n"
     "  misa-prof list --format json\n"
@@ -148,7 +148,7 @@ Work add_list(CLI::App& app) {
   CLI::App& command = *app.add_subcommand("list", "What there is: indexers, routers, backends, profiles, traces");
   const auto format = std::make_shared<std::string>("table"), names = std::make_shared<std::string>();
   const auto kernels = std::make_shared<bool>(false), arithmetic = std::make_shared<bool>(false);
-  command.footer(kExamples);
+  command.footer(kListExamples);
   add_name(command, "--format", *format, "table or json", kOutputGroup);
   add_text(command, "--names", *names, "Only the names of one section, a line each: indexers, routers, traces, ...",
            "SECTION", kOutputGroup);

@@ -15,7 +15,7 @@
 namespace misa::cli {
 namespace {
 
-constexpr const char* kExamples =
+constexpr const char* kManualExamples =
     "\nExamples:\n"
     "  misa-prof manual man > misa-prof.1\n"
     "  misa-prof manual bash > /etc/bash_completion.d/misa-prof\n"
@@ -272,7 +272,7 @@ constexpr auto kFormats = std::to_array<ManualFormat>(
 
 Work add_manual(CLI::App& app) {
   CLI::App& command = *app.add_subcommand("manual", "Print the man page, or completions for bash, zsh or fish");
-  command.footer(kExamples);
+  command.footer(kManualExamples);
   const auto format = std::make_shared<std::string>();
   std::vector<std::string> names;
   for (const ManualFormat& one : kFormats) names.emplace_back(one.name);

@@ -20,7 +20,7 @@ namespace {
 
 constexpr const char* kNsightGroup = "Nsight";
 constexpr std::string_view kGpuBackend = "cuda";  // the one whose kernels ncu sees
-constexpr const char* kExamples =
+constexpr const char* kNsightExamples =
     "\nExamples:\n"
     "  misa-prof nsight --indexer misa --stage score          # the shipped trace\n"
     "  misa-prof nsight --model glm-5 --workload prefill-32k --tool nsys | sh\n"
@@ -146,7 +146,7 @@ class Nsight {
 Work add_nsight(CLI::App& app) {
   CLI::App& command = *app.add_subcommand("nsight", "Print the nsys and ncu commands that profile a stage");
   const auto options = std::make_shared<NsightOptions>();
-  command.footer(kExamples);
+  command.footer(kNsightExamples);
   add_text(command, "--stage", options->stage, "Only this stage, e.g. score (default: all)", "NAME", kNsightGroup);
   add_text(command, "--tool", options->tool, "nsys or ncu (default: both)", "NAME", kNsightGroup);
   options->workload.add_trace(command);

@@ -28,7 +28,7 @@ namespace {
 
 constexpr double kLongRun = 5;  // seconds that are worth an estimate
 constexpr std::string_view kStreamed = "jsonl";
-constexpr const char* kExamples =
+constexpr const char* kProfileExamples =
     "\nExamples:\n"
     "  misa-prof profile                                     # the shipped trace, on the CPU\n"
     "  misa-prof profile --model glm-5 --workload decode-8k --indexer dsa,misa --active-heads 4\n"
@@ -189,7 +189,7 @@ void run_profile(const ProfileOptions& options, const GivenOptions& given, std::
 Work add_profile(CLI::App& app) {
   CLI::App& command = *app.add_subcommand("profile", "Time indexers stage by stage and rate what they select");
   const auto options = std::make_shared<ProfileOptions>();
-  command.footer(kExamples);
+  command.footer(kProfileExamples);
   options->workload.add_trace(command);
   options->workload.add_synthetic(command);
 

@@ -14,7 +14,7 @@
 namespace misa::cli {
 namespace {
 
-constexpr const char* kExamples =
+constexpr const char* kSelftestExamples =
     "\nExamples:\n"
     "  misa-prof selftest                  # does compare see every mistake it should?\n"
     "  misa-prof selftest --seeds 100      # ... on the workloads of seeds 1 to 100\n"
@@ -127,7 +127,7 @@ Work add_selftest(CLI::App& app) {
   CLI::App& command = *app.add_subcommand("selftest", "Make known mistakes and see whether compare finds each");
   const auto seed = std::make_shared<u64>(1);
   const auto seeds = std::make_shared<i64>(1);
-  command.footer(kExamples);
+  command.footer(kSelftestExamples);
   add_seed(command, *seed, "Seed of the workloads", kWorkloadGroup);
   add_count(command, "--seeds", *seeds, "Make every mistake on the workloads of this many seeds, from --seed on",
             kWorkloadGroup);

@@ -21,7 +21,7 @@ namespace misa::cli {
 namespace fs = std::filesystem;
 namespace {
 
-constexpr const char* kExamples =
+constexpr const char* kShrinkExamples =
     "\nExamples:\n"
     "  misa-prof compare --model tiny --workload ci --inject swapped-token --bundle failure\n"
     "  misa-prof shrink failure -o small.safetensors\n"
@@ -54,7 +54,7 @@ std::shared_ptr<CompareOptions> recorded_options(std::vector<std::string> words,
 Work add_shrink(CLI::App& app) {
   CLI::App& command = *app.add_subcommand("shrink", "Find a smaller workload for which a comparison still fails");
   const auto options = std::make_shared<ShrinkOptions>();
-  command.footer(kExamples);
+  command.footer(kShrinkExamples);
   command.add_option("BUNDLE", options->bundle, "The folder of a comparison that failed")->check(not_empty());
   add_text(command, "-o,--output", options->path, "The trace to write", "FILE", kOutputGroup)->capture_default_str();
   return [options] {

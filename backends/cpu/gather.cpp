@@ -17,12 +17,12 @@ void gather(const GatherTask& task, int threads) {
   stop_if_interrupted();
 }
 
-constexpr std::array<Kernel<GatherTask, int>, 1> kKernels{{
+constexpr std::array<Kernel<GatherTask, int>, 1> kGatherKernels{{
     {"rows", "row by row", accepts_all, gather},
 }};
 
 }  // namespace
 
-std::span<const Kernel<GatherTask, int>> gather_kernels() { return kKernels; }
+std::span<const Kernel<GatherTask, int>> gather_kernels() { return kGatherKernels; }
 
 }  // namespace misa::cpu

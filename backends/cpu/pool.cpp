@@ -43,12 +43,12 @@ void pool(const PoolTask& task, int threads) {
   stop_if_interrupted();
 }
 
-constexpr std::array<Kernel<PoolTask, int>, 1> kKernels{{
+constexpr std::array<Kernel<PoolTask, int>, 1> kPoolKernels{{
     {"running", "ranges that share a begin continue one sum in f64", accepts_all, pool},
 }};
 
 }  // namespace
 
-std::span<const Kernel<PoolTask, int>> pool_kernels() { return kKernels; }
+std::span<const Kernel<PoolTask, int>> pool_kernels() { return kPoolKernels; }
 
 }  // namespace misa::cpu

@@ -166,7 +166,7 @@ void rank_row_by_row(const RankTask& task, int threads) {
   });
 }
 
-constexpr std::array<Kernel<RankTask, int>, 3> kKernels{{
+constexpr std::array<Kernel<RankTask, int>, 3> kRankKernels{{
     {"tiles", "pooled and oracle: tiles of rows that share their keys", reads_many_keys, rank_in_tiles},
     {"samples", "routers that sample keys: tiles of a row's own samples",
      [](const RankTask& task) { return samples_keys(task.router); }, rank_over_samples},
@@ -176,6 +176,6 @@ constexpr std::array<Kernel<RankTask, int>, 3> kKernels{{
 
 }  // namespace
 
-std::span<const Kernel<RankTask, int>> rank_kernels() { return kKernels; }
+std::span<const Kernel<RankTask, int>> rank_kernels() { return kRankKernels; }
 
 }  // namespace misa::cpu

@@ -1,21 +1,21 @@
 #include <omp.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstring>
 #include <vector>
 
 #include "backends/cpu/tasks.hpp"
 #include "backends/cpu/tile.hpp"
 #include "core/base/interrupt.hpp"
+#include "core/base/steady_seconds.hpp"
 
 namespace misa::cpu {
 namespace {
 
 double seconds_of(const auto& work) {
-  const auto start = std::chrono::steady_clock::now();
+  const double start = steady_seconds();
   work();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return steady_seconds() - start;
 }
 
 /// The tile GEMM, all threads at once, operands in cache: what the score stage cannot beat.

@@ -152,7 +152,7 @@ void score_candidates(const ScoreTask& task, int threads) {
   stop_if_interrupted();
 }
 
-constexpr std::array<Kernel<ScoreTask, int>, 2> kKernels{{
+constexpr std::array<Kernel<ScoreTask, int>, 2> kScoreKernels{{
     {"windows", "tiles of keys, each widened once for all rows that see it",
      [](const ScoreTask& task) { return !task.candidates; }, score_windows},
     {"candidates", "tiles of a row's own candidates", [](const ScoreTask& task) { return task.candidates.has_value(); },
@@ -161,6 +161,6 @@ constexpr std::array<Kernel<ScoreTask, int>, 2> kKernels{{
 
 }  // namespace
 
-std::span<const Kernel<ScoreTask, int>> score_kernels() { return kKernels; }
+std::span<const Kernel<ScoreTask, int>> score_kernels() { return kScoreKernels; }
 
 }  // namespace misa::cpu

@@ -157,12 +157,12 @@ void select(const SelectTask& task, int threads) {
   stop_if_interrupted();
 }
 
-constexpr std::array<Kernel<SelectTask, int>, 1> kKernels{{
+constexpr std::array<Kernel<SelectTask, int>, 1> kSelectKernels{{
     {"sampled", "a strided sample bounds the k-th best score; exact on every row", accepts_all, select},
 }};
 
 }  // namespace
 
-std::span<const Kernel<SelectTask, int>> select_kernels() { return kKernels; }
+std::span<const Kernel<SelectTask, int>> select_kernels() { return kSelectKernels; }
 
 }  // namespace misa::cpu

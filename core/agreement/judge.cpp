@@ -10,10 +10,10 @@
 namespace misa {
 namespace {
 
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
+constexpr double kInf = std::numeric_limits<double>::infinity();
 
 /// NaN ranks below every number.
-double rank_of(double score) { return std::isnan(score) ? -kInfinity : score; }
+double rank_of(double score) { return std::isnan(score) ? -kInf : score; }
 
 /// The largest error of rounding a number of magnitude `size` to f32 and then to what a linear query is stored in.
 double linear_rounding(double size, Dtype dtype, double scale) {
@@ -101,8 +101,8 @@ Judgement judge(const Field& field, std::span<const i32> chosen) {
 
   // Only ids in the band where the two sets cross can violate the condition.
   const auto unbounded = [&](std::size_t i) { return !std::isfinite(field.bounds[i]); };
-  const auto low = [&](std::size_t i) { return unbounded(i) ? -kInfinity : rank[i] - field.bounds[i]; };
-  const auto high = [&](std::size_t i) { return unbounded(i) ? kInfinity : rank[i] + field.bounds[i]; };
+  const auto low = [&](std::size_t i) { return unbounded(i) ? -kInf : rank[i] - field.bounds[i]; };
+  const auto high = [&](std::size_t i) { return unbounded(i) ? kInf : rank[i] + field.bounds[i]; };
   std::erase_if(outside, [&](std::size_t i) { return rank[i] <= least_inside; });
   std::vector<std::size_t> band = inside;
   std::erase_if(band, [&](std::size_t i) { return rank[i] >= most_outside; });

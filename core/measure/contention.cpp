@@ -3,8 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <utility>
+
+#include "core/base/steady_seconds.hpp"
 
 namespace misa {
 namespace {
@@ -12,10 +13,6 @@ namespace {
 constexpr double kInterval = 0.1;     // seconds between two readings
 constexpr double kReadingShare = 20;  // a reading may take a twentieth of them
 constexpr double kTickSeconds = 0.5;  // ticks of 10 ms say nothing about less
-
-double steady_seconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 /// (after - before) / whole, at least 0: threads that ended leave the sums.
 std::optional<double> share(std::optional<double> before, std::optional<double> after, double whole) {

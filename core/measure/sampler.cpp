@@ -1,17 +1,13 @@
 #include "core/measure/sampler.hpp"
 
 #include <algorithm>
-#include <chrono>
 #include <utility>
 
 #include "core/base/interrupt.hpp"
+#include "core/base/steady_seconds.hpp"
 
 namespace misa {
 namespace {
-
-double steady_seconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 /// Warm-up may use this share of the budget: the rest is for what is asked.
 constexpr double kWarmUpShare = 0.25;

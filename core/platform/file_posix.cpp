@@ -140,11 +140,11 @@ InputFile::~InputFile() {
 }
 
 void InputFile::read(std::byte* to, i64 offset, i64 bytes) const {
-  constexpr i64 kPiece = 1 << 24;
+  constexpr i64 kMostRead = i64{1} << 24;
   i64 done = 0;
   while (done < bytes) {
     stop_if_interrupted();
-    const auto want = static_cast<std::size_t>(std::min(kPiece, bytes - done));
+    const auto want = static_cast<std::size_t>(std::min(kMostRead, bytes - done));
     const auto got = retry([&] { return ::pread(handle_, to + done, want, static_cast<off_t>(offset + done)); });
     if (got < 0) {
       throw Error(ErrorKind::input, "MP-E103", "cannot read the file: " + reason(errno),
@@ -258,10 +258,11 @@ void OutputFile::write(std::string_view text) {
 }
 
 void OutputFile::write(const std::byte* data, i64 bytes) {
-  constexpr i64 kPiece = 1 << 30;
+  constexpr i64 kMostWritten = i64{1} << 30;
   const i64 end = whole_ + bytes;
   while (bytes > 0) {
-    const auto put = retry([&] { return ::write(handle_, data, static_cast<std::size_t>(std::min(kPiece, bytes))); });
+    const auto put =
+        retry([&] { return ::write(handle_, data, static_cast<std::size_t>(std::min(kMostWritten, bytes))); });
     if (put < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {  // standard output may be a non-blocking pipe
       struct pollfd writable {
         handle_, POLLOUT, 0

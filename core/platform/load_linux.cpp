@@ -3,11 +3,11 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <filesystem>
 #include <string>
 #include <vector>
 
+#include "core/base/steady_seconds.hpp"
 #include "core/platform/load.hpp"
 #include "core/platform/proc_linux.hpp"
 
@@ -135,7 +135,7 @@ LoadReading read_load() {
     reading.voluntary_switches = usage.ru_nvcsw;
     reading.involuntary_switches = usage.ru_nivcsw;
   }
-  reading.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+  reading.seconds = steady_seconds();
   return reading;
 }
 

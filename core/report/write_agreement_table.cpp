@@ -12,7 +12,7 @@ namespace misa {
 namespace {
 
 constexpr i64 kShown = 5;            // of misses, and of violations
-constexpr i64 kNameWidth = 10;       // of a fact above the table
+constexpr i64 kFactWidth = 10;       // of a fact above the table
 constexpr i64 kLabelWidth = 4 + 11;  // indent, "reproduce: "
 
 Style style_of(Conclusion verdict) {
@@ -133,7 +133,7 @@ std::string write_agreement_table(const AgreementReport& report, const WriterOpt
                                   "inputs " + printable(report.input_hash)}},
                                 {"side", {side_name(report.side), printable(report.side.description)}},
                                 {"against", {side_name(report.against), printable(report.against.description)}}};
-  std::string out = text_head(report.tool_version, report.environment, facts, kNameWidth, options);
+  std::string out = text_head(report.tool_version, report.environment, facts, kFactWidth, options);
 
   TextTable table({{.header = "indexer", .right = false, .drop = 0},
                    {.header = "stage", .right = false, .drop = 0},

@@ -45,13 +45,13 @@ constexpr std::array kOurDtypes{Dtype::f32,  Dtype::f64,  Dtype::bf16,  Dtype::f
 
 constexpr const char* kWriter = "a file as the safetensors library writes it";
 
-[[noreturn]] void reject(std::string id, const std::string& what, std::string where, std::string how) {
+[[noreturn]] void refuse_file(std::string id, const std::string& what, std::string where, std::string how) {
   throw Error(ErrorKind::input, std::move(id), what, std::move(where), std::move(how));
 }
 
 /// Refuses what breaks the format in a way that only another writer can mend.
-[[noreturn]] void malformed(const std::string& what, std::string where, std::string how = kWriter) {
-  reject("MP-E116", what, std::move(where), std::move(how));
+[[noreturn]] void refuse_file(const std::string& what, std::string where, std::string how = kWriter) {
+  refuse_file("MP-E116", what, std::move(where), std::move(how));
 }
 
 /// Bytes of a tensor; nothing when they are not whole, or more than 2^64 bits.
@@ -81,24 +81,24 @@ Json parse_json(std::string_view text, const std::string& path, const Safetensor
     switch (event) {
       case Json::parse_event_t::object_start: keys.emplace_back(); [[fallthrough]];
       case Json::parse_event_t::array_start:
-        if (depth > 2) malformed("the header has objects or arrays in its arrays", where);
+        if (depth > 2) refuse_file("the header has objects or arrays in its arrays", where);
         numbers = 0;
         break;
       case Json::parse_event_t::object_end: keys.pop_back(); break;
       case Json::parse_event_t::key:
         if (!keys.back().insert(value).second) {
-          malformed("the key " + quote(value.get_ref<const std::string&>()) + " appears twice", where,
-                    "a file from a writer that keeps names unique");
+          refuse_file("the key " + quote(value.get_ref<const std::string&>()) + " appears twice", where,
+                      "a file from a writer that keeps names unique");
         }
         if (depth == 1 && value != kMetadata && ++tensors > limits.tensors) {
-          reject("MP-E120", fmt::format("the header names more than {} tensors", limits.tensors), where,
-                 "a file of fewer tensors; is this a checkpoint and not a trace?");
+          refuse_file("MP-E120", fmt::format("the header names more than {} tensors", limits.tensors), where,
+                      "a file of fewer tensors; is this a checkpoint and not a trace?");
         }
         break;
       case Json::parse_event_t::value:
         if (depth == 3 && ++numbers > kMaxRank) {
-          reject("MP-E131", fmt::format("a shape has more than {} dimensions", kMaxRank), where,
-                 "reshape the tensor before it is written");
+          refuse_file("MP-E131", fmt::format("a shape has more than {} dimensions", kMaxRank), where,
+                      "reshape the tensor before it is written");
         }
         break;
       case Json::parse_event_t::array_end: break;
@@ -110,7 +110,7 @@ Json parse_json(std::string_view text, const std::string& path, const Safetensor
   } catch (const Json::exception& error) {
     // The library's text says what it expected and where; its prefix is of no use to a reader of the message.
     const std::string_view why = error.what();
-    malformed("the header is not JSON: " + quote(why.substr(why.find("] ") + 2), 300), where);
+    refuse_file("the header is not JSON: " + quote(why.substr(why.find("] ") + 2), 300), where);
   }
 }
 
@@ -129,37 +129,39 @@ SafetensorsEntry entry_of(const std::string& name, const Json& json, const Safet
   const std::string where = header.path + ", tensor " + quote(name);
   const auto is_control = [](char c) { return static_cast<u8>(c) < 0x20 || c == 0x7F; };
   if (name.empty() || name.size() > kMaxName || std::any_of(name.begin(), name.end(), is_control)) {
-    reject("MP-E121",
-           fmt::format("a tensor's name has {} bytes: 1 to {}, none a control character, are allowed", name.size(),
-                       kMaxName),
-           where, "a shorter name of printable characters");
+    refuse_file("MP-E121",
+                fmt::format("a tensor's name has {} bytes: 1 to {}, none a control character, are allowed", name.size(),
+                            kMaxName),
+                where, "a shorter name of printable characters");
   }
   if (json.size() != 3 || !json.contains("dtype") || !json.contains("shape") || !json.contains("data_offsets")) {
-    malformed("a tensor's entry must be an object of dtype, shape and data_offsets, not " + quote(json.dump()), where);
+    refuse_file("a tensor's entry must be an object of dtype, shape and data_offsets, not " + quote(json.dump()),
+                where);
   }
   const Json &dtype = json["dtype"], &shape = json["shape"], &data_offsets = json["data_offsets"];
-  if (!dtype.is_string()) malformed("dtype must be a string, not " + quote(dtype.dump()), where);
+  if (!dtype.is_string()) refuse_file("dtype must be a string, not " + quote(dtype.dump()), where);
   SafetensorsEntry entry{.name = name, .dtype = dtype, .shape = {}};
   if (safetensors_dtype_bits(entry.dtype) == 0) {
-    reject("MP-E130", "unknown dtype " + quote(entry.dtype), where,
-           "a dtype of the safetensors format, in capitals: F32, BF16, F8_E4M3, ...");
+    refuse_file("MP-E130", "unknown dtype " + quote(entry.dtype), where,
+                "a dtype of the safetensors format, in capitals: F32, BF16, F8_E4M3, ...");
   }
   const std::optional<std::vector<i64>> extents = numbers_of(shape), offsets = numbers_of(data_offsets);
-  if (!extents) malformed("shape must be unsigned integers below 2^63, not " + quote(shape.dump()), where);
+  if (!extents) refuse_file("shape must be unsigned integers below 2^63, not " + quote(shape.dump()), where);
   if (!offsets || offsets->size() != 2 || (*offsets)[0] > (*offsets)[1]) {
-    malformed("data_offsets must be begin and end, not " + quote(data_offsets.dump()), where);
+    refuse_file("data_offsets must be begin and end, not " + quote(data_offsets.dump()), where);
   }
   entry.shape = *extents;
   entry.begin = (*offsets)[0];
   entry.end = (*offsets)[1];
   if (entry.end > header.data_bytes) {
-    reject("MP-E113", fmt::format("the tensor ends at data byte {}, the file holds {}", entry.end, header.data_bytes),
-           where, "the whole file: it is cut short");
+    refuse_file("MP-E113",
+                fmt::format("the tensor ends at data byte {}, the file holds {}", entry.end, header.data_bytes), where,
+                "the whole file: it is cut short");
   }
   if (bytes_of(entry.dtype, entry.shape) != entry.bytes()) {
-    malformed(fmt::format("shape {} of {} does not take the {} bytes that data_offsets give", shape.dump(), entry.dtype,
-                          entry.bytes()),
-              where);
+    refuse_file(fmt::format("shape {} of {} does not take the {} bytes that data_offsets give", shape.dump(),
+                            entry.dtype, entry.bytes()),
+                where);
   }
   return entry;
 }
@@ -168,20 +170,22 @@ SafetensorsEntry entry_of(const std::string& name, const Json& json, const Safet
 i64 header_length(std::span<const std::byte> prefix, i64 file_bytes, const std::string& path,
                   const SafetensorsLimits& limits) {
   if (file_bytes < kPrefix) {
-    reject("MP-E110", fmt::format("the file has {} bytes, a safetensors file at least 10", file_bytes), path,
-           "the whole file, if it is a safetensors file");
+    refuse_file("MP-E110", fmt::format("the file has {} bytes, a safetensors file at least 10", file_bytes), path,
+                "the whole file, if it is a safetensors file");
   }
   u64 length = 0;
   for (std::size_t i = 0; i < kPrefix; ++i) length |= static_cast<u64>(prefix[i]) << (8 * i);
   if (length < 2 || length > static_cast<u64>(limits.header_bytes)) {
-    reject("MP-E110",
-           fmt::format("the header's length is {}, and headers of 2 to {} bytes are read", length, limits.header_bytes),
-           path + ", bytes 0..8", "is this a safetensors file?");
+    refuse_file(
+        "MP-E110",
+        fmt::format("the header's length is {}, and headers of 2 to {} bytes are read", length, limits.header_bytes),
+        path + ", bytes 0..8", "is this a safetensors file?");
   }
   if (length > static_cast<u64>(file_bytes - kPrefix)) {
-    reject("MP-E113",
-           fmt::format("the header's length is {}, the file holds {} bytes after it", length, file_bytes - kPrefix),
-           path + ", bytes 0..8", "the whole file: it is cut short");
+    refuse_file(
+        "MP-E113",
+        fmt::format("the header's length is {}, the file holds {} bytes after it", length, file_bytes - kPrefix),
+        path + ", bytes 0..8", "the whole file: it is cut short");
   }
   return static_cast<i64>(length);
 }
@@ -192,19 +196,19 @@ void check_tiling(const SafetensorsHeader& header) {
   for (const SafetensorsEntry& entry : header.tensors) {
     const std::string where = header.path + ", tensor " + quote(entry.name);
     if (entry.begin < covered) {
-      reject("MP-E139",
-             fmt::format("the tensor begins at data byte {}, another one reaches to {}", entry.begin, covered), where,
-             "tensors that share no bytes: .clone() before saving");
+      refuse_file("MP-E139",
+                  fmt::format("the tensor begins at data byte {}, another one reaches to {}", entry.begin, covered),
+                  where, "tensors that share no bytes: .clone() before saving");
     }
     if (entry.begin > covered) {
-      malformed(fmt::format("nothing covers the data bytes {} to {}", covered, entry.begin), where,
-                "tensors one after the other, without holes");
+      refuse_file(fmt::format("nothing covers the data bytes {} to {}", covered, entry.begin), where,
+                  "tensors one after the other, without holes");
     }
     covered = entry.end;
   }
   if (covered != header.data_bytes) {
-    malformed(fmt::format("the tensors end at data byte {}, the file holds {}", covered, header.data_bytes),
-              header.path, "a file without bytes after its last tensor");
+    refuse_file(fmt::format("the tensors end at data byte {}, the file holds {}", covered, header.data_bytes),
+                header.path, "a file without bytes after its last tensor");
   }
 }
 
@@ -216,31 +220,32 @@ SafetensorsHeader parse_header(std::string_view text, i64 file_bytes, const std:
   header.data_offset = kPrefix + static_cast<i64>(text.size());
   header.data_bytes = file_bytes - header.data_offset;
   if (text.front() != '{') {
-    reject("MP-E110", fmt::format("the header must begin with '{{', not {}", quote(text.substr(0, 1))),
-           path + ", header byte 0", "is this a safetensors file?");
+    refuse_file("MP-E110", fmt::format("the header must begin with '{{', not {}", quote(text.substr(0, 1))),
+                path + ", header byte 0", "is this a safetensors file?");
   }
   // The parser would take a NUL for the end of the text, and any white space after the object.
   if (const std::size_t nul = text.find('\0'); nul != std::string_view::npos) {
-    malformed("the header holds a NUL", fmt::format("{}, header byte {}", path, nul),
-              "pad with spaces (0x20): some writers pad with NUL");
+    refuse_file("the header holds a NUL", fmt::format("{}, header byte {}", path, nul),
+                "pad with spaces (0x20): some writers pad with NUL");
   }
   const Json document = parse_json(text, path, limits);
   if (const std::size_t last = text.find_last_not_of(' '); text[last] != '}') {
-    malformed(fmt::format("only spaces may follow the header's object, not byte 0x{:02X}", static_cast<u8>(text[last])),
-              fmt::format("{}, header byte {}", path, last));
+    refuse_file(
+        fmt::format("only spaces may follow the header's object, not byte 0x{:02X}", static_cast<u8>(text[last])),
+        fmt::format("{}, header byte {}", path, last));
   }
   for (const auto& [name, value] : document.items()) {
     if (name != kMetadata) header.tensors.push_back(entry_of(name, value, header));
   }
   if (const auto metadata = document.find(kMetadata); metadata != document.end()) {
     if (!metadata->is_object()) {
-      reject("MP-E124", "__metadata__ must be an object, not " + quote(metadata->dump()), path + ", header",
-             "{} when there is nothing to say");
+      refuse_file("MP-E124", "__metadata__ must be an object, not " + quote(metadata->dump()), path + ", header",
+                  "{} when there is nothing to say");
     }
     for (const auto& [key, value] : metadata->items()) {
       if (!value.is_string()) {
-        reject("MP-E124", "__metadata__ must hold strings, " + quote(key) + " is " + quote(value.dump()),
-               path + ", header", "str() on the values when writing");
+        refuse_file("MP-E124", "__metadata__ must hold strings, " + quote(key) + " is " + quote(value.dump()),
+                    path + ", header", "str() on the values when writing");
       }
       header.metadata.emplace(key, value);
     }
@@ -282,8 +287,8 @@ HostTensor read_tensor(const InputFile& file, const SafetensorsHeader& header, c
   const auto dtype =
       std::find_if(kOurDtypes.begin(), kOurDtypes.end(), [&](Dtype d) { return dtype_name(d) == entry.dtype; });
   if (dtype == kOurDtypes.end()) {
-    reject("MP-E130", "dtype " + entry.dtype + " is not one that is read", where,
-           "F32, F64, BF16, F16, F8_E4M3, F8_E8M0, I32 or U8");
+    refuse_file("MP-E130", "dtype " + entry.dtype + " is not one that is read", where,
+                "F32, F64, BF16, F16, F8_E4M3, F8_E8M0, I32 or U8");
   }
   if (entry.bytes() > max_bytes) {
     throw Error(ErrorKind::runtime, "MP-E142",
@@ -323,7 +328,7 @@ std::string safetensors_header_bytes(const std::map<std::string, std::string>& m
     try {
       return Json(text).dump();
     } catch (const Json::exception&) {
-      malformed("not UTF-8 and cannot be written: " + quote(text), "metadata or a tensor's name", "text in UTF-8");
+      refuse_file("not UTF-8 and cannot be written: " + quote(text), "metadata or a tensor's name", "text in UTF-8");
     }
   };
   std::vector<std::string> parts;

@@ -26,13 +26,13 @@ namespace {
 constexpr i64 kNeedleFirst = 4;  // no needle before this token
 constexpr i64 kPiece = 256;      // tokens a thread draws at a time
 
-[[noreturn]] void reject(const std::string& what, const std::string& how) {
+[[noreturn]] void refuse(const std::string& what, const std::string& how) {
   throw Error(ErrorKind::usage, "MP-E308", what, {}, how);
 }
 
 void check_range(std::string_view name, i64 value, i64 least, i64 most) {
   if (value >= least && value <= most) return;
-  reject(fmt::format("{} is {}", name, value), fmt::format("a value from {} to {}", least, most));
+  refuse(fmt::format("{} is {}", name, value), fmt::format("a value from {} to {}", least, most));
 }
 
 /// The position of one query row.
@@ -98,30 +98,30 @@ std::vector<i64> first_rows(const std::vector<Row>& rows, std::size_t sequences)
 void check_needles(const SyntheticRequest& request) {
   const NeedleRequest& needles = *request.needles;
   if (find_preset(request.preset).pattern != Pattern::structured) {
-    reject(fmt::format("preset '{}' has no place for needles", request.preset), "'natural'");
+    refuse(fmt::format("preset '{}' has no place for needles", request.preset), "'natural'");
   }
   check_range("the number of needles", static_cast<i64>(needles.depths.size()), 1, 1024);
   check_range("the needles' length", needles.length, 1, 4096);
   if (!(needles.gain >= 0 && needles.gain <= 1000))
-    reject(fmt::format("the needles' gain is {}", needles.gain), "0..1000");
+    refuse(fmt::format("the needles' gain is {}", needles.gain), "0..1000");
   for (double depth : needles.depths) {
-    if (!(depth >= 0 && depth <= 1)) reject(fmt::format("a needle's depth is {}", depth), "a value from 0 to 1");
+    if (!(depth >= 0 && depth <= 1)) refuse(fmt::format("a needle's depth is {}", depth), "a value from 0 to 1");
   }
   const bool decode = request.phase == Phase::decode;
   if (decode && std::adjacent_find(request.contexts.begin(), request.contexts.end(), std::not_equal_to<>()) !=
                     request.contexts.end()) {
-    reject("needles in decode sequences of different lengths", "one context for all of them");
+    refuse("needles in decode sequences of different lengths", "one context for all of them");
   }
   for (i64 first_row : first_rows(lay_out_rows(request), request.contexts.size())) {
     if (first_row < needles.length + kNeedleFirst) {
-      reject(fmt::format("{} needle tokens do not fit before a row at position {}", needles.length, first_row),
+      refuse(fmt::format("{} needle tokens do not fit before a row at position {}", needles.length, first_row),
              "a longer context, or shorter needles");
     }
     std::vector<i64> starts = needle_starts(needles, first_row);
     std::sort(starts.begin(), starts.end());
     for (std::size_t i = 1; i < starts.size(); ++i) {
       if (starts[i] - starts[i - 1] < needles.length) {
-        reject(
+        refuse(
             fmt::format("needles of {} tokens overlap at tokens {} and {}", needles.length, starts[i - 1], starts[i]),
             "fewer or shorter needles, or a longer context");
       }
@@ -362,7 +362,7 @@ std::map<std::string, std::string> describe(const SyntheticRequest& request) {
 void check_request(const SyntheticRequest& request) {
   check_range("heads", request.heads, 1, kMaxHeads);
   if (request.head_dim != 32 && request.head_dim != 64 && request.head_dim != 128 && request.head_dim != 256) {
-    reject(fmt::format("head_dim is {}", request.head_dim), "32, 64, 128 or 256");
+    refuse(fmt::format("head_dim is {}", request.head_dim), "32, 64, 128 or 256");
   }
   check_range("top_k", request.top_k, 1, kMaxKeys);
   check_range("layer", request.layer, 0, 1 << 20);

@@ -62,15 +62,15 @@ struct Drawn {
   }
 };
 
-double gamma(double n, double u) { return n * u / (1 - n * u); }
+double gamma_of(double n, double u) { return n * u / (1 - n * u); }
 
 /// c of a sum over `terms` products with the stored mean of `size` keys.
 double coefficient_of_means(const Arithmetic& a, double terms, double cut, double size) {
-  double dot = gamma(kDim, a.dot);
+  double dot = gamma_of(kDim, a.dot);
   if (a.group > 0) dot += static_cast<double>(a.group + 1) * cut;  // kDim fits in one group
   const double c =
-      std::pow(1 + a.operand, 3) * (1 + a.weight) * (1 + dot) * (1 + gamma(terms + 3, a.head_sum)) * (1 + a.result);
-  return c * (1 + gamma(size + 2, a.pool)) * (1 + 0x1p-24) * (1 + a.mean) - 1;
+      std::pow(1 + a.operand, 3) * (1 + a.weight) * (1 + dot) * (1 + gamma_of(terms + 3, a.head_sum)) * (1 + a.result);
+  return c * (1 + gamma_of(size + 2, a.pool)) * (1 + 0x1p-24) * (1 + a.mean) - 1;
 }
 
 /// Of sampled keys, which are means of one.
@@ -93,7 +93,7 @@ struct Derivation {
   Derivation(const Drawn& from, const Arithmetic& arithmetic, const SampledRow& sampled)
       : drawn(from), a(arithmetic), row(sampled) {
     product = stored_coefficient(a, 1);
-    sums = gamma(kKeys + 8, a.head_sum);
+    sums = gamma_of(kKeys + 8, a.head_sum);
     double weighted = 0, squares = 0;
     for (i64 h = 0; h < kHeads; ++h) weighted += drawn.weight(h) * drawn.query_norm(h);
     std::vector<double> of_total;
@@ -140,7 +140,7 @@ struct Derivation {
 };
 
 /// Nothing is subnormal here, but for the root of what f32 may flush.
-bool same(double found, double expected) { return std::abs(found - expected) <= 1e-9 * expected + 1e-17; }
+bool close(double found, double expected) { return std::abs(found - expected) <= 1e-9 * expected + 1e-17; }
 
 }  // namespace
 
@@ -161,17 +161,17 @@ TEST_CASE("bounds of residuals and of linear queries are those that are derived,
         const std::vector<i32> kept{1, 4};
         const std::vector<double> residuals = bounds.residuals(a, 0, samples, row);
         std::vector<double> query(kDim, 0.0);
-        const double adding = gamma(kHeads + 6, a.head_sum) + std::pow(1 + a.operand, 3) * (1 + a.weight) - 1;
+        const double adding = gamma_of(kHeads + 6, a.head_sum) + std::pow(1 + a.operand, 3) * (1 + a.weight) - 1;
         for (i64 h = 0; h < kHeads; ++h) {
           const Derived line = derived.of(h);
-          CHECK(same(residuals[static_cast<std::size_t>(h)], drawn.weight(h) * line.residual));
+          CHECK(close(residuals[static_cast<std::size_t>(h)], drawn.weight(h) * line.residual));
           if (h == 1 || h == 4) continue;
           for (i64 d = 0; d < kDim; ++d) {
             query[static_cast<std::size_t>(d)] += drawn.weight(h) * std::abs(drawn.query(h, d)) * (line.slope + adding);
           }
         }
         const std::vector<double> found = bounds.linear_query(a, 0, samples, row, kept);
-        for (std::size_t d = 0; d < query.size(); ++d) CHECK(same(found[d], query[d]));
+        for (std::size_t d = 0; d < query.size(); ++d) CHECK(close(found[d], query[d]));
       }
     }
   }
@@ -208,7 +208,7 @@ TEST_CASE("bounds of what covariance drops heads by are those that are derived")
           own.push_back(std::sqrt(covariance(h, h)));
           size.push_back(2 * drawn.weight(h) * drawn.query_norm(h) * derived.largest_key);
           if (std::binary_search(kept.begin(), kept.end(), static_cast<i32>(h))) continue;
-          dropped_error += error.back() + gamma(kHeads + 2, a.head_sum) * own.back();
+          dropped_error += error.back() + gamma_of(kHeads + 2, a.head_sum) * own.back();
           dropped_size += size.back();
         }
         const double open = static_cast<double>(std::count(derived.unsure.begin(), derived.unsure.end(), true));
@@ -225,9 +225,9 @@ TEST_CASE("bounds of what covariance drops heads by are those that are derived")
               turns = std::abs(covariance(h, doubtful)) + error[at] * own[other] + most * error[other];
             }
             const double members = open * size[at] * (size[at] + 2 * dropped_size) / static_cast<double>(row.count);
-            CHECK(same(found[at], 2 * (most * dropped_error + deviation * error[at] + turns) +
-                                      error[at] * (own[at] + most) +
-                                      derived.sums * most * (2 * (deviation + dropped_error) + most) + members));
+            CHECK(close(found[at], 2 * (most * dropped_error + deviation * error[at] + turns) +
+                                       error[at] * (own[at] + most) +
+                                       derived.sums * most * (2 * (deviation + dropped_error) + most) + members));
           }
         }
       }
@@ -256,8 +256,8 @@ TEST_CASE("a row's own last block is bounded by the tokens that the row sees of 
       const std::vector<double> found = bounds.energies(a, m, Router::pooled, &blocks, 4);
       for (i64 h = 0; h < 3; ++h) {
         const double weighted = drawn.weight(3 * m + h) * drawn.query_norm(3 * m + h);
-        CHECK(same(found[static_cast<std::size_t>(h)],
-                   coefficient_of_means(a, 2, a.cut, 4) * weighted * (first + last) / 2));
+        CHECK(close(found[static_cast<std::size_t>(h)],
+                    coefficient_of_means(a, 2, a.cut, 4) * weighted * (first + last) / 2));
       }
     }
   }

@@ -15,17 +15,17 @@ using namespace misa;
 
 namespace {
 
-constexpr i64 kTopK = 64;
+constexpr i64 kProfiledTopK = 64;
 
-Workload small_workload() {
+Workload profiled_workload() {
   const std::vector<std::string> folders{MISA_SOURCE_DIR "/profiles"};
   return generate(make_request(load_model("tiny", folders), load_workload("ci", folders), 7));
 }
 
 /// dsa and misa on `backend`, one sample of each.
-struct Small {
-  explicit Small(std::string_view name) : backend(make_backend(name, 1)) {
-    settings.top_k = kTopK;
+struct SmallProfile {
+  explicit SmallProfile(std::string_view name) : backend(make_backend(name, 1)) {
+    settings.top_k = kProfiledTopK;
     for (const char* indexer : {"dsa", "misa"}) request.specs.push_back(make_indexer(indexer, settings));
     request.settings = settings;
     request.samples = 1;
@@ -35,7 +35,7 @@ struct Small {
   }
 
   std::unique_ptr<Backend> backend;
-  Workload workload = small_workload();
+  Workload workload = profiled_workload();
   IndexerSettings settings;
   ProfileRequest request{.backend = *backend, .workload = workload, .specs = {}, .settings = {}};
 };
@@ -45,7 +45,7 @@ struct Small {
 TEST_CASE("a profile times and rates each indexer, without a process") {
   for (const char* name : {"oracle", "cpu"}) {
     CAPTURE(name);
-    Small small(name);
+    SmallProfile small(name);
     const Report report = profile(small.request);
     CHECK(report.tool_version == "1.2.3");
     CHECK(report.workload.seed == "7");
@@ -65,7 +65,7 @@ TEST_CASE("a profile times and rates each indexer, without a process") {
 }
 
 TEST_CASE("sinks are told in order: the start, each case, the report, each selection") {
-  Small small("oracle");
+  SmallProfile small("oracle");
   std::vector<std::string> told;
   i64 runs = 0;
   small.request.sinks.started = [&](const Report& report) {
@@ -84,7 +84,7 @@ TEST_CASE("sinks are told in order: the start, each case, the report, each selec
   };
   small.request.sinks.selected = [&](const IndexerSpec& spec, const Selection& selection) {
     told.push_back("selection of " + spec.name);
-    CHECK(selection[Choice::tokens].shape == std::vector<i64>{small.workload.rows(), kTopK});
+    CHECK(selection[Choice::tokens].shape == std::vector<i64>{small.workload.rows(), kProfiledTopK});
     CHECK(selection[Choice::heads].empty() == (spec.name == "dsa"));
   };
   profile(small.request);
@@ -94,7 +94,7 @@ TEST_CASE("sinks are told in order: the start, each case, the report, each selec
 }
 
 TEST_CASE("without dsa among the indexers it runs once more as their reference") {
-  Small small("oracle");
+  SmallProfile small("oracle");
   small.request.specs.erase(small.request.specs.begin());
   i64 references = 0;
   small.request.sinks.progress = [&](const ProfileProgress& progress) { references += progress.reference ? 1 : 0; };
@@ -106,7 +106,7 @@ TEST_CASE("without dsa among the indexers it runs once more as their reference")
 }
 
 TEST_CASE("an interrupted profile says so, rates nothing and hands out no selection") {
-  Small small("oracle");
+  SmallProfile small("oracle");
   small.request.sinks.progress = [](const ProfileProgress&) { interruption = true; };
   small.request.sinks.selected = [](const IndexerSpec&, const Selection&) { FAIL("a selection"); };
   const Report report = profile(small.request);
@@ -118,7 +118,7 @@ TEST_CASE("an interrupted profile says so, rates nothing and hands out no select
 }
 
 TEST_CASE("a profile refuses a workload without rows, and memory that does not suffice") {
-  Small small("oracle");
+  SmallProfile small("oracle");
   const auto id_of = [&] {
     try {
       profile(small.request);
@@ -134,7 +134,7 @@ TEST_CASE("a profile refuses a workload without rows, and memory that does not s
 }
 
 TEST_CASE("what the caller noticed comes before the warnings of the experiment") {
-  Small small("oracle");
+  SmallProfile small("oracle");
   small.request.origin.warnings = {{"MP-W999", "noticed before"}};
   small.request.samples = 100;
   small.request.budget_seconds = 0;

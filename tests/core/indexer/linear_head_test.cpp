@@ -68,7 +68,7 @@ double variance(const std::vector<double>& values) {
   return squares / count;
 }
 
-const std::vector<std::string> kBackends{"oracle", "cpu"};
+const std::vector<std::string> kBothBackends{"oracle", "cpu"};
 
 }  // namespace
 
@@ -175,7 +175,7 @@ TEST_CASE("a row keeps the heads and sums the lines that the formulas say, read 
 
     IndexerSpec spec = make_indexer("misa", settings_of(std::min(active, linear ? heads - 1 : heads), samples, router));
     spec.heads->linear = linear;
-    for (const std::string& backend : kBackends) {
+    for (const std::string& backend : kBothBackends) {
       CAPTURE(backend);
       const auto [query, chosen] = choose_linear(backend, workload, spec);
       CHECK(chosen.heads == kept);
@@ -213,7 +213,7 @@ TEST_CASE("where all products are positive the linear head is dsa with no other 
         4, 8, 32, 300, [&](i64, i64, i64) { return whole(0, 3); }, [&](i64, i64) { return whole(-4, 4); },
         [&](i64, i64 d) { return d == 0 ? 1.0f : whole(0, 3); });
     for (const Router router : {Router::linear_residual, Router::covariance}) {
-      for (const std::string& backend : kBackends) {
+      for (const std::string& backend : kBothBackends) {
         CAPTURE(backend);
         const Chosen linear = choose(backend, workload, make_indexer("misa-lr", settings_of(2, 30, router)));
         CHECK(linear.heads.empty());
@@ -243,7 +243,7 @@ TEST_CASE("where the slopes of the heads that are dropped are 0, misa-lr is misa
         1, kHeads, kDim, kTokens, [](i64, i64 h, i64 d) { return h == d ? 1.0f : 0.0f; },
         [&](i64, i64) { return draw.normal(); }, key);
     for (const Router router : {Router::linear_residual, Router::covariance}) {
-      for (const std::string& backend : kBackends) {
+      for (const std::string& backend : kBothBackends) {
         CAPTURE(backend);
         const auto [query, chosen] =
             choose_linear(backend, workload, make_indexer("misa-lr", settings_of(5, kSamples, router)));
@@ -317,7 +317,7 @@ TEST_CASE("a key that is no number spoils only its own score") {
       1, 8, 32, 200, [&](i64, i64, i64) { return draw.normal(); }, [&](i64, i64) { return draw.normal(); },
       [&](i64, i64) { return draw.normal(); });
   const IndexerSpec spec = make_indexer("misa-lr", settings_of(4, 200));  // every token is a sample
-  for (const std::string& backend : kBackends) {
+  for (const std::string& backend : kBothBackends) {
     workload.k.span<float>()[32 * 50] = 1;
     const Chosen whole = choose(backend, workload, spec);
     workload.k.span<float>()[32 * 50] = std::numeric_limits<float>::quiet_NaN();
@@ -349,7 +349,7 @@ TEST_CASE("a routed batch ends in the linear query and its negative, whose weigh
     options.dtype = dtype;
     options.heads = 8;
     const Workload workload = draw_workload(options);
-    for (const std::string& name : kBackends) {
+    for (const std::string& name : kBothBackends) {
       const auto backend = make_backend(name, 2);
       const Placement placement(*backend, workload);
       PlanOptions watch;

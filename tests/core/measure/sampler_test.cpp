@@ -13,7 +13,7 @@ namespace misa {
 namespace {
 
 /// Subjects that take a fixed time of a clock of their own, and note the order in which they ran.
-struct Bench {
+struct TimedSubjects {
   double now = 0;
   std::string order;
   std::vector<Subject> subjects;
@@ -38,7 +38,7 @@ struct Bench {
 }  // namespace
 
 TEST_CASE("subjects alternate in the order A B B A, after first calls and warm-up") {
-  Bench bench;
+  TimedSubjects bench;
   bench.add('a', 1);
   bench.add('b', 1);
   const SampleSet set = sample(bench.subjects, bench.options(2, 4, 1000));
@@ -68,7 +68,7 @@ TEST_CASE("a linear drift falls on both sides of an even number of rounds alike"
 
 TEST_CASE("sampling stops before the round that the budget does not hold, but not before everyone has a sample") {
   const auto taken = [](double seconds, i64 most, double budget, bool cut) {
-    Bench bench;
+    TimedSubjects bench;
     bench.add('a', seconds);
     bench.add('b', seconds);
     const SampleSet set = sample(bench.subjects, bench.options(0, most, budget));
@@ -87,7 +87,7 @@ TEST_CASE("sampling stops before the round that the budget does not hold, but no
 }
 
 TEST_CASE("warm-up leaves three quarters of the budget") {
-  Bench bench;
+  TimedSubjects bench;
   bench.add('a', 1);
   sample(bench.subjects, bench.options(100, 1, 12));
   CHECK(bench.order ==
@@ -101,7 +101,7 @@ TEST_CASE("progress says how long it will take: the budget, what is wanted, or a
     double budget, after_first;
   };
   for (const Expected& expected : {Expected{1, 10, 1000, 23}, Expected{1, 10, 9, 8}, Expected{0, 10, 0.5, 3}}) {
-    Bench bench;
+    TimedSubjects bench;
     bench.add('a', 1);
     bench.add('b', 1);
     SamplerOptions options = bench.options(expected.warm_up, expected.most, expected.budget);
@@ -130,7 +130,7 @@ TEST_CASE("the first call is kept apart") {
 TEST_CASE("an interruption leaves what there is") {
   for (std::size_t polls : {0u, 1u, 2u, 3u, 4u, 5u, 6u, 7u}) {
     CAPTURE(polls);
-    Bench bench;
+    TimedSubjects bench;
     bench.add('a', 1);
     bench.add('b', 1);
     SamplerOptions options = bench.options(1, 50, 1000);
@@ -162,7 +162,7 @@ TEST_CASE("a run that is interrupted gives no sample") {
 }
 
 TEST_CASE("progress tells the subject, its samples, and where they begin") {
-  Bench bench;
+  TimedSubjects bench;
   bench.add('a', 1);
   bench.add('b', 1);
   SamplerOptions options = bench.options(1, 2, 1000);

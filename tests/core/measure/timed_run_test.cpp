@@ -10,7 +10,7 @@ namespace misa {
 namespace {
 
 /// Runs that count; what a profiler sees of them is for tests/cli/nsight_test.py.
-struct Bench {
+struct NotedRuns {
   std::unique_ptr<Backend> oracle = make_backend("oracle", 1);
   NotingBackend backend{*oracle};
 
@@ -29,7 +29,7 @@ struct Bench {
 }  // namespace
 
 TEST_CASE("the first call does the work, the second records it, and what is timed then is a replay") {
-  Bench bench;
+  NotedRuns bench;
   TimedRun run = bench.run({});
   CHECK(run(true).seconds == 3);
   CHECK_FALSE(run.recorded());
@@ -44,7 +44,7 @@ TEST_CASE("the first call does the work, the second records it, and what is time
 }
 
 TEST_CASE("a replay times the stages that were recorded") {
-  Bench bench;
+  NotedRuns bench;
   TimedRun run = bench.run({.stages = true});
   CHECK(run(true).stages.at(0).seconds == 3);
   const RunTimes times = run(true);
@@ -56,7 +56,7 @@ TEST_CASE("a replay times the stages that were recorded") {
 
 TEST_CASE("without recordings every call does the work") {
   for (const bool asked : {false, true}) {
-    Bench bench;
+    NotedRuns bench;
     bench.backend.records = false;
     TimedRun run = bench.run({.record = asked});
     for (int i = 0; i < 3; ++i) CHECK(run(true).seconds == 3);
@@ -68,7 +68,7 @@ TEST_CASE("without recordings every call does the work") {
 TEST_CASE("a run is cold when that was asked for and the backend can") {
   for (const bool asked : {false, true}) {
     for (const bool flushes : {false, true}) {
-      Bench bench;
+      NotedRuns bench;
       bench.backend.flushes = flushes;
       TimedRun run = bench.run({.cold = asked});
       run(true);
@@ -78,7 +78,7 @@ TEST_CASE("a run is cold when that was asked for and the backend can") {
 }
 
 TEST_CASE("a device is asked before, after each sample and after all") {
-  Bench bench;
+  NotedRuns bench;
   const auto state = [](double clock, std::vector<std::string> throttled) {
     return DeviceState{.sm_clock_hz = clock,
                        .memory_clock_hz = {},
@@ -101,7 +101,7 @@ TEST_CASE("a device is asked before, after each sample and after all") {
 }
 
 TEST_CASE("where no driver tells there is no record, and where it does not tell clocks there is no drift") {
-  Bench bench;
+  NotedRuns bench;
   CHECK_FALSE(DeviceWatch(bench.backend).finish().has_value());
   bench.backend.states = {DeviceState{}};
   DeviceWatch watch(bench.backend);

@@ -20,16 +20,16 @@ namespace {
 
 using Json = nlohmann::json;
 
-const Json& golden() {
+const Json& generator_golden() {
   static const Json values = Json::parse(read_text_file(MISA_SOURCE_DIR "/tests/core/workload/generator_golden.json"));
   return values;
 }
 
-float hex_float(const Json& value) { return std::strtof(value.get<std::string>().c_str(), nullptr); }
+float hex_f32(const Json& value) { return std::strtof(value.get<std::string>().c_str(), nullptr); }
 
 /// Equal, or neighbours: libm's exp, cos and sin may differ in the last place.
 void check_close(float value, const Json& expected) {
-  const float wanted = hex_float(expected);
+  const float wanted = hex_f32(expected);
   CHECK(value >= std::nextafter(wanted, -1e30f));
   CHECK(value <= std::nextafter(wanted, 1e30f));
 }
@@ -139,7 +139,7 @@ std::vector<float> page_token(const Workload& w, i64 page, i64 slot, float* scal
 TEST_CASE("gate profiles equal the specification's") {
   for (i64 heads : {64, 32}) {
     const std::vector<double> gates = gate_profile(heads, 6);
-    const Json& expected = golden()["gate_profile(" + std::to_string(heads) + ",6)[:8]"];
+    const Json& expected = generator_golden()["gate_profile(" + std::to_string(heads) + ",6)[:8]"];
     double sum_of = 0, squares = 0;
     for (double gate : gates) {
       sum_of += gate;
@@ -155,25 +155,25 @@ TEST_CASE("gate profiles equal the specification's") {
 
 TEST_CASE("keys equal the specification's within one unit in the last place") {
   const SyntheticSequence sequence(Pattern::structured, {}, 1, 4096, 64, 128);
-  CHECK(sequence.segment_ends()[0] == golden()["segment ends"][0].get<i64>());
-  CHECK(sequence.segment_ends()[1] == golden()["segment ends"][1].get<i64>());
+  CHECK(sequence.segment_ends()[0] == generator_golden()["segment ends"][0].get<i64>());
+  CHECK(sequence.segment_ends()[1] == generator_golden()["segment ends"][1].get<i64>());
   std::vector<float> keys(4096 * 128);
   sequence.keys(0, 4096, keys.data());
   for (std::size_t i = 0; i < 4; ++i) {
-    check_close(keys[i], golden()["K[0][:4]"][i]);
-    check_close(keys[1000 * 128 + i], golden()["K[1000][:4]"][i]);
-    check_close(keys[1000 * 128 + 64 + i], golden()["K[1000][64:68]"][i]);
-    check_close(keys[4095 * 128 + i], golden()["K[4095][:4]"][i]);
+    check_close(keys[i], generator_golden()["K[0][:4]"][i]);
+    check_close(keys[1000 * 128 + i], generator_golden()["K[1000][:4]"][i]);
+    check_close(keys[1000 * 128 + 64 + i], generator_golden()["K[1000][64:68]"][i]);
+    check_close(keys[4095 * 128 + i], generator_golden()["K[4095][:4]"][i]);
   }
   double total = 0;
   for (float key : keys) total += key;
-  CHECK(total == doctest::Approx(golden()["sum K (float64)"].get<double>()).epsilon(1e-9));
+  CHECK(total == doctest::Approx(generator_golden()["sum K (float64)"].get<double>()).epsilon(1e-9));
 }
 
 TEST_CASE("queries, scores, routing and selections equal the specification's") {
   for (i64 heads : {64, 32}) {
     CAPTURE(heads);
-    const Json& expected = golden()["H=" + std::to_string(heads) + " t=4095"];
+    const Json& expected = generator_golden()["H=" + std::to_string(heads) + " t=4095"];
     const SyntheticSequence sequence(Pattern::structured, {}, 1, 4096, heads, 128);
     const auto count = static_cast<std::size_t>(heads);
     std::vector<float> q(count * 128), w(count), keys(4096 * 128);
