@@ -40,6 +40,8 @@ TESTS = [
     ("core/measure/", ["test_core_measure"]),
     ("core/quality/", ["test_core_quality"]),
     ("core/agreement/", ["test_core_agreement", "test_agreement"]),
+    ("core/experiment/recorded", ["test_core_experiment", "tests/cli/selection_test.py", "tests/cli/trace_test.py"]),
+    ("core/selection/id_kind", ["test_core_experiment", "tests/cli/selection_test.py"]),
     ("backends/", ["test_agreement", "test_conformance", "test_core_indexer", "test_core_agreement"]),
 ]
 

@@ -145,16 +145,21 @@ Agreement judge_recorded(ExactReference& exact_reference, const RecordedTopK& re
   for (const Violation& found : recorded.violations) violate(found.row, found.column, found.id, found.fault);
 
   bool zeros = true;  // every score on offer so far is 0
-  for (const i32 m : recorded.rows) {
+  for (std::size_t r = 0; r < recorded.rows.size(); ++r) {
+    const i32 m = recorded.rows[r];
     const std::size_t at = static_cast<std::size_t>(m);
     if (problem.end[at] <= problem.begin[at] && !broken[at]) continue;
     const std::span<const i32> chosen = without_pads(row_of<i32>(recorded.tokens, m));
     const std::span<const i32> right = without_pads(row_of<i32>(exact[Choice::tokens], m));
     const Offer offered = offer_of(exact_reference, spec, side, Choice::tokens, m);
-    const auto stray = std::find_if_not(chosen.begin(), chosen.end(), [&](i32 token) { return offered.holds(token); });
-    if (!broken[at] && stray != chosen.end()) {
-      violate(m, stray - chosen.begin(), id_of(workload, recorded.ids, m, *stray), Fault::not_offered);
-    } else if (!broken[at] && chosen.size() < right.size()) {
+    if (offered.limited) {
+      const std::span<const i32> ids = row_of<i32>(workload.topk, static_cast<i64>(r));
+      const std::vector<i32> tokens = tokens_of(workload, recorded.ids, m, ids);
+      for (std::size_t c = 0; c < ids.size(); ++c) {
+        if (tokens[c] >= 0 && !offered.holds(tokens[c])) violate(m, static_cast<i64>(c), ids[c], Fault::not_offered);
+      }
+    }
+    if (!broken[at] && chosen.size() < right.size()) {
       violate(m, static_cast<i64>(chosen.size()), -1, Fault::truncated);
     }
     Verdict verdict = broken[at] ? Verdict::violation : Verdict::exact;

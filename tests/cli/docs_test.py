@@ -76,6 +76,7 @@ COMMANDS = {
     "./scripts/install.sh && ./scripts/build.sh release": BUILDS,
     "build/release/cli/misa-prof compare --against profiles/goldens --rows 16 --annotate -o - -o junit:agreement.xml "
     "-o json:agreement.json --bundle failure": [],
+    "misa-prof compare --trace your-trace.safetensors --selection ids.npy --arithmetic fp8-mma -o - -o junit:ids.xml": [],
     "misa-prof compare --backend cuda --trace your-trace.safetensors --write-golden goldens": [*DRY, "--force"],
     # docs/cli.md
     "misa-prof COMMAND [OPTIONS]": NotRun("says how commands look"),

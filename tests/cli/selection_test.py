@@ -255,8 +255,10 @@ class Agrees(Selection):
                     continue
                 wrong = npy(self.folder / "wrong.npy", [problem.ranked(row)[-K:] for row in range(3)])
                 result = misa(*words[:3], "--selection", wrong, *words[5:], "--format", "json")
-                faults = {one["fault"] for one in strict_json(result.stdout)["cases"][0]["choices"][0]["violations"]}
-                self.assertEqual((result.returncode, faults), (1, {"not-offered"}), result.stderr)
+                found = strict_json(result.stdout)["cases"][0]["choices"][0]["violations"]
+                self.assertEqual((result.returncode, {one["fault"] for one in found}), (1, {"not-offered"}), result.stderr)
+                for one in found:
+                    self.assertEqual(one["id"], problem.ranked(one["row"])[-K:][one["column"]])
 
 
 class Refused(Selection):
