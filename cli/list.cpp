@@ -45,6 +45,13 @@ Section section_of(const char* name, const auto& rows, const auto& what, const a
   return section;
 }
 
+/// What --arithmetic takes: the arithmetics whose bounds are known.
+Section arithmetic_section() {
+  return section_of(
+      "arithmetic", arithmetics(), [](const Arithmetic& one) { return std::string(one.what); },
+      [](const Arithmetic&) { return ""; });
+}
+
 std::vector<Section> sections() {
   const auto what = [](const auto& row) { return std::string(row.what); };
   const auto source = [](const auto& row) { return std::string(row.source); };
@@ -70,6 +77,7 @@ std::vector<Section> sections() {
   return {section_of("indexers", indexers(), what, source),
           section_of("routers", routers(), what, source),
           section_of("backends", backends(), state, [](const BackendInfo&) { return ""; }),
+          arithmetic_section(),
           section_of("models", list_models(directories), description, source),
           section_of("workloads", list_workloads(directories), description, source),
           section_of("presets", presets(), what, [](const PresetInfo& info) { return std::string(info.expect); }),
@@ -88,13 +96,6 @@ std::vector<Section> kernel_sections() {
     }
   }
   return all;
-}
-
-/// What --arithmetic takes: the arithmetics whose bounds are known.
-Section arithmetic_section() {
-  return section_of(
-      "arithmetic", arithmetics(), [](const Arithmetic& one) { return std::string(one.what); },
-      [](const Arithmetic&) { return ""; });
 }
 
 std::string as_text(const std::vector<Section>& all) {
@@ -153,7 +154,8 @@ Work add_list(CLI::App& app) {
   add_text(command, "--names", *names, "Only the names of one section, a line each: indexers, routers, traces, ...",
            "SECTION", kOutputGroup);
   add_flag(command, "--kernels", *kernels, "The kernels of each backend, as --kernel takes them", kOutputGroup);
-  add_flag(command, "--arithmetic", *arithmetic, "How kernels round, as compare --arithmetic takes it", kOutputGroup);
+  add_flag(command, "--arithmetic", *arithmetic, "Only how kernels round, as compare --arithmetic takes it",
+           kOutputGroup);
   return [format, names, kernels, arithmetic] {
     if (*format != "table" && *format != "json") {
       throw Error(ErrorKind::usage, "MP-E021", "there is no format called '" + *format + "'", {}, "table or json");

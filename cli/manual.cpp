@@ -35,11 +35,12 @@ constexpr auto kNamedValues = std::to_array<NamedValues>({{"indexer", "indexers"
                                                           {"model", "models"},
                                                           {"workload", "workloads"},
                                                           {"preset", "presets"},
-                                                          {"trace", "traces"}});
+                                                          {"trace", "traces"},
+                                                          {"arithmetic", "arithmetic"}});
 
 std::string_view kind_of(const CLI::Option& option) {
   for (const NamedValues& one : kNamedValues) {
-    if (option.check_lname(std::string(one.option))) return one.kind;
+    if (option.get_items_expected_max() > 0 && option.check_lname(std::string(one.option))) return one.kind;
   }
   return {};
 }

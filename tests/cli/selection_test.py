@@ -411,10 +411,11 @@ class Arithmetics(Cli):
         page = (ROOT / "docs" / "agreement.md").read_text()
         table = page[page.index("| arithmetic |"):]
         documented = re.findall(r"^\| `([^`]+)` \|", table[:table.index("\n\n")], re.M)
-        listed = self.succeeds("list", "--arithmetic", "--names", "arithmetic").split()
+        listed = self.succeeds("list", "--names", "arithmetic").split()
         self.assertEqual(documented, listed)
         shown = strict_json(self.succeeds("list", "--arithmetic", "--format", "json"))
         self.assertEqual([one["name"] for one in shown["arithmetic"]], listed)
+        self.assertEqual(list(shown), ["arithmetic"])
         self.assertTrue(all(one["what"] for one in shown["arithmetic"]))
 
 
