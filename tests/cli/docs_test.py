@@ -34,6 +34,7 @@ class NotRun:
 
 BY_CI = NotRun("a step of .ci/run or another test runs it")
 BUILDS = NotRun("builds or changes the source tree")
+NEEDS_WHEELS = NotRun("needs wheels; scripts/test_recorder.sh runs it")
 NEEDS_GPU = NotRun("needs a GPU; tests/gpu/run_test.py runs the script with stand-ins")
 
 # Text of a command -> words to add, or (words to add, exit status), or why it is not run.
@@ -98,6 +99,11 @@ COMMANDS = {
     # docs/paper.md
     "tests/gpu/peers/paper.py --bin build/gpu/bin -o paper.json": NEEDS_GPU,
     "misa-prof profile --backend cuda --model deepseek-v3.2 --indexer dsa,misa": DRY,
+    # docs/recording.md
+    "build/release/cli/misa-prof inspect traces/layer1.prefill.safetensors": NEEDS_WHEELS,
+    "build/release/cli/misa-prof profile --trace traces/layer1.prefill.safetensors --indexer dsa,hisa": NEEDS_WHEELS,
+    "build/release/cli/misa-prof compare --trace traces/layer1.decode.safetensors --indexer dsa": NEEDS_WHEELS,
+    "scripts/test_recorder.sh": BY_CI,
     # the program's help
     "misa-prof profile --model glm-5 --workload decode-8k --indexer dsa,misa --active-heads 4": ONCE,
     "misa-prof profile --trace layer3.safetensors -o - -o json:result.json": ONCE,

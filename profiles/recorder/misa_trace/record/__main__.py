@@ -1,4 +1,4 @@
-"""python -m misa_trace.record SCRIPT [ARGUMENT...]: runs a script, or a module after -m, and records its indexer calls."""
+"""python -m misa_trace.record SCRIPT [ARGUMENT...]: runs a script, or a module after -m, and records its indexers."""
 
 from __future__ import annotations
 

@@ -112,7 +112,7 @@ class Call:
         for row, _, ours, theirs in measured:
             error = float((theirs - factor * ours).abs().max()) / float(theirs.abs().max() or 1)
             if factor <= 0 or not error <= SCORE_TOLERANCE:
-                raise Refused("the formula does not reproduce the scores of row {}: they differ by {:.3g} of the largest"
+                raise Refused("the formula does not reproduce the scores of row {}: they differ by {:.3g} of the most"
                               .format(self.kept[row], error))
         return factor
 
@@ -135,7 +135,7 @@ class Call:
         scores = self.scores[row].double()
         wanted = min(count, len(scores))
         if len(torch.unique(ids)) != wanted:
-            raise Refused("row {} selected {} tokens of its window where {} belong: its ids do not count from ks".format(
+            raise Refused("row {} selected {} tokens of its window, not {}: its ids do not count from ks".format(
                 self.kept[row], len(torch.unique(ids)), wanted))
         others = torch.ones(len(scores), dtype=torch.bool)
         others[ids] = False

@@ -44,7 +44,7 @@ class LayerTrace:
         self._weights: List[torch.Tensor] = []
         self._topk: List[Tuple[int, torch.Tensor]] = []  # first row, ids
         self._top_k = 0
-        self._kept: List[str] = []
+        self._kept: List[List[int]] = []  # runs of calls: how many, rows kept, rows of the call
         self._longest = 0
         self._metadata = dict(call.metadata)
 
@@ -58,7 +58,9 @@ class LayerTrace:
             self._top_k = max(self._top_k, call.top_k or 0)
         self._q.append(call.q)
         self._weights.append(call.weights)
-        self._kept.append("{} of {}".format(len(call.kept), call.rows))
+        if not self._kept or self._kept[-1][1:] != [len(call.kept), call.rows]:
+            self._kept.append([0, len(call.kept), call.rows])
+        self._kept[-1][0] += 1
         self._longest = max([self._longest] + [call.window(row) for row in range(len(call.kept))])
         for key, value in call.metadata.items():
             if self._metadata.get(key) != value:
@@ -100,7 +102,7 @@ class LayerTrace:
             "phase": self.phase,
             "context_length": str(self._longest),
             "recorded_calls": str(self.calls),
-            "recorded_rows": ", ".join(self._kept),
+            "recorded_rows": ", ".join("{} x {} of {}".format(*run) for run in self._kept),
             "rank": "{} of {}".format(rank, world),
         }
         if settings.model:
@@ -161,7 +163,7 @@ class Recorder:
         return bool(self._waiting)
 
     def wants(self, layer: Optional[int], phase: str) -> bool:
-        """Whether a call is to be recorded: its rank, layer and phase are asked for, and not enough of them are kept."""
+        """Whether to record a call: its rank, layer and phase are asked for, and fewer are kept than asked for."""
         with self._lock:
             if os.getpid() != self._pid:
                 self._begin()  # a forked child has files of its own
@@ -269,5 +271,5 @@ class Recorder:
                 say("{} traces with {} calls in {}".format(
                     len(written), sum(trace.calls for trace in written), self.settings.folder))
             elif self._seen == 0 and self.stacks:
-                warn("no call of an indexer was seen ({} is hooked), for CUDA graphs and torch.compile hide calls; try: "
+                warn("no call of an indexer was seen ({} is hooked); CUDA graphs and torch.compile hide calls; try: "
                      "{}".format(", ".join(self.stacks), NO_GRAPHS))

@@ -33,6 +33,8 @@ _ALSO_CALLED = {
     "cu_seq_len_k_start": "ks", "cu_seqlen_ks": "ks", "cu_seq_len_k_end": "ke", "cu_seqlen_ke": "ke", "q_fp8": "q",
     "kv_cache_fp8": "kv_cache", "fused_kv_cache": "kv_cache", "block_tables": "block_table",
 }
+# How tensor cores of a generation round, where it is known.
+_ARITHMETICS = {(9, torch.float32): "fp8-mma", (10, torch.bfloat16): "fp8-mma+bf16-result"}
 _LAYER_NAMES = ("layer_id", "layer_idx", "layer_number")
 _FRAMES = 24  # how far up the caller is looked for that knows its layer
 
@@ -228,10 +230,10 @@ def _checked(call: Call, logits: torch.Tensor) -> Call:
         "weights_folded": "true",
         "result_dtype": str(logits.dtype).replace("torch.", ""),
     }
-    arithmetic = "fp8-mma" + ("+bf16-result" if logits.dtype == torch.bfloat16 else "")
-    hopper = logits.is_cuda and torch.cuda.get_device_capability(logits.device)[0] == 9
-    if hopper and dim == 128 and arithmetic in ARITHMETICS:
-        call.metadata["topk_arithmetic"] = arithmetic
+    if logits.is_cuda and dim == 128:
+        arithmetic = _ARITHMETICS.get((torch.cuda.get_device_capability(logits.device)[0], logits.dtype))
+        if arithmetic in ARITHMETICS:
+            call.metadata["topk_arithmetic"] = arithmetic
     return call
 
 

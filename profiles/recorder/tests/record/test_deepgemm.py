@@ -44,7 +44,8 @@ def check_scores(trace, logits, first=None):
     for row in range(trace.rows):
         ks, ke = (int(ends[row]) for ends in trace.windows())
         begin = 0 if first is None else int(first[row])
-        np.testing.assert_allclose(trace.scores(row), logits[row, begin : begin + ke - ks].double(), rtol=1e-5, atol=1e-5)
+        theirs = logits[row, begin : begin + ke - ks].double()
+        np.testing.assert_allclose(trace.scores(row), theirs, rtol=1e-5, atol=1e-5)
 
 
 def test_windows_of_two_sequences(recording):
@@ -80,7 +81,7 @@ def test_chosen_rows_are_spread_and_end_with_the_last(recording):
     logits, _, _ = prefill(Drawn([40]), [40], [range(40)])
     trace = traces()["layer5.prefill"]
     assert trace.q_pos.data.tolist() == [9, 19, 29, 39]
-    assert trace.metadata["recorded_rows"] == "4 of 40"
+    assert trace.metadata["recorded_rows"] == "1 x 4 of 40"
     check_scores(trace, logits[[9, 19, 29, 39]])
 
 

@@ -108,7 +108,8 @@ def test_steps_of_decode_of_a_batch(hooked):
 def test_rows_that_see_no_key_are_left_out(hooked):
     traces = hooked()
     q, k, weights, mask = drawn(tokens=3)
-    mask = torch.where(torch.arange(3)[None] < (torch.arange(12)[:, None] + 1) // 4, 0.0, torch.finfo(torch.float32).min)
+    seen = torch.arange(3)[None] < (torch.arange(12)[:, None] + 1) // 4
+    mask = torch.where(seen, 0.0, torch.finfo(torch.float32).min)
     Indexer()(q, k, weights, mask[None])
     trace = traces()["layer2.prefill"]
     assert trace.ke.data.tolist() == [1] * 4 + [2] * 4 + [3]

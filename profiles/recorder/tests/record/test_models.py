@@ -23,7 +23,8 @@ def record(folder, *command, **variables):
     environment = {key: value for key, value in os.environ.items() if not key.startswith("MISA_TRACE_")}
     environment.update({"MISA_TRACE_" + name: value for name, value in variables.items()}, MISA_TRACE_DIR=str(folder),
                        PYTHONPATH=str(PACKAGE), PYTHONDONTWRITEBYTECODE="1", PYTHONWARNINGS="ignore")
-    done = subprocess.run([sys.executable, "-m", "misa_trace.record", *command], env=environment, text=True, timeout=300,
+    words = [sys.executable, "-m", "misa_trace.record", *command]
+    done = subprocess.run(words, env=environment, text=True, timeout=300,
                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
     assert done.returncode == 0, done.stderr
     return done.stderr
@@ -88,7 +89,7 @@ def test_a_script_sees_its_own_arguments(tmp_path):
 def test_a_command_that_cannot_record_says_so(tmp_path, variables, command, status, text):
     environment = {key: value for key, value in os.environ.items() if not key.startswith("MISA_TRACE_")}
     environment.update(variables, PYTHONPATH=str(PACKAGE))
-    done = subprocess.run([sys.executable, "-m", "misa_trace.record", *command], env=environment, cwd=tmp_path, text=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
+    done = subprocess.run([sys.executable, "-m", "misa_trace.record", *command], cwd=tmp_path, env=environment,
+                          text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
     assert (done.returncode, list(tmp_path.iterdir())) == (status, [])
     assert text in done.stderr

@@ -1,4 +1,4 @@
-"""vLLM's steps: chunks of prefill and decode of several requests, with the selections that it writes into its buffer."""
+"""vLLM's steps: chunks of prefill and decode of several requests, with the selections that it writes to a buffer."""
 
 import importlib
 
@@ -14,7 +14,7 @@ TOP_K = 6
 
 
 def step(drawn, prefill=(), decode=None, layer=7, backend="auto", next_n=1, packed=False):
-    """One layer of one step. prefill: (lengths, positions) of each chunk; decode: lengths. Returns the buffer of ids."""
+    """One layer of one step. prefill: (lengths, positions) of each chunk; decode: lengths. Returns the ids."""
     indexer = importlib.import_module("vllm.model_executor.layers.sparse_attn_indexer")
     rows = 0 if decode is None else len(decode) * next_n
     chunks = []

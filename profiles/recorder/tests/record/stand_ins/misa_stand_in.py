@@ -29,7 +29,8 @@ def contiguous(q, kv, weights, ks, ke, columns=0, dtype=torch.float32):
     logits = torch.full((len(queries), columns or len(keys)), GARBAGE, device=queries.device)
     for row, (begin, end) in enumerate(zip(ks.tolist(), ke.tolist())):
         at = 0 if columns else begin
-        logits[row, at : at + end - begin] = score(queries[row], keys[begin:end], scale_of(k_scale[begin:end]), weights[row])
+        scales = scale_of(k_scale[begin:end])
+        logits[row, at : at + end - begin] = score(queries[row], keys[begin:end], scales, weights[row])
     return logits.to(dtype)
 
 

@@ -1,4 +1,4 @@
-"""SGLang's selecting methods, by name, argument and result. `fused` maps ids to slots of the cache, as its fusion does."""
+"""SGLang's selecting methods by name, argument and result. `fused` maps ids to slots, as its fusion does."""
 
 import torch
 
@@ -24,8 +24,9 @@ class Indexer:
         size = metadata["page_size"]
         kv_cache = metadata["cache"].view(-1, size, 1, q_fp8.shape[-1] + 4)
         lengths, tables = metadata["seqlens"], metadata["page_table"]
-        logits = resolve_fp8_paged_mqa_logits_fn()(q_fp8.unsqueeze(1), kv_cache, weights.squeeze(2), lengths.unsqueeze(-1),
-                                                   tables, None, tables.shape[1] * size, clean_logits=False)
+        score = resolve_fp8_paged_mqa_logits_fn()
+        logits = score(q_fp8.unsqueeze(1), kv_cache, weights.squeeze(2), lengths.unsqueeze(-1), tables, None,
+                       tables.shape[1] * size, clean_logits=False)
         return self._transform(logits, lengths.tolist(), [0] * len(lengths), tables, size)
 
     def _get_topk_ragged(self, enable_dual_stream, forward_batch, layer_id, q_fp8, weights, metadata, topk_result=None):
@@ -33,8 +34,9 @@ class Indexer:
         result = torch.full((len(q_fp8), self.index_topk), -1, dtype=torch.int32)
         for start in range(0, len(ks), self.rows_of_chunk):
             rows = slice(start, min(start + self.rows_of_chunk, len(ks)))
-            logits = resolve_fp8_mqa_logits_fn()(q_fp8[rows], metadata["kv"], weights.squeeze(-1)[rows], ks[rows], ke[rows],
-                                                 clean_logits=False)
+            score = resolve_fp8_mqa_logits_fn()
+            logits = score(q_fp8[rows], metadata["kv"], weights.squeeze(-1)[rows], ks[rows], ke[rows],
+                           clean_logits=False)
             result[rows] = self._transform(logits, (ke - ks)[rows].tolist(), ks[rows].tolist(),
                                            metadata.get("row_tables"), metadata.get("page_size", 64))
         return result
