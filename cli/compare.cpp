@@ -9,11 +9,11 @@
 
 #include "cli/commands.hpp"
 #include "cli/compare_options.hpp"
-#include "cli/describe.hpp"
 #include "cli/given_options.hpp"
+#include "cli/options.hpp"
 #include "core/base/error.hpp"
 #include "core/experiment/describe.hpp"
-#include "core/platform/folder.hpp"
+#include "core/platform/file.hpp"
 #include "core/report/text.hpp"
 #include "core/selection/golden.hpp"
 #include "core/workload/placement.hpp"

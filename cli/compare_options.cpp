@@ -7,7 +7,6 @@
 #include <sstream>
 
 #include "backends/backends.hpp"
-#include "cli/describe.hpp"
 #include "core/base/error.hpp"
 #include "core/base/suggest.hpp"
 #include "core/selection/golden.hpp"

@@ -7,21 +7,32 @@
 #include <optional>
 
 #include "backends/backends.hpp"
-#include "core/base/error.hpp"
 #include "core/indexer/effective.hpp"
 
 namespace misa::cli {
 namespace {
 
-template <class Test>
-bool any_indexer(const RunFacts& facts, const Test& test) {
-  return std::any_of(facts.specs.begin(), facts.specs.end(), test);
-}
-
 bool routes(const IndexerSpec& spec) { return spec.heads.has_value(); }
 bool samples(const IndexerSpec& spec) { return spec.heads && samples_keys(spec.heads->router); }
 bool draws(const IndexerSpec& spec) { return spec.heads && spec.heads->router == Router::random; }
 bool has_blocks(const IndexerSpec& spec) { return spec.blocks || (spec.heads && spec.heads->router == Router::pooled); }
+bool prunes(const IndexerSpec& spec) { return spec.blocks.has_value(); }
+bool reranks(const IndexerSpec& spec) { return spec.rerank.has_value(); }
+
+/// No indexer of the run passes a test; a fact holds, or does not.
+template <bool (*Test)(const IndexerSpec&)>
+bool none(const RunFacts& facts) {
+  return std::none_of(facts.specs.begin(), facts.specs.end(), Test);
+}
+template <bool RunFacts::*Fact>
+bool is(const RunFacts& facts) {
+  return facts.*Fact;
+}
+template <bool RunFacts::*Fact>
+bool is_not(const RunFacts& facts) {
+  return !(facts.*Fact);
+}
+bool rates_or_mistaken(const RunFacts& facts) { return facts.rates || facts.mistaken; }
 
 /// An option, why it cannot matter, and whether it does not.
 struct Rule {
@@ -36,58 +47,44 @@ constexpr std::string_view kSelects = "--selection is judged, and no backend is 
 constexpr std::string_view kRates = "--against-indexer rates, and makes no comparison";
 constexpr std::string_view kRatesOrMistakes = "it is not done with --against-indexer, nor with --inject";
 
-bool selects(const RunFacts& facts) { return facts.selects; }
-bool rates(const RunFacts& facts) { return facts.rates; }
-bool rates_or_mistaken(const RunFacts& facts) { return facts.rates || facts.mistaken; }
-bool no_device(const RunFacts& facts) { return !facts.device; }
-bool no_blocks(const RunFacts& facts) { return !any_indexer(facts, has_blocks); }
-bool no_routing(const RunFacts& facts) { return !any_indexer(facts, routes); }
-
 constexpr std::array<Rule, 35> kRules{{
-    {"--router", "no indexer of this run routes heads", no_routing},
-    {"--active-heads", "no indexer of this run routes heads", no_routing},
-    {"--sampled-keys", "no router of this run samples keys",
-     [](const RunFacts& facts) { return !any_indexer(facts, samples); }},
-    {"--block-size", kNoBlocks, no_blocks},
-    {"--block-window", kNoBlocks, no_blocks},
-    {"--candidates", "no indexer of this run ranks tokens again",
-     [](const RunFacts& facts) {
-       return !any_indexer(facts, [](const IndexerSpec& spec) { return spec.rerank.has_value(); });
-     }},
-    {"--blocks", "no indexer of this run keeps blocks",
-     [](const RunFacts& facts) {
-       return !any_indexer(facts, [](const IndexerSpec& spec) { return spec.blocks.has_value(); });
-     }},
+    {"--router", "no indexer of this run routes heads", none<routes>},
+    {"--active-heads", "no indexer of this run routes heads", none<routes>},
+    {"--sampled-keys", "no router of this run samples keys", none<samples>},
+    {"--block-size", kNoBlocks, none<has_blocks>},
+    {"--block-window", kNoBlocks, none<has_blocks>},
+    {"--candidates", "no indexer of this run ranks tokens again", none<reranks>},
+    {"--blocks", "no indexer of this run keeps blocks", none<prunes>},
     {"--seed", "the workload is recorded, and no router of this run draws",
-     [](const RunFacts& facts) { return !facts.generated && !any_indexer(facts, draws); }},
-    {"--threads", "no side of this run is on the host's cores", [](const RunFacts& facts) { return !facts.host; }},
-    {"--no-fusion", "no backend of this run has fused kernels", [](const RunFacts& facts) { return !facts.fuses; }},
-    {"--no-graph", kNoDevice, no_device},
-    {"--warm", kNoDevice, no_device},
-    {"--budget", "--profile-once takes one sample", [](const RunFacts& facts) { return facts.once; }},
-    {"--format", "each output has a format of its own", [](const RunFacts& facts) { return !facts.format_decides; }},
-    {"--color", "no table goes to standard output", [](const RunFacts& facts) { return !facts.colours; }},
-    {"--max-miss", kRates, rates},
-    {"--stages", kRates, rates, true},
-    {"--inject", kRates, rates, true},
-    {"--bundle", kRates, rates, true},
+     [](const RunFacts& facts) { return !facts.generated && none<draws>(facts); }},
+    {"--threads", "no side of this run is on the host's cores", is_not<&RunFacts::host>},
+    {"--no-fusion", "no backend of this run has fused kernels", is_not<&RunFacts::fuses>},
+    {"--no-graph", kNoDevice, is_not<&RunFacts::device>},
+    {"--warm", kNoDevice, is_not<&RunFacts::device>},
+    {"--budget", "--profile-once takes one sample", is<&RunFacts::once>},
+    {"--format", "each output has a format of its own", is_not<&RunFacts::format_decides>},
+    {"--color", "no table goes to standard output", is_not<&RunFacts::colours>},
+    {"--max-miss", kRates, is<&RunFacts::rates>},
+    {"--stages", kRates, is<&RunFacts::rates>, true},
+    {"--inject", kRates, is<&RunFacts::rates>, true},
+    {"--bundle", kRates, is<&RunFacts::rates>, true},
     {"--repeat-bitwise", kRatesOrMistakes, rates_or_mistaken, true},
     {"--thread-sweep", kRatesOrMistakes, rates_or_mistaken, true},
     {"--poison-unseen", kRatesOrMistakes, rates_or_mistaken, true},
     {"--robust", kRatesOrMistakes, rates_or_mistaken, true},
-    {"--ids", "there is no --selection", [](const RunFacts& facts) { return !facts.selects; }},
+    {"--ids", "there is no --selection", is_not<&RunFacts::selects>},
     {"--arithmetic", "there is no --selection, and no recorded topk",
      [](const RunFacts& facts) { return !facts.recorded; }},
-    {"--backend", kSelects, selects},
-    {"--kernel", kSelects, selects},
-    {"--stages", kSelects, selects, true},
-    {"--inject", kSelects, selects, true},
-    {"--bundle", kSelects, selects, true},
-    {"--write-golden", kSelects, selects, true},
-    {"--repeat-bitwise", kSelects, selects, true},
-    {"--thread-sweep", kSelects, selects, true},
-    {"--poison-unseen", kSelects, selects, true},
-    {"--robust", kSelects, selects, true},
+    {"--backend", kSelects, is<&RunFacts::selects>},
+    {"--kernel", kSelects, is<&RunFacts::selects>},
+    {"--stages", kSelects, is<&RunFacts::selects>, true},
+    {"--inject", kSelects, is<&RunFacts::selects>, true},
+    {"--bundle", kSelects, is<&RunFacts::selects>, true},
+    {"--write-golden", kSelects, is<&RunFacts::selects>, true},
+    {"--repeat-bitwise", kSelects, is<&RunFacts::selects>, true},
+    {"--thread-sweep", kSelects, is<&RunFacts::selects>, true},
+    {"--poison-unseen", kSelects, is<&RunFacts::selects>, true},
+    {"--robust", kSelects, is<&RunFacts::selects>, true},
 }};
 
 /// A number of an indexer that a problem may have no room for.

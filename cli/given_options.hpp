@@ -3,11 +3,10 @@
 #include <CLI/CLI.hpp>
 #include <set>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "cli/output.hpp"
-#include "core/base/warning.hpp"
+#include "core/base/error.hpp"
 #include "core/indexer/problem.hpp"
 #include "core/indexer/spec.hpp"
 

@@ -3,14 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <set>
 
 #include "core/base/error.hpp"
 #include "core/base/suggest.hpp"
-#include "core/selection/run_selection.hpp"
-#include "core/workload/check_workload.hpp"
-#include "core/workload/placement.hpp"
+#include "core/workload/trace.hpp"
 
 namespace misa::cli {
 std::vector<std::string> split_at_commas(const std::vector<std::string>& lists) {

@@ -4,7 +4,6 @@
 #include <cmath>
 #include <map>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <numeric>
 #include <set>
 #include <vector>
@@ -17,12 +16,14 @@
 #include "core/measure/statistics.hpp"
 #include "core/platform/signals.hpp"
 #include "core/platform/system.hpp"
+#include "core/report/json_parts.hpp"
 #include "core/report/text.hpp"
 #include "core/selection/selection_file.hpp"
 #include "core/workload/placement.hpp"
 #include "core/workload/safetensors.hpp"
 #include "core/workload/trace.hpp"
 #include "core/workload/trace_format.hpp"
+#include "core/workload/windows.hpp"
 
 namespace misa::cli {
 namespace {
@@ -40,7 +41,7 @@ struct InspectOptions {
 };
 
 /// Numbers with four digits, lists with commas, and objects as "name value, name value".
-std::string text_of_value(const nlohmann::ordered_json& value) {
+std::string text_of_value(const Json& value) {
   if (value.is_string()) return value.get<std::string>();
   if (value.is_number_float()) return fmt::format("{:.4g}", value.get<double>());
   if (!value.is_structured()) return value.dump();
@@ -54,12 +55,10 @@ std::string text_of_value(const nlohmann::ordered_json& value) {
 /// Named facts under a title, in order; numbers stay numbers for JSON.
 class Sheet {
  public:
-  void section(const std::string& title) { document_[title] = nlohmann::ordered_json::object(), title_ = title; }
-  void add(const std::string& name, nlohmann::ordered_json value) { document_[title_][name] = std::move(value); }
+  void section(const std::string& title) { document_[title] = Json::object(), title_ = title; }
+  void add(const std::string& name, Json value) { document_[title_][name] = std::move(value); }
 
-  std::string json() const {
-    return document_.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
-  }
+  std::string json() const { return text_of(document_, 2); }
   std::string text() const {
     const i64 width = terminal_width(StandardStream::output);
     std::string text;
@@ -82,7 +81,7 @@ class Sheet {
   }
 
  private:
-  nlohmann::ordered_json document_ = nlohmann::ordered_json::object();
+  Json document_ = Json::object();
   std::string title_;
 };
 
@@ -99,7 +98,7 @@ void describe_file(const SafetensorsHeader& header, const InputFile& file, Sheet
 }
 
 /// Error(runtime) when the limit cannot hold the workload, its copy on a backend, and the numbers that are sorted: of
-/// all keys, all gates, or some rows of scores.
+/// all keys, all weights, or some rows of scores.
 void check_memory(const Workload& workload, i64 limit) {
   constexpr i64 kSorted = 48;  // bytes of a number in a list that grows, and in the copies that are sorted
   const i64 scores = std::min(kScoredRows, workload.rows()) * std::max<i64>(1, shape_of(workload).max_window);
@@ -144,7 +143,7 @@ void describe_windows(const Workload& workload, Sheet& sheet) {
     if (sequence >= kShown) break;
     const auto by_end = [&](std::size_t a, std::size_t b) { return workload.ke[a] < workload.ke[b]; };
     const auto [least, most] = std::minmax_element(rows.begin(), rows.end(), by_end);
-    nlohmann::ordered_json seen{{"rows", rows.size()}, {"ks", workload.ks[rows.front()]}};
+    Json seen{{"rows", rows.size()}, {"ks", workload.ks[rows.front()]}};
     seen["ke_minimum"] = workload.ke[*least];
     seen["ke_maximum"] = workload.ke[*most];
     sheet.add(fmt::format("sequence_{}", sequence), std::move(seen));
@@ -171,7 +170,7 @@ std::vector<std::size_t> heads_of_none(const std::vector<Count>& counts) {
   return heads;
 }
 
-void describe_gates(const Workload& workload, Sheet& sheet) {
+void describe_weights(const Workload& workload, Sheet& sheet) {
   const auto weights = workload.weights.span<const float>();
   const std::size_t heads = static_cast<std::size_t>(workload.heads());
   std::vector<double> magnitudes, effective, of_head(heads, 0.0);
@@ -206,28 +205,13 @@ void describe_scales(const Problem& problem, const Workload& workload, Sheet& sh
   if (scales.empty()) return;
   std::vector<double> values;
   i64 powers = 0;
-  const i64 size = std::visit([](const auto& keys) { return keys.shape[1]; }, problem.keys.values);
-  const auto look_at = [&](i64 sequence, i64 token) {
-    const TokenAddress at = address_of(problem.keys, size, sequence, token);
-    const double value = scales(at.page, at.slot);
+  const i64 size = scales.shape[1];
+  trace::for_used_slots(workload, [&](i64 slot) {
+    const double value = scales(slot / size, slot % size);
     int exponent = 0;
     powers += std::frexp(value, &exponent) == 0.5 ? 1 : 0;
     values.push_back(value);
-  };
-  if (workload.paged()) {
-    const auto lengths = workload.seq_lens.span<const i32>();
-    for (std::size_t s = 0; s < lengths.size(); ++s) {
-      for (i64 token = 0; token < lengths[s]; ++token) look_at(static_cast<i64>(s), token);
-    }
-  } else {
-    std::vector<bool> seen(static_cast<std::size_t>(workload.keys()), false);
-    for (std::size_t m = 0; m < workload.ks.size(); ++m) {
-      std::fill(seen.begin() + workload.ks[m], seen.begin() + workload.ke[m], true);
-    }
-    for (i64 token = 0; token < workload.keys(); ++token) {
-      if (seen[static_cast<std::size_t>(token)]) look_at(0, token);
-    }
-  }
+  });
   if (values.empty()) return;
   const Summary summary = summarise(values);
   sheet.section("key_scales");
@@ -388,7 +372,7 @@ void inspect(const InspectOptions& options) {
     const Placement placement(*oracle, workload);
     describe_rows(workload, sheet);
     describe_windows(workload, sheet);
-    describe_gates(workload, sheet);
+    describe_weights(workload, sheet);
     describe_scales(placement.problem(), workload, sheet);
     describe_scores(*oracle, placement.problem(), workload, sheet);
     describe_topk(*oracle, placement.problem(), workload, sheet);

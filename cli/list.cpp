@@ -2,7 +2,6 @@
 
 #include <filesystem>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <set>
 
 #include "backends/backends.hpp"
@@ -14,6 +13,7 @@
 #include "core/base/suggest.hpp"
 #include "core/indexer/arithmetic.hpp"
 #include "core/platform/terminal.hpp"
+#include "core/report/json_parts.hpp"
 #include "core/report/text.hpp"
 #include "core/workload/profile.hpp"
 
@@ -120,27 +120,27 @@ std::string as_text(const std::vector<Section>& all) {
 /// The names of one section for scripts: a line each, or an array. Error(usage) when there is no such section.
 std::string names_in(const std::vector<Section>& all, const std::string& title, bool json) {
   std::string text;
-  auto array = nlohmann::ordered_json::array();
+  Json array = Json::array();
   for (const Section& section : all) {
     if (section.name != title) continue;
     for (const Entry& entry : section.entries) {
       array.push_back(entry.name);
       text += printable(entry.name) + "\n";
     }
-    return json ? array.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n" : text;
+    return json ? text_of(array, 2) : text;
   }
   throw Error(ErrorKind::usage, "MP-E057", "there is no section '" + title + "'", {}, suggestion(title, names_of(all)));
 }
 
 std::string as_json(const std::vector<Section>& all) {
-  nlohmann::ordered_json document;
+  Json document;
   for (const Section& section : all) {
-    document[section.name] = nlohmann::ordered_json::array();
+    document[section.name] = Json::array();
     for (const Entry& entry : section.entries) {
       document[section.name].push_back({{"name", entry.name}, {"what", entry.what}, {"source", entry.source}});
     }
   }
-  return document.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
+  return text_of(document, 2);
 }
 
 }  // namespace

@@ -1,13 +1,12 @@
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <array>
 #include <memory>
 #include <sstream>
 
 #include "cli/build_facts.hpp"
 #include "cli/commands.hpp"
-#include "cli/describe.hpp"
+#include "cli/options.hpp"
 #include "cli/output.hpp"
 
 // The man page and the shells' completions, read off the same options that the parser reads.

@@ -4,15 +4,14 @@
 #include <memory>
 
 #include "cli/commands.hpp"
-#include "cli/describe.hpp"
 #include "cli/indexer_options.hpp"
 #include "cli/options.hpp"
 #include "cli/output.hpp"
 #include "cli/planned.hpp"
 #include "core/base/error.hpp"
 #include "core/base/suggest.hpp"
-#include "core/platform/executable.hpp"
-#include "core/ranges/stage_ranges.hpp"
+#include "core/platform/system.hpp"
+#include "core/ranges/ranges.hpp"
 #include "core/report/text.hpp"
 
 namespace misa::cli {
@@ -134,7 +133,7 @@ class Nsight {
     }
     throw Error(ErrorKind::usage, "MP-E050",
                 fmt::format("there is no stage '{}': {}", options_.stage, fmt::join(lists, "; ")), {},
-                suggestion(options_.stage, std::vector<std::string_view>(names.begin(), names.end()), "one of these"));
+                suggestion(options_.stage, names, "one of these"));
   }
 
   const NsightOptions& options_;

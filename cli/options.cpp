@@ -9,12 +9,10 @@
 #include <limits>
 
 #include "backends/backends.hpp"
+#include "cli/build_facts.hpp"
 #include "core/base/decimal.hpp"
-#include "core/base/error.hpp"
 #include "core/base/suggest.hpp"
-#include "core/platform/executable.hpp"
 #include "core/platform/system.hpp"
-#include "core/report/text.hpp"
 #include "core/workload/profile.hpp"
 #include "core/workload/subset.hpp"
 #include "core/workload/trace.hpp"
@@ -28,11 +26,12 @@ constexpr const char* kDefaultModel = "deepseek-v3.2";
 constexpr const char* kDefaultWorkload = "prefill-8k";
 constexpr const char* kTraceEnding = ".safetensors";
 
-std::vector<std::string_view> option_names(const CLI::App& command, std::vector<std::string>& storage) {
+std::vector<std::string> option_names(const CLI::App& command) {
+  std::vector<std::string> names;
   for (const CLI::Option* option : command.get_options()) {
-    for (const std::string& name : option->get_lnames()) storage.push_back(name);
+    names.insert(names.end(), option->get_lnames().begin(), option->get_lnames().end());
   }
-  return {storage.begin(), storage.end()};
+  return names;
 }
 
 /// Where the option `name` stands when it is another one's: before or behind the command's name.
@@ -93,10 +92,9 @@ i64 parse_bytes(const std::string& text) {
   if (unit.size() > 1 && unit.back() == 'b') unit.pop_back();
   i64 factor = 0;
   if (unit.empty() || unit == "b") factor = 1;
-  if (unit == "k" || unit == "ki") factor = i64{1} << 10;
-  if (unit == "m" || unit == "mi") factor = i64{1} << 20;
-  if (unit == "g" || unit == "gi") factor = i64{1} << 30;
-  if (unit == "t" || unit == "ti") factor = i64{1} << 40;
+  for (int i = 0; i < 4; ++i) {
+    if (unit == std::string(1, "kmgt"[i]) || unit == std::string(1, "kmgt"[i]) + "i") factor = i64{1} << 10 * (i + 1);
+  }
   const std::string number = text.substr(0, digits);
   const std::optional<u64> whole = whole_number_of(number);
   const std::optional<double> decimal = decimal_number_of(number);
@@ -212,8 +210,7 @@ std::string WorkloadOptions::trace_path() const {
     }
   }
   throw Error(ErrorKind::input, "MP-E016", "there is no trace '" + name + "'", {},
-              suggestion(name, std::vector<std::string_view>(known.begin(), known.end()),
-                         "a path, or a name that misa-prof list shows"));
+              suggestion(name, known, "a path, or a name that misa-prof list shows"));
 }
 
 Workload WorkloadOptions::synthesise() const {
@@ -265,36 +262,29 @@ Workload WorkloadOptions::load(std::vector<Warning>* warnings, const std::functi
 }
 
 void apply_config(CLI::App& command, const std::string& path) {
-  std::vector<std::string> storage;
-  const std::vector<std::string_view> names = option_names(command, storage);
   for (const ConfigEntry& entry : load_config(path)) {
     CLI::Option* option = command.get_option_no_throw("--" + entry.key);
     if (option == nullptr || entry.key == "config" || entry.key == "help") {
       const std::string help = "misa-prof " + command.get_name() + " --help";
       throw Error(ErrorKind::usage, "MP-E018",
                   "'" + entry.key + "' is not an option of " + command.get_name() + " that a file may set",
-                  location(path, entry), option == nullptr ? suggestion(entry.key, names, help) : help);
+                  location(path, entry), option == nullptr ? suggestion(entry.key, option_names(command), help) : help);
     }
     if (option->count() > 0) continue;  // the command line wins
+    const auto refuse = [&](const char* what, const char* how) {
+      throw Error(ErrorKind::usage, "MP-E019", option->get_name() + what, location(path, entry), how);
+    };
     try {
       if (entry.list && option->get_multi_option_policy() != CLI::MultiOptionPolicy::TakeAll) {
-        throw Error(ErrorKind::usage, "MP-E019", option->get_name() + " takes one value and no list",
-                    location(path, entry), "the value without brackets");
+        refuse(" takes one value and no list", "the value without brackets");
       }
       if (option->get_items_expected_max() == 0) {
         if (entry.values == std::vector<std::string>{"false"}) continue;
-        if (entry.values != std::vector<std::string>{"true"}) {
-          throw Error(ErrorKind::usage, "MP-E019", option->get_name() + " is switched on or off", location(path, entry),
-                      "true or false");
-        }
-        option->add_result("true");
-      } else {
-        if (entry.values.empty()) {
-          throw Error(ErrorKind::usage, "MP-E019", option->get_name() + " needs a value", location(path, entry),
-                      "one or more values, or leave the key out");
-        }
-        for (const std::string& value : entry.values) option->add_result(value);
+        if (entry.values != std::vector<std::string>{"true"}) refuse(" is switched on or off", "true or false");
+      } else if (entry.values.empty()) {
+        refuse(" needs a value", "one or more values, or leave the key out");
       }
+      for (const std::string& value : entry.values) option->add_result(value);
       option->run_callback();
     } catch (const CLI::ParseError& error) {
       throw Error(ErrorKind::usage, "MP-E019", error.what(), location(path, entry),
@@ -317,29 +307,24 @@ void refuse_extras(const CLI::App& command) {
     throw Error(ErrorKind::usage, "MP-E020", "'" + word + "' is after -- or before its command", {},
                 "misa-prof " + sub->get_name() + " " + word);
   }
-  std::vector<std::string> storage;
   std::string near;
   if (is_option) {
-    const std::vector<std::string_view> names = option_names(command, storage);
     const std::string bare = word.substr(word.find_first_not_of('-'));
-    near = nearest(bare.substr(0, bare.find('=')), names);
-    if (!near.empty()) near = "--" + near;
-    if (near.empty()) near = elsewhere(command, bare.substr(0, bare.find('=')));
+    const std::string name = bare.substr(0, bare.find('='));
+    near = nearest(name, option_names(command));
+    near = near.empty() ? elsewhere(command, name) : "--" + near;
   } else {
+    std::vector<std::string> names;
     for (const CLI::App* sub : command.get_subcommands([](const CLI::App*) { return true; })) {
-      storage.push_back(sub->get_name());
+      names.push_back(sub->get_name());
     }
-    near = nearest(word, std::vector<std::string_view>(storage.begin(), storage.end()));
+    near = nearest(word, names);
   }
   const std::string name = command.get_parent() == nullptr ? command.get_name() : "misa-prof " + command.get_name();
   const bool names_command = !is_option && command.get_parent() == nullptr && command.get_subcommands().empty();
-  throw Error(ErrorKind::usage, "MP-E020",
-              "unknown " +
-                  std::string(is_option       ? "option"
-                              : names_command ? "command"
-                                              : "argument") +
-                  " '" + word + "'",
-              {}, near.empty() ? name + " --help" : near);
+  const char* what = is_option ? "option" : names_command ? "command" : "argument";
+  throw Error(ErrorKind::usage, "MP-E020", fmt::format("unknown {} '{}'", what, word), {},
+              near.empty() ? name + " --help" : near);
 }
 
 CLI::Option* add_text(CLI::App& command, const char* name, std::string& value, const std::string& what,
@@ -444,6 +429,52 @@ i64 thread_count(std::optional<i64> threads) {
   if (count && *count >= 1 && *count <= static_cast<u64>(4 * cores)) return static_cast<i64>(*count);
   throw Error(ErrorKind::usage, "MP-E029", fmt::format("{} is {}, and there are {} cores", name, given, cores), {},
               fmt::format("--threads {}; {} at most", cores, 4 * cores));
+}
+
+Origin origin_of(const WorkloadOptions& workload, bool host, bool top_k_asked) {
+  const bool recorded = workload.recorded();
+  return {.tool_version = std::string(program_version()),
+          .build = build_facts(),
+          .host = host,
+          .seed = recorded ? std::nullopt : std::optional(workload.seed),
+          .trace_path = recorded ? std::optional(workload.trace_path()) : std::nullopt,
+          .top_k_asked = top_k_asked};
+}
+
+std::vector<std::string> command_words(const CLI::App& app, const CLI::App& command) {
+  std::vector<std::string> words{app.get_name(), command.get_name()};
+  for (const CLI::Option* option : command.get_options()) {
+    if (option->count() == 0 || option->get_lnames().empty()) continue;
+    const std::string name = "--" + option->get_lnames().front();
+    for (const std::string& value : option->results()) {
+      words.push_back(name);
+      if (option->get_items_expected_max() > 0) words.push_back(value);
+    }
+  }
+  return words;
+}
+
+std::string shell_word(const std::string& word) {
+  constexpr std::string_view kPlain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./=,:+@%";
+  if (!word.empty() && word.find_first_not_of(kPlain) == std::string::npos) return word;
+  std::string text = "'";
+  for (const char c : word) text += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return text + "'";
+}
+
+std::string command_text(const std::vector<std::string>& words, const std::vector<std::string_view>& without) {
+  std::string line;
+  for (std::size_t i = 0; i < words.size(); ++i) {
+    const bool option = words[i].substr(0, 2) == "--";
+    const bool has_value = option && i + 1 < words.size() && words[i + 1].substr(0, 2) != "--";
+    const bool left_out = option && std::find(without.begin(), without.end(), words[i]) != without.end();
+    if (!left_out) {
+      line += (line.empty() ? "" : " ") + shell_word(words[i]);
+      if (has_value) line += " " + shell_word(words[i + 1]);
+    }
+    if (has_value) ++i;
+  }
+  return line;
 }
 
 }  // namespace misa::cli

@@ -4,11 +4,12 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/base/error.hpp"
-#include "core/base/warning.hpp"
 #include "core/experiment/memory.hpp"
+#include "core/experiment/origin.hpp"
 #include "core/indexer/backend.hpp"
 #include "core/workload/workload.hpp"
 
@@ -96,5 +97,16 @@ i64 thread_count(std::optional<i64> threads);
 
 /// "512MiB", "2G", "1000000" -> bytes.
 i64 parse_bytes(const std::string& text);
+
+/// `host`: the report names this machine; `top_k_asked`: an option said `top_k`. The command line is left empty.
+Origin origin_of(const WorkloadOptions& workload, bool host, bool top_k_asked);
+
+/// The command line that sets what `command` was given, from the configuration file too.
+std::vector<std::string> command_words(const CLI::App& app, const CLI::App& command);
+
+/// Such words as a line that a shell reads back, without some options and their values.
+std::string command_text(const std::vector<std::string>& words, const std::vector<std::string_view>& without);
+/// A word as a shell reads it back.
+std::string shell_word(const std::string& word);
 
 }  // namespace misa::cli

@@ -10,7 +10,6 @@
 #include "cli/options.hpp"
 #include "core/base/error.hpp"
 #include "core/base/suggest.hpp"
-#include "core/platform/file.hpp"
 #include "core/report/text.hpp"
 
 namespace misa::cli {

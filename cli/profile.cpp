@@ -8,7 +8,6 @@
 
 #include "backends/backends.hpp"
 #include "cli/commands.hpp"
-#include "cli/describe.hpp"
 #include "cli/given_options.hpp"
 #include "cli/indexer_options.hpp"
 #include "cli/options.hpp"
@@ -21,7 +20,6 @@
 #include "core/selection/golden.hpp"
 #include "core/selection/selection_file.hpp"
 #include "core/workload/placement.hpp"
-#include "core/workload/trace.hpp"
 
 namespace misa::cli {
 namespace {

@@ -8,12 +8,11 @@
 
 #include "cli/commands.hpp"
 #include "cli/compare_options.hpp"
-#include "cli/describe.hpp"
+#include "cli/options.hpp"
 #include "core/base/error.hpp"
 #include "core/platform/file.hpp"
 #include "core/platform/signals.hpp"
-#include "core/report/read_agreement.hpp"
-#include "core/workload/check_workload.hpp"
+#include "core/report/agreement_report.hpp"
 #include "core/workload/placement.hpp"
 #include "core/workload/trace.hpp"
 

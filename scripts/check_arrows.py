@@ -5,6 +5,7 @@ usage: check_arrows.py [ROOT]      prints file:line: why, for each violation; ex
        check_arrows.py --self-test proves that every rule fires on a bad example
 """
 
+import posixpath
 import re
 import sys
 import tempfile
@@ -69,22 +70,12 @@ def allowed_for(path):
     return None
 
 
-def normalised(path):
-    parts = []
-    for part in path.split("/"):
-        if part == ".." and parts:
-            parts.pop()
-        elif part not in ("", "."):
-            parts.append(part)
-    return "/".join(parts)
-
-
 def resolve(root, path, name):
     """The project file that `#include name` in `path` means, or None for a header from elsewhere."""
-    beside = normalised(path.rsplit("/", 1)[0] + "/" + name)
+    beside = posixpath.normpath(path.rsplit("/", 1)[0] + "/" + name)
     if (root / beside).is_file():
         return beside
-    return normalised(name) if name.split("/")[0] in (*FOLDERS, "tests") else None
+    return posixpath.normpath(name) if name.split("/")[0] in (*FOLDERS, "tests") else None
 
 
 def check_file(root, path, text):

@@ -209,13 +209,6 @@ MUTANTS = {
     "core/workload/workload_fields.hpp": [
         ("Use::[-placed-]{+host+}, &Workload::k_pages", "pages need no memory"),
     ],
-    "core/measure/paired_ratio.cpp": [
-        ("if ([-2 * -]tail >", "an interval of 90 % is called one of 95 %"),
-        ("ratios[static_cast<std::size_t>(outside[- - 1-])]", "the interval begins one ratio too high"),
-        ("ratios.size() - static_cast<std::size_t>(outside){+ - 1+}]", "the interval ends one ratio too low"),
-        ("[-numerator[i] / denominator-]{+denominator[i] / numerator+}[i]", "the ratio upside down"),
-        ("if ([-std::isfinite(ratio)-]{+true+})", "a round without time counts"),
-    ],
     "core/measure/contention.cpp": [
         ("[-contention.waiting_share.value_or(0) > kWaitingTolerance-]{+false+}", "waiting is no contention"),
         ("[-contention.steal_share.value_or(0) > kWaitingTolerance-]{+false+}", "steal is no contention"),
@@ -234,6 +227,11 @@ MUTANTS = {
         ("[-std::abs(-]residual[-)-] <= kClosureTolerance", "stages longer than the whole close"),
     ],
     "core/measure/statistics.cpp": [
+        ("if ([-2 * -]tail >", "an interval of 90 % is called one of 95 %"),
+        ("ratios[static_cast<std::size_t>(outside[- - 1-])]", "the interval begins one ratio too high"),
+        ("ratios.size() - static_cast<std::size_t>(outside){+ - 1+}]", "the interval ends one ratio too low"),
+        ("[-numerator[i] / denominator-]{+denominator[i] / numerator+}[i]", "the ratio upside down"),
+        ("if ([-std::isfinite(ratio)-]{+true+})", "a round without time counts"),
         (".p10 = percentile_of_sorted(sorted, 0.[-1-]{+9+})", "p10 is p90"),
         (".p90 = percentile_of_sorted(sorted, 0.[-9-]{+1+})", "p90 is p10"),
         (".median = percentile_of_sorted(sorted, 0.[-5-]{+49+})", "the summary's median is another percentile"),
@@ -244,7 +242,6 @@ MUTANTS = {
         ("return sorted[below] + [-rest-]{+0+} *", "percentiles are not interpolated"),
         ("return [-!std::isnan(x)-]{+true+};", "NaN among the samples counts"),
         ("[-std::clamp(-]fraction[-, 0.0, 1.0)-]", "a fraction above 1 reads behind the samples"),
-        ("deviations.push_back[-(std::abs-](x - middle)[-)-];", "deviations below the median are negative"),
         ("/ static_cast<double>([-numbers-]{+samples+}.size());", "a mean divides by the NaN too"),
         (".samples = static_cast<i64>([-sorted-]{+samples+}.size())", "NaN is counted as a sample"),
     ],

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <algorithm>
-#include <cstring>
 
 #include "backends/cpu/gemm.hpp"
 #include "core/indexer/inputs.hpp"

@@ -3,17 +3,13 @@
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
-#include <array>
-#include <string>
 #include <vector>
 
 #include "backends/cuda/check.hpp"
-#include "backends/cuda/device_work.hpp"
+#include "backends/cuda/device.hpp"
 #include "backends/cuda/graph.hpp"
 #include "backends/cuda/kernels.hpp"
 #include "backends/cuda/limits.hpp"
-#include "backends/cuda/nvml.hpp"
-#include "backends/cuda/roofs.hpp"
 
 namespace misa {
 namespace {

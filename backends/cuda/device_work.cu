@@ -1,5 +1,5 @@
 #include "backends/cuda/check.hpp"
-#include "backends/cuda/device_work.hpp"
+#include "backends/cuda/device.hpp"
 #include "core/base/mix.hpp"
 
 namespace misa::cuda {

@@ -1,12 +1,9 @@
-#include "backends/cuda/gemm_roof.hpp"
-
 #include <cublasLt.h>
 
 #include <algorithm>
-#include <optional>
 #include <string>
 
-#include "backends/cuda/device_work.hpp"
+#include "backends/cuda/device.hpp"
 #include "backends/cuda/graph.hpp"
 #include "core/platform/library.hpp"
 
@@ -109,22 +106,13 @@ double gemm_flops_per_second(Dtype dtype, Allocator& device, cudaStream_t stream
   const Product product(lt, *kind);
   if (!product.ready) return 0;
 
-  EventClock clock(stream, {}, {});
   const float one = 1, zero = 0;
   const auto side = static_cast<double>(size);
-  double best = 0;
-  for (int attempt = 0; attempt < 6; ++attempt) {  // the first warms up
-    clock.reset();
-    const int from = clock.mark();
-    if (lt.multiply(lt.handle, product.product, &one, a.data(), product.in, b.data(), product.in, &zero, c.data(),
-                    product.out, c.data(), product.out, &product.found.algo, workspace.data(), kWorkspace,
-                    stream) != CUBLAS_STATUS_SUCCESS) {
-      return 0;
-    }
-    const double seconds = clock.seconds(from, clock.mark());
-    if (attempt > 0) best = std::max(best, 2.0 * side * side * side / seconds);
-  }
-  return best;
+  return best_rate(stream, 2.0 * side * side * side, [&] {
+    return lt.multiply(lt.handle, product.product, &one, a.data(), product.in, b.data(), product.in, &zero, c.data(),
+                       product.out, c.data(), product.out, &product.found.algo, workspace.data(), kWorkspace,
+                       stream) == CUBLAS_STATUS_SUCCESS;
+  });
 }
 
 }  // namespace misa::cuda

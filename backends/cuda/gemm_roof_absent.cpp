@@ -1,4 +1,4 @@
-#include "backends/cuda/gemm_roof.hpp"
+#include "backends/cuda/device.hpp"
 
 namespace misa::cuda {
 

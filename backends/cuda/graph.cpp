@@ -4,7 +4,7 @@
 #include <array>
 
 #include "backends/cuda/check.hpp"
-#include "backends/cuda/device_work.hpp"
+#include "backends/cuda/device.hpp"
 
 namespace misa::cuda {
 namespace {
@@ -68,6 +68,19 @@ double EventClock::seconds(int from, int to) {
                              events_.at(static_cast<std::size_t>(to))),
         "reading an event");
   return std::max(0.0, 1e-3 * static_cast<double>(milliseconds) - (recording_ ? recorded_ : plain_).marks);
+}
+
+double best_rate(cudaStream_t stream, double amount, const std::function<bool()>& work) {
+  EventClock clock(stream, {}, {});
+  double best = 0;
+  for (int attempt = 0; attempt < 6; ++attempt) {  // the first warms up
+    clock.reset();
+    const int from = clock.mark();
+    if (!work()) return 0;
+    const double seconds = clock.seconds(from, clock.mark());
+    if (attempt > 0) best = std::max(best, amount / seconds);
+  }
+  return best;
 }
 
 LaunchCost measure_launches(cudaStream_t stream, bool recorded) {

@@ -40,6 +40,9 @@ class EventClock final : public Clock {
   std::size_t used_ = 0;
 };
 
+/// `amount` over the seconds of `work`, the best of five calls after a first one; 0 where work() is false.
+double best_rate(cudaStream_t stream, double amount, const std::function<bool()>& work);
+
 /// Of kernels one by one, or recorded; a device that need not wait for the host.
 LaunchCost measure_launches(cudaStream_t stream, bool recorded);
 

@@ -1,10 +1,9 @@
-#include "backends/cuda/nvml.hpp"
-
 #include <cuda_runtime_api.h>
 
 #include <array>
 #include <string_view>
 
+#include "backends/cuda/device.hpp"
 #include "core/platform/library.hpp"
 
 namespace misa::cuda {

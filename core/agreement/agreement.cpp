@@ -3,6 +3,15 @@
 #include <fmt/format.h>
 
 namespace misa {
+namespace {
+
+i64 sum_of(const std::vector<ChoiceAgreement>& choices, const auto& number) {
+  i64 sum = 0;
+  for (const ChoiceAgreement& one : choices) sum += number(one);
+  return sum;
+}
+
+}  // namespace
 
 void ChoiceAgreement::add(const Miss& miss) {
   if (missed++ < kListed) misses.push_back(miss);
@@ -17,27 +26,16 @@ void ChoiceAgreement::add(const Difference& difference) {
 }
 
 i64 Agreement::missed() const {
-  i64 sum = 0;
-  for (const ChoiceAgreement& one : choices) sum += one.missed;
-  return sum;
+  return sum_of(choices, [](const ChoiceAgreement& one) { return one.missed; });
 }
-
 i64 Agreement::violated() const {
-  i64 sum = 0;
-  for (const ChoiceAgreement& one : choices) sum += one.violated;
-  return sum;
+  return sum_of(choices, [](const ChoiceAgreement& one) { return one.violated; });
 }
-
-i64 Agreement::count(Verdict verdict) const {
-  i64 sum = 0;
-  for (const ChoiceAgreement& one : choices) sum += one.count(verdict);
-  return sum;
-}
-
 i64 Agreement::rows() const {
-  i64 sum = 0;
-  for (const ChoiceAgreement& one : choices) sum += one.rows;
-  return sum;
+  return sum_of(choices, [](const ChoiceAgreement& one) { return one.rows; });
+}
+i64 Agreement::count(Verdict verdict) const {
+  return sum_of(choices, [&](const ChoiceAgreement& one) { return one.count(verdict); });
 }
 
 Concluded conclude(const Agreement& agreement, i64 max_miss) {

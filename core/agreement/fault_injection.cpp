@@ -8,6 +8,7 @@
 #include <cstring>
 #include <limits>
 
+#include "core/base/suggest.hpp"
 #include "core/workload/subset.hpp"
 
 namespace misa {
@@ -110,9 +111,8 @@ float* scale_of(Workload& workload, i64 m, i64 token) {
 std::span<const MistakeInfo> mistakes() { return kMistakes; }
 
 std::optional<MistakeInfo> find_mistake(std::string_view name) {
-  const auto found =
-      std::find_if(kMistakes.begin(), kMistakes.end(), [&](const MistakeInfo& info) { return info.name == name; });
-  return found == kMistakes.end() ? std::nullopt : std::optional<MistakeInfo>(*found);
+  const MistakeInfo* found = find_row(kMistakes, name);
+  return found ? std::optional(*found) : std::nullopt;
 }
 
 std::optional<Selection> run_with_mistake(Mistake mistake, Backend& backend, const IndexerSpec& spec,
@@ -147,7 +147,7 @@ std::optional<Selection> run_with_mistake(Mistake mistake, Backend& backend, con
     case Mistake::dropped_candidate:
       if (outcome[Choice::candidates].empty()) return std::nullopt;
       if (!swap_best_for_worst(field().candidates, row_of(outcome[Choice::candidates], m))) return std::nullopt;
-      return run({.heads = {}, .blocks = {}, .candidates = Placed<i32>(backend, outcome[Choice::candidates]).view});
+      return run({.candidates = Placed<i32>(backend, outcome[Choice::candidates]).view});
     case Mistake::dropped_block: {
       if (outcome[Choice::blocks].empty()) return std::nullopt;
       const Field blocks = field().blocks;
@@ -158,12 +158,12 @@ std::optional<Selection> run_with_mistake(Mistake mistake, Backend& backend, con
       if (blocks.forced.size() < 2 || other == blocks.ids.end()) return std::nullopt;
       *(end - 1) = *other;
       std::sort(row.begin(), end);
-      return run({.heads = {}, .blocks = Placed<i32>(backend, outcome[Choice::blocks]).view, .candidates = {}});
+      return run({.blocks = Placed<i32>(backend, outcome[Choice::blocks]).view});
     }
     case Mistake::wrong_head:
-      if (outcome[Choice::heads].empty() || !swap_best_for_worst(field().heads, row_of(outcome[Choice::heads], m)))
-        return std::nullopt;
-      return run({.heads = Placed<i32>(backend, outcome[Choice::heads]).view, .blocks = {}, .candidates = {}});
+      if (outcome[Choice::heads].empty()) return std::nullopt;
+      if (!swap_best_for_worst(field().heads, row_of(outcome[Choice::heads], m))) return std::nullopt;
+      return run({.heads = Placed<i32>(backend, outcome[Choice::heads]).view});
     case Mistake::stale_linear: {
       if (outcome[Choice::linear].empty() || workload.rows() < 2) return std::nullopt;
       const std::span<const float> other = misa::row_of<float>(outcome[Choice::linear], m == 0 ? 1 : m - 1);
@@ -171,10 +171,7 @@ std::optional<Selection> run_with_mistake(Mistake mistake, Backend& backend, con
       if (std::equal(own.begin(), own.end(), other.begin())) return std::nullopt;
       std::copy(other.begin(), other.end(),
                 outcome[Choice::linear].span<float>().begin() + m * outcome[Choice::linear].shape[1]);
-      return run({.heads = {},
-                  .blocks = {},
-                  .candidates = {},
-                  .linear = Placed<float>(backend, outcome[Choice::linear]).view});
+      return run({.linear = Placed<float>(backend, outcome[Choice::linear]).view});
     }
     case Mistake::off_by_one_page: {
       if (!workload.paged()) return std::nullopt;

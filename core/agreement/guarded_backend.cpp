@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <cstring>
 
+#include "core/base/interrupt.hpp"
+#include "core/workload/windows.hpp"
+
 namespace misa {
 namespace {
 
@@ -50,6 +53,40 @@ i64 GuardedBackend::overwritten() {
   i64 count = dead_;
   for (const auto& [data, bytes] : living_) count += overwritten_around(data, bytes);
   return count;
+}
+
+i64 poison_unseen(Workload& workload) {
+  constexpr u32 kNan = 0x7FFFFFFFu;  // as f32, as bf16 twice, as four e4m3
+  std::vector<bool> seen(static_cast<std::size_t>(workload.keys()), false);
+  trace::for_used_slots(workload, [&](i64 slot) { seen[static_cast<std::size_t>(slot)] = true; });
+  const i64 dim = workload.head_dim();
+  const auto fill = [&](std::byte* data, i64 bytes) {
+    for (i64 at = 0; at < bytes; at += 4)
+      std::memcpy(data + at, &kNan, static_cast<std::size_t>(std::min<i64>(4, bytes - at)));
+  };
+  i64 filled = 0;
+  for (i64 slot = 0; slot < static_cast<i64>(seen.size()); ++slot) {
+    stop_if_interrupted();
+    if (seen[static_cast<std::size_t>(slot)]) continue;
+    ++filled;
+    if (!workload.paged()) {
+      const i64 bytes = dim * dtype_size(workload.k.dtype);
+      fill(workload.k.storage.data() + slot * bytes, bytes);
+      if (!workload.k_scale.empty()) fill(workload.k_scale.storage.data() + slot * 4, 4);
+      continue;
+    }
+    const i64 size = workload.page_size(), page = slot / size, at = slot % size;
+    std::byte* pages = workload.k_pages.storage.data();
+    if (workload.k_pages.dtype == Dtype::uint8) {
+      std::byte* base = pages + page * size * (dim + 4);
+      fill(base + at * dim, dim);
+      fill(base + size * dim + at * 4, 4);
+    } else {
+      const i64 bytes = dim * dtype_size(workload.k_pages.dtype);
+      fill(pages + slot * bytes, bytes);
+    }
+  }
+  return filled;
 }
 
 }  // namespace misa

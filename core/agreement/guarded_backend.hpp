@@ -1,9 +1,9 @@
 #pragma once
 
 #include <map>
-#include <vector>
 
 #include "core/indexer/forwarding_backend.hpp"
+#include "core/workload/workload.hpp"
 
 namespace misa {
 
@@ -27,5 +27,10 @@ class GuardedBackend final : public ForwardingBackend {
   std::map<std::byte*, i64> living_;
   i64 allocations_ = 0, dead_ = 0;
 };
+
+/// Fills every key that no row can see with NaN, scale included: whole pages, slots after a sequence's end, tokens
+/// outside of all windows. Nothing that an indexer selects may depend on them. Returns how many keys were filled.
+/// (Block window upstream averages whole blocks, so it does read tokens beyond a window.)
+i64 poison_unseen(Workload& workload);
 
 }  // namespace misa

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -26,9 +25,9 @@ inline std::size_t edit_distance(std::string_view a, std::string_view b) {
   return last[b.size()];
 }
 
-/// The name of `names` that somebody who wrote `word` probably meant; empty when nothing is near. Near is at most one
-/// edit in three letters, or a name that `word` begins (three letters or more). Ties: the first.
-inline std::string nearest(std::string_view word, std::span<const std::string_view> names) {
+/// The name of `names`, a range of texts, that somebody who wrote `word` probably meant; empty when nothing is near.
+/// Near is at most one edit in three letters, or a name that `word` begins (three letters or more). Ties: the first.
+std::string nearest(std::string_view word, const auto& names) {
   if (word.empty() || word.size() > 64) return {};
   const std::size_t limit = std::max<std::size_t>(1, word.size() / 3);
   std::string_view best;
@@ -49,12 +48,11 @@ inline std::string nearest(std::string_view word, std::span<const std::string_vi
 }
 
 /// What to try in place of `word`, which is none of `names`: the nearest, else what `otherwise` says, else any of them.
-inline std::string suggestion(std::string_view word, std::span<const std::string_view> names,
-                              std::string_view otherwise = {}) {
+std::string suggestion(std::string_view word, const auto& names, std::string_view otherwise = {}) {
   if (std::string near = nearest(word, names); !near.empty()) return near;
   if (!otherwise.empty()) return std::string(otherwise);
   std::string all;
-  for (std::string_view name : names) all.append(all.empty() ? "one of " : ", ").append(name);
+  for (const std::string_view name : names) all.append(all.empty() ? "one of " : ", ").append(name);
   return all;
 }
 
@@ -64,6 +62,13 @@ std::vector<std::string_view> names_of(const Rows& rows) {
   std::vector<std::string_view> names;
   for (const auto& row : rows) names.push_back(row.name);
   return names;
+}
+
+/// The row of a table that has the name; null: none has.
+template <class Rows>
+auto find_row(const Rows& rows, std::string_view name) {
+  const auto found = std::find_if(rows.begin(), rows.end(), [&](const auto& row) { return row.name == name; });
+  return found == rows.end() ? nullptr : &*found;
 }
 
 }  // namespace misa

@@ -8,7 +8,6 @@
 
 #include "core/agreement/compare_sides.hpp"
 #include "core/agreement/guarded_backend.hpp"
-#include "core/agreement/poison.hpp"
 #include "core/base/error.hpp"
 #include "core/base/interrupt.hpp"
 #include "core/experiment/describe.hpp"

@@ -4,7 +4,7 @@
 #include <utility>
 #include <vector>
 
-#include "core/base/warning.hpp"
+#include "core/base/error.hpp"
 #include "core/indexer/plan.hpp"
 #include "core/workload/workload.hpp"
 

@@ -9,11 +9,11 @@
 #include "core/base/error.hpp"
 #include "core/base/interrupt.hpp"
 #include "core/experiment/describe.hpp"
-#include "core/experiment/profile_case.hpp"
 #include "core/experiment/recorded.hpp"
+#include "core/indexer/effective.hpp"
 #include "core/indexer/plan.hpp"
 #include "core/indexer/runnable.hpp"
-#include "core/measure/paired_ratio.hpp"
+#include "core/measure/statistics.hpp"
 #include "core/measure/timed_run.hpp"
 #include "core/platform/system.hpp"
 #include "core/ranges/ranges.hpp"
@@ -27,7 +27,7 @@ constexpr i64 kMostSamples = 50;
 constexpr double kBusyLaunch = 1e-3;  // seconds
 
 /// An indexer under measurement.
-struct Contender {
+struct Indexer {
   IndexerSpec spec;
   std::unique_ptr<Plan> plan;
   RangeName range;
@@ -73,8 +73,8 @@ class ProfileRun {
     plan_limits_ = plan_limits(request.memory, backend_, workload_, specs, request.settings);
     placement_ = std::make_unique<Placement>(backend_, workload_);
     for (const IndexerSpec& spec : specs) {
-      contenders_.push_back(
-          {spec, std::make_unique<Plan>(backend_, spec, placement_->problem(), options_of_plan(contenders_.size())),
+      indexers_.push_back(
+          {spec, std::make_unique<Plan>(backend_, spec, placement_->problem(), options_of_plan(indexers_.size())),
            RangeName(fmt::format("case {} {} {}", spec.name, backend_.name(), workload_.name))});
     }
   }
@@ -105,7 +105,7 @@ class ProfileRun {
   /// Whether what was sampled was replayed. The last to be recorded is the last indexer.
   bool recorded() const { return runs_.back()->recorded(); }
 
-  /// The options of contender `i`'s plan; one past the last contender: of the reference's.
+  /// The options of indexer `i`'s plan; one past the last indexer: of the reference's.
   PlanOptions options_of_plan(std::size_t i) const {
     return {.max_bytes = plan_limits_[i] + placement_->problem().bytes, .fusion = request_.fusion};
   }
@@ -139,14 +139,14 @@ class ProfileRun {
   SampleSet take_samples(DeviceWatch& device_watch) {
     bool warmed_up = false;
     std::vector<Subject> subjects;
-    for (const Contender& contender : contenders_) {
+    for (const Indexer& indexer : indexers_) {
       for (const bool staged : {false, true}) {
         if (request_.once && !staged) continue;
-        const auto work = [plan = contender.plan.get()](Observer* observer) { plan->run(observer); };
+        const auto work = [plan = indexer.plan.get()](Observer* observer) { plan->run(observer); };
         runs_.push_back(std::make_unique<TimedRun>(
-            backend_, contender.range, work,
+            backend_, indexer.range, work,
             TimedRunOptions{.stages = staged, .cold = request_.cold, .record = request_.graphs && !request_.once}));
-        subjects.push_back({contender.spec.name, [&warmed_up, run = runs_.back().get()] { return (*run)(warmed_up); }});
+        subjects.push_back({indexer.spec.name, [&warmed_up, run = runs_.back().get()] { return (*run)(warmed_up); }});
       }
     }
     SamplerOptions sampling;
@@ -203,21 +203,57 @@ class ProfileRun {
   }
 
   void describe_cases(const SampleSet& samples) {
-    const CaseContext context{.problem = placement_->problem(),
-                              .backend = backend_.name(),
-                              .threads = request_.threads,
-                              .roofs = roofs_,
-                              .recorded = recorded(),
-                              .circumstances = {.loaded = report_.measurement.loaded.has_value(),
-                                                .roofs_loaded = roofs_loaded_ || (on_host() && busy(roofs_)),
-                                                .mark_seconds = on_host() ? mark_seconds(*backend_.clock()) : 0,
-                                                .cache_bytes = on_host() ? system_info().cache_bytes : 0}};
-    const std::size_t modes = samples.subjects.size() / contenders_.size();
-    for (std::size_t i = 0; i < contenders_.size(); ++i) {
-      const Contender& contender = contenders_[i];
-      report_.cases.push_back(describe_case(context, contender.spec, contender.plan->spec(),
-                                            samples.subjects[modes * i], samples.subjects[modes * i + modes - 1]));
+    circumstances_ = {.loaded = report_.measurement.loaded.has_value(),
+                      .roofs_loaded = roofs_loaded_ || (on_host() && busy(roofs_)),
+                      .mark_seconds = on_host() ? mark_seconds(*backend_.clock()) : 0,
+                      .cache_bytes = on_host() ? system_info().cache_bytes : 0};
+    const std::size_t modes = samples.subjects.size() / indexers_.size();
+    for (std::size_t i = 0; i < indexers_.size(); ++i) {
+      describe_case(indexers_[i], samples.subjects[modes * i], samples.subjects[modes * i + modes - 1]);
     }
+  }
+
+  /// `whole` are the samples without marks, `staged` those with stages.
+  void describe_case(const Indexer& indexer, const Samples& whole, const Samples& staged) {
+    const Problem& problem = placement_->problem();
+    ReportCase& described = report_.cases.emplace_back();
+    described.spec = indexer.spec;
+    described.used = effective(indexer.spec, problem);
+    described.backend = backend_.name();
+    described.shape = problem.shape;
+    described.threads = request_.threads;
+    if (whole.first) described.first_call_s = whole.first->seconds;
+    const std::vector<StageSummary> stages = summarise_stages(staged.runs);
+    described.stages = describe_stages(stage_costs(indexer.plan->spec(), problem), stages);
+    if (whole.runs.empty()) return;
+    described.end_to_end = summarise(seconds_of(whole.runs));
+    if (stages.empty()) return;
+    described.closure_residual = closure_residual(described.end_to_end->median, stages);
+    described.closure_doubt = doubt_closure(*described.end_to_end, stages, circumstances_);
+    described.closure_ok = !described.closure_doubt;
+  }
+
+  std::vector<ReportStage> describe_stages(const std::vector<StageCost>& costs,
+                                           const std::vector<StageSummary>& stages) const {
+    const double pairs = static_cast<double>(visible_pairs(placement_->problem()));
+    double total = 0;
+    for (const StageSummary& stage : stages) total += stage.seconds.median;
+    std::vector<ReportStage> described;
+    for (const StageSummary& stage : stages) {
+      const double seconds = stage.seconds.median;
+      ReportStage row{.stages = stage.stages, .seconds = stage.seconds, .cost = cost_of(stage.stages, costs)};
+      row.kernels = stage.kernels;
+      if (total > 0) row.share = seconds / total;
+      if (pairs > 0) row.seconds_per_pair = seconds / pairs;
+      if (row.cost && seconds > 0) {
+        row.flops_per_second = static_cast<double>(row.cost->flops) / seconds;
+        row.bytes_per_second = static_cast<double>(row.cost->bytes) / seconds;
+      }
+      if (row.cost && roofs_) row.roofline = roofline(seconds, *row.cost, *roofs_, workload_.q.dtype, recorded());
+      if (row.roofline) row.roof_doubt = doubt_roof(*row.roofline, stage.seconds, *row.cost, circumstances_);
+      described.push_back(std::move(row));
+    }
+    return described;
   }
 
   /// Warns of a budget that ended sampling before there were the samples asked for, or, where no number was asked for,
@@ -250,13 +286,13 @@ class ProfileRun {
     }
     const SelectedTokens wanted{reference.span<const i32>(), request_.settings.top_k, "dsa"};
     report_.workload.recall = baselines(workload_, wanted);
-    for (std::size_t i = 0; i < contenders_.size(); ++i) {
+    for (std::size_t i = 0; i < indexers_.size(); ++i) {
       ReportCase& one = report_.cases[i];
       if (dsa && one.end_to_end) {
         one.speedup_over_dsa = dsa->median / one.end_to_end->median;
         if (one.spec.name != "dsa") one.speedup = paired_ratio(dsa->raw, one.end_to_end->raw);
       }
-      const HostTensor tokens = fetch_ids(backend_, contenders_[i].plan->tokens());
+      const HostTensor tokens = fetch_ids(backend_, indexers_[i].plan->tokens());
       one.quality = compare_selections(workload_, wanted, {tokens.span<const i32>(), request_.settings.top_k});
       if (one.spec.name == "dsa") one.quality_reason = "is the reference";
     }
@@ -278,26 +314,26 @@ class ProfileRun {
 
   /// What dsa selects when each row keeps `top_k` tokens. [M, top_k]
   HostTensor dsa_tokens(i64 top_k) {
-    for (const Contender& contender : contenders_) {
-      if (contender.spec.name == "dsa" && contender.spec.top_k == top_k) {
-        return fetch_ids(backend_, contender.plan->tokens());
+    for (const Indexer& indexer : indexers_) {
+      if (indexer.spec.name == "dsa" && indexer.spec.top_k == top_k) {
+        return fetch_ids(backend_, indexer.plan->tokens());
       }
     }
     tell({.indexer = "dsa", .reference = true});
     IndexerSettings settings = request_.settings;
     settings.top_k = top_k;
-    Plan dsa(backend_, make_indexer("dsa", settings), placement_->problem(), options_of_plan(contenders_.size()));
+    Plan dsa(backend_, make_indexer("dsa", settings), placement_->problem(), options_of_plan(indexers_.size()));
     dsa.run(nullptr);
     return fetch_ids(backend_, dsa.tokens());
   }
 
   void hand_out_selections() {
-    for (const Contender& contender : contenders_) {
+    for (const Indexer& indexer : indexers_) {
       Selection selection;
-      selection[Choice::tokens] = fetch_ids(backend_, contender.plan->tokens());
-      selection[Choice::heads] = fetch_ids(backend_, contender.plan->heads());
-      selection[Choice::blocks] = fetch_ids(backend_, contender.plan->blocks());
-      request_.sinks.selected(contender.spec, selection);
+      selection[Choice::tokens] = fetch_ids(backend_, indexer.plan->tokens());
+      selection[Choice::heads] = fetch_ids(backend_, indexer.plan->heads());
+      selection[Choice::blocks] = fetch_ids(backend_, indexer.plan->blocks());
+      request_.sinks.selected(indexer.spec, selection);
     }
   }
 
@@ -308,7 +344,8 @@ class ProfileRun {
   std::vector<i64> plan_limits_;
   std::optional<Roofs> roofs_;
   std::optional<std::string> roofs_loaded_;  ///< what disturbed the roofs
-  std::vector<Contender> contenders_;
+  Circumstances circumstances_;
+  std::vector<Indexer> indexers_;
   std::vector<std::unique_ptr<TimedRun>> runs_;
   std::optional<ContentionWatch> contention_watch_;  ///< from the first sample on
   Report report_;

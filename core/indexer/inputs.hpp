@@ -14,7 +14,7 @@ using Values = std::variant<View<const float, 3>, View<const Bf16, 3>, View<cons
 /// M query rows. Source: DeepSeek-V3.2-Exp inference/model.py, Indexer.
 struct Queries {
   Values values;                 ///< [M, H, D] f32, bf16 or e4m3
-  View<const float, 2> weights;  ///< [M, H] f32: gate * H^-1/2 * D^-1/2 * query scale
+  View<const float, 2> weights;  ///< [M, H] f32: weight * H^-1/2 * D^-1/2 * query scale
 };
 
 /// The keys of all sequences. Contiguous: one page that holds every token, sequence after sequence.

@@ -1,6 +1,5 @@
 #include "core/indexer/linear_head.hpp"
 
-#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <numeric>

@@ -24,7 +24,7 @@ struct ChunkScores {
 /// Choices to go on from in place of the plan's own, which are made and kept all the same. Backend memory, as wide as
 /// the plan's; empty: its own. So one stage can be judged on what another run had chosen before it.
 struct Follow {
-  View<const i32, 2> heads, blocks, candidates;
+  View<const i32, 2> heads = {}, blocks = {}, candidates = {};
   View<const float, 2> linear = {};  ///< [M, D + 1] a linear head's query and weight (GatherTask::linear)
 };
 

@@ -32,12 +32,6 @@ constexpr std::array<IndexerInfo, 6> kIndexers{{
 
 constexpr std::array<std::string_view, 2> kBlockWindows{"visible", "upstream"};
 
-template <class Table>
-const auto* find_by_name(const Table& table, std::string_view name) {
-  const auto found = std::find_if(table.begin(), table.end(), [&](const auto& row) { return row.name == name; });
-  return found == table.end() ? nullptr : &*found;
-}
-
 void require_positive(i64 value, const char* option) {
   if (value >= 1) return;
   throw Error(ErrorKind::usage, "MP-E011", std::string(option) + " is " + std::to_string(value), {},
@@ -67,7 +61,7 @@ std::span<const IndexerInfo> indexers() { return kIndexers; }
 std::string_view router_name(Router router) { return kRouters[static_cast<std::size_t>(router)].name; }
 
 std::optional<Router> find_router(std::string_view name) {
-  const RouterInfo* found = find_by_name(kRouters, name);
+  const RouterInfo* found = find_row(kRouters, name);
   return found ? std::optional(found->router) : std::nullopt;
 }
 
@@ -80,7 +74,7 @@ std::optional<BlockWindow> find_block_window(std::string_view name) {
 }
 
 IndexerSpec make_indexer(std::string_view name, const IndexerSettings& settings) {
-  const IndexerInfo* info = find_by_name(kIndexers, name);
+  const IndexerInfo* info = find_row(kIndexers, name);
   if (info == nullptr) {
     throw Error(ErrorKind::usage, "MP-E010", "there is no indexer called '" + std::string(name) + "'", {},
                 suggestion(name, names_of(kIndexers), "misa-prof list"));
@@ -92,13 +86,8 @@ IndexerSpec make_indexer(std::string_view name, const IndexerSettings& settings)
   require_positive(settings.samples, "samples");
   if (settings.block_size) require_positive(*settings.block_size, "block-size");
 
-  IndexerSpec spec{.name = std::string(name),
-                   .top_k = settings.top_k,
-                   .block_window = settings.block_window,
-                   .seed = settings.seed,
-                   .heads = {},
-                   .blocks = {},
-                   .rerank = {}};
+  IndexerSpec spec{
+      .name = std::string(name), .top_k = settings.top_k, .block_window = settings.block_window, .seed = settings.seed};
   if (info->routes_heads) {
     spec.heads = HeadRouting{.router = settings.router.value_or(info->linear ? Router::covariance : Router::pooled),
                              .active = settings.active_heads,

@@ -75,9 +75,9 @@ struct IndexerSpec {
   i64 top_k = 2048;
   BlockWindow block_window = BlockWindow::visible;
   u64 seed = 1;  ///< of the random router
-  std::optional<HeadRouting> heads;
-  std::optional<BlockPruning> blocks;
-  std::optional<Rerank> rerank;
+  std::optional<HeadRouting> heads = {};
+  std::optional<BlockPruning> blocks = {};
+  std::optional<Rerank> rerank = {};
 };
 
 struct IndexerInfo {

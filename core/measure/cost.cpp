@@ -135,18 +135,15 @@ std::vector<StageCost> stage_costs(const IndexerSpec& spec, const Problem& probl
       case Router::pooled: {
         const Means means = means_of(problem, layout_blocks(problem, spec.heads->block_size, spec.block_window));
         count_pool(means);
-        route.pairs += means.blocks.sum;
         route.flops += means.blocks.sum * heads * head_flops;
         route.bytes += query_bytes + weight_bytes + means.count * mean_bytes;
         break;
       }
       case Router::oracle:
-        route.pairs += pairs;
         route.flops += pairs * heads * head_flops;
         route.bytes += query_bytes + weight_bytes + tokens * key_bytes;
         break;
       case Router::selfk:
-        route.pairs += rows;
         route.flops += rows * heads * head_flops;
         route.bytes += query_bytes + weight_bytes + std::min(rows, tokens) * key_bytes;
         break;
@@ -161,7 +158,6 @@ std::vector<StageCost> stage_costs(const IndexerSpec& spec, const Problem& probl
         const Means samples = means_of(problem, layout_samples(problem, spec.heads->samples));
         count_pool(samples);
         const bool linear = spec.heads->linear_head(heads);
-        route.pairs += samples.blocks.sum;
         route.flops += samples.blocks.sum * heads * (2 * dim + 1);
         if (linear) route.flops += samples.blocks.sum * heads * 2 + rows * (heads - kept) * 2 * dim;
         for (const i64 sampled : samples.blocks.of_row) {
@@ -184,7 +180,6 @@ std::vector<StageCost> stage_costs(const IndexerSpec& spec, const Problem& probl
     const Means means = means_of(problem, layout_blocks(problem, spec.blocks->block_size, spec.block_window));
     count_pool(means);
     const i64 logits = means.blocks.sum * kFloat;
-    route.pairs += means.blocks.sum;
     route.flops += means.blocks.sum * heads * head_flops;
     route.bytes += query_bytes + weight_bytes + means.count * mean_bytes + 2 * logits;
     const i64 most =
@@ -202,11 +197,9 @@ std::vector<StageCost> stage_costs(const IndexerSpec& spec, const Problem& probl
   const StageCost score{.stages = Stage::score,
                         .flops = scored.sum * active * head_flops,
                         .bytes = routed_query_bytes + routed_weight_bytes + key_reads * key_bytes + logits,
-                        .logits_bytes = logits,
-                        .pairs = scored.sum};
+                        .logits_bytes = logits};
   const i64 kept = spec.rerank ? std::min(spec.rerank->candidates, problem.shape.max_window) : spec.top_k;
-  const StageCost select{
-      .stages = Stage::select, .flops = 0, .bytes = logits + rows * kept * kIndex, .logits_bytes = logits, .pairs = 0};
+  const StageCost select{.stages = Stage::select, .bytes = logits + rows * kept * kIndex, .logits_bytes = logits};
 
   std::vector<StageCost> costs;
   if (pool.bytes > 0) costs.push_back(pool);
@@ -221,8 +214,7 @@ std::vector<StageCost> stage_costs(const IndexerSpec& spec, const Problem& probl
                      .flops = again.sum * heads * head_flops,
                      .bytes = query_bytes + weight_bytes + again.sum * kIndex +
                               shared_tokens(problem, again) * key_bytes + rerank_logits + rows * spec.top_k * kIndex,
-                     .logits_bytes = rerank_logits,
-                     .pairs = again.sum});
+                     .logits_bytes = rerank_logits});
   }
   return costs;
 }
@@ -237,10 +229,22 @@ std::optional<StageCost> cost_of(StageSet label, std::span<const StageCost> cost
     sum.flops += cost.flops;
     sum.bytes += cost.bytes - saved;
     sum.logits_bytes += cost.logits_bytes - saved;
-    sum.pairs += cost.pairs;
   }
   if (sum.stages != label || label == StageSet{}) return std::nullopt;
   return sum;
+}
+
+std::optional<Roofline> roofline(double seconds, const StageCost& cost, const Roofs& roofs, Dtype dtype,
+                                 bool recorded) {
+  const double peak = roofs.flops_of(dtype);
+  const double launch = recorded ? roofs.recorded_launch_seconds : roofs.launch_seconds;
+  if (!(seconds > 0 && roofs.bytes_per_second > 0 && launch > 0) || (cost.flops > 0 && !(peak > 0))) {
+    return std::nullopt;
+  }
+  const double floors[]{cost.flops > 0 ? static_cast<double>(cost.flops) / peak : 0,
+                        static_cast<double>(cost.bytes) / roofs.bytes_per_second, launch};
+  const auto largest = std::max_element(std::begin(floors), std::end(floors));
+  return Roofline{*largest, *largest / seconds, static_cast<Bound>(largest - std::begin(floors))};
 }
 
 }  // namespace misa

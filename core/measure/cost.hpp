@@ -2,8 +2,10 @@
 
 #include <optional>
 #include <span>
+#include <string_view>
 #include <vector>
 
+#include "core/indexer/backend.hpp"
 #include "core/indexer/problem.hpp"
 #include "core/indexer/spec.hpp"
 #include "core/indexer/stage.hpp"
@@ -16,7 +18,6 @@ struct StageCost {
   i64 flops = 0;         ///< a multiplication, an addition, a comparison with 0 in ReLU: 1 each
   i64 bytes = 0;         ///< memory traffic at least
   i64 logits_bytes = 0;  ///< of `bytes`: scores that pass through memory between score and select
-  i64 pairs = 0;         ///< (row, key) dot products of H or h heads; keys are tokens or block means
 };
 
 /// (row, token) pairs that are visible: sum over rows of end - begin. The n in "seconds per pair", for every indexer.
@@ -66,5 +67,25 @@ std::vector<StageCost> stage_costs(const IndexerSpec& spec, const Problem& probl
 /// The cost of a span labelled `label`: the sum of its stages, and for a fused score+select without the logits, which
 /// then never reach memory. Nothing when a stage of the label has no cost.
 std::optional<StageCost> cost_of(StageSet label, std::span<const StageCost> costs);
+
+/// What keeps a stage from being faster on this machine.
+enum class Bound { compute, memory, latency };
+
+constexpr std::string_view bound_name(Bound bound) {
+  constexpr std::string_view kNames[]{"compute", "memory", "latency"};
+  return kNames[static_cast<int>(bound)];
+}
+
+struct Roofline {
+  double floor_seconds = 0;  ///< the largest of flops / peak, bytes / bandwidth and one launch
+  double fraction = 0;       ///< floor_seconds / seconds: 1 is as fast as this machine can be
+  Bound bound = Bound::compute;
+};
+
+/// Work on elements of `dtype`. The launch is one of a recording where runs are recorded. Nothing when `seconds` or a
+/// roof that the cost needs is not a positive number. Bound: the largest floor; ties: in the order of Bound. A fraction
+/// above 1 means that the work ran from a cache faster than memory, or that a roof was measured too low.
+std::optional<Roofline> roofline(double seconds, const StageCost& cost, const Roofs& roofs, Dtype dtype,
+                                 bool recorded = false);
 
 }  // namespace misa

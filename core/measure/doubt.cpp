@@ -1,5 +1,6 @@
 #include "core/measure/doubt.hpp"
 
+#include <array>
 #include <cmath>
 #include <vector>
 
@@ -9,33 +10,23 @@ namespace {
 /// Marks may add this share to a time before they explain what is odd about it.
 constexpr double kMarkShare = 0.05;
 
+struct Words {
+  std::string_view name, text;
+};
+constexpr std::array<Words, 7> kWords{{
+    {"load", "other work shared the cores"},
+    {"load", "other work shared the cores while the roof was measured"},
+    {"cached", "the data fit the cache, which is faster than the memory of the roof"},
+    {"clock", "reading the clock takes a good part of this time"},
+    {"noise", "the samples spread by more than that"},
+    {"low roof", "the roof was measured too low"},
+    {"unknown", "no reason was found"},
+}};
+
 }  // namespace
 
-std::string_view doubt_name(Doubt doubt) {
-  switch (doubt) {
-    case Doubt::loaded:
-    case Doubt::loaded_roof: return "load";
-    case Doubt::cache_resident: return "cached";
-    case Doubt::clock: return "clock";
-    case Doubt::noise: return "noise";
-    case Doubt::low_roof: return "low roof";
-    case Doubt::unexplained: return "unknown";
-  }
-  return "";
-}
-
-std::string_view doubt_text(Doubt doubt) {
-  switch (doubt) {
-    case Doubt::loaded: return "other work shared the cores";
-    case Doubt::loaded_roof: return "other work shared the cores while the roof was measured";
-    case Doubt::cache_resident: return "the data fit the cache, which is faster than the memory of the roof";
-    case Doubt::clock: return "reading the clock takes a good part of this time";
-    case Doubt::noise: return "the samples spread by more than that";
-    case Doubt::low_roof: return "the roof was measured too low";
-    case Doubt::unexplained: return "no reason was found";
-  }
-  return "";
-}
+std::string_view doubt_name(Doubt doubt) { return kWords[static_cast<std::size_t>(doubt)].name; }
+std::string_view doubt_text(Doubt doubt) { return kWords[static_cast<std::size_t>(doubt)].text; }
 
 std::optional<Doubt> doubt_roof(const Roofline& roof, const Summary& seconds, const StageCost& cost,
                                 const Circumstances& circumstances) {

@@ -4,7 +4,7 @@
 #include <span>
 #include <string_view>
 
-#include "core/measure/roofline.hpp"
+#include "core/measure/cost.hpp"
 #include "core/measure/stage_timer.hpp"
 
 namespace misa {

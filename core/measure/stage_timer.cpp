@@ -66,25 +66,17 @@ RunTimes StageTimer::times() {
 }
 
 std::vector<StageSummary> summarise_stages(std::span<const RunTimes> runs) {
-  std::vector<StageSet> labels;
+  std::vector<StageSummary> summaries;
   for (const RunTimes& run : runs) {
     for (const StageSeconds& stage : run.stages) {
-      if (std::find(labels.begin(), labels.end(), stage.stages) == labels.end()) labels.push_back(stage.stages);
+      auto known = std::find_if(summaries.begin(), summaries.end(),
+                                [&](const StageSummary& one) { return one.stages == stage.stages; });
+      if (known == summaries.end()) known = summaries.insert(known, {.stages = stage.stages, .seconds = {}});
+      known->seconds.raw.push_back(stage.seconds);
+      add_kernels(stage.kernels, known->kernels);
     }
   }
-  std::vector<StageSummary> summaries;
-  for (StageSet label : labels) {
-    std::vector<double> seconds;
-    std::vector<KernelRun> kernels;
-    for (const RunTimes& run : runs) {
-      for (const StageSeconds& stage : run.stages) {
-        if (stage.stages != label) continue;
-        seconds.push_back(stage.seconds);
-        add_kernels(stage.kernels, kernels);
-      }
-    }
-    summaries.push_back({.stages = label, .seconds = summarise(seconds), .kernels = std::move(kernels)});
-  }
+  for (StageSummary& one : summaries) one.seconds = summarise(one.seconds.raw);
   return summaries;
 }
 

@@ -5,7 +5,6 @@
 #include <cstddef>
 #include <limits>
 #include <numeric>
-#include <vector>
 
 namespace misa {
 namespace {
@@ -30,12 +29,18 @@ double percentile_of_sorted(const std::vector<double>& sorted, double fraction) 
   return sorted[below] + rest * (sorted[below + 1] - sorted[below]);
 }
 
-double mad_of_sorted(const std::vector<double>& sorted) {
-  const double middle = percentile_of_sorted(sorted, 0.5);
-  std::vector<double> deviations;
-  deviations.reserve(sorted.size());
-  for (double x : sorted) deviations.push_back(std::abs(x - middle));
-  return median(deviations);
+/// How many of the n sorted values lie outside of the interval at each end: the largest c with
+/// 2 P(Binomial(n, 1/2) <= c - 1) <= 1 - kConfidence. 0: there is none.
+i64 values_outside(i64 n) {
+  const double log_all = static_cast<double>(n) * std::log(2.0);
+  const auto log_factorial = [](i64 k) { return std::lgamma(static_cast<double>(k) + 1); };
+  double tail = 0;
+  i64 outside = 0;
+  for (; outside < n; ++outside) {
+    tail += std::exp(log_factorial(n) - log_factorial(outside) - log_factorial(n - outside) - log_all);
+    if (2 * tail > 1 - kConfidence) break;
+  }
+  return outside;
 }
 
 }  // namespace
@@ -45,8 +50,6 @@ double percentile(std::span<const double> samples, double fraction) {
 }
 
 double median(std::span<const double> samples) { return percentile(samples, 0.5); }
-
-double mad(std::span<const double> samples) { return mad_of_sorted(sorted_numbers(samples)); }
 
 double mean(std::span<const double> samples) {
   const std::vector<double> numbers = sorted_numbers(samples);
@@ -59,11 +62,25 @@ Summary summarise(std::span<const double> samples) {
   return {.median = percentile_of_sorted(sorted, 0.5),
           .p10 = percentile_of_sorted(sorted, 0.1),
           .p90 = percentile_of_sorted(sorted, 0.9),
-          .mad = mad_of_sorted(sorted),
           .minimum = percentile_of_sorted(sorted, 0.0),
           .maximum = percentile_of_sorted(sorted, 1.0),
           .samples = static_cast<i64>(sorted.size()),
           .raw = {samples.begin(), samples.end()}};
+}
+
+PairedRatio paired_ratio(std::span<const double> numerator, std::span<const double> denominator) {
+  std::vector<double> ratios;
+  for (std::size_t i = 0; i < std::min(numerator.size(), denominator.size()); ++i) {
+    const double ratio = numerator[i] / denominator[i];
+    if (std::isfinite(ratio)) ratios.push_back(ratio);
+  }
+  std::sort(ratios.begin(), ratios.end());
+  PairedRatio found{.median = median(ratios), .rounds = static_cast<i64>(ratios.size()), .low = {}, .high = {}};
+  if (const i64 outside = values_outside(found.rounds); outside > 0) {
+    found.low = ratios[static_cast<std::size_t>(outside - 1)];
+    found.high = ratios[ratios.size() - static_cast<std::size_t>(outside)];
+  }
+  return found;
 }
 
 }  // namespace misa

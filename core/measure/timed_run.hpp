@@ -4,7 +4,7 @@
 #include <memory>
 
 #include "core/measure/stage_timer.hpp"
-#include "core/ranges/stage_ranges.hpp"
+#include "core/ranges/ranges.hpp"
 
 namespace misa {
 

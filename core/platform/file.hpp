@@ -13,10 +13,8 @@ namespace misa {
 class InputFile {
  public:
   explicit InputFile(const std::string& path);
-  InputFile(InputFile&& other) noexcept;
   InputFile(const InputFile&) = delete;
   InputFile& operator=(const InputFile&) = delete;
-  InputFile& operator=(InputFile&&) = delete;
   ~InputFile();
 
   i64 size() const { return size_; }
@@ -81,5 +79,9 @@ void reserve_standard_streams() noexcept;
 
 /// True when both paths name the same existing file.
 bool same_file(const std::string& a, const std::string& b);
+
+/// Why files cannot be written into the folder `path`, which may have to be made first; empty: they can, as far as the
+/// nearest folder above it that exists says. Nothing is made.
+std::string why_no_folder(const std::string& path);
 
 }  // namespace misa

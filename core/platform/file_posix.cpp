@@ -12,6 +12,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <memory>
 #include <system_error>
 #include <utility>
@@ -129,15 +130,7 @@ InputFile::InputFile(const std::string& path) : path_(path) {
   modified_ns_ = modified_ns(status);
 }
 
-InputFile::InputFile(InputFile&& other) noexcept
-    : path_(std::move(other.path_)),
-      handle_(std::exchange(other.handle_, -1)),
-      size_(other.size_),
-      modified_ns_(other.modified_ns_) {}
-
-InputFile::~InputFile() {
-  if (handle_ >= 0) ::close(handle_);
-}
+InputFile::~InputFile() { ::close(handle_); }
 
 void InputFile::read(std::byte* to, i64 offset, i64 bytes) const {
   constexpr i64 kMostRead = i64{1} << 24;
@@ -324,6 +317,15 @@ bool same_file(const std::string& a, const std::string& b) {
   }, second{};
   return ::stat(a.c_str(), &first) == 0 && ::stat(b.c_str(), &second) == 0 && first.st_dev == second.st_dev &&
          first.st_ino == second.st_ino;
+}
+
+std::string why_no_folder(const std::string& path) {
+  namespace fs = std::filesystem;
+  std::error_code failure;
+  fs::path folder = fs::absolute(path, failure).lexically_normal();
+  while (folder.has_relative_path() && !fs::exists(fs::symlink_status(folder, failure))) folder = folder.parent_path();
+  if (!fs::is_directory(folder, failure)) return reason(ENOTDIR);
+  return ::access(folder.c_str(), W_OK | X_OK) == 0 ? std::string() : reason(errno);
 }
 
 }  // namespace misa

@@ -10,9 +10,6 @@ namespace misa {
 /// jobs).
 void install_signal_handlers();
 
-/// The signal that made interrupted() true; 0: none.
-int interrupting_signal() noexcept;
-
 /// Ends the process by that signal, so that a shell sees 130 or 143. Call it last, with everything flushed.
 /// Returns only when there was no signal.
 void reraise_interrupt();

@@ -50,8 +50,6 @@ void install_signal_handlers() {
   set_handler(SIGPIPE, SIG_IGN);
 }
 
-int interrupting_signal() noexcept { return caught_signal; }
-
 void reraise_interrupt() {
   if (caught_signal != 0) die_by(caught_signal);
 }

@@ -23,6 +23,9 @@ SystemInfo system_info();
 /// Asked for by the user only: results travel.
 std::string host_name();
 
+/// The path of the running program; empty when the system does not say.
+std::string executable_path();
+
 /// Now, as ISO 8601 to the second: "2026-01-31T23:59:59Z".
 std::string utc_timestamp();
 /// The same for `seconds` since 1970.

@@ -139,6 +139,11 @@ std::optional<i64> parse_cache_size(std::string_view size) {
   return *count << shift;
 }
 
+std::string executable_path() {
+  std::error_code failure;
+  return std::filesystem::read_symlink("/proc/self/exe", failure).string();
+}
+
 SystemInfo system_info() {
   SystemInfo info;
   utsname names{};

@@ -59,4 +59,8 @@ struct AgreementReport {
 /// in GitHub's format.
 std::string github_annotations(const AgreementReport& report);
 
+/// The command line of an agreement report that was written as JSON. Strict: not JSON, another schema or major version,
+/// no command line: Error(input) MP-E62x naming `path`.
+std::vector<std::string> read_agreement_command(std::string_view json, const std::string& path);
+
 }  // namespace misa

@@ -7,14 +7,12 @@
 #include <cmath>
 #include <cstddef>
 
-#include "core/report/describe.hpp"
-#include "core/report/text.hpp"
+#include "core/report/writers.hpp"
 
 namespace misa {
 namespace {
 
 using Row = const ReportRow&;
-using Rated = const Quality&;
 
 Value value(i64 number) { return number; }
 Value value(double number) { return number; }
@@ -224,9 +222,17 @@ Value commit(Row row) {
 constexpr Column csv(std::string_view name, Value (*value)(Row)) { return {.name = name, .value = value}; }
 
 /// A number of quality: `name` in CSV, or in none, `json` in JSON, at `place` there and in the summary.
-constexpr Column quality(std::string_view name, std::string_view json, int place,
-                         std::string_view (*missing)(const Quality&), Value (*number)(const Quality&)) {
+template <auto Number>
+constexpr Column quality(std::string_view name, std::string_view json, int place, decltype(Column::missing) missing) {
+  const auto number = [](const Quality& rated) { return value(rated.*Number); };
   return {.name = name, .of_quality = number, .json = json, .missing = missing, .place = place};
+}
+/// The same of recall.
+template <auto Number>
+constexpr Column recall(std::string_view name, std::string_view json, int place, decltype(Column::missing) missing) {
+  Column column = quality<&Quality::rows>(name, json, place, missing);
+  column.of_quality = [](const Quality& rated) { return value(rated.recall.*Number); };
+  return column;
 }
 
 constexpr Column in_summary(std::string_view title, decltype(Column::cell) cell, int drop, Column column) {
@@ -299,22 +305,14 @@ constexpr std::array kColumns{
     in_summary("vs dsa", speedup_cell, 0,
                at(20, csv("speedup_over_dsa", [](Row row) { return of_whole(row, &ReportCase::speedup_over_dsa); }))),
     csv("closure_residual", [](Row row) { return of_whole(row, &ReportCase::closure_residual); }),
-    in_summary(
-        "recall", recall_cell, 0,
-        quality("recall_mean", "recall.mean", 40, no_rows, [](Rated rated) { return value(rated.recall.mean); })),
-    in_summary("p1", quality_cell, 3,
-               quality("recall_p1", "recall.p1", 60, no_rows, [](Rated rated) { return value(rated.recall.p1); })),
-    in_summary(
-        "worst", quality_cell, 1,
-        quality("recall_worst", "recall.worst", 70, no_rows, [](Rated rated) { return value(rated.recall.worst); })),
-    in_summary("IoU", quality_cell, 5,
-               quality("iou", "iou", 80, no_rows, [](Rated rated) { return value(rated.iou); })),
+    in_summary("recall", recall_cell, 0, recall<&Recall::mean>("recall_mean", "recall.mean", 40, no_rows)),
+    in_summary("p1", quality_cell, 3, recall<&Recall::p1>("recall_p1", "recall.p1", 60, no_rows)),
+    in_summary("worst", quality_cell, 1, recall<&Recall::worst>("recall_worst", "recall.worst", 70, no_rows)),
+    in_summary("IoU", quality_cell, 5, quality<&Quality::iou>("iou", "iou", 80, no_rows)),
     in_summary("mass", mass_cell, 2,
-               quality("attention_mass", "attention_mass", 90, no_mass,
-                       [](Rated rated) { return value(rated.attention_mass); })),
+               quality<&Quality::attention_mass>("attention_mass", "attention_mass", 90, no_mass)),
     in_summary("needles", needle_cell, 2,
-               quality("needle_hit_rate", "needle_hit_rate", 130, no_needles,
-                       [](Rated rated) { return value(rated.needle_hit_rate); })),
+               quality<&Quality::needle_hit_rate>("needle_hit_rate", "needle_hit_rate", 130, no_needles)),
     csv("cache", [](Row row) { return value(row.report.measurement.cache); }),
     csv("launch", [](Row row) { return value(row.report.measurement.launch); }),
     csv("sm_clock_min_hz", [](Row row) { return device_value(row, &DeviceRecord::sm_clock_min_hz); }),
@@ -344,25 +342,21 @@ constexpr std::array kColumns{
     csv("version", [](Row row) { return value(row.report.tool_version); }),
     csv("commit", commit),
     csv("machine", [](Row row) { return value(row.report.environment.machine.cpu); }),
-    in_summary(
-        "median", quality_cell, 4,
-        quality("recall_median", "recall.median", 50, no_rows, [](Rated rated) { return value(rated.recall.median); })),
-    quality("worst_row", "recall.worst_row", 71, no_reason, [](Rated rated) { return value(rated.recall.worst_row); }),
+    in_summary("median", quality_cell, 4, recall<&Recall::median>("recall_median", "recall.median", 50, no_rows)),
+    recall<&Recall::worst_row>("worst_row", "recall.worst_row", 71, no_reason),
     csv("host", [](Row row) { return value(row.report.environment.host); }),
     csv("load_average", [](Row row) { return value(row.report.environment.load_average); }),
     csv("top_k_used", [](Row row) { return value(row.one.used.top_k); }),
-    quality("reference_needle_hit_rate", "reference_needle_hit_rate", 160, no_needles,
-            [](Rated rated) { return value(rated.reference_needle_hit_rate); }),
+    quality<&Quality::reference_needle_hit_rate>("reference_needle_hit_rate", "reference_needle_hit_rate", 160,
+                                                 no_needles),
 
     // Not in CSV.
-    quality("", "rows", 1, no_reason, [](Rated rated) { return value(rated.rows); }),
-    quality("", "attention_mass_absolute", 100, no_mass,
-            [](Rated rated) { return value(rated.attention_mass_absolute); }),
-    quality("", "reference_attention_mass", 110, no_mass,
-            [](Rated rated) { return value(rated.reference_attention_mass); }),
-    quality("", "attention_mass_rows", 120, no_reason, [](Rated rated) { return value(rated.attention_rows); }),
-    quality("", "needle_cells", 140, no_reason, [](Rated rated) { return value(rated.needle_cells); }),
-    quality("", "needle_answer_cells", 150, no_reason, [](Rated rated) { return value(rated.needle_answer_cells); }),
+    quality<&Quality::rows>("", "rows", 1, no_reason),
+    quality<&Quality::attention_mass_absolute>("", "attention_mass_absolute", 100, no_mass),
+    quality<&Quality::reference_attention_mass>("", "reference_attention_mass", 110, no_mass),
+    quality<&Quality::attention_rows>("", "attention_mass_rows", 120, no_reason),
+    quality<&Quality::needle_cells>("", "needle_cells", 140, no_reason),
+    quality<&Quality::needle_answer_cells>("", "needle_answer_cells", 150, no_reason),
     left(in_stages(30, kNoValue, "", bar_cell, 6)),
     left(in_summary("indexer", indexer_cell, 0, at(0, kNoValue))),
     in_summary("end to end", whole_cell, 0, at(10, kNoValue)),

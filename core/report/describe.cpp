@@ -1,14 +1,10 @@
-#include "core/report/describe.hpp"
-
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
-#include <cmath>
-#include <cstddef>
 #include <utility>
 
 #include "core/report/text.hpp"
+#include "core/report/writers.hpp"
 
 namespace misa {
 namespace {

@@ -7,41 +7,23 @@
 
 namespace misa {
 
-void put_null(Json& object, const std::string& key, std::string_view reason) {
-  object[key] = nullptr;
-  if (!reason.empty()) object[key + "_reason"] = reason;
+void put(Json& object, const std::string& key, Json value, std::string_view reason) {
+  const bool null = value.is_null();
+  object[key] = std::move(value);
+  if (null && !reason.empty()) object[key + "_reason"] = reason;
 }
 
 void put(Json& object, const std::string& key, double value) {
-  if (std::isfinite(value)) {
-    object[key] = value;
-  } else {
-    put_null(object, key, "not a finite number");
-  }
+  put(object, key, std::isfinite(value) ? Json(value) : Json(), "not a finite number");
 }
 
 void put(Json& object, const std::string& key, std::optional<double> value, std::string_view reason) {
-  if (value) {
-    put(object, key, *value);
-  } else {
-    put_null(object, key, reason);
-  }
+  if (value) return put(object, key, *value);
+  put(object, key, Json(), reason);
 }
 
-void put(Json& object, const std::string& key, Json value, std::string_view reason) {
-  if (value.is_null()) {
-    put_null(object, key, reason);
-  } else {
-    object[key] = std::move(value);
-  }
-}
-
-void put_ns(Json& object, const std::string& key, double seconds) {
-  if (const std::optional<i64> nanoseconds = whole_nanoseconds(seconds)) {
-    object[key] = *nanoseconds;
-  } else {
-    put_null(object, key, "not a finite number");
-  }
+void put_ns(Json& object, const std::string& key, std::optional<double> seconds) {
+  put(object, key, seconds ? or_null(whole_nanoseconds(*seconds)) : Json(), seconds ? "not a finite number" : "");
 }
 
 namespace {
@@ -71,11 +53,7 @@ Json roofs_json(const ReportBackend& backend) {
   put(json, "bytes_per_second", roofs.bytes_per_second);
   put_ns(json, "launch_ns", roofs.launch_seconds);
   put(json, "copy_bytes_per_second", measured(roofs.copy_bytes_per_second), "");
-  if (roofs.recorded_launch_seconds > 0) {
-    put_ns(json, "graph_launch_ns", roofs.recorded_launch_seconds);
-  } else {
-    json["graph_launch_ns"] = nullptr;
-  }
+  put_ns(json, "graph_launch_ns", measured(roofs.recorded_launch_seconds));
   json["loaded"] = or_null(backend.roofs_loaded);
   json["peaks"] = array_of(roofs.peaks, [&](const Roofs::Peak& peak) {
     Json one{{"dtype", dtype_name(peak.dtype)}};
@@ -134,8 +112,6 @@ Json workload_json(const ReportWorkload& workload) {
   return json;
 }
 
-Json parameters_json(const IndexerSpec& spec) { return parameters_json(parameters_of(spec)); }
-
 Json parameters_json(const ReportParameters& parameters) {
   return {{"top_k", parameters.top_k},
           {"active_heads", or_null(parameters.active_heads)},
@@ -159,7 +135,7 @@ Json quality_json(const Quality& quality) {
     } else if (const auto* number = std::get_if<double>(&value)) {
       put(object, key, *number);
     } else {
-      put_null(object, key, column->missing(quality));
+      put(object, key, Json(), column->missing(quality));
     }
   }
   return json;

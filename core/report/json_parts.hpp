@@ -18,9 +18,8 @@ void put(Json& object, const std::string& key, double value);
 void put(Json& object, const std::string& key, std::optional<double> value, std::string_view reason);
 /// A value that may be null.
 void put(Json& object, const std::string& key, Json value, std::string_view reason);
-void put_null(Json& object, const std::string& key, std::string_view reason);
-/// Whole nanoseconds.
-void put_ns(Json& object, const std::string& key, double seconds);
+/// Whole nanoseconds, or null.
+void put_ns(Json& object, const std::string& key, std::optional<double> seconds);
 
 /// Null where nothing is held. Not for numbers that may not be finite.
 template <class T>
@@ -45,7 +44,6 @@ Json identity_json(std::string_view schema_file, std::string_view schema, std::s
 Json environment_json(const ReportEnvironment& environment);
 Json workload_json(const ReportWorkload& workload);
 Json parameters_json(const ReportParameters& parameters);
-Json parameters_json(const IndexerSpec& spec);
 Json quality_json(const Quality& quality);
 Json warnings_json(const std::vector<Warning>& warnings);
 

@@ -1,5 +1,3 @@
-#include "core/report/read_agreement.hpp"
-
 #include <nlohmann/json.hpp>
 
 #include "core/base/error.hpp"

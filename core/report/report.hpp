@@ -5,16 +5,16 @@
 #include <string_view>
 #include <vector>
 
+#include "core/base/error.hpp"
 #include "core/base/types.hpp"
-#include "core/base/warning.hpp"
 #include "core/indexer/runnable.hpp"
+#include "core/indexer/spec.hpp"
 #include "core/measure/contention.hpp"
 #include "core/measure/device_watch.hpp"
 #include "core/measure/doubt.hpp"
-#include "core/measure/paired_ratio.hpp"
+#include "core/measure/statistics.hpp"
 #include "core/platform/system.hpp"
 #include "core/quality/quality.hpp"
-#include "core/report/parameters.hpp"
 
 namespace misa {
 
@@ -73,6 +73,22 @@ struct ReportWorkload {
   std::optional<std::string> trace_path;   ///< of a recorded workload
   Baselines recall = {};                   ///< of DSA's tokens, by selections that look at nothing
 };
+
+/// The numbers of an indexer as writers show them; empty where it has no such parameter.
+struct ReportParameters {
+  i64 top_k = 0;
+  std::optional<i64> active_heads;
+  std::optional<i64> head_block_size;  ///< tokens per block mean that heads are ranked over
+  std::optional<i64> sampled_keys;     ///< keys of a row, at least, that heads are ranked over
+  std::optional<i64> blocks;           ///< kept
+  std::optional<i64> block_size;       ///< tokens per block that is kept or left
+  std::optional<i64> candidates;       ///< that are scored again
+  std::optional<std::string> block_window;
+};
+ReportParameters parameters_of(const IndexerSpec& spec);
+
+/// The router's name; empty: the indexer routes no heads.
+std::optional<std::string> router_of(const IndexerSpec& spec);
 
 struct ReportStage {
   StageSet stages;  ///< several where one kernel does them

@@ -4,8 +4,8 @@
 #include <utility>
 
 #include "core/report/columns.hpp"
-#include "core/report/describe.hpp"
 #include "core/report/text.hpp"
+#include "core/report/writers.hpp"
 
 namespace misa {
 namespace {

@@ -7,57 +7,24 @@
 #include <cmath>
 #include <cstddef>
 #include <iterator>
+#include <nlohmann/json.hpp>
 #include <sstream>
-#include <utility>
 
 namespace misa {
 namespace {
 
 constexpr std::string_view kReplacement = "\xEF\xBF\xBD";
 
-struct Decoded {
-  u32 code = 0;
-  std::size_t bytes = 1;  ///< of the character, or of the ill-formed part
-  bool valid = false;
-};
-
-/// The character at the front of `text`, which is not empty.
-Decoded decode(std::string_view text) {
-  const auto byte = [&](std::size_t i) { return static_cast<u8>(text[i]); };
-  const u8 lead = byte(0);
-  if (lead < 0x80) return {lead, 1, true};
-  // Bounds of the second byte exclude overlong forms, surrogates and what lies above U+10FFFF.
-  std::size_t length = 0;
-  u8 low = 0x80, high = 0xBF;
-  if (lead >= 0xC2 && lead <= 0xDF) {
-    length = 2;
-  } else if (lead >= 0xE0 && lead <= 0xEF) {
-    length = 3;
-    if (lead == 0xE0) low = 0xA0;
-    if (lead == 0xED) high = 0x9F;
-  } else if (lead >= 0xF0 && lead <= 0xF4) {
-    length = 4;
-    if (lead == 0xF0) low = 0x90;
-    if (lead == 0xF4) high = 0x8F;
-  } else {
-    return {};
-  }
-  u32 code = lead & (0xFFu >> (length + 1));
-  for (std::size_t i = 1; i < length; ++i) {
-    if (i >= text.size() || byte(i) < low || byte(i) > high) return {0, i, false};
-    code = (code << 6) | (byte(i) & 0x3Fu);
-    low = 0x80;
-    high = 0xBF;
-  }
-  return {code, length, true};
-}
-
+/// Calls visit(code, bytes) for each character of `text`, which is well-formed.
 template <class F>
 void for_each_character(std::string_view text, F&& visit) {
   while (!text.empty()) {
-    const Decoded character = decode(text);
-    visit(character, text.substr(0, character.bytes));
-    text.remove_prefix(character.bytes);
+    const u8 lead = static_cast<u8>(text[0]);
+    const std::size_t bytes = lead < 0x80 ? 1 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
+    u32 code = bytes == 1 ? lead : lead & (0xFFu >> (bytes + 1));
+    for (std::size_t i = 1; i < bytes; ++i) code = (code << 6) | (static_cast<u8>(text[i]) & 0x3Fu);
+    visit(code, text.substr(0, bytes));
+    text.remove_prefix(bytes);
   }
 }
 
@@ -70,9 +37,8 @@ bool steers_terminal(u32 code) {
 template <class IsBad>
 std::string replaced(std::string_view text, const IsBad& is_bad) {
   std::string safe;
-  for_each_character(text, [&](const Decoded& character, std::string_view bytes) {
-    safe += character.valid && !is_bad(character.code) ? bytes : kReplacement;
-  });
+  for_each_character(repaired_utf8(text),
+                     [&](u32 code, std::string_view bytes) { safe += is_bad(code) ? kReplacement : bytes; });
   return safe;
 }
 
@@ -85,7 +51,8 @@ int decimals_of(double magnitude) {
 }  // namespace
 
 std::string repaired_utf8(std::string_view text) {
-  return replaced(text, [](u32) { return false; });
+  using Json = nlohmann::json;  // which repairs what it writes
+  return Json::parse(Json(text).dump(-1, ' ', false, Json::error_handler_t::replace)).get<std::string>();
 }
 
 std::string printable(std::string_view text) { return replaced(text, steers_terminal); }
@@ -98,7 +65,7 @@ std::string xml_characters(std::string_view text) {
 
 i64 display_width(std::string_view text) {
   i64 width = 0;
-  for_each_character(text, [&](const Decoded&, std::string_view) { ++width; });
+  for_each_character(repaired_utf8(text), [&](u32, std::string_view) { ++width; });
   return width;
 }
 
@@ -107,7 +74,7 @@ std::string shortened(std::string_view text, i64 width) {
   std::string part;
   i64 used = 1;  // the ellipsis
   bool full = width < 1;
-  for_each_character(text, [&](const Decoded&, std::string_view bytes) {
+  for_each_character(repaired_utf8(text), [&](u32, std::string_view bytes) {
     full = full || ++used > width;
     if (!full) part += bytes;
   });
@@ -127,23 +94,13 @@ std::string short_number(double value) {
 }
 
 SiPrefix si_prefix(double largest) {
-  constexpr std::array<SiPrefix, 11> kPrefixes{{{"E", 1e18},
-                                                {"P", 1e15},
-                                                {"T", 1e12},
-                                                {"G", 1e9},
-                                                {"M", 1e6},
-                                                {"k", 1e3},
-                                                {"", 1},
-                                                {"m", 1e-3},
-                                                {"µ", 1e-6},
-                                                {"n", 1e-9},
-                                                {"p", 1e-12}}};
+  constexpr std::array<std::string_view, 11> kSymbols{"E", "P", "T", "G", "M", "k", "", "m", "µ", "n", "p"};
+  constexpr std::array<double, 11> kFactors{1e18, 1e15, 1e12, 1e9, 1e6, 1e3, 1, 1e-3, 1e-6, 1e-9, 1e-12};
   const double magnitude = std::abs(largest);
   if (!std::isfinite(largest) || magnitude == 0) return {"", 1};
-  for (const SiPrefix& prefix : kPrefixes) {
-    if (magnitude >= 0.9995 * prefix.factor) return prefix;  // 999.6 m would be rounded to 1000 m
-  }
-  return kPrefixes.back();
+  std::size_t i = 0;
+  while (i + 1 < kFactors.size() && magnitude < 0.9995 * kFactors[i]) ++i;  // 999.6 m would be rounded to 1000 m
+  return {kSymbols[i], kFactors[i]};
 }
 
 std::string si_number(double value, std::string_view unit) {

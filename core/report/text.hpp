@@ -5,8 +5,8 @@
 #include <string_view>
 #include <vector>
 
+#include "core/base/error.hpp"
 #include "core/base/types.hpp"
-#include "core/base/warning.hpp"
 
 namespace misa {
 

@@ -20,8 +20,8 @@ struct Cell {
 
 struct TableColumn {
   std::string header;
-  bool right = true;
-  int drop = 0;  ///< 0 stays; else the largest goes first when the table is too wide
+  bool right = true;  ///< aligned
+  int drop = 0;       ///< 0 stays; else the largest goes first when the table is too wide
 };
 
 /// Rows of cells under one header, and lines of text between them. Columns without any text are left out.

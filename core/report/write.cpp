@@ -3,7 +3,6 @@
 #include <array>
 
 #include "core/base/error.hpp"
-#include "core/report/agreement_writers.hpp"
 #include "core/report/writers.hpp"
 
 namespace misa {

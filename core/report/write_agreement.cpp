@@ -1,11 +1,9 @@
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <cmath>
-#include <cstddef>
 
-#include "core/report/agreement_writers.hpp"
 #include "core/report/text.hpp"
+#include "core/report/writers.hpp"
 
 namespace misa {
 namespace {

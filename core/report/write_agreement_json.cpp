@@ -1,7 +1,7 @@
 #include <algorithm>
 
-#include "core/report/agreement_writers.hpp"
 #include "core/report/json_parts.hpp"
+#include "core/report/writers.hpp"
 
 namespace misa {
 namespace {

@@ -5,8 +5,8 @@
 #include <limits>
 #include <utility>
 
-#include "core/report/agreement_writers.hpp"
 #include "core/report/text.hpp"
+#include "core/report/writers.hpp"
 
 namespace misa {
 namespace {
@@ -20,15 +20,15 @@ constexpr std::string_view outcome_name(Outcome outcome) {
 struct Test {
   std::string name;
   Outcome outcome = Outcome::passed;
-  std::string type, message, body;  ///< of an outcome other than passed
-  std::string output;
+  std::string type = {}, message = {}, body = {};  ///< of an outcome other than passed
+  std::string output = {};
 };
 
 struct Suite {
   std::string name, classname;
   double seconds = 0;
-  std::vector<std::pair<std::string, std::string>> properties;
-  std::vector<Test> tests;
+  std::vector<std::pair<std::string, std::string>> properties = {};
+  std::vector<Test> tests = {};
 
   i64 count(Outcome outcome) const {
     return std::count_if(tests.begin(), tests.end(), [&](const Test& test) { return test.outcome == outcome; });
@@ -73,21 +73,15 @@ std::string body_of(const AgreementCase& one, std::span<const ChoiceAgreement> c
 }
 
 std::string counts_of(const ChoiceAgreement& choice) {
-  return fmt::format(
-      "rows {}: exact {}, tie-swap {}, within bound {}, follows {}, unbounded {}, unknown {}, miss {}, violation {}, "
-      "unjudged {}, empty {}",
-      choice.rows, choice.count(Verdict::exact), choice.count(Verdict::tie_swap), choice.count(Verdict::within_bound),
-      choice.count(Verdict::follows), choice.count(Verdict::unbounded), choice.count(Verdict::unknown),
-      choice.count(Verdict::miss), choice.count(Verdict::violation), choice.count(Verdict::unjudged),
-      choice.count(Verdict::empty));
+  std::vector<std::string> counts;
+  for (std::size_t i = 0; i < kVerdictWords.size(); ++i) {
+    counts.push_back(fmt::format("{} {}", kVerdictWords[i], choice.verdicts[i]));
+  }
+  return fmt::format("rows {}: {}", choice.rows, joined(counts, ", "));
 }
 
 Test test_of(const AgreementCase& one, const ChoiceAgreement& choice, bool misses_fail) {
-  Test test{.name = std::string(choice_name(choice.choice)),
-            .type = {},
-            .message = {},
-            .body = {},
-            .output = counts_of(choice)};
+  Test test{.name = std::string(choice_name(choice.choice)), .output = counts_of(choice)};
   for (const Fact& fact : describe_differences({&choice, 1}, std::numeric_limits<i64>::max())) {
     test.output += "\n" + fact.name + ": " + joined(fact.parts, " · ");
   }
@@ -116,11 +110,7 @@ Test test_of(const AgreementCase& one, const ChoiceAgreement& choice, bool misse
 }
 
 Suite suite_of(const AgreementReport& report, const AgreementCase& one) {
-  Suite suite{.name = case_name(one),
-              .classname = "misa-prof." + one.indexer,
-              .seconds = one.seconds,
-              .properties = {},
-              .tests = {}};
+  Suite suite{.name = case_name(one), .classname = "misa-prof." + one.indexer, .seconds = one.seconds};
   suite.properties = {{"tool_version", report.tool_version},
                       {"workload", report.workload.name},
                       {"input_hash", report.input_hash},
@@ -209,13 +199,8 @@ std::string write_agreement_junit(const AgreementReport& report, const WriterOpt
   std::vector<Suite> suites;
   for (const AgreementCase& one : report.cases) suites.push_back(suite_of(report, one));
   if (report.interrupted) {
-    suites.push_back({.name = "misa-prof compare", .classname = "misa-prof.compare", .properties = {}, .tests = {}});
-    suites.back().tests.push_back({.name = "complete",
-                                   .outcome = Outcome::error,
-                                   .type = "interrupted",
-                                   .message = "interrupted: cases are missing",
-                                   .body = {},
-                                   .output = {}});
+    suites.push_back({.name = "misa-prof compare", .classname = "misa-prof.compare"});
+    suites.back().tests.push_back({"complete", Outcome::error, "interrupted", "interrupted: cases are missing"});
   }
   i64 tests = 0, failures = 0, errors = 0;
   double seconds = 0;

@@ -4,9 +4,10 @@
 #include <array>
 #include <cmath>
 #include <cstddef>
+#include <utility>
 
-#include "core/report/agreement_writers.hpp"
 #include "core/report/text.hpp"
+#include "core/report/writers.hpp"
 
 namespace misa {
 namespace {
@@ -135,21 +136,11 @@ std::string write_agreement_table(const AgreementReport& report, const WriterOpt
                                 {"against", {side_name(report.against), printable(report.against.description)}}};
   std::string out = text_head(report.tool_version, report.environment, facts, kFactWidth, options);
 
-  TextTable table({{.header = "indexer", .right = false, .drop = 0},
-                   {.header = "stage", .right = false, .drop = 0},
-                   {.header = "rows", .right = true, .drop = 0},
-                   {.header = "no choice", .right = true, .drop = 5},
-                   {.header = "exact", .right = true, .drop = 0},
-                   {.header = "tie-swap", .right = true, .drop = 3},
-                   {.header = "within bound", .right = true, .drop = 1},
-                   {.header = "follows", .right = true, .drop = 2},
-                   {.header = "unbounded", .right = true, .drop = 0},
-                   {.header = "unknown", .right = true, .drop = 0},
-                   {.header = "miss", .right = true, .drop = 0},
-                   {.header = "violation", .right = true, .drop = 0},
-                   {.header = "unjudged", .right = true, .drop = 0},
-                   {.header = "empty", .right = true, .drop = 0},
-                   {.header = "gap/bound", .right = true, .drop = 4}});
+  std::vector<TableColumn> columns{{"indexer", false}, {"stage", false}, {"rows"}, {"no choice", true, 5}};
+  constexpr std::array<int, kVerdictWords.size()> kDrop{0, 3, 1, 2};  // the others stay
+  for (std::size_t i = 0; i < kDrop.size(); ++i) columns.push_back({std::string(kVerdictWords[i]), true, kDrop[i]});
+  columns.push_back({"gap/bound", true, 4});
+  TextTable table(std::move(columns));
   for (const AgreementCase& one : report.cases) {
     for (const ChoiceAgreement& choice : one.choices) table.add(choice_cells(one, choice));
     if (one.choices.empty()) table.add({{case_name(one), style_of(one.verdict)}});

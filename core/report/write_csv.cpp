@@ -4,7 +4,6 @@
 #include <string_view>
 
 #include "core/report/columns.hpp"
-#include "core/report/describe.hpp"
 #include "core/report/text.hpp"
 #include "core/report/writers.hpp"
 

@@ -57,7 +57,7 @@ Json stage_json(const ReportStage& stage) {
   put(json, "ps_per_pair", picoseconds, "");
   put(json, "share", stage.share, "");
   if (stage.roof_doubt) {
-    put_null(json, "roof_fraction", reason_of(*stage.roof_doubt));
+    put(json, "roof_fraction", Json(), reason_of(*stage.roof_doubt));
   } else {
     put(json, "roof_fraction", stage.roofline ? std::optional(stage.roofline->fraction) : std::nullopt,
         "no roof was measured or the stage has no cost");
@@ -75,17 +75,13 @@ Json case_json(const ReportCase& one) {
   Json json{{"indexer", one.spec.name},
             {"router", or_null(router_of(one.spec))},
             {"backend", one.backend},
-            {"parameters", parameters_json(one.spec)},
-            {"used", parameters_json(one.used)},
+            {"parameters", parameters_json(parameters_of(one.spec))},
+            {"used", parameters_json(parameters_of(one.used))},
             {"shape", shape_json(one.shape, one.spec.top_k)},
             {"threads", one.threads},
             {"stages", array_of(one.stages, stage_json)}};
   put(json, "end_to_end_ns", one.end_to_end ? time_json(*one.end_to_end) : Json(), "not timed");
-  if (one.first_call_s) {
-    put_ns(json, "first_call_ns", *one.first_call_s);
-  } else {
-    json["first_call_ns"] = nullptr;
-  }
+  put_ns(json, "first_call_ns", one.first_call_s);
   Json closure;
   if (one.closure_residual && one.closure_ok) {
     put(closure, "residual", *one.closure_residual);

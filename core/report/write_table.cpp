@@ -1,6 +1,5 @@
 #include <algorithm>
 
-#include "core/report/describe.hpp"
 #include "core/report/text.hpp"
 #include "core/report/writers.hpp"
 

@@ -5,6 +5,7 @@
 #include <array>
 
 #include "core/workload/trace_format.hpp"
+#include "core/workload/workload_fields.hpp"
 
 namespace misa {
 namespace {
@@ -18,6 +19,8 @@ using trace::kWindowOfBuffer;
 using trace::metadata_number;
 using trace::reject;
 using trace::shape_text;
+
+constexpr std::array<std::string_view, 2> kScores{"F32", "F64"};
 
 using Metadata = std::map<std::string, std::string>;
 
@@ -59,7 +62,7 @@ void check_selection(const Selection& selection, std::span<const i32> ks, std::s
   const auto check = [&](const HostTensor& tensor, const trace::IdRule& rule, const auto& least_bad,
                          const auto& too_large) {
     if (tensor.shape.empty()) return;
-    expect_dtype(tensor, {Dtype::int32}, rule.tensor, where);
+    expect_dtype(dtype_name(tensor.dtype), kI32, at(where, rule.tensor));
     if (tensor.shape.size() != 2 || tensor.shape[0] != rows) {
       reject("MP-E208", fmt::format("the shape is {}, must be [Q, ...] = [{}, ...]", shape_text(tensor.shape), rows),
              at(where, rule.tensor), kReshape);
@@ -74,7 +77,7 @@ void check_selection(const Selection& selection, std::span<const i32> ks, std::s
     });
   }
   if (!scores.shape.empty()) {
-    expect_dtype(scores, {Dtype::f32, Dtype::f64}, "out.scores", where);
+    expect_dtype(dtype_name(scores.dtype), kScores, at(where, "out.scores"));
     if (scores.shape != tokens.shape) {
       reject("MP-E208",
              fmt::format("the shape is {}, must be that of out.topk, {}", shape_text(scores.shape),
@@ -83,7 +86,7 @@ void check_selection(const Selection& selection, std::span<const i32> ks, std::s
     }
   }
   if (!linear.shape.empty()) {
-    expect_dtype(linear, {Dtype::f32}, "out.linear", where);
+    expect_dtype(dtype_name(linear.dtype), kF32, at(where, "out.linear"));
     const std::vector<i64>& shape = linear.shape;
     if (shape.size() != 2 || shape[0] != rows || shape[1] < 2) {
       reject("MP-E208", fmt::format("the shape is {}, must be [Q, D + 1] = [{}, ...]", shape_text(shape), rows),

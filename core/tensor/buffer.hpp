@@ -1,7 +1,7 @@
 #pragma once
 
 #include <cstddef>
-#include <utility>
+#include <memory>
 
 #include "core/base/types.hpp"
 
@@ -24,35 +24,22 @@ class Buffer {
  public:
   Buffer() = default;
   Buffer(Allocator& allocator, i64 bytes)
-      : allocator_(&allocator), data_(bytes > 0 ? allocator.allocate(bytes) : nullptr), bytes_(bytes) {}
-  Buffer(Buffer&& other) noexcept { swap(other); }
-  Buffer& operator=(Buffer&& other) noexcept {
-    swap(other);
-    return *this;
-  }
-  Buffer(const Buffer&) = delete;
-  Buffer& operator=(const Buffer&) = delete;
-  ~Buffer() {
-    if (data_ != nullptr) allocator_->release(data_, bytes_);
-  }
+      : data_(bytes > 0 ? allocator.allocate(bytes) : nullptr, Release{&allocator, bytes}) {}
 
-  i64 bytes() const { return bytes_; }
-  std::byte* data() const { return data_; }
+  i64 bytes() const { return data_ ? data_.get_deleter().bytes : 0; }
+  std::byte* data() const { return data_.get(); }
   template <class T>
   T* as() const {
-    return reinterpret_cast<T*>(data_);
+    return reinterpret_cast<T*>(data());
   }
 
  private:
-  void swap(Buffer& other) noexcept {
-    std::swap(allocator_, other.allocator_);
-    std::swap(data_, other.data_);
-    std::swap(bytes_, other.bytes_);
-  }
-
-  Allocator* allocator_ = nullptr;
-  std::byte* data_ = nullptr;
-  i64 bytes_ = 0;
+  struct Release {
+    Allocator* allocator;
+    i64 bytes;
+    void operator()(std::byte* data) const noexcept { allocator->release(data, bytes); }
+  };
+  std::unique_ptr<std::byte, Release> data_;
 };
 
 }  // namespace misa

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <bit>
 #include <optional>
 #include <string_view>
@@ -10,35 +11,17 @@
 namespace misa {
 
 /// Element types that cross the project's edges. Storage sizes in dtype_size; the spelling of dtype_name is
-/// that of safetensors.
+/// that of safetensors. Both are in this order.
 enum class Dtype { f32, f64, bf16, f16, e4m3, e8m0, int32, uint8 };
 
 constexpr i64 dtype_size(Dtype dtype) {
-  switch (dtype) {
-    case Dtype::f64: return 8;
-    case Dtype::f32:
-    case Dtype::int32: return 4;
-    case Dtype::bf16:
-    case Dtype::f16: return 2;
-    case Dtype::e4m3:
-    case Dtype::e8m0:
-    case Dtype::uint8: return 1;
-  }
-  return 0;
+  constexpr std::array<i64, 8> kSizes{4, 8, 2, 2, 1, 1, 4, 1};
+  return kSizes[static_cast<std::size_t>(dtype)];
 }
 
 constexpr std::string_view dtype_name(Dtype dtype) {
-  switch (dtype) {
-    case Dtype::f32: return "F32";
-    case Dtype::f64: return "F64";
-    case Dtype::bf16: return "BF16";
-    case Dtype::f16: return "F16";
-    case Dtype::e4m3: return "F8_E4M3";
-    case Dtype::e8m0: return "F8_E8M0";
-    case Dtype::int32: return "I32";
-    case Dtype::uint8: return "U8";
-  }
-  return "";
+  constexpr std::array<std::string_view, 8> kNames{"F32", "F64", "BF16", "F16", "F8_E4M3", "F8_E8M0", "I32", "U8"};
+  return kNames[static_cast<std::size_t>(dtype)];
 }
 
 /// bfloat16: the upper half of an f32.

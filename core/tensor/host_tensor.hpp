@@ -11,35 +11,16 @@
 
 namespace misa {
 
+constexpr Dtype dtype_of_element(float) { return Dtype::f32; }
+constexpr Dtype dtype_of_element(double) { return Dtype::f64; }
+constexpr Dtype dtype_of_element(Bf16) { return Dtype::bf16; }
+constexpr Dtype dtype_of_element(F16) { return Dtype::f16; }
+constexpr Dtype dtype_of_element(E4m3) { return Dtype::e4m3; }
+constexpr Dtype dtype_of_element(i32) { return Dtype::int32; }
+constexpr Dtype dtype_of_element(u8) { return Dtype::uint8; }
 template <class T>
-constexpr Dtype dtype_of();
-template <>
-constexpr Dtype dtype_of<float>() {
-  return Dtype::f32;
-}
-template <>
-constexpr Dtype dtype_of<double>() {
-  return Dtype::f64;
-}
-template <>
-constexpr Dtype dtype_of<Bf16>() {
-  return Dtype::bf16;
-}
-template <>
-constexpr Dtype dtype_of<F16>() {
-  return Dtype::f16;
-}
-template <>
-constexpr Dtype dtype_of<E4m3>() {
-  return Dtype::e4m3;
-}
-template <>
-constexpr Dtype dtype_of<i32>() {
-  return Dtype::int32;
-}
-template <>
-constexpr Dtype dtype_of<u8>() {
-  return Dtype::uint8;
+constexpr Dtype dtype_of() {
+  return dtype_of_element(T{});
 }
 
 /// A row-major tensor in host memory that owns its bytes (uninitialised at construction). Move-only.
@@ -62,10 +43,7 @@ struct HostTensor {
   }
 
   HostTensor copy() const {
-    HostTensor same;
-    same.dtype = dtype;
-    same.shape = shape;
-    same.storage = Buffer(host_allocator(), bytes());
+    HostTensor same(dtype, shape);
     if (bytes() > 0) std::memcpy(same.storage.data(), storage.data(), static_cast<std::size_t>(bytes()));
     return same;
   }

@@ -1,20 +1,18 @@
-#include "core/workload/check_workload.hpp"
-
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <cmath>
 #include <optional>
 #include <span>
 #include <string_view>
 
 #include "core/base/error.hpp"
+#include "core/base/interrupt.hpp"
 #include "core/base/suggest.hpp"
 #include "core/indexer/arithmetic.hpp"
-#include "core/workload/finite.hpp"
 #include "core/workload/key_scales.hpp"
+#include "core/workload/trace.hpp"
 #include "core/workload/trace_format.hpp"
 #include "core/workload/windows.hpp"
 #include "core/workload/workload_fields.hpp"
@@ -42,7 +40,9 @@ class Extents {
 
   void check(const HostTensor& tensor, std::string_view name, std::string_view axes,
              const std::array<std::string_view, 3>& dtypes) {
-    expect_dtype_in(tensor, name, dtypes);
+    std::array<std::string_view, 3> read = dtypes;
+    std::replace(read.begin(), read.end(), dtype_name(Dtype::e8m0), std::string_view());  // f32 once it is read
+    expect_dtype(dtype_name(tensor.dtype), read, at(where_, name));
     if (tensor.shape.size() != axes.size()) disagrees(tensor, name, axes);
     for (std::size_t i = 0; i < axes.size(); ++i) {
       const char axis = axes[i];
@@ -79,17 +79,6 @@ class Extents {
            fmt::format("the shape is {}, must be {}{}", shape_text(tensor.shape), text,
                        letters == numbers ? "" : fmt::format(" = [{}]", fmt::join(numbers, ", "))),
            at(where_, name), kReshape);
-  }
-
-  void expect_dtype_in(const HostTensor& tensor, std::string_view name,
-                       const std::array<std::string_view, 3>& dtypes) const {
-    std::vector<std::string_view> allowed;
-    for (const std::string_view dtype : dtypes) {
-      if (!dtype.empty() && dtype != dtype_name(Dtype::e8m0)) allowed.push_back(dtype);  // E8M0 is f32 once it is read
-    }
-    if (std::find(allowed.begin(), allowed.end(), dtype_name(tensor.dtype)) != allowed.end()) return;
-    reject("MP-E206", fmt::format("the dtype is {}, must be {}", dtype_name(tensor.dtype), fmt::join(allowed, " or ")),
-           at(where_, name), kConvert);
   }
 
   const std::string& where_;
@@ -130,6 +119,35 @@ void check_presence(const Workload& w, const std::string& where) {
 
 // ---------------------------------------------------------------------------------------------------------------
 // Values
+
+/// Index of the first number whose bits without the sign are at least `least`, or -1.
+template <class Bits>
+i64 find_from(const std::byte* data, i64 count, Bits magnitude, Bits least) {
+  constexpr i64 kBlock = 1 << 12;  // a constant, so that the loop over a whole block becomes vector code
+  const Bits* bits = reinterpret_cast<const Bits*>(data);
+  const auto is_bad = [=](Bits value) { return (value & magnitude) >= least; };
+  for (i64 begin = 0; begin < count; begin += kBlock) {
+    if (begin % (i64{1} << 24) == 0) stop_if_interrupted();
+    Bits seen = count - begin < kBlock ? 1 : 0;
+    if (seen == 0) {
+      for (i64 i = 0; i < kBlock; ++i) seen |= static_cast<Bits>(is_bad(bits[begin + i]));
+    }
+    if (seen == 0) continue;
+    const Bits* end = bits + std::min(begin + kBlock, count);
+    const Bits* found = std::find_if(bits + begin, end, is_bad);
+    if (found != end) return found - bits;
+  }
+  return -1;
+}
+
+/// Index of the first of `count` numbers that is a NaN or infinite, or -1. f32, bf16 or e4m3. Ends by Interrupted.
+i64 find_not_finite(Dtype dtype, const std::byte* data, i64 count) {
+  switch (dtype) {
+    case Dtype::e4m3: return find_from<u8>(data, count, 0x7F, 0x7F);
+    case Dtype::bf16: return find_from<u16>(data, count, 0x7FFF, 0x7F80);
+    default: return find_from<u32>(data, count, 0x7FFFFFFF, 0x7F800000);
+  }
+}
 
 bool is_no_mass(F16 value) { return value.bits >= 0x7C00u && value.bits != 0x8000u; }  // -0 is a zero
 
@@ -220,17 +238,15 @@ void check_needles(const Workload& w, const std::string& where) {
   };
   for (std::size_t i = 0; i < w.needles.size(); ++i) {
     const Needle& needle = w.needles[i];
-    if (!inside(needle.start, needle.length, tokens)) {
+    const std::string place = at_row(where, "needle", static_cast<i64>(i));
+    const auto check = [&](std::string_view what, i64 start, i64 length, i64 count) {
+      if (inside(start, length, count)) return;
       reject("MP-E245",
-             fmt::format("the needle has {} tokens from {} on, there are {}", needle.length, needle.start, tokens),
-             at_row(where, "needle", static_cast<i64>(i)), kNeedleColumns);
-    }
-    if (!inside(needle.question_start, needle.question_length, positions)) {
-      reject("MP-E245",
-             fmt::format("the question has {} positions from {} on, there are {}", needle.question_length,
-                         needle.question_start, positions),
-             at_row(where, "needle", static_cast<i64>(i)), kNeedleColumns);
-    }
+             fmt::format("the {} from {} on, there are {}", fmt::format(fmt::runtime(what), length), start, count),
+             place, kNeedleColumns);
+    };
+    check("needle has {} tokens", needle.start, needle.length, tokens);
+    check("question has {} positions", needle.question_start, needle.question_length, positions);
     const bool none = needle.answer_start == 0 && needle.answer_length == 0;
     const i64 answer_end = i64{needle.answer_start} + needle.answer_length;
     if (!none && (needle.answer_length < 1 || needle.answer_start < needle.start ||
@@ -238,7 +254,7 @@ void check_needles(const Workload& w, const std::string& where) {
       reject("MP-E245",
              fmt::format("the answer has {} tokens from {} on, the needle {} from {} on", needle.answer_length,
                          needle.answer_start, needle.length, needle.start),
-             at_row(where, "needle", static_cast<i64>(i)), "an answer inside its needle; 0, 0 where it is not known");
+             place, "an answer inside its needle; 0, 0 where it is not known");
     }
   }
 }

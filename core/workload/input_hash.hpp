@@ -6,7 +6,7 @@
 
 namespace misa {
 
-/// 16 hexadecimal digits that depend on everything an indexer reads: values, scales, gates, norms, windows and pages,
+/// 16 hexadecimal digits that depend on everything an indexer reads: values, scales, weights, norms, windows and pages,
 /// with their dtypes and shapes. Names and metadata do not count. Not cryptographic. Source: ours (splitmix64 chain).
 std::string input_hash(const Workload& workload);
 

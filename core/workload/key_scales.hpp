@@ -4,7 +4,7 @@
 #include <string_view>
 #include <vector>
 
-#include "core/base/warning.hpp"
+#include "core/base/error.hpp"
 #include "core/workload/workload.hpp"
 
 // The scales of FP8 keys: how their four bytes are read, and whether they can be scales (docs/traces.md, Metadata). The

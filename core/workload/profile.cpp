@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <charconv>
 #include <stdexcept>
 
@@ -134,31 +133,15 @@ class Section {
     return position(path_, node != nullptr ? node->source().begin : table_.source().begin);
   }
 
-  std::optional<i64> integer(std::string_view key, i64 least, i64 most) const {
-    const toml::node* node = table_.get(key);
-    if (node == nullptr) return std::nullopt;
-    return whole(key, *node, least, most);
-  }
-
+  std::optional<i64> integer(std::string_view key, i64 least, i64 most) const { return one<i64>(key, least, most); }
   std::optional<double> real(std::string_view key, double least, double most) const {
-    const toml::node* node = table_.get(key);
-    if (node == nullptr) return std::nullopt;
-    return number(key, *node, least, most);
+    return one<double>(key, least, most);
   }
-
-  std::optional<bool> boolean(std::string_view key) const {
-    const toml::node* node = table_.get(key);
-    if (node == nullptr) return std::nullopt;
-    const std::optional<bool> value = node->value_exact<bool>();
-    if (!value) wrong_type(key, *node, "true or false");
-    return value;
-  }
+  std::optional<bool> boolean(std::string_view key) const { return exact<bool>(key, "true or false"); }
 
   std::optional<std::string> text(std::string_view key, std::size_t longest = 400) const {
-    const toml::node* node = table_.get(key);
-    if (node == nullptr) return std::nullopt;
-    std::optional<std::string> value = node->value_exact<std::string>();
-    if (!value) wrong_type(key, *node, "a string");
+    const std::optional<std::string> value = exact<std::string>(key, "a string");
+    if (!value) return value;
     const bool control = std::any_of(value->begin(), value->end(),
                                      [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; });
     if (value->empty() || value->size() > longest || control) {
@@ -177,20 +160,19 @@ class Section {
     reject("MP-E305", fmt::format("{} is '{}'", key, shown(*value)), where(key), suggestion(*value, names));
   }
 
-  std::optional<std::vector<i64>> integers(std::string_view key, std::size_t most_values, i64 least, i64 most) const {
-    const toml::array* array = elements(key, most_values);
-    if (array == nullptr) return std::nullopt;
-    std::vector<i64> values;
-    for (const toml::node& node : *array) values.push_back(whole(key, node, least, most));
-    return values;
-  }
-
-  std::optional<std::vector<double>> reals(std::string_view key, std::size_t most_values, double least,
-                                           double most) const {
-    const toml::array* array = elements(key, most_values);
-    if (array == nullptr) return std::nullopt;
-    std::vector<double> values;
-    for (const toml::node& node : *array) values.push_back(number(key, node, least, most));
+  /// An array of 1 to `most_values` numbers, whole ones or others.
+  template <class T>
+  std::optional<std::vector<T>> list(std::string_view key, std::size_t most_values, T least, T most) const {
+    const toml::node* node = table_.get(key);
+    if (node == nullptr) return std::nullopt;
+    const toml::array* array = node->as_array();
+    if (array == nullptr) wrong_type(key, *node, "an array");
+    if (array->empty() || array->size() > most_values) {
+      reject("MP-E305", fmt::format("{} has {} values", key, array->size()), where(key),
+             fmt::format("1 to {} values", most_values));
+    }
+    std::vector<T> values;
+    for (const toml::node& element : *array) values.push_back(number<T>(key, element, least, most));
     return values;
   }
 
@@ -218,37 +200,32 @@ class Section {
            expected);
   }
 
-  i64 whole(std::string_view key, const toml::node& node, i64 least, i64 most) const {
-    const std::optional<i64> value = decimal_integer(path_, key, node);
-    if (!value) wrong_type(key, node, "an integer");
-    if (*value < least || *value > most) {
-      reject("MP-E305", fmt::format("{} is {}", key, *value), position(path_, node.source().begin),
-             fmt::format("a value from {} to {}", least, most));
-    }
-    return *value;
+  template <class T>
+  std::optional<T> exact(std::string_view key, const char* expected) const {
+    const toml::node* node = table_.get(key);
+    if (node == nullptr) return std::nullopt;
+    std::optional<T> value = node->value_exact<T>();
+    if (!value) wrong_type(key, *node, expected);
+    return value;
   }
 
-  double number(std::string_view key, const toml::node& node, double least, double most) const {
-    if (!node.is_number()) wrong_type(key, node, "a number");
+  template <class T>
+  std::optional<T> one(std::string_view key, T least, T most) const {
+    const toml::node* node = table_.get(key);
+    return node == nullptr ? std::nullopt : std::optional(number<T>(key, *node, least, most));
+  }
+
+  template <class T>
+  T number(std::string_view key, const toml::node& node, T least, T most) const {
+    constexpr bool kWhole = std::is_same_v<T, i64>;
+    if (kWhole ? !node.is_integer() : !node.is_number()) wrong_type(key, node, kWhole ? "an integer" : "a number");
     const std::optional<i64> integer = decimal_integer(path_, key, node);
-    const double value = integer ? static_cast<double>(*integer) : node.ref<double>();
+    const T value = integer ? static_cast<T>(*integer) : static_cast<T>(node.ref<double>());
     if (!(value >= least && value <= most)) {
       reject("MP-E305", fmt::format("{} is {}", key, value), position(path_, node.source().begin),
              fmt::format("a value from {} to {}", least, most));
     }
     return value;
-  }
-
-  const toml::array* elements(std::string_view key, std::size_t most_values) const {
-    const toml::node* node = table_.get(key);
-    if (node == nullptr) return nullptr;
-    const toml::array* array = node->as_array();
-    if (array == nullptr) wrong_type(key, *node, "an array");
-    if (array->empty() || array->size() > most_values) {
-      reject("MP-E305", fmt::format("{} has {} values", key, array->size()), where(key),
-             fmt::format("1 to {} values", most_values));
-    }
-    return array;
   }
 
   const toml::table& table_;
@@ -259,12 +236,9 @@ class Section {
 
 SyntheticKnobs read_knobs(const Section& section, SyntheticKnobs values) {
   for (const KnobInfo& knob : knobs()) {
-    if (knob.real != nullptr) {
-      values.*knob.real = section.real(knob.name, knob.least, knob.most).value_or(values.*knob.real);
-    } else {
-      const auto least = static_cast<i64>(knob.least), most = static_cast<i64>(knob.most);
-      values.*knob.whole = section.integer(knob.name, least, most).value_or(values.*knob.whole);
-    }
+    const auto least = static_cast<i64>(knob.least), most = static_cast<i64>(knob.most);
+    if (knob.real) values.*knob.real = section.real(knob.name, knob.least, knob.most).value_or(values.*knob.real);
+    if (knob.whole) values.*knob.whole = section.integer(knob.name, least, most).value_or(values.*knob.whole);
   }
   return values;
 }
@@ -278,7 +252,7 @@ NeedleRequest read_needles(const Section& section) {
       needles.depths.push_back(*count == 1 ? 0.5 : static_cast<double>(i) / static_cast<double>(*count - 1));
     }
   } else {
-    needles.depths = section.required(section.reals("depths", 1024, 0, 1), "depths");
+    needles.depths = section.required(section.list<double>("depths", 1024, 0, 1), "depths");
   }
   needles.length = section.integer("length", 1, 4096).value_or(needles.length);
   needles.mode = static_cast<NeedleMode>(section.choice("mode", needle_mode_names()).value_or(0));
@@ -369,7 +343,7 @@ WorkloadProfile parse_workload(std::string_view text, const std::string& path) {
 
   const i64 shortest = decode ? 0 : 1;
   std::string_view length_key = "context";
-  if (const auto contexts = root.integers("contexts", kMaxSequences, shortest, kMaxKeys)) {
+  if (const auto contexts = root.list<i64>("contexts", kMaxSequences, shortest, kMaxKeys)) {
     length_key = "contexts";
     for (std::string_view other : {"context", "ragged", "sequences"}) {
       root.forbid(other, "and 'contexts' exclude each other");
@@ -378,7 +352,7 @@ WorkloadProfile parse_workload(std::string_view text, const std::string& path) {
     workload.sequences = static_cast<i64>(contexts->size());
   } else {
     workload.sequences = root.integer("sequences", 1, kMaxSequences).value_or(1);
-    if (const auto ragged = root.integers("ragged", 2, shortest, kMaxKeys)) {
+    if (const auto ragged = root.list<i64>("ragged", 2, shortest, kMaxKeys)) {
       length_key = "ragged";
       root.forbid("context", "and 'ragged' exclude each other");
       if (ragged->size() != 2 || (*ragged)[0] > (*ragged)[1]) {

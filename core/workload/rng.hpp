@@ -16,18 +16,18 @@ enum class Stream : u64 {
   carrier,  ///< phases of the positional carrier
   segment_length,
   segment_topic,
-  key,         ///< token noise
-  intent,      ///< what a query is about
-  distractor,  ///< what its suppressors are about
-  head_topic,  ///< a head's private direction inside the topic subspace
-  head_noise,  ///< and outside it
-  gate_layer,  ///< a head's standing in the layer
-  gate_query,  ///< and in the query
-  sign,        ///< negative gates
-  bias,        ///< a head's response to the mean key
+  key,           ///< token noise
+  intent,        ///< what a query is about
+  distractor,    ///< what its suppressors are about
+  head_topic,    ///< a head's private direction inside the topic subspace
+  head_noise,    ///< and outside it
+  weight_layer,  ///< a head's standing in the layer
+  weight_query,  ///< and in the query
+  sign,          ///< negative weights
+  bias,          ///< a head's response to the mean key
   needle,
   query_norm,
-  aligned,  ///< which negative gates share the query's intent
+  aligned,  ///< which negative weights share the query's intent
   context,  ///< ragged context lengths
   page,     ///< page shuffle
   scale,    ///< magnitudes of the preset `extremes`

@@ -8,12 +8,12 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <set>
-#include <string>
 #include <tuple>
 #include <utility>
 
 #include "core/base/error.hpp"
 #include "core/base/interrupt.hpp"
+#include "core/base/suggest.hpp"
 
 namespace misa {
 namespace {
@@ -260,11 +260,7 @@ SafetensorsHeader parse_header(std::string_view text, i64 file_bytes, const std:
 
 }  // namespace
 
-const SafetensorsEntry* SafetensorsHeader::find(std::string_view name) const {
-  const auto found =
-      std::find_if(tensors.begin(), tensors.end(), [&](const SafetensorsEntry& entry) { return entry.name == name; });
-  return found == tensors.end() ? nullptr : &*found;
-}
+const SafetensorsEntry* SafetensorsHeader::find(std::string_view name) const { return find_row(tensors, name); }
 
 SafetensorsHeader read_safetensors_header(const InputFile& file, const SafetensorsLimits& limits) {
   std::array<std::byte, kPrefix> prefix{};
@@ -301,8 +297,8 @@ HostTensor read_tensor(const InputFile& file, const SafetensorsHeader& header, c
 }
 
 i64 safetensors_dtype_bits(std::string_view dtype) {
-  const auto found = std::find_if(kDtypes.begin(), kDtypes.end(), [&](const DtypeBits& d) { return d.name == dtype; });
-  return found == kDtypes.end() ? 0 : found->bits;
+  const DtypeBits* found = find_row(kDtypes, dtype);
+  return found ? found->bits : 0;
 }
 
 SafetensorsTensor::SafetensorsTensor(std::string tensor_name, const HostTensor& tensor)

@@ -9,7 +9,6 @@
 
 #include "core/base/error.hpp"
 #include "core/base/suggest.hpp"
-#include "core/workload/rng.hpp"
 
 namespace misa {
 namespace {
@@ -51,7 +50,7 @@ constexpr std::array<PresetInfo, 12> kPresets = {{
      .expect = "MISA fails (~.61 at 32K); the preset for testing correctness: no head can be lost unseen",
      .knobs = {.active_heads = 64, .agree = 0, .neg = 0}},
     {.name = "cancel",
-     .what = "gates of both signs on the same intent",
+     .what = "weights of both signs on the same intent",
      .expect = "a partial sum over heads means nothing: MISA fails (~.65 at 32K)",
      .knobs = {.active_heads = 24, .neg = 0.5, .neg_aligned = 1}},
     {.name = "scattered",
@@ -59,11 +58,11 @@ constexpr std::array<PresetInfo, 12> kPresets = {{
      .expect = "nothing survives pooling: HISA at chance (~.30 at 32K)",
      .knobs = {.segment = 1, .topic = 0, .recency = 0}},
     {.name = "dormant",
-     .what = "the 8 largest gates sit on heads that never fire",
-     .expect = "routing by |gate| fails (~.44), pooled routing does not (~.92)",
+     .what = "the 8 largest weights sit on heads that never fire",
+     .expect = "routing by |weight| fails (~.44), pooled routing does not (~.92)",
      .knobs = {.dormant = 8}},
     {.name = "blind",
-     .what = "the 8 largest gates see only the mean key",
+     .what = "the 8 largest weights see only the mean key",
      .expect = "pooled routing takes a constant offset for relevance (~.65)",
      .knobs = {.blind = 8}},
     {.name = "ties",
@@ -77,7 +76,7 @@ constexpr std::array<PresetInfo, 12> kPresets = {{
      .pattern = Pattern::zeros,
      .knobs = {.neg = 0.3}},
     {.name = "negative",
-     .what = "every gate is negative",
+     .what = "every weight is negative",
      .expect = "numerics: no score above 0",
      .knobs = {.neg = 1, .neg_aligned = 1}},
     {.name = "extremes",
@@ -157,9 +156,7 @@ double random_power(u64 hash, u64 count, int least) { return std::ldexp(1.0, sta
 std::span<const PresetInfo> presets() { return kPresets; }
 
 const PresetInfo& find_preset(std::string_view name) {
-  for (const PresetInfo& preset : kPresets) {
-    if (preset.name == name) return preset;
-  }
+  if (const PresetInfo* preset = find_row(kPresets, name)) return *preset;
   reject(fmt::format("there is no preset '{}'", name), suggestion(name, names_of(kPresets)));
 }
 
@@ -167,7 +164,7 @@ std::span<const KnobInfo> knobs() { return kKnobs; }
 
 void check_knobs(const SyntheticKnobs& values) {
   for (const KnobInfo& knob : kKnobs) {
-    const double value = knob.real != nullptr ? values.*knob.real : static_cast<double>(values.*knob.whole);
+    const double value = knob.of(values);
     if (value >= knob.least && value <= knob.most) continue;  // NaN is rejected as well
     reject(fmt::format("knob {} is {}", knob.name, value), fmt::format("a value from {} to {}", knob.least, knob.most));
   }
@@ -181,16 +178,16 @@ u64 sequence_seed(u64 base, i64 sequence, i64 layer) {
   return mix64(base + kGolden * (static_cast<u64>(sequence) + 1)) + static_cast<u64>(layer);
 }
 
-std::vector<double> gate_profile(i64 heads, double effective) {
-  std::vector<double> gate(static_cast<std::size_t>(heads));
+std::vector<double> weight_profile(i64 heads, double effective) {
+  std::vector<double> weights(static_cast<std::size_t>(heads));
   double squares = 0;
   const auto fill = [&](double slope) {
     double sum = 0;
     squares = 0;
-    for (std::size_t r = 0; r < gate.size(); ++r) {
-      gate[r] = std::exp(-slope * std::sqrt(static_cast<double>(r)));
-      sum += gate[r];
-      squares += gate[r] * gate[r];
+    for (std::size_t r = 0; r < weights.size(); ++r) {
+      weights[r] = std::exp(-slope * std::sqrt(static_cast<double>(r)));
+      sum += weights[r];
+      squares += weights[r] * weights[r];
     }
     return sum * sum / squares;
   };
@@ -201,8 +198,8 @@ std::vector<double> gate_profile(i64 heads, double effective) {
   }
   fill(0.5 * (low + high));
   const double rms = std::sqrt(squares / static_cast<double>(heads));
-  for (double& value : gate) value /= rms;
-  return gate;
+  for (double& value : weights) value /= rms;
+  return weights;
 }
 
 SyntheticSequence::SyntheticSequence(Pattern pattern, const SyntheticKnobs& values, u64 seed, i64 length, i64 heads,
@@ -233,8 +230,8 @@ SyntheticSequence::SyntheticSequence(Pattern pattern, const SyntheticKnobs& valu
   }
   make_unit(carrier_);
 
-  gates_ = gate_profile(heads_, std::min(knobs_.active_heads, static_cast<double>(heads_)));
-  for (double& gate : gates_) gate *= 1 / std::sqrt(static_cast<double>(heads_)) * (1 / root_dim);
+  weights_ = weight_profile(heads_, std::min(knobs_.active_heads, static_cast<double>(heads_)));
+  for (double& weight : weights_) weight *= 1 / std::sqrt(static_cast<double>(heads_)) * (1 / root_dim);
 
   const auto spread = static_cast<u64>(std::max<i64>(1, 3 * knobs_.segment / 2));
   for (i64 end = 0; end < length; segment_ends_.push_back(end)) {
@@ -289,29 +286,38 @@ void SyntheticSequence::keys(i64 first, i64 count, float* to) const {
   }
 }
 
-void SyntheticSequence::structured_keys(i64 first, i64 count, float* to) const {
+/// Keys whose content has the energy `share` in a direction, [D], which content(s) gives for each.
+template <class Content>
+void SyntheticSequence::keys_of(i64 first, i64 count, double share, bool sinks, const Content& content,
+                                float* to) const {
   const double root_dim = std::sqrt(static_cast<double>(dim_));
-  const double topic_size = std::sqrt(knobs_.topic), noise_size = std::sqrt(1 - knobs_.topic);
-  std::vector<double> x(static_cast<std::size_t>(dim_)), topic(x.size());
-  std::vector<double> coordinates(static_cast<std::size_t>(knobs_.rank));
-  std::vector<double> cosine(frequency_.size()), sine(frequency_.size());
-  i64 segment = -1;
+  std::vector<double> x(static_cast<std::size_t>(dim_)), cosine(frequency_.size()), sine(frequency_.size());
   for (i64 s = first; s < first + count; ++s, to += dim_) {
+    const std::vector<double>& direction = content(s);
+    const RandomRow random(seed_, Stream::key, static_cast<u64>(s));
+    for (std::size_t d = 0; d < x.size(); ++d) {
+      x[d] = std::sqrt(share) * direction[d] + std::sqrt(1 - share) * (random.normal(d) / root_dim);
+    }
+    add(x, std::sqrt(knobs_.recency), carrier_);
+    add(x, knobs_.key_mean, mean_);
+    if (sinks && s < knobs_.sinks) add(x, knobs_.sink_k, sink_);
+    rope_angles(s, cosine, sine);
+    finish(x, root_dim, cosine, sine, to);
+  }
+}
+
+void SyntheticSequence::structured_keys(i64 first, i64 count, float* to) const {
+  std::vector<double> topic(static_cast<std::size_t>(dim_)), coordinates(static_cast<std::size_t>(knobs_.rank));
+  i64 segment = -1;
+  const auto topic_of = [&](i64 s) -> const std::vector<double>& {
     if (segment < 0 || s >= segment_ends_[static_cast<std::size_t>(segment)]) {
       segment = segment_of(s);
       draw_topic(Stream::segment_topic, segment, coordinates);
       project(coordinates, topic);
     }
-    const RandomRow random(seed_, Stream::key, static_cast<u64>(s));
-    for (std::size_t d = 0; d < x.size(); ++d) {
-      x[d] = topic_size * topic[d] + noise_size * (random.normal(d) / root_dim);
-    }
-    add(x, std::sqrt(knobs_.recency), carrier_);
-    add(x, knobs_.key_mean, mean_);
-    if (s < knobs_.sinks) add(x, knobs_.sink_k, sink_);
-    rope_angles(s, cosine, sine);
-    finish(x, root_dim, cosine, sine, to);
-  }
+    return topic;
+  };
+  keys_of(first, count, knobs_.topic, true, topic_of, to);
 }
 
 /// A unit vector on the unrotated dims, there orthogonal to topics, mean key and sink. Of a topic space larger than
@@ -330,38 +336,26 @@ std::vector<double> SyntheticSequence::needle_direction(i64 id) const {
   for (std::size_t r = 0; r < topics; ++r) avoid.push_back(without(std::span(basis_).subspan(r * dim, dim)));
   avoid.push_back(without(mean_));
   avoid.push_back(without(sink_));
-  std::vector<double> x(dim, 0.0);
-  for (std::size_t d = rotated; d < dim; ++d) x[d] = nrm(seed_, Stream::needle, static_cast<u64>(id), d);
-  for (const std::vector<double>& e : avoid) add(x, -dot(x, e), e);
-  make_unit(x);
-  return x;
+  std::vector<double> drawn(dim, 0.0);
+  for (std::size_t d = rotated; d < dim; ++d) drawn[d] = nrm(seed_, Stream::needle, static_cast<u64>(id), d);
+  return without(drawn);
 }
 
 void SyntheticSequence::needle_keys(i64 id, i64 first, i64 count, float* to) const {
-  const double root_dim = std::sqrt(static_cast<double>(dim_));
   const std::vector<double> needle = needle_direction(id);
-  std::vector<double> x(needle.size()), cosine(frequency_.size()), sine(frequency_.size());
-  for (i64 s = first; s < first + count; ++s, to += dim_) {
-    const RandomRow random(seed_, Stream::key, static_cast<u64>(s));
-    for (std::size_t d = 0; d < x.size(); ++d) {
-      x[d] = std::sqrt(kNeedleShare) * needle[d] + std::sqrt(1 - kNeedleShare) * (random.normal(d) / root_dim);
-    }
-    add(x, std::sqrt(knobs_.recency), carrier_);
-    add(x, knobs_.key_mean, mean_);
-    rope_angles(s, cosine, sine);
-    finish(x, root_dim, cosine, sine, to);
-  }
+  keys_of(
+      first, count, kNeedleShare, false, [&](i64) -> const std::vector<double>& { return needle; }, to);
 }
 
 void SyntheticSequence::query(i64 t, float* q, float* weights, const NeedleQuestion* question) const {
   if (pattern_ == Pattern::structured) return structured_query(t, q, weights, question);
   const u64 token = static_cast<u64>(t), dim = static_cast<u64>(dim_);
-  const double unit_gate = 1 / std::sqrt(static_cast<double>(heads_)) / std::sqrt(static_cast<double>(dim_));
-  const RandomRow noise(seed_, Stream::head_noise, token), gate(seed_, Stream::gate_query, token);
+  const double unit_weight = 1 / std::sqrt(static_cast<double>(heads_)) / std::sqrt(static_cast<double>(dim_));
+  const RandomRow noise(seed_, Stream::head_noise, token), drawn(seed_, Stream::weight_query, token);
   const RandomRow sign(seed_, Stream::sign, token), scale(seed_, Stream::scale, ~token);
   for (u64 j = 0; j < static_cast<u64>(heads_); ++j, q += dim) {
     const u64 counter = j * (dim + 3);
-    double weight = std::abs(gate.normal(j)) * unit_gate, size = 1;
+    double weight = std::abs(drawn.normal(j)) * unit_weight, size = 1;
     if (pattern_ == Pattern::extremes) {
       size = scale.hash(counter + dim) % 16 == 0 ? 0 : random_power(scale.hash(counter + dim + 1), 41, -20);
       weight *= random_power(scale.hash(counter + dim + 2), 21, -10);
@@ -398,8 +392,8 @@ void SyntheticSequence::structured_query(i64 t, float* q, float* weights, const 
   project(coordinates, distractor);
   make_unit(distractor);
 
-  // Gates: a fixed profile, given to the heads in an order that is partly the layer's and partly the query's.
-  const RandomRow layer(seed_, Stream::gate_layer, 0), own(seed_, Stream::gate_query, token);
+  // Weights: a fixed profile, given to the heads in an order that is partly the layer's and partly the query's.
+  const RandomRow layer(seed_, Stream::weight_layer, 0), own(seed_, Stream::weight_query, token);
   std::vector<double> standing(heads);
   for (std::size_t j = 0; j < heads; ++j) {
     standing[j] = std::sqrt(p.persist) * layer.normal(j) + std::sqrt(1 - p.persist) * own.normal(j);
@@ -430,7 +424,7 @@ void SyntheticSequence::structured_query(i64 t, float* q, float* weights, const 
   const double inside = own_size * std::sqrt(p.head_sub), outside = own_size * std::sqrt(1 - p.head_sub);
   for (std::size_t place = 0; place < heads; ++place) {
     const std::size_t j = order[place];
-    weights[j] = static_cast<float>(negative[j] ? -gates_[place] : gates_[place]);
+    weights[j] = static_cast<float>(negative[j] ? -weights_[place] : weights_[place]);
     double only_mean = 0;  // a head that sees nothing but the mean key, in this strength
     if (place < static_cast<std::size_t>(p.blind)) only_mean = 4;
     if (place < static_cast<std::size_t>(p.dormant)) only_mean = -4;

@@ -20,7 +20,7 @@ struct SyntheticKnobs {
   double recency = 0.5;     ///< energy of the positional carrier relative to content (RoPE distance decay)
   double active_heads = 6;  ///< effective heads of a query, (sum |w|)^2 / sum w^2
   double agree = 0.65;      ///< cosine of each head's query with the query's shared intent
-  double neg = 0.1;         ///< share of heads with a negative gate (suppressors that aim at a distractor topic)
+  double neg = 0.1;         ///< share of heads with a negative weight (suppressors that aim at a distractor topic)
 
   i64 rank = 16;            ///< dimension of the topic subspace
   double own = 0.5;         ///< share of the intent that is the query's own segment topic
@@ -32,7 +32,7 @@ struct SyntheticKnobs {
   double key_mean = 0.5;    ///< the mean key all tokens share
   double head_bias = 0.25;  ///< spread of the heads' response to it
   double head_shift = 0;    ///< mean of the heads' response to it; negative: more ReLUs are dead
-  double persist = 0.5;     ///< share of the gate order that is the layer's rather than the query's
+  double persist = 0.5;     ///< share of the order of weights that is the layer's rather than the query's
   double qnorm_sd = 0.3;    ///< deviation of log |q|
   double neg_aligned = 0;   ///< share of the negative heads that aim at the shared intent after all
   i64 blind = 0;            ///< heads, those of the largest weights, that see only the mean key: a constant offset
@@ -42,7 +42,7 @@ struct SyntheticKnobs {
 /// What kind of numbers a preset draws.
 enum class Pattern : u8 {
   structured,  ///< the generator proper
-  iid,         ///< Gaussian keys and queries, gates |N|
+  iid,         ///< Gaussian keys and queries, weights |N|
   ties,        ///< 16 distinct keys: many tokens of exactly equal score
   zeros,       ///< no ReLU ever fires: every score is 0
   extremes,    ///< magnitudes near the limits of the formats, scores finite
@@ -66,6 +66,8 @@ struct KnobInfo {
   double least, most;  ///< both allowed
   double SyntheticKnobs::*real = nullptr;
   i64 SyntheticKnobs::*whole = nullptr;
+
+  double of(const SyntheticKnobs& knobs) const { return real ? knobs.*real : static_cast<double>(knobs.*whole); }
 };
 
 /// Every knob, in the order of SyntheticKnobs.
@@ -74,14 +76,14 @@ std::span<const KnobInfo> knobs();
 /// Throws Error(usage) naming the first knob that is out of its range.
 void check_knobs(const SyntheticKnobs& knobs);
 
-/// The gates' magnitudes by rank: exp(-a sqrt(rank)), a by bisection so that (sum w)^2 / sum w^2 is `effective`
+/// The weights' magnitudes by rank: exp(-a sqrt(rank)), a by bisection so that (sum w)^2 / sum w^2 is `effective`
 /// (1..heads); root mean square 1. [heads]
-std::vector<double> gate_profile(i64 heads, double effective);
+std::vector<double> weight_profile(i64 heads, double effective);
 
 /// Which of a query's heads look for the needle.
 enum class NeedleMode : u8 {
-  all,     ///< every head with a positive gate
-  top,     ///< the four largest positive gates
+  all,     ///< every head with a positive weight
+  top,     ///< the four largest positive weights
   silent,  ///< the same four, and they fire for nothing else: block means cannot see them
 };
 std::span<const std::string_view> needle_mode_names();
@@ -112,7 +114,7 @@ class SyntheticSequence {
   /// The query at position t < length.
   ///
   /// q        [H, D] f32
-  /// weights  [H] f32: gate * H^-1/2 * D^-1/2, signed
+  /// weights  [H] f32: weight * H^-1/2 * D^-1/2, signed
   void query(i64 t, float* q, float* weights, const NeedleQuestion* question = nullptr) const;
 
   /// The segment that token t belongs to, and where each segment ends (the last one at or after the length).
@@ -121,6 +123,8 @@ class SyntheticSequence {
 
  private:
   void structured_query(i64 t, float* q, float* weights, const NeedleQuestion* question) const;
+  template <class Content>
+  void keys_of(i64 first, i64 count, double share, bool sinks, const Content& content, float* to) const;
   void structured_keys(i64 first, i64 count, float* to) const;
   void draw_topic(Stream stream, i64 segment, std::span<double> x) const;
   void project(std::span<const double> coordinates, std::span<double> to) const;
@@ -135,7 +139,7 @@ class SyntheticSequence {
   std::vector<double> mean_, sink_;  // [D] unit
   std::vector<double> carrier_;      // [D] unit
   std::vector<double> frequency_;    // [D / 4] RoPE
-  std::vector<double> gates_;        // [H] by rank, scaled
+  std::vector<double> weights_;      // [H] by rank, scaled
   std::vector<i64> segment_ends_;
 };
 

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <functional>
@@ -138,6 +139,12 @@ i64 total_pages(const SyntheticRequest& request) {
   return used + 1 + used / 8;
 }
 
+/// Columns of the block table.
+i64 table_columns(const SyntheticRequest& request) {
+  return std::max<i64>(
+      1, pages_of(*std::max_element(request.contexts.begin(), request.contexts.end()), request.page_size));
+}
+
 i64 bytes_per_token(const SyntheticRequest& request) {
   return request.head_dim * dtype_size(element_dtype(request.format)) + (is_fp8(request.format) ? 4 : 0);
 }
@@ -238,7 +245,7 @@ double score(std::span<const float> q, std::span<const float> weights, std::span
   return total;
 }
 
-/// A key that beats every real one for the sequence's last row, as far as its gates allow: what unused page slots
+/// A key that beats every real one for the sequence's last row, as far as its weights allow: what unused page slots
 /// hold, so that reading one shows in the selection. [D]
 std::vector<float> winning_key(const SyntheticRequest& request, const SyntheticSequence& sequence, i64 position) {
   const auto heads = static_cast<std::size_t>(request.heads), dim = static_cast<std::size_t>(request.head_dim);
@@ -346,11 +353,8 @@ std::map<std::string, std::string> describe(const SyntheticRequest& request) {
     const SyntheticKnobs& preset = find_preset(request.preset).knobs;
     std::string changed;
     for (const KnobInfo& knob : knobs()) {
-      const auto value = [&](const SyntheticKnobs& from) {
-        return knob.real != nullptr ? from.*knob.real : static_cast<double>(from.*knob.whole);
-      };
-      if (value(*request.knobs) == value(preset)) continue;
-      changed += fmt::format("{}{}={}", changed.empty() ? "" : " ", knob.name, value(*request.knobs));
+      const double value = knob.of(*request.knobs);
+      if (value != knob.of(preset)) changed += fmt::format("{}{}={}", changed.empty() ? "" : " ", knob.name, value);
     }
     if (!changed.empty()) metadata["knobs"] = changed;
   }
@@ -361,7 +365,7 @@ std::map<std::string, std::string> describe(const SyntheticRequest& request) {
 
 void check_request(const SyntheticRequest& request) {
   check_range("heads", request.heads, 1, kMaxHeads);
-  if (request.head_dim != 32 && request.head_dim != 64 && request.head_dim != 128 && request.head_dim != 256) {
+  if (request.head_dim < 32 || request.head_dim > 256 || !std::has_single_bit(static_cast<u64>(request.head_dim))) {
     refuse(fmt::format("head_dim is {}", request.head_dim), "32, 64, 128 or 256");
   }
   check_range("top_k", request.top_k, 1, kMaxKeys);
@@ -388,10 +392,9 @@ i64 generated_bytes(const SyntheticRequest& request) {
   const auto sequences = static_cast<i64>(request.contexts.size());
   const i64 keys = decode ? total_pages(request) * request.page_size : sum_of(request.contexts);
   const i64 rows = decode ? sequences * request.next_n : request.rows;
-  const i64 longest = *std::max_element(request.contexts.begin(), request.contexts.end());
   const i64 element = dtype_size(element_dtype(request.format));
   return keys * bytes_per_token(request) + rows * request.heads * (request.head_dim * element + 12) + rows * 16 +
-         (decode ? sequences * (4 + 4 * std::max<i64>(1, pages_of(longest, request.page_size))) : 0);
+         (decode ? sequences * (4 + 4 * table_columns(request)) : 0);
 }
 
 Workload generate(const SyntheticRequest& request) {
@@ -418,8 +421,7 @@ Workload generate(const SyntheticRequest& request) {
   if (decode) {
     workload.next_n = request.next_n;
     pages = shuffled_pages(total_pages(request), request.seed);
-    const i64 longest = *std::max_element(request.contexts.begin(), request.contexts.end());
-    table_width = std::max<i64>(1, pages_of(longest, request.page_size));
+    table_width = table_columns(request);
     const auto page_count = static_cast<i64>(pages.size());
     workload.k_pages = fp8 ? HostTensor(Dtype::uint8, {page_count, request.page_size, request.head_dim + 4})
                            : HostTensor(dtype, {page_count, request.page_size, request.head_dim});

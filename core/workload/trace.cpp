@@ -5,13 +5,11 @@
 #include <algorithm>
 #include <filesystem>
 #include <numeric>
-#include <optional>
 #include <span>
 #include <string_view>
 #include <type_traits>
 #include <utility>
 
-#include "core/workload/check_workload.hpp"
 #include "core/workload/key_scales.hpp"
 #include "core/workload/safetensors.hpp"
 #include "core/workload/trace_format.hpp"

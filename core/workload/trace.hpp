@@ -3,7 +3,7 @@
 #include <string>
 #include <vector>
 
-#include "core/base/warning.hpp"
+#include "core/base/error.hpp"
 #include "core/workload/workload.hpp"
 
 // Recorded workloads: misa-trace/1, a safetensors file per (layer, phase). docs/traces.md is its description.
@@ -17,5 +17,13 @@ Workload read_trace(const std::string& path, i64 max_bytes, std::vector<Warning>
 /// Writes `workload` so that read_trace gives it back, every tensor byte for byte (`name` becomes the file's stem).
 /// Checks it first, as read_trace would: a file that is written can be read.
 void write_trace(const std::string& path, const Workload& workload);
+
+/// Refuses what docs/traces.md forbids: shapes, windows and values, all that read_trace demands. `where` is for
+/// messages. Error(input).
+void check_workload(const Workload& workload, const std::string& where);
+
+/// Throws Error(input) when a contiguous key that no row sees is not a finite number. Such keys are legal, but block
+/// window `upstream` averages them.
+void check_unseen_keys(const Workload& workload, const std::string& where);
 
 }  // namespace misa

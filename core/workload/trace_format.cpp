@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 
 #include "core/base/decimal.hpp"
 #include "core/base/error.hpp"
@@ -37,10 +36,7 @@ std::vector<TensorRule> tensor_rules() {
 }
 
 /// The rule of a tensor that check_tensors let pass.
-TensorRule rule_of(std::string_view name) {
-  const std::vector<TensorRule> rules = tensor_rules();
-  return *std::find_if(rules.begin(), rules.end(), [&](const TensorRule& rule) { return rule.name == name; });
-}
+TensorRule rule_of(std::string_view name) { return *find_row(tensor_rules(), name); }
 
 void check_format(const SafetensorsHeader& header, FileKind kind) {
   const std::string place = header.path + ", metadata";
@@ -76,9 +72,8 @@ void check_tensors(const SafetensorsHeader& header) {
   for (const SafetensorsEntry& entry : header.tensors) {
     if (entry.name.substr(0, 2) == "x.") continue;
     const std::string where = header.path + ", tensor " + quote(entry.name);
-    const auto rule =
-        std::find_if(rules.begin(), rules.end(), [&](const TensorRule& known) { return known.name == entry.name; });
-    if (rule == rules.end()) {
+    const TensorRule* rule = find_row(rules, entry.name);
+    if (rule == nullptr) {
       reject("MP-E204", "unknown tensor " + quote(entry.name), where,
              suggestion(entry.name, names_of(rules), "a name that begins with 'x.' for tensors of your own"));
     }
@@ -86,14 +81,7 @@ void check_tensors(const SafetensorsHeader& header) {
       reject("MP-E207", "FNUZ codes mean half of what e4m3fn codes mean, and 0x80 is a NaN", where,
              "convert the values to e4m3fn (F8_E4M3) when recording");
     }
-    if (!kept_as(*rule, entry.dtype)) {
-      std::vector<std::string_view> allowed;
-      for (std::string_view dtype : rule->dtypes) {
-        if (!dtype.empty()) allowed.push_back(dtype);
-      }
-      reject("MP-E206", fmt::format("the dtype is {}, must be {}", entry.dtype, fmt::join(allowed, " or ")), where,
-             kConvert);
-    }
+    if (!kept_as(*rule, entry.dtype)) expect_dtype(entry.dtype, rule->dtypes, where);
     if (kept_shape(*rule, entry.shape).size() != rule->shape.size()) {
       reject("MP-E208",
              fmt::format("the shape {} has {} dimensions, must have {}", shape_text(entry.shape), entry.shape.size(),
@@ -133,13 +121,11 @@ void expect_length(std::size_t length, i64 expected, std::string_view name, std:
          kReshape);
 }
 
-void expect_dtype(const HostTensor& tensor, std::initializer_list<Dtype> allowed, std::string_view name,
-                  const std::string& where) {
-  if (std::find(allowed.begin(), allowed.end(), tensor.dtype) != allowed.end()) return;
-  std::vector<std::string_view> names;
-  for (Dtype dtype : allowed) names.push_back(dtype_name(dtype));
-  reject("MP-E206", fmt::format("the dtype is {}, must be {}", dtype_name(tensor.dtype), fmt::join(names, " or ")),
-         at(where, name), kConvert);
+void expect_dtype(std::string_view dtype, std::span<const std::string_view> allowed, const std::string& where) {
+  if (std::find(allowed.begin(), allowed.end(), dtype) != allowed.end()) return;
+  std::vector<std::string_view> names(allowed.begin(), allowed.end());
+  std::erase(names, "");
+  reject("MP-E206", fmt::format("the dtype is {}, must be {}", dtype, fmt::join(names, " or ")), where, kConvert);
 }
 
 void missing(std::string_view name, const std::string& where, std::string_view why) {

@@ -2,7 +2,6 @@
 
 #include <array>
 #include <functional>
-#include <initializer_list>
 #include <limits>
 #include <map>
 #include <optional>
@@ -14,6 +13,7 @@
 #include "core/platform/file.hpp"
 #include "core/tensor/host_tensor.hpp"
 #include "core/workload/safetensors.hpp"
+#include "core/workload/workload.hpp"
 
 // The format misa-trace/1 (docs/traces.md): what both kinds of its files share, traces and selections. Everything that
 // refuses throws Error(input) with an id of docs/errors.md; `where` names the file or the workload in its message.
@@ -44,10 +44,13 @@ void expect_shape(const HostTensor& tensor, const std::vector<i64>& shape, std::
                   std::string_view letters, const std::string& where);
 void expect_length(std::size_t length, i64 expected, std::string_view name, std::string_view letters,
                    const std::string& where);
-void expect_dtype(const HostTensor& tensor, std::initializer_list<Dtype> allowed, std::string_view name,
-                  const std::string& where);
+/// Refuses a dtype that is none of `allowed`, of which some may be empty. `where` is the tensor's.
+void expect_dtype(std::string_view dtype, std::span<const std::string_view> allowed, const std::string& where);
 /// Refuses a count outside of 1 to kMaxIndex.
 void expect_count(i64 count, std::string_view what, std::string_view name, const std::string& where);
+
+/// Refuses what can be refused before looking at values. `q_pos`, `ks` and `ke` are checked with the windows.
+void check_shapes(const Workload& workload, const std::string& where);
 
 /// The positive decimal number of a metadata key; nothing when the key is not there.
 std::optional<i64> metadata_number(const std::map<std::string, std::string>& metadata, const std::string& key,

@@ -2,7 +2,7 @@
 
 #include <benchmark/benchmark.h>
 
-#include "core/ranges/stage_ranges.hpp"
+#include "core/ranges/ranges.hpp"
 
 namespace {
 

@@ -7,7 +7,6 @@
 #include <string>
 #include <vector>
 
-#include "core/workload/check_workload.hpp"
 #include "core/workload/safetensors.hpp"
 #include "core/workload/trace.hpp"
 

@@ -4,7 +4,7 @@
 #include <doctest/doctest.h>
 
 #include "backends/cuda/cuda.hpp"
-#include "backends/cuda/route/route.hpp"
+#include "backends/cuda/kernels.hpp"
 #include "backends/oracle/oracle.hpp"
 #include "core/agreement/guarded_backend.hpp"
 #include "tests/simt/simt.hpp"

@@ -3,7 +3,6 @@
 #include <cuda_runtime_api.h>
 
 #include <type_traits>
-#include <utility>
 
 #include "backends/cuda/check.hpp"
 #include "core/base/types.hpp"
@@ -16,6 +15,7 @@ namespace misa::cuda {
 struct LaunchShape {
   i64 blocks, threads, shared_bytes;
   cudaStream_t stream;
+  i64 cluster = 0;  ///< blocks of a cluster; 0: the kernel has none
 };
 
 /// Launches `kernel`, and throws what the runtime reports with its name. `early`: blocks start as soon as the last ones
@@ -26,16 +26,24 @@ void launch_kernel(const char* name, void (*kernel)(Parameters...), const Launch
                    const std::type_identity_t<Parameters>&... values) {
   check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shape.shared_bytes)),
         name);
-  cudaLaunchAttribute attribute{};
-  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attribute.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchAttribute attributes[2] = {};
   cudaLaunchConfig_t config{};
+  if (early) {
+    cudaLaunchAttribute& attribute = attributes[config.numAttrs++];
+    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attribute.val.programmaticStreamSerializationAllowed = 1;
+  }
+  if (shape.cluster > 0) {
+    cudaLaunchAttribute& attribute = attributes[config.numAttrs++];
+    attribute.id = cudaLaunchAttributeClusterDimension;
+    attribute.val.clusterDim = {static_cast<unsigned>(shape.cluster), 1, 1};
+    if (shape.cluster > 8) check(cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1), name);
+  }
   config.gridDim = dim3(static_cast<unsigned>(shape.blocks));
   config.blockDim = dim3(static_cast<unsigned>(shape.threads));
   config.dynamicSmemBytes = static_cast<std::size_t>(shape.shared_bytes);
   config.stream = shape.stream;
-  config.attrs = &attribute;
-  config.numAttrs = early ? 1 : 0;
+  config.attrs = attributes;
   check(cudaLaunchKernelEx(&config, kernel, values...), name);
 }
 

@@ -13,9 +13,9 @@
 #include <type_traits>
 #include <utility>
 
+#include "backends/cuda/kernels.hpp"
 #include "backends/cuda/pipeline/keys.cuh"
 #include "backends/cuda/pipeline/launch.cuh"
-#include "backends/cuda/pool/pool.hpp"
 #include "backends/cuda/ptx/cp_async.cuh"
 #include "backends/cuda/ptx/warp.cuh"
 

@@ -4,9 +4,9 @@
 // depend on other rows. Bound by the dots.
 
 #include "backends/cuda/check.hpp"
+#include "backends/cuda/kernels.hpp"
 #include "backends/cuda/pipeline/keys.cuh"
 #include "backends/cuda/ptx/warp.cuh"
-#include "backends/cuda/route/route.hpp"
 #include "core/indexer/linear_head.hpp"
 #include "core/indexer/routing.hpp"
 

@@ -7,8 +7,8 @@
 #include <algorithm>
 #include <type_traits>
 
+#include "backends/cuda/kernels.hpp"
 #include "backends/cuda/pipeline/launch.cuh"
-#include "backends/cuda/route/route.hpp"
 #include "backends/cuda/route/route_samples.cuh"
 #include "backends/cuda/route/sampled_layout.hpp"
 

@@ -11,11 +11,11 @@
 #include <algorithm>
 #include <type_traits>
 
+#include "backends/cuda/kernels.hpp"
 #include "backends/cuda/pipeline/f16_operands.cuh"
 #include "backends/cuda/pipeline/launch.cuh"
 #include "backends/cuda/ptx/wgmma.cuh"
 #include "backends/cuda/route/lane_heads.cuh"
-#include "backends/cuda/route/route.hpp"
 #include "backends/cuda/route/route_samples.cuh"
 
 namespace misa::cuda {

@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "backends/cuda/kernels.hpp"
 #include "backends/cuda/pipeline/f16_operands.cuh"
 #include "backends/cuda/pipeline/keys.cuh"
 #include "backends/cuda/pipeline/launch.cuh"
@@ -19,7 +20,6 @@
 #include "backends/cuda/ptx/tma.cuh"
 #include "backends/cuda/ptx/warp.cuh"
 #include "backends/cuda/ptx/wgmma.cuh"
-#include "backends/cuda/route/route.hpp"
 
 namespace misa::cuda {
 namespace {

@@ -10,13 +10,12 @@
 #include <limits>
 #include <type_traits>
 
+#include "backends/cuda/kernels.hpp"
 #include "backends/cuda/pipeline/keys.cuh"
 #include "backends/cuda/pipeline/launch.cuh"
 #include "backends/cuda/pipeline/means.cuh"
-#include "backends/cuda/ptx/tma.cuh"
 #include "backends/cuda/ptx/wgmma.cuh"
 #include "backends/cuda/score/head_sum.cuh"
-#include "backends/cuda/score/score.hpp"
 
 namespace misa::cuda {
 namespace {

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <limits>
 
+#include "backends/cuda/kernels.hpp"
 #include "backends/cuda/pipeline/keys.cuh"
 #include "backends/cuda/pipeline/launch.cuh"
 #include "backends/cuda/pipeline/ring.cuh"
@@ -18,7 +19,6 @@
 #include "backends/cuda/ptx/warp.cuh"
 #include "backends/cuda/ptx/wgmma.cuh"
 #include "backends/cuda/score/head_sum.cuh"
-#include "backends/cuda/score/score.hpp"
 
 namespace misa::cuda {
 namespace {

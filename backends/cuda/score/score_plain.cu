@@ -5,9 +5,9 @@
 
 #include <limits>
 
+#include "backends/cuda/kernels.hpp"
 #include "backends/cuda/pipeline/keys.cuh"
 #include "backends/cuda/pipeline/launch.cuh"
-#include "backends/cuda/score/score.hpp"
 
 namespace misa::cuda {
 namespace {

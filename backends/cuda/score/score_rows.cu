@@ -10,16 +10,15 @@
 
 #include <algorithm>
 #include <bit>
-#include <cstdint>
 #include <limits>
 
+#include "backends/cuda/kernels.hpp"
 #include "backends/cuda/pipeline/keys.cuh"
 #include "backends/cuda/pipeline/launch.cuh"
 #include "backends/cuda/ptx/cp_async.cuh"
 #include "backends/cuda/ptx/warp.cuh"
 #include "backends/cuda/ptx/wgmma.cuh"
 #include "backends/cuda/score/head_sum.cuh"
-#include "backends/cuda/score/score.hpp"
 
 namespace misa::cuda {
 namespace {

@@ -10,7 +10,7 @@
 
 #include <array>
 
-#include "backends/cuda/score/score.hpp"
+#include "backends/cuda/kernels.hpp"
 #include "backends/cuda/score/score_tile.cuh"
 
 namespace misa::cuda {

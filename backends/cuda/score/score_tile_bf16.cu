@@ -9,8 +9,8 @@
 
 #include <type_traits>
 
+#include "backends/cuda/kernels.hpp"
 #include "backends/cuda/score/head_sum.cuh"
-#include "backends/cuda/score/score.hpp"
 #include "backends/cuda/score/score_tile.cuh"
 
 namespace misa::cuda {

@@ -6,7 +6,6 @@
 // two or four blocks share an SM.
 
 #include <algorithm>
-#include <cstdint>
 #include <iterator>
 
 #include "backends/cuda/pipeline/launch.cuh"

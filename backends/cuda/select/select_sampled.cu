@@ -9,7 +9,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "backends/cuda/check.hpp"
+#include "backends/cuda/pipeline/launch.cuh"
 #include "backends/cuda/select/sampled.cuh"
 #include "backends/cuda/select/select.cuh"
 
@@ -134,10 +134,8 @@ void select_sampled(Task task, int num_sms, cudaStream_t stream) {
   if (rows >= 2 * num_sms && width > 32768 && task.room <= kRooms[1]) {
     const int buffers = task.room == kRooms[0] ? 2 : 1, bytes = bytes_of(12, buffers);
     const auto kernel = picky ? select_many_kernel<true, 4, 3> : select_many_kernel<false, 4, 3>;
-    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes), "select: shared memory");
-    kernel<<<static_cast<unsigned>(std::min<i64>(rows, num_sms)), 2 * kThreads, static_cast<std::size_t>(bytes),
-             stream>>>(task, buffers);
-    return check(cudaGetLastError(), "select");
+    return launch_kernel("select", kernel, {std::min<i64>(rows, num_sms), 2 * kThreads, bytes, stream}, false, task,
+                         buffers);
   }
   const int together = task.room == kRooms[0] ? 2 : 1;
   // Clusters of eight leave many an SM without one.
@@ -147,19 +145,7 @@ void select_sampled(Task task, int num_sms, cudaStream_t stream) {
   const bool alone = task.room != kRooms[2] && (together == 1 || rows * blocks <= num_sms);
   const auto kernel = alone ? (picky ? select_few_kernel<true, 4, 3> : select_few_kernel<false, 4, 3>)
                             : (picky ? select_few_kernel<true, 2, 2> : select_few_kernel<false, 2, 2>);
-  const int bytes = bytes_of(alone ? 12 : 4, 1);
-  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes), "select: shared memory");
-  cudaLaunchAttribute cluster{};
-  cluster.id = cudaLaunchAttributeClusterDimension;
-  cluster.val.clusterDim = {static_cast<unsigned>(blocks), 1, 1};
-  cudaLaunchConfig_t config{};
-  config.gridDim = static_cast<unsigned>(rows * blocks);
-  config.blockDim = kThreads;
-  config.dynamicSmemBytes = static_cast<std::size_t>(bytes);
-  config.stream = stream;
-  config.attrs = &cluster;
-  config.numAttrs = 1;
-  check(cudaLaunchKernelEx(&config, kernel, task), "select");
+  launch_kernel("select", kernel, {rows * blocks, kThreads, bytes_of(alone ? 12 : 4, 1), stream, blocks}, false, task);
 }
 
 }  // namespace misa::cuda::topk

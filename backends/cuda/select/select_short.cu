@@ -2,10 +2,8 @@
 //
 // Bound by barriers and latencies.
 
-#include <algorithm>
 #include <bit>
 
-#include "backends/cuda/check.hpp"
 #include "backends/cuda/select/row.cuh"
 #include "backends/cuda/select/select.cuh"
 

@@ -7,10 +7,6 @@
 
 #include <cooperative_groups.h>
 
-#include <algorithm>
-#include <cstdint>
-
-#include "backends/cuda/check.hpp"
 #include "backends/cuda/pipeline/launch.cuh"
 #include "backends/cuda/ptx/cp_async.cuh"
 #include "backends/cuda/select/held.cuh"
@@ -130,22 +126,8 @@ void select_spread(const Task& task, int num_sms, cudaStream_t stream) {
   const i64 rows = task.logits.shape[0], blocks = blocks_of(task, num_sms);
   const bool small = task.logits.shape[1] <= blocks * 16 * kThreads;
   const auto kernel = small ? select_spread_kernel<16> : select_spread_kernel<32>;
-  const int bytes = 4 * kThreads * (small ? 16 : 32);
-  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes), "select: shared memory");
-  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1), "select: clusters");
-  cudaLaunchAttribute attributes[2] = {};
-  attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attributes[0].val.programmaticStreamSerializationAllowed = 1;
-  attributes[1].id = cudaLaunchAttributeClusterDimension;
-  attributes[1].val.clusterDim = {static_cast<unsigned>(blocks), 1, 1};
-  cudaLaunchConfig_t config{};
-  config.gridDim = static_cast<unsigned>(rows * blocks);
-  config.blockDim = kThreads;
-  config.dynamicSmemBytes = static_cast<std::size_t>(bytes);
-  config.stream = stream;
-  config.attrs = attributes;
-  config.numAttrs = 2;
-  check(cudaLaunchKernelEx(&config, kernel, task), "select");
+  launch_kernel("select", kernel, {rows * blocks, kThreads, 4 * kThreads * (small ? 16 : 32), stream, blocks}, true,
+                task);
 }
 
 }  // namespace misa::cuda::topk

@@ -12,8 +12,6 @@
 #include <utility>
 #include <vector>
 
-#include "core/measure/roofline.hpp"
-
 namespace misa {
 namespace {
 
@@ -86,7 +84,6 @@ TEST_CASE("dsa scores every visible pair with every head") {
   const std::vector<StageCost> costs = stage_costs(spec_of(2), problem);
   CHECK(names(costs) == std::vector<std::string>{"score", "select"});
   const StageCost score = stage(costs, Stage::score);
-  CHECK(score.pairs == 21);
   CHECK(score.flops == 21 * kHeads * (2 * kDim + 3));
   CHECK(score.bytes == 8 * kHeads * kDim * 4 + 8 * kHeads * 4 + 8 * kDim * 4 + 21 * 4);
   const StageCost select = stage(costs, Stage::select);
@@ -168,7 +165,6 @@ TEST_CASE("misa pools keys once, ranks heads over blocks and scores with the act
 
   const StageCost route = stage(costs, Stage::route);
   const i64 row_blocks = (1 + 1 + 2 + 2 + 3) + (1 + 1 + 2);
-  CHECK(route.pairs == row_blocks);
   CHECK(route.flops == row_blocks * kHeads * (2 * kDim + 3));
   CHECK(route.bytes == 8 * kHeads * (kDim * 4 + 4) + means * kDim * 4 + 8 * 2 * (kDim * 4 + 4 + 4));
 
@@ -223,7 +219,6 @@ TEST_CASE("routers that sample keys pool them once, and a linear head adds up th
   CHECK(names(costs) == std::vector<std::string>{"pool", "route", "score", "select"});
   CHECK(stage(costs, Stage::pool).bytes == 2 * 8 * kDim * 4);
   // Every token is a sample: 21 in all, 8 once.
-  CHECK(stage(costs, Stage::route).pairs == 21);
   CHECK(stage(costs, Stage::route).flops == 21 * kHeads * (2 * kDim + 1 + 4));
   const i64 read = 8 * kHeads * (kDim * 4 + 4) + 8 * kDim * 4;
   CHECK(stage(costs, Stage::route).bytes == read + 8 * 2 * (kDim * 4 + 4 + 4));
@@ -260,7 +255,6 @@ TEST_CASE("a re-rank scores at most the candidates again, with all heads") {
   const std::vector<StageCost> costs = stage_costs(spec, problem);
   const i64 candidates = (1 + 2 + 3 + 3 + 3) + (1 + 2 + 3);
   const StageCost rerank = stage(costs, Stage::rerank);
-  CHECK(rerank.pairs == candidates);
   CHECK(rerank.flops == candidates * kHeads * (2 * kDim + 3));
   CHECK(rerank.bytes ==
         8 * kHeads * (kDim * 4 + 4) + candidates * 4 + (3 + 3) * kDim * 4 + 2 * candidates * 4 + 8 * 2 * 4);
@@ -298,8 +292,8 @@ TEST_CASE("hisa scores exactly the tokens of its blocks: counted on every choice
     spec.block_window = window;
     spec.blocks = BlockPruning{.blocks = kept, .block_size = size};
     const std::vector<StageCost> costs = stage_costs(spec, problem);
-    CHECK(stage(costs, Stage::score).pairs == expected);
-    CHECK(stage(costs, Stage::route).pairs == static_cast<i64>(blocks.size()));
+    CHECK(stage(costs, Stage::score).flops == expected * kHeads * (2 * kDim + 3));
+    CHECK(stage(costs, Stage::route).flops == static_cast<i64>(blocks.size()) * kHeads * (2 * kDim + 3));
   }
 }
 
@@ -310,7 +304,7 @@ TEST_CASE("hisa reads block means, writes their scores and reads them, and write
   // Blocks of 2, 2 and 1 tokens; the second row sees the first of them, whole.
   CHECK(stage(costs, Stage::pool).flops == 5 * kDim + 3 * kDim);
   CHECK(stage(costs, Stage::route).bytes == 2 * kHeads * (kDim * 4 + 4) + 3 * kDim * 4 + 2 * (3 + 1) * 4 + 2 * 3 * 4);
-  CHECK(stage(costs, Stage::score).pairs == 7);
+  CHECK(stage(costs, Stage::score).flops == 7 * kHeads * (2 * kDim + 3));
   // A sequence's keys are read once, those of its row that scores most.
   CHECK(stage(costs, Stage::score).bytes == 2 * kHeads * (kDim * 4 + 4) + 5 * kDim * 4 + 7 * 4);
 }
@@ -342,7 +336,6 @@ TEST_CASE("empty windows and empty problems cost nothing that scales with tokens
     spec.rerank = Rerank{};
     for (const StageCost& cost : stage_costs(spec, problem_of(rows))) {
       CHECK(cost.flops == 0);
-      CHECK(cost.pairs == 0);
       CHECK(cost.bytes >= 0);
     }
   }
@@ -380,17 +373,17 @@ TEST_CASE("the largest floor bounds a stage") {
                     .recorded_launch_seconds = 0.25,
                     .copy_bytes_per_second = 0,
                     .peaks = {{Dtype::e4m3, 400}}};
-  const auto compute = roofline(4, {.stages = Stage::score, .flops = 200, .bytes = 10, .logits_bytes = 0, .pairs = 0},
-                                roofs, Dtype::f32);
+  const auto compute =
+      roofline(4, {.stages = Stage::score, .flops = 200, .bytes = 10, .logits_bytes = 0}, roofs, Dtype::f32);
   CHECK(compute->bound == Bound::compute);
   CHECK(compute->floor_seconds == 2);
   CHECK(compute->fraction == 0.5);
-  const auto memory = roofline(4, {.stages = Stage::score, .flops = 200, .bytes = 30, .logits_bytes = 0, .pairs = 0},
-                               roofs, Dtype::f32);
+  const auto memory =
+      roofline(4, {.stages = Stage::score, .flops = 200, .bytes = 30, .logits_bytes = 0}, roofs, Dtype::f32);
   CHECK(memory->bound == Bound::memory);
   CHECK(memory->fraction == 0.75);
   const auto latency =
-      roofline(4, {.stages = Stage::score, .flops = 2, .bytes = 1, .logits_bytes = 0, .pairs = 0}, roofs, Dtype::f32);
+      roofline(4, {.stages = Stage::score, .flops = 2, .bytes = 1, .logits_bytes = 0}, roofs, Dtype::f32);
   CHECK(latency->bound == Bound::latency);
   CHECK(latency->fraction == 0.125);
   CHECK_FALSE(roofline(0, {}, roofs, Dtype::f32).has_value());
@@ -404,10 +397,10 @@ TEST_CASE("the roof is that of the elements and of the way the work was launched
                     .recorded_launch_seconds = 0.25,
                     .copy_bytes_per_second = 0,
                     .peaks = {{Dtype::e4m3, 400}}};
-  const StageCost work{.stages = Stage::score, .flops = 800, .bytes = 0, .logits_bytes = 0, .pairs = 0};
+  const StageCost work{.stages = Stage::score, .flops = 800, .bytes = 0, .logits_bytes = 0};
   CHECK(roofline(4, work, roofs, Dtype::e4m3)->floor_seconds == 2);
   CHECK_FALSE(roofline(4, work, roofs, Dtype::bf16).has_value());  // no peak was measured
-  const StageCost move{.stages = Stage::select, .flops = 0, .bytes = 20, .logits_bytes = 0, .pairs = 0};
+  const StageCost move{.stages = Stage::select, .flops = 0, .bytes = 20, .logits_bytes = 0};
   CHECK(roofline(4, move, roofs, Dtype::bf16)->bound == Bound::memory);  // and none is needed
   CHECK(roofline(1, {}, roofs, Dtype::e4m3)->floor_seconds == 0.5);
   CHECK(roofline(1, {}, roofs, Dtype::e4m3, true)->floor_seconds == 0.25);

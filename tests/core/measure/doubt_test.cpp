@@ -12,7 +12,7 @@ namespace misa {
 namespace {
 
 Summary summary(double median, double p10, double p90) {
-  return {.median = median, .p10 = p10, .p90 = p90, .mad = 0, .minimum = p10, .maximum = p90, .samples = 10};
+  return {.median = median, .p10 = p10, .p90 = p90, .minimum = p10, .maximum = p90, .samples = 10};
 }
 
 }  // namespace

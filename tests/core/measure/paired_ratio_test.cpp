@@ -1,11 +1,11 @@
-#include "core/measure/paired_ratio.hpp"
-
 #include <doctest/doctest.h>
 
 #include <cmath>
 #include <limits>
 #include <random>
 #include <vector>
+
+#include "core/measure/statistics.hpp"
 
 namespace misa {
 namespace {

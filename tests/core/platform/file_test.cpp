@@ -132,15 +132,6 @@ TEST_CASE("a file that was rewritten with the same size is noticed") {
   CHECK(error_of([&] { file.check_unchanged(); }) == "3 MP-E104");
 }
 
-TEST_CASE("an input file can be handed on") {
-  const Directory directory;
-  InputFile first(directory.with("text", "abc"));
-  const InputFile second(std::move(first));
-  std::byte byte{};
-  second.read(&byte, 2, 1);
-  CHECK(static_cast<char>(byte) == 'c');
-}
-
 TEST_CASE("a text file larger than its limit is refused") {
   const Directory directory;
   const std::string path = directory.with("text", "12345");

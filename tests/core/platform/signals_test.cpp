@@ -42,7 +42,6 @@ TEST_CASE("the first signal is only noted") {
       require(!interrupted());
       raise(signal_number);
       require(interrupted());
-      require(interrupting_signal() == signal_number);
     });
     CHECK(WIFEXITED(status));
     CHECK(WEXITSTATUS(status) == 0);

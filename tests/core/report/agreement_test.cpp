@@ -9,7 +9,6 @@
 
 #include "core/base/error.hpp"
 #include "core/report/agreement_report.hpp"
-#include "core/report/read_agreement.hpp"
 #include "core/report/text.hpp"
 #include "core/report/write.hpp"
 #include "tests/core/report/checks.hpp"

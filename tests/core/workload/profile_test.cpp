@@ -320,7 +320,7 @@ TEST_CASE("suggestions are near or absent") {
   CHECK(nearest("iod", names) == "iid");
   CHECK(nearest("completely-else", names).empty());
   CHECK(nearest("", names).empty());
-  CHECK(nearest("x", {}).empty());
+  CHECK(nearest("x", std::vector<std::string>{}).empty());
   CHECK(edit_distance("kitten", "sitting") == 3);
   CHECK(edit_distance("ab", "ba") == 1);
 }

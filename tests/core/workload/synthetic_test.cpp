@@ -136,17 +136,17 @@ std::vector<float> page_token(const Workload& w, i64 page, i64 slot, float* scal
 
 }  // namespace
 
-TEST_CASE("gate profiles equal the specification's") {
+TEST_CASE("weight profiles equal the specification's") {
   for (i64 heads : {64, 32}) {
-    const std::vector<double> gates = gate_profile(heads, 6);
-    const Json& expected = generator_golden()["gate_profile(" + std::to_string(heads) + ",6)[:8]"];
+    const std::vector<double> weights = weight_profile(heads, 6);
+    const Json& expected = generator_golden()["weight_profile(" + std::to_string(heads) + ",6)[:8]"];
     double sum_of = 0, squares = 0;
-    for (double gate : gates) {
-      sum_of += gate;
-      squares += gate * gate;
+    for (double weight : weights) {
+      sum_of += weight;
+      squares += weight * weight;
     }
     for (std::size_t r = 0; r < 8; ++r) {
-      CHECK(gates[r] == doctest::Approx(std::strtod(expected[r].get<std::string>().c_str(), nullptr)).epsilon(1e-12));
+      CHECK(weights[r] == doctest::Approx(std::strtod(expected[r].get<std::string>().c_str(), nullptr)).epsilon(1e-12));
     }
     CHECK(sum_of * sum_of / squares == doctest::Approx(6.0));
     CHECK(squares / static_cast<double>(heads) == doctest::Approx(1.0));

@@ -17,7 +17,6 @@
 #include <vector>
 
 #include "core/base/error.hpp"
-#include "core/workload/check_workload.hpp"
 #include "core/workload/safetensors.hpp"
 #include "tests/support/raw_file.hpp"
 #include "tests/support/recorded_traces.hpp"

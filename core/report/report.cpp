@@ -1,4 +1,4 @@
-#include "core/report/parameters.hpp"
+#include "core/report/report.hpp"
 
 namespace misa {
 
