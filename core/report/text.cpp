@@ -51,8 +51,8 @@ int decimals_of(double magnitude) {
 }  // namespace
 
 std::string repaired_utf8(std::string_view text) {
-  using Json = nlohmann::json;  // which repairs what it writes
-  return Json::parse(Json(text).dump(-1, ' ', false, Json::error_handler_t::replace)).get<std::string>();
+  using Repaired = nlohmann::json;  // which repairs what it writes
+  return Repaired::parse(Repaired(text).dump(-1, ' ', false, Repaired::error_handler_t::replace)).get<std::string>();
 }
 
 std::string printable(std::string_view text) { return replaced(text, steers_terminal); }
