@@ -10,7 +10,7 @@ import signal
 import subprocess
 import time
 
-from program import FAST, PROGRAM, Cli, main, misa, strict_json
+from program import FAST, PROGRAM, Cli, main, misa, strict_json, tensors
 from trace_test import Problem, topk_part, write_trace
 
 MIB = 1 << 20
@@ -89,7 +89,11 @@ class Memory(Cli):
         once = ["--samples", "1", "--warm-up", "0"]
         # What is recorded is any selection: its misses pass. It takes more than the indexer's few tokens.
         rated = ["compare", "--trace", wide, "--top-k", "8", "--max-miss", "4096", "--indexer", "hisa"]
-        for arguments in ([*rated],
+        ids = self.folder / "ids.safetensors"
+        selected = tensors(wide)
+        write_trace(ids, {}, {name: selected[name] for name in ("topk", "topk_row")})
+        for arguments in ([*rated, "--arithmetic", "f32"],
+                          ["compare", "--trace", wide, "--selection", ids, "--max-miss", "4096", "--arithmetic", "f32"],
                           [*rated, "--against-indexer", "dsa"],
                           ["compare", *LONG, "--rows", "1", "--indexer", "dsa"],
                           ["compare", *LONG, "--rows", "1", "--indexer", "hisa", "--block-size", "1"],

@@ -148,6 +148,20 @@ class Agrees(Selection):
                 named = f"row {row} .*lowest is {order[rank]}.*rank {rank}\\)( ·)? [0-9.e+]+ below the last"
                 self.assertRegex(re.sub(r"\s+", " ", table), named)
 
+    def test_tokens_of_equal_score_are_ranked_by_their_numbers(self):
+        problem, trace = self.dense()
+        first, second = sorted(problem.ranked(1)[30:32])
+        problem.k[second * 32:(second + 1) * 32] = problem.k[first * 32:(first + 1) * 32]
+        write_trace(trace, {}, problem.parts())
+        order = problem.ranked(1)
+        rank = order.index(second)
+        self.assertEqual(order[rank - 1], first)
+        rows = [problem.ranked(row)[:K] for row in range(3)]
+        rows[1][0] = second
+        case, _, _ = self.judged(7, trace, npy(self.folder / "tied.npy", rows))
+        found = case["choices"][0]["differences"][0]
+        self.assertEqual((found["token"], found["rank"]), (second, rank))
+
     def test_ids_may_be_in_any_order_with_pads_anywhere_in_any_dtype_shape_and_file(self):
         problem, trace = self.dense()
         draw = random.Random(7)

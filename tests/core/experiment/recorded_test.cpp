@@ -73,6 +73,8 @@ TEST_CASE("ids may be in any order with pads anywhere, and what names no token o
   CHECK(row(recorded_topk(w, IdKind::slot)->tokens, 2) == std::vector<i32>{2, 4, -1});
   CHECK(row(recorded_topk(w, IdKind::slot, 5)->tokens, 2) == std::vector<i32>{2, 4, -1, -1, -1});
   CHECK_THROWS_AS(recorded_topk(w, IdKind::slot, 1), Error);
+  CHECK(id_of(w, IdKind::slot, 2, 4) == 6);
+  CHECK(id_of(w, IdKind::token, 2, 4) == 4);
   w.topk.span<i32>()[1] = -2;
   CHECK(as(IdKind::slot).front() == Found::value_type{2, 1, -2, Fault::padding});
 }
@@ -81,9 +83,9 @@ TEST_CASE("a row that sees fewer than k tokens and holds all of them may name ot
   Workload w = workload_with_topk();
   w.k = HostTensor(Dtype::f32, {6, 32});
   w.ke = {2, 6, 6, 6};
-  const auto row_0 = [&](std::vector<i32> ids) {
+  const auto row_0 = [&](std::vector<i32> ids, i64 k = 3) {
     std::copy(ids.begin(), ids.end(), w.topk.span<i32>().begin() + 3);
-    const auto recorded = recorded_topk(w);
+    const auto recorded = recorded_topk(w, IdKind::token, k);
     return std::pair(recorded->violations.size(), recorded->padded);
   };
   CHECK(row_0({1, 0, 5}) == std::pair(std::size_t{0}, i64{1}));
@@ -92,22 +94,26 @@ TEST_CASE("a row that sees fewer than k tokens and holds all of them may name ot
   CHECK(row_0({1, 5, 4}) == std::pair(std::size_t{2}, i64{0}));
   CHECK(row_0({1, 0, 0}) == std::pair(std::size_t{1}, i64{0}));
   CHECK(row_0({1, 0, -7}) == std::pair(std::size_t{1}, i64{0}));
+  w.topk.span<i32>()[2] = -1;  // the other row has two tokens
+  CHECK(row_0({1, 0, 5}, 2) == std::pair(std::size_t{1}, i64{0}));
+  w.ke[0] = 1;
+  CHECK(row_0({-7, 5, 0}) == std::pair(std::size_t{2}, i64{0}));
 }
 
 TEST_CASE("slots of pages name the tokens that a sequence's block table puts there") {
   Workload w;
   w.q = HostTensor(Dtype::f32, {2, 1, 32});
   w.k_pages = HostTensor(Dtype::f32, {5, 4, 32});
-  const std::vector<i32> table{3, 0, -1, /**/ 1, 4, 3}, lengths{6, 9};
+  const std::vector<i32> table{3, 0, -1, /**/ 1, 4, 3}, lengths{6, 12};
   w.block_table = HostTensor::from<i32>(table, {2, 3});
   w.seq_lens = HostTensor::from<i32>(lengths, {2});
   w.ks = {0, 0};
-  w.ke = {6, 9};
+  w.ke = {6, 12};
   w.sequence = {0, 1};
   const std::vector<i32> slots{12, 15, 0, 1, 2, 16, -1, 20};
   for (const IdKind kind : {IdKind::slot, IdKind::page}) {
     CHECK(tokens_of(w, kind, 0, slots) == std::vector<i32>{0, 3, 4, 5, -1, -1, -1, -1});
-    CHECK(tokens_of(w, kind, 1, slots) == std::vector<i32>{8, -1, -1, -1, -1, 4, -1, -1});
+    CHECK(tokens_of(w, kind, 1, slots) == std::vector<i32>{8, 11, -1, -1, -1, 4, -1, -1});
     for (i64 m = 0; m < 2; ++m) {
       for (i64 token = 0; token < w.ke[static_cast<std::size_t>(m)]; ++token) {
         const std::vector<i32> id{static_cast<i32>(id_of(w, kind, m, token))};
