@@ -19,7 +19,7 @@ from .messages import NO_GRAPHS, contained, say, warn
 from .settings import Settings
 
 Key = Tuple[Optional[int], str]
-_PATIENCE_SECONDS = 10.0
+_PATIENCE_SECONDS = 5.0
 
 
 def rank_and_world() -> Tuple[int, int]:
@@ -38,7 +38,6 @@ class LayerTrace:
         self.calls = 0
         self.changed = False
         self.path = ""
-        self._written = time.monotonic()
         self._keys: Union[ContiguousKeys, PagedKeys] = PagedKeys() if call.pages is not None else ContiguousKeys()
         self._q: List[torch.Tensor] = []
         self._weights: List[torch.Tensor] = []
@@ -73,16 +72,11 @@ class LayerTrace:
         rows = self._q + self._weights + [topk for _, topk in self._topk]
         return self._keys.nbytes + sum(tensor.numel() * tensor.element_size() for tensor in rows)
 
-    def due(self, settings: Settings) -> bool:
-        """Whether to write now: the last call is there, or ten seconds have passed, for an engine may be killed."""
-        return self.calls >= settings.calls[self.phase] or time.monotonic() - self._written > _PATIENCE_SECONDS
-
     @contained
     @on_cpu
     def write(self, settings: Settings) -> None:
         """Writes the whole trace; a file that the process wrote before is replaced in one step."""
         self.changed = False
-        self._written = time.monotonic()
         rank, world = rank_and_world()
         arrays: Dict[str, Any] = self._keys.tensors()
         arrays["q"] = concatenated(self._q)
@@ -143,18 +137,23 @@ class Recorder:
         self.settings = settings
         self.stacks: List[str] = []  # whose hooks are in place
         self.inside = False  # a hooked function runs that may call another
-        self._lock = threading.RLock()
         self._begin()
+        os.register_at_fork(after_in_child=self._begin)  # a forked child has files of its own
 
     def _begin(self) -> None:
-        self._pid = os.getpid()
+        self._lock = threading.RLock()
         self._traces: Dict[Key, LayerTrace] = {}
         self._waiting: List[Tuple[Call, Tuple[int, Tuple[int, ...]], int]] = []  # call, its logits, their first row
         self._in_scope = False
         self._scope_rows = 0
         self._seen = 0
         self._full = False
-        # Unlike atexit it runs in workers of multiprocessing too.
+        self._timer: Optional[threading.Timer] = None
+        self._added = 0.0
+        self._finish_at_exit()
+
+    def _finish_at_exit(self) -> None:
+        # Unlike atexit this runs in workers of multiprocessing too.
         self._at_exit = multiprocessing.util.Finalize(None, self.finish, exitpriority=10)
 
     @property
@@ -165,8 +164,6 @@ class Recorder:
     def wants(self, layer: Optional[int], phase: str) -> bool:
         """Whether to record a call: its rank, layer and phase are asked for, and fewer are kept than asked for."""
         with self._lock:
-            if os.getpid() != self._pid:
-                self._begin()  # a forked child has files of its own
             self._seen += 1
             settings = self.settings
             if settings.ranks is not None and rank_and_world()[0] not in settings.ranks:
@@ -193,6 +190,10 @@ class Recorder:
         with self._lock:
             if not self._in_scope:
                 self._settle()
+            self._write_soon()
+            self._added = time.monotonic()
+            if not self._at_exit.still_active():
+                self._finish_at_exit()  # multiprocessing forgets a parent's when a worker begins
             place = (0, ()) if logits is None else (logits.data_ptr(), tuple(logits.shape))
             self._waiting.append((call, place, self._scope_rows))
             self._scope_rows += call.rows
@@ -253,19 +254,35 @@ class Recorder:
                 trace.add(call)
             except Refused as why:
                 warn("a call of {} was not recorded: {}".format(call.stack, why))
-            if trace.changed and trace.due(self.settings):
+            if trace.changed and trace.calls >= self.settings.calls[call.phase]:
+                trace.write(self.settings)
+
+    def _write_soon(self) -> None:
+        """Writes in a few seconds what is not complete then, for an engine may be killed while it waits for requests."""
+        if self._timer is None:
+            self._timer = threading.Timer(_PATIENCE_SECONDS, self._write_changed)
+            self._timer.daemon = True
+            self._timer.start()
+
+    def _write_changed(self) -> None:
+        with self._lock:
+            self._timer = None
+            if self._in_scope or time.monotonic() - self._added < 1:
+                self._write_soon()  # the last call may still get its selection
+            else:
+                self._write_all()
+
+    def _write_all(self) -> None:
+        self._settle()
+        for trace in self._traces.values():
+            if trace.changed and trace.calls:
                 trace.write(self.settings)
 
     def finish(self) -> None:
         """Writes what is not written yet, and says what was recorded, or why nothing was."""
         with self._lock:
-            if os.getpid() != self._pid:
-                return
             self._at_exit.cancel()
-            self._settle()
-            for trace in self._traces.values():
-                if trace.changed and trace.calls:
-                    trace.write(self.settings)
+            self._write_all()
             written = [trace for trace in self._traces.values() if trace.path and trace.calls]
             if written:
                 say("{} traces with {} calls in {}".format(

@@ -7,7 +7,7 @@ DIM, HEADS, PAGE = 32, 4, 4
 
 
 class Drawn:
-    """Sequences of `lengths` tokens. Their pages lie scattered in a cache whose unused bytes are 0xFF, FP8's NaN."""
+    """Sequences of `lengths` tokens. Their pages lie scattered in a cache whose unused bytes are anything."""
 
     def __init__(self, lengths, seed=1):
         self.draw = torch.Generator().manual_seed(seed)
@@ -18,7 +18,7 @@ class Drawn:
         self.table = torch.zeros(len(lengths), max(blocks), dtype=torch.int32)
         for row, numbers in zip(self.table, pages):
             row[: len(numbers)] = numbers
-        self.cache = torch.full((sum(blocks) + 3, PAGE, DIM + 4), 255, dtype=torch.uint8)
+        self.cache = torch.randint(256, (sum(blocks) + 3, PAGE, DIM + 4), generator=self.draw, dtype=torch.uint8)
 
     def normal(self, *shape):
         return torch.randn(*shape, generator=self.draw) * 2

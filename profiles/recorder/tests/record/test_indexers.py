@@ -148,6 +148,15 @@ def test_windows_with_holes_are_refused(hooked, capsys):
     assert "not one window" in capsys.readouterr().err
 
 
+def test_a_compiled_indexer_runs_as_if_there_were_no_hook(hooked, capsys):
+    traces = hooked()
+    inputs = drawn()
+    compiled = torch.compile(Indexer(), backend="eager", fullgraph=True)
+    assert torch.equal(compiled(*inputs), Indexer.forward.__wrapped__(Indexer(), *inputs))
+    assert traces() == {}
+    assert "torch.compile hide calls" in capsys.readouterr().err
+
+
 def test_nothing_is_raised_into_the_model(hooked, capsys, monkeypatch):
     from misa_trace.record import stack_transformers
 
