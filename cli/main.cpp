@@ -9,7 +9,6 @@
 
 #include "cli/build_facts.hpp"
 #include "cli/commands.hpp"
-#include "cli/named_values.hpp"
 #include "cli/options.hpp"
 #include "cli/output.hpp"
 #include "core/base/error.hpp"
@@ -75,9 +74,6 @@ Error parse_error(const CLI::App& command, const CLI::ParseError& error) {
     what = option->get_name() + (option->count() > 1 ? fmt::format(" is given {} times", option->count())
                                  : option->get_items_expected_max() == 0 ? " takes no value"
                                                                          : " needs a value");
-    if (const std::string_view kind = cli::kind_of(*option); option->count() <= 1 && !kind.empty()) {
-      how = fmt::format("misa-prof list --names {}", kind);
-    }
   }
   return {ErrorKind::usage, "MP-E001", what, {}, how};
 }

@@ -1,11 +1,11 @@
 #include <fmt/format.h>
 
+#include <array>
 #include <memory>
 #include <sstream>
 
 #include "cli/build_facts.hpp"
 #include "cli/commands.hpp"
-#include "cli/named_values.hpp"
 #include "cli/options.hpp"
 #include "cli/output.hpp"
 
@@ -20,6 +20,29 @@ constexpr const char* kManualExamples =
     "  misa-prof manual bash > /etc/bash_completion.d/misa-prof\n"
     "  misa-prof manual fish > ~/.config/fish/completions/misa-prof.fish\n"
     "\nExit codes: 0 ok, 2 usage.\n";
+
+/// Options whose values are names that `misa-prof list --names KIND` knows.
+struct NamedValues {
+  std::string_view option, kind;
+};
+
+constexpr auto kNamedValues = std::to_array<NamedValues>({{"indexer", "indexers"},
+                                                          {"against-indexer", "indexers"},
+                                                          {"router", "routers"},
+                                                          {"backend", "backends"},
+                                                          {"against", "backends"},
+                                                          {"model", "models"},
+                                                          {"workload", "workloads"},
+                                                          {"preset", "presets"},
+                                                          {"trace", "traces"},
+                                                          {"arithmetic", "arithmetic"}});
+
+std::string_view kind_of(const CLI::Option& option) {
+  for (const NamedValues& one : kNamedValues) {
+    if (option.get_items_expected_max() > 0 && option.check_lname(std::string(one.option))) return one.kind;
+  }
+  return {};
+}
 
 /// The option completes to files, alone or besides names.
 bool takes_file(const CLI::Option& option) {

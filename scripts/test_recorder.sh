@@ -36,7 +36,7 @@ if [[ ! -e $environment/complete ]]; then
   touch "$environment/complete"
   echo "the wheels took $((SECONDS - begin)) s"
 fi
-# The package itself, anew each time, for its entry points are tested; from a copy, for setuptools leaves files there.
+# The package itself, anew each time, for its entry points are tested too; from a copy, where setuptools may leave files.
 copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
 cp -r profiles/recorder/. "$copy"

@@ -380,7 +380,7 @@ class Refused(Selection):
         self.refused(2, "MP-E060", self.trace, ids, "--against-indexer", "dsa")
         self.refused(2, "MP-E061.*row 0 selects 16 tokens, and each row keeps 9", self.trace, ids, "--top-k", 9)
         self.refused(2, "MP-E062.*fp9.*try: one of f64, .*-mma\\+bf16-result", self.trace, ids, "--arithmetic", "fp9")
-        self.refused(2, "MP-E001.*--arithmetic needs a value; try: misa-prof list --names arithmetic", self.trace, ids, "--arithmetic")
+        self.refused(2, "MP-E001.*--arithmetic needs a value", self.trace, ids, "--arithmetic")
         self.refused(2, "MP-E063.*try: slot", self.trace, ids, "--ids", "slots")
         for words in (["--stages", "tokens"], ["--inject", "stale-scale"], ["--bundle", "b"], ["--write-golden", "g"],
                       ["--repeat-bitwise", "1"], ["--thread-sweep"], ["--poison-unseen"], ["--robust"]):

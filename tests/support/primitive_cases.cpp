@@ -389,8 +389,9 @@ std::vector<Family> families() {
       // more than 8,192 are spread. 20,001 columns are no multiple of 4, and 16,000 of them too many for a sample.
       {select, "select", "rows columns k kind", testing::select,
        list("270 4100 64 0, 70 8196 2048 1, 70 16388 2048 0, 70 32768 64 2, 1 9000 2048 0, 16 20000 64 1, "
-            "1 131072 2048 3, 3 1000 64 0, 2 16384 16385 0, 2 20001 2048 0, 2 20001 16000 1, 266 32772 64 0, 70000 5 1 "
-            "0"),
+            "1 131072 2048 3, 3 1000 64 0, 2 16384 16385 0, 2 20001 2048 0, 2 20001 16000 1, 266 32772 64 0, 266 40000 "
+            "2048 1, "
+            "266 33000 2048 3, 270 132000 64 0, 70000 5 1 0"),
        list("1024 8192 2048 0, 1024 32768 2048 0, 1024 131072 2048 0, 1024 131072 2048 1, 1024 131072 8192 0, "
             "1 131072 2048 0, 64 131072 2048 0, 16 1048576 2048 0")},
       hard_select("select_equal",
@@ -409,10 +410,17 @@ std::vector<Family> families() {
        list("600 4100 64, 600 4100 8192, 40 16400 2048, 40 16400 8192, 1 131072 64, 2 300001 2048, 2 300001 8192, "
             "270 4100 1, 270 4100 64, 270 4100 2048, 270 8192 1, 270 8192 64, 270 8192 2048, 270 12300 64, "
             "270 12300 2048, 270 16384 1, 270 16384 64, 270 16384 2048, 140 16400 64, 140 16400 2048, 140 32768 1, "
-            "140 32768 64, 140 32768 2048, 70 32772 64, 70 32772 2048")},
+            "140 32768 64, 140 32768 2048, 70 32772 64, 70 32772 2048, 270 33000 2048")},
       {select, "select_drawn", "seed",
-       [](Backend& backend, const Given& of) { return place_select(backend, drawn_rows(static_cast<u64>(of[0]))); },
+       [](Backend& backend, const Given& of) {
+         return place_select(backend, drawn_rows(static_cast<u64>(of[0]), false));
+       },
        seeds(550)},
+      {select, "select_drawn_many", "seed",
+       [](Backend& backend, const Given& of) {
+         return place_select(backend, drawn_rows(static_cast<u64>(of[0]), true));
+       },
+       seeds(2)},
   };
 }
 

@@ -239,13 +239,14 @@ SelectCase many_rows(i64 rows, i64 columns, i64 k) {
   return from;
 }
 
-SelectCase drawn_rows(u64 seed) {
+SelectCase drawn_rows(u64 seed, bool many) {
   Draw draw(seed);
   SelectCase from;
-  from.rows = draw.whole(1, 4);
+  from.rows = many ? 270 : draw.whole(1, 4);
   from.length = draw.one_of<i64>({0, 0, 1, 16});
   const i64 size =
-      draw.one_of<i64>({1, 2, 3, 15, 16, 17, 100, 2049, 4095, 4096, 4097, 8192, 9000, 16385, 16448, 20000});
+      many ? draw.one_of<i64>({32772, 33000, 40001})
+           : draw.one_of<i64>({1, 2, 3, 15, 16, 17, 100, 2049, 4095, 4096, 4097, 8192, 9000, 16385, 16448, 20000});
   const i64 runs = from.length == 0 ? 0 : ceil_div(size, from.length);
   from.columns = from.length == 0 ? size : runs * from.length;
   from.k = std::max<i64>(1, draw.one_of<i64>({1, 2, 17, 64, 2048, from.columns - 1, from.columns, from.columns + 3,

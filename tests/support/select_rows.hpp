@@ -21,8 +21,9 @@ SelectCase hard_rows(std::string_view kind, i64 columns, i64 k);
 /// Rows of every kind at once, some of them seen in part.
 SelectCase many_rows(i64 rows, i64 columns, i64 k);
 
-/// Rows of every kind, seen in part, as windows, lists and blocks, with and without forced ends.
-SelectCase drawn_rows(u64 seed);
+/// Rows of every kind, seen in part, as windows, lists and blocks, with and without forced ends: up to 4 of up to
+/// 20,000 columns, or `many`, 270 of more than 32,768.
+SelectCase drawn_rows(u64 seed, bool many);
 
 /// What SelectTask promises, by a sort of each row. [rows, k]
 std::vector<i32> sorted_selection(const SelectCase& from);

@@ -29,9 +29,10 @@ struct Task {
 
 /// A row and, if it is `picky`, the columns that its search passes over: unseen ones of a list, and ends that are
 /// forced. What kernels call with one is inlined, for memory of a thread's own is slow where the first level cache is
-/// nearly all shared memory.
-template <bool kPicky>
+/// nearly all shared memory. A `marked` row is one of no more columns than a block has bits for.
+template <bool kPicky, bool kMarked = false>
 struct Row {
+  static constexpr bool kIsPicky = kPicky, kIsMarked = kMarked;
   const Task& task;
   i64 m;
   const float* scores;

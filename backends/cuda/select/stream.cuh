@@ -15,8 +15,8 @@ struct Piece {
   int head = 0, vectors = 0;  ///< the first column of the first vector, and how many there are
   bool last = false;          ///< nothing comes after it
 
-  template <bool kPicky>
-  __device__ __forceinline__ Piece(const Row<kPicky>& row, int from, int to, bool last_) : last(last_) {
+  template <class Row>
+  __device__ __forceinline__ Piece(const Row& row, int from, int to, bool last_) : last(last_) {
     const int edge = static_cast<int>((128 - reinterpret_cast<std::uintptr_t>(row.scores + from) % 128) % 128 / 4);
     head = min(to, from + edge);
     vectors = (to - head) / 4;

@@ -53,11 +53,10 @@ __device__ unsigned scan(const Team<kSize>& team, Counters& shared, unsigned val
   return before + sum - value;
 }
 
-/// Reads a histogram and leaves zeros there. The digit that `wanted` keys reach if those of higher digits are counted
-/// too goes to shared.digit, how many of its own are wanted then to shared.wanted, and how many it has to
-/// shared.inside. The histogram is complete at a barrier before it, and the results are after another.
-template <int kSize>
-__device__ __forceinline__ void find_digit(const Team<kSize>& team, Counters& shared, int wanted) {
+/// Reads a histogram, leaves zeros there, and calls `visit` with each digit, how many keys have higher ones, and how
+/// many have it. The histogram is complete at a barrier before it.
+template <int kSize, class Visit>
+__device__ __forceinline__ void read_histogram(const Team<kSize>& team, Counters& shared, const Visit& visit) {
   constexpr int kEach = kBins / kSize;
   const int best = kBins - 1 - kEach * team.thread;
   unsigned here[kEach], mine = 0, total = 0;
@@ -70,13 +69,23 @@ __device__ __forceinline__ void find_digit(const Team<kSize>& team, Counters& sh
   unsigned above = scan(team, shared, mine, total);
 #pragma unroll
   for (int i = 0; i < kEach; ++i) {
-    if (above < static_cast<unsigned>(wanted) && static_cast<unsigned>(wanted) <= above + here[i]) {
-      shared.digit = best - i;
-      shared.wanted = wanted - static_cast<int>(above);
-      shared.inside = static_cast<int>(here[i]);
-    }
+    visit(best - i, static_cast<int>(above), static_cast<int>(here[i]));
     above += here[i];
   }
+}
+
+/// Reads a histogram and leaves zeros there. The digit that `wanted` keys reach if those of higher digits are counted
+/// too goes to shared.digit, how many of its own are wanted then to shared.wanted, and how many it has to
+/// shared.inside. The results are there after another barrier.
+template <int kSize>
+__device__ __forceinline__ void find_digit(const Team<kSize>& team, Counters& shared, int wanted) {
+  read_histogram(team, shared, [&](int digit, int above, int here) {
+    if (above < wanted && wanted <= above + here) {
+      shared.digit = digit;
+      shared.wanted = wanted - above;
+      shared.inside = here;
+    }
+  });
 }
 
 /// A key that exactly `wanted` keys reach, 1 <= wanted <= all; `tied` when more reach it, for they equal it.

@@ -258,7 +258,7 @@ class Recorder:
                 trace.write(self.settings)
 
     def _write_soon(self) -> None:
-        """Writes in a few seconds what is not complete then, for an engine may be killed while it waits."""
+        """Writes in a few seconds what is not complete then, for an engine may be killed while it waits for requests."""
         if self._timer is None:
             self._timer = threading.Timer(_PATIENCE_SECONDS, self._write_changed)
             self._timer.daemon = True
