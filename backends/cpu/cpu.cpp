@@ -13,7 +13,7 @@ namespace {
 
 class Cpu final : public Backend {
  public:
-  Cpu(int threads, ForcedKernels forced) : threads_(threads), forced_(std::move(forced)) {}
+  Cpu(int threads, ForcedKernels forced) : threads_(threads), choice_{std::move(forced)} {}
 
   std::string_view name() const override { return "cpu"; }
   std::string description() const override { return "OpenMP, " + cpu::gemm_description(); }
@@ -37,21 +37,25 @@ class Cpu final : public Backend {
   void download(std::byte* to, const std::byte* from, i64 bytes) override { std::memcpy(to, from, bytes); }
 
   std::string_view pool(const PoolTask& task) override {
-    return run_kernel(cpu::pool_kernels(), forced_, task, threads_);
+    return run_kernel(cpu::pool_kernels(), choice_, task, threads_);
   }
   std::string_view rank(const RankTask& task) override {
-    return run_kernel(cpu::rank_kernels(), forced_, task, threads_);
+    return run_kernel(cpu::rank_kernels(), choice_, task, threads_);
   }
   std::string_view gather(const GatherTask& task) override {
-    return run_kernel(cpu::gather_kernels(), forced_, task, threads_);
+    return run_kernel(cpu::gather_kernels(), choice_, task, threads_);
   }
   std::string_view score(const ScoreTask& task) override {
-    return run_kernel(cpu::score_kernels(), forced_, task, threads_);
+    return run_kernel(cpu::score_kernels(), choice_, task, threads_);
   }
   std::string_view select(const SelectTask& task) override {
-    return run_kernel(cpu::select_kernels(), forced_, task, threads_);
+    return run_kernel(cpu::select_kernels(), choice_, task, threads_);
   }
 
+  bool rehearse(bool on) override {
+    choice_.rehearsing = on;
+    return !choice_.forced.empty();
+  }
   i64 scratch_bytes(const ScratchShape& shape) const override {
     // A thread has a tile, or the columns of a row that passed (4 bytes each) and their scores in a list that grows.
     const i64 each = cpu::Tile::kBytes + 16 * shape.columns + sampled_row_bytes(shape.heads, shape.samples);
@@ -67,7 +71,7 @@ class Cpu final : public Backend {
 
  private:
   int threads_;
-  ForcedKernels forced_;
+  KernelChoice choice_;
   std::optional<Roofs> roofs_;
 };
 

@@ -29,7 +29,7 @@ cudaStream_t new_stream(int device) {
 
 class Cuda final : public Backend {
  public:
-  Cuda(int device, ForcedKernels forced) : device_(device), forced_(std::move(forced)), stream_(new_stream(device)) {
+  Cuda(int device, ForcedKernels forced) : device_(device), choice_{std::move(forced)}, stream_(new_stream(device)) {
     check(cudaGetDeviceProperties(&properties_, device), "the device");
   }
   ~Cuda() override {
@@ -84,11 +84,12 @@ class Cuda final : public Backend {
     return rows_of(task.queries) == 0 ? "" : launch(cuda::gather_kernels(), task);
   }
   std::string_view rank_gather(const RankGatherTask& task) override {
-    if (rows_of(task.rank.queries) == 0 || forces(forced_, Primitive::rank) || forces(forced_, Primitive::gather)) {
+    if (rows_of(task.rank.queries) == 0 || forces(choice_.forced, Primitive::rank) ||
+        forces(choice_.forced, Primitive::gather)) {
       return {};
     }
-    const bool forced = forces(forced_, Primitive::rank_gather);
-    const bool found = find_kernel(cuda::rank_gather_kernels(), forced_, task) != nullptr;
+    const bool forced = forces(choice_.forced, Primitive::rank_gather);
+    const bool found = find_kernel(cuda::rank_gather_kernels(), choice_.forced, task) != nullptr;
     return found || forced ? launch(cuda::rank_gather_kernels(), task) : "";
   }
   std::string_view score(const ScoreTask& task) override {
@@ -98,6 +99,10 @@ class Cuda final : public Backend {
     return task.selected.empty() ? "" : launch(cuda::select_kernels(), task);
   }
 
+  bool rehearse(bool on) override {
+    choice_.rehearsing = on;
+    return !choice_.forced.empty();
+  }
   std::unique_ptr<Clock> clock() override {
     if (!plain_) {
       plain_ = cuda::measure_launches(stream_, false);
@@ -136,7 +141,7 @@ class Cuda final : public Backend {
 
  private:
   std::string_view launch(const auto& table, const auto& task) {
-    return run_kernel(table, forced_, task, properties_.multiProcessorCount, stream_);
+    return run_kernel(table, choice_, task, properties_.multiProcessorCount, stream_);
   }
   void copy(std::byte* to, const std::byte* from, i64 bytes, cudaMemcpyKind kind) {
     check(cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes), kind, stream_), "a copy");
@@ -144,7 +149,7 @@ class Cuda final : public Backend {
   }
 
   int device_;
-  ForcedKernels forced_;
+  KernelChoice choice_;
   cudaStream_t stream_;
   cudaDeviceProp properties_{};
   std::optional<Roofs> roofs_;

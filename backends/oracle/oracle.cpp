@@ -232,7 +232,7 @@ constexpr Table<SelectTask> kSelect{{{"formula", "sorts the columns of a row", a
 
 class Oracle final : public Backend {
  public:
-  Oracle(int threads, ForcedKernels forced) : threads_(threads), forced_(std::move(forced)) {}
+  Oracle(int threads, ForcedKernels forced) : threads_(threads), choice_{std::move(forced)} {}
 
   std::string_view name() const override { return "oracle"; }
   std::string description() const override { return "formulas in double precision"; }
@@ -243,6 +243,10 @@ class Oracle final : public Backend {
   void release(std::byte* data, i64 bytes) noexcept override { host_allocator().release(data, bytes); }
   void upload(std::byte* to, const std::byte* from, i64 bytes) override { std::memcpy(to, from, bytes); }
   void download(std::byte* to, const std::byte* from, i64 bytes) override { std::memcpy(to, from, bytes); }
+  bool rehearse(bool on) override {
+    choice_.rehearsing = on;
+    return !choice_.forced.empty();
+  }
   i64 scratch_bytes(const ScratchShape& shape) const override {
     // A row of scores, and the columns that hold one.
     return threads_ * (16 * shape.columns + sampled_row_bytes(shape.heads, shape.samples));
@@ -250,15 +254,15 @@ class Oracle final : public Backend {
   std::unique_ptr<Clock> clock() override { return std::make_unique<WallClock>(); }
   std::optional<Roofs> roofs() override { return std::nullopt; }
 
-  std::string_view pool(const PoolTask& task) override { return run_kernel(kPool, forced_, task, threads_); }
-  std::string_view rank(const RankTask& task) override { return run_kernel(kRank, forced_, task, threads_); }
-  std::string_view gather(const GatherTask& task) override { return run_kernel(kGather, forced_, task, threads_); }
-  std::string_view score(const ScoreTask& task) override { return run_kernel(kScore, forced_, task, threads_); }
-  std::string_view select(const SelectTask& task) override { return run_kernel(kSelect, forced_, task, threads_); }
+  std::string_view pool(const PoolTask& task) override { return run_kernel(kPool, choice_, task, threads_); }
+  std::string_view rank(const RankTask& task) override { return run_kernel(kRank, choice_, task, threads_); }
+  std::string_view gather(const GatherTask& task) override { return run_kernel(kGather, choice_, task, threads_); }
+  std::string_view score(const ScoreTask& task) override { return run_kernel(kScore, choice_, task, threads_); }
+  std::string_view select(const SelectTask& task) override { return run_kernel(kSelect, choice_, task, threads_); }
 
  private:
   int threads_;
-  ForcedKernels forced_;
+  KernelChoice choice_;
 };
 
 }  // namespace

@@ -12,6 +12,7 @@
 #include "core/base/interrupt.hpp"
 #include "core/experiment/describe.hpp"
 #include "core/experiment/recorded.hpp"
+#include "core/experiment/rehearsal.hpp"
 #include "core/indexer/dry_backend.hpp"
 #include "core/indexer/effective.hpp"
 #include "core/indexer/runnable.hpp"
@@ -119,6 +120,7 @@ class CompareRun {
         options_{.fusion = request.fusion} {}
 
   AgreementReport run() {
+    refuse_all();
     describe();
     for (const IndexerSpec& spec : request_.specs) {
       if (interrupted()) break;
@@ -211,12 +213,33 @@ class CompareRun {
     one.how = concluded.how;
   }
 
+  /// The refusal of a task for which a side has no kernel among those that are forced.
+  std::optional<Error> refused(const IndexerSpec& spec) const {
+    for (Backend* one : {&request_.backend, request_.other}) {
+      if (one == nullptr) continue;
+      if (auto refusal = refused_task(*one, workload_, spec, request_.fusion)) return refusal;
+    }
+    return std::nullopt;
+  }
+
+  /// Throws a refusal that leaves nothing to compare.
+  void refuse_all() const {
+    std::optional<Error> last;
+    for (const IndexerSpec& spec : request_.specs) {
+      auto refusal = refused(spec);
+      if (!refusal) return;
+      last = std::move(refusal);
+    }
+    if (last) throw Error(*last);
+  }
+
   /// Why a side cannot run an indexer; empty: both can.
   std::string why_not(const IndexerSpec& spec) const {
     for (const Backend* one : {&request_.backend, request_.other}) {
       const auto reason = one != nullptr ? one->why_not(spec, shape_of(workload_)) : std::nullopt;
       if (reason) return fmt::format("backend {} cannot run it: {}", one->name(), *reason);
     }
+    if (const auto refusal = refused(spec)) return refusal->what();
     return {};
   }
 

@@ -10,6 +10,7 @@
 #include "core/base/interrupt.hpp"
 #include "core/experiment/describe.hpp"
 #include "core/experiment/recorded.hpp"
+#include "core/experiment/rehearsal.hpp"
 #include "core/indexer/effective.hpp"
 #include "core/indexer/plan.hpp"
 #include "core/indexer/runnable.hpp"
@@ -66,7 +67,7 @@ class ProfileRun {
       throw Error(ErrorKind::nothing, "MP-E030", "the workload has no query rows", workload_.name);
     }
     const std::vector<IndexerSpec> specs =
-        runnable_specs(backend_, shape_of(workload_), request.specs, report_.skipped);
+        accepted(runnable_specs(backend_, shape_of(workload_), request.specs, report_.skipped));
     // Roofs and flushed caches take memory of their own, which on a device then is not free any more.
     measure_roofs();
     backend_.prepare_run(request.cold);
@@ -96,6 +97,23 @@ class ProfileRun {
   }
 
  private:
+  /// Returns the specs whose tasks all have a kernel; the others are skipped. Throws the last refusal when none is
+  /// left.
+  std::vector<IndexerSpec> accepted(const std::vector<IndexerSpec>& specs) {
+    std::vector<IndexerSpec> left;
+    std::optional<Error> refusal;
+    for (const IndexerSpec& spec : specs) {
+      if (auto refused = refused_task(backend_, workload_, spec, request_.fusion)) {
+        report_.skipped.push_back({spec.name, std::string(backend_.name()), refused->what()});
+        refusal = std::move(refused);
+      } else {
+        left.push_back(spec);
+      }
+    }
+    if (left.empty() && refusal) throw Error(*refusal);
+    return left;
+  }
+
   /// The work runs on the cores of this machine, and not on a device that has memory of its own.
   bool on_host() const { return !backend_.free_bytes(); }
 

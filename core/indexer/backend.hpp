@@ -193,6 +193,9 @@ class Primitives {
   /// Why the primitives cannot run an indexer on this shape; nothing when they can. Whoever plans asks before memory is
   /// taken: what a backend lacks is never found out in the middle of a run.
   virtual std::optional<std::string> why_not(const IndexerSpec& spec, const Shape& shape) const = 0;
+  /// While it is `on`, primitives choose a kernel for their task and do nothing. Returns whether kernels are forced,
+  /// so that a task may be refused.
+  virtual bool rehearse(bool /*on*/) { return false; }
   /// Host memory that primitives take for themselves and give back, at most, all threads together.
   virtual i64 scratch_bytes(const ScratchShape& /*shape*/) const { return 0; }
 };

@@ -17,6 +17,8 @@ class ForwardingBackend : public Backend {
     return inner_.why_not(spec, shape);
   }
 
+  bool rehearse(bool on) override { return inner_.rehearse(on); }
+
   std::byte* allocate(i64 bytes) override { return inner_.allocate(bytes); }
   void release(std::byte* data, i64 bytes) noexcept override { inner_.release(data, bytes); }
   void upload(std::byte* to, const std::byte* from, i64 bytes) override { inner_.upload(to, from, bytes); }

@@ -74,6 +74,12 @@ struct ForcedKernel {
 };
 using ForcedKernels = std::vector<ForcedKernel>;
 
+/// How a backend chooses kernels.
+struct KernelChoice {
+  ForcedKernels forced;
+  bool rehearsing = false;  ///< kernels are chosen and do not run
+};
+
 /// Whether kernels of `primitive` are forced.
 inline bool forces(const ForcedKernels& forced, Primitive primitive) {
   return std::any_of(forced.begin(), forced.end(), [&](const ForcedKernel& one) { return one.primitive == primitive; });
@@ -92,11 +98,13 @@ auto find_kernel(const auto& table, const ForcedKernels& forced, const Task& tas
   return static_cast<decltype(&*table.begin())>(nullptr);
 }
 
-/// Runs the kernel that find_kernel finds. Returns its name. Throws Error(unavailable) where there is none.
+/// Runs the kernel that find_kernel finds, unless this is a rehearsal. Returns its name. Throws Error(unavailable)
+/// where there is none.
 template <class Task, class... Where>
-std::string_view run_kernel(const auto& table, const ForcedKernels& forced, const Task& task, Where... where) {
+std::string_view run_kernel(const auto& table, const KernelChoice& choice, const Task& task, Where... where) {
+  const ForcedKernels& forced = choice.forced;
   if (const auto* kernel = find_kernel(table, forced, task)) {
-    kernel->run(task, where...);
+    if (!choice.rehearsing) kernel->run(task, where...);
     return kernel->name;
   }
   std::string names;

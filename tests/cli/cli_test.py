@@ -337,6 +337,14 @@ class Errors(Cli):
         self.fails(2, "given 2 times", "profile", *FAST, "--seed", "1", "--seed", "2")
         self.fails(2, "needs a value", "profile", "--format")
 
+    def test_an_indexer_with_a_task_that_no_forced_kernel_takes_is_skipped_before_the_run(self):
+        report = strict_json(self.succeeds("profile", *FAST, "--indexer", "misa,misa-lr", "--kernel", "rank=tiles",
+                                           "--format", "json"))
+        self.assertEqual([case["indexer"] for case in report["cases"]], ["misa"])
+        self.assertEqual([one["indexer"] for one in report["skipped"]], ["misa-lr"])
+        self.assertIn("--kernel forces rank to use tiles", report["skipped"][0]["reason"])
+        self.fails(4, "MP-E406", "profile", *FAST, "--indexer", "misa-lr", "--kernel", "rank=tiles")
+
     def test_indexers_that_a_backend_cannot_run_are_refused_before_the_run(self):
         if not has_cuda():
             self.skipTest("the other backends run every input that can be read: tests/core/indexer/identities_test.cpp")

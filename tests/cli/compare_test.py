@@ -98,6 +98,9 @@ class Agreement(Compare):
         dsa = ["compare", *TINY, "--indexer", "dsa"]
         self.succeeds(*dsa, "--kernel", "score=windows", "--thread-sweep", "--threads", "2")
         self.fails(4, "MP-E406.*score to use candidates.*try: misa-prof list --kernels", *dsa, "--kernel", "score=candidates")
+        some = misa("compare", *TINY, "--indexer", "misa,misa-lr", "--kernel", "rank=tiles")
+        self.assertEqual(some.returncode, 5)
+        self.assertIn("MP-E611: 1 of 2 cases compared nothing: misa-lr: --kernel forces rank to use tiles", some.stderr)
         self.fails(2, "MP-E058: backend cpu has no kernel of score called 'formula'", *dsa, "--kernel", "score=formula")
         self.fails(2, "MP-E058", *dsa, "--kernel", "score=formula", "--dry-run")
         self.succeeds(*dsa, "--backend", "oracle", "--against", "cpu", "--kernel", "score=formula")

@@ -1,0 +1,38 @@
+#include "core/experiment/rehearsal.hpp"
+
+#include "core/indexer/forwarding_backend.hpp"
+#include "core/indexer/plan.hpp"
+#include "core/workload/placement.hpp"
+
+namespace misa {
+namespace {
+
+/// A backend in rehearsal, with memory that nothing is written to.
+class Rehearsal final : public ForwardingBackend {
+ public:
+  explicit Rehearsal(Backend& inner) : ForwardingBackend(inner) {}
+  ~Rehearsal() override { inner_.rehearse(false); }
+  Rehearsal(const Rehearsal&) = delete;
+  Rehearsal& operator=(const Rehearsal&) = delete;
+
+  std::byte* allocate(i64 bytes) override { return host_allocator().allocate(bytes); }
+  void release(std::byte* data, i64 bytes) noexcept override { host_allocator().release(data, bytes); }
+  void upload(std::byte* /*to*/, const std::byte* /*from*/, i64 /*bytes*/) override {}
+};
+
+}  // namespace
+
+std::optional<Error> refused_task(Backend& backend, const Workload& workload, const IndexerSpec& spec, bool fusion) {
+  Rehearsal rehearsal(backend);
+  if (!rehearsal.rehearse(true)) return std::nullopt;
+  try {
+    const Placement placement(rehearsal, workload);
+    Plan(rehearsal, spec, placement.problem(), {.fusion = fusion}).run(nullptr);
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::unavailable) throw;
+    return error;
+  }
+  return std::nullopt;
+}
+
+}  // namespace misa

@@ -1,0 +1,16 @@
+#pragma once
+
+#include <optional>
+
+#include "core/base/error.hpp"
+#include "core/indexer/backend.hpp"
+#include "core/workload/workload.hpp"
+
+namespace misa {
+
+/// Goes through all tasks of an indexer without doing them, where kernels are forced. Takes no memory of the backend,
+/// and none of the host that is written to. Returns the refusal (MP-E406) of the first task that no forced kernel of
+/// its primitive accepts.
+std::optional<Error> refused_task(Backend& backend, const Workload& workload, const IndexerSpec& spec, bool fusion);
+
+}  // namespace misa
