@@ -140,7 +140,7 @@ class Section {
   std::optional<bool> boolean(std::string_view key) const { return exact<bool>(key, "true or false"); }
 
   std::optional<std::string> text(std::string_view key, std::size_t longest = 400) const {
-    const std::optional<std::string> value = exact<std::string>(key, "a string");
+    std::optional<std::string> value = exact<std::string>(key, "a string");
     if (!value) return value;
     const bool control = std::any_of(value->begin(), value->end(),
                                      [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; });
