@@ -5,14 +5,14 @@
 
 #include "backends/cuda/select/stream.cuh"
 
-// The search of a row by a sample: a score that some more than k others exceed, what is above it, and the k best of
-// that
+// The search of a row by a sample of its scores
 //
-// Where a bitmap has a bit for each column, a second score is guessed that some fewer than k others exceed. Columns
-// above it are marked at once; only those between the two scores are kept and compared with one another.
+// The sample gives a threshold that some more than k columns exceed. Only columns above it are kept and compared with
+// one another. A kernel that has a bit for each column takes a second threshold, which some fewer than k columns
+// exceed: it marks columns above that one at once, and keeps only those between the two.
 //
-// Every guess is checked: with fewer than k above it the row's ties at that score are counted in order, and a guess
-// that was too high or too low is made again, at last by a radix selection over the whole row.
+// Every guess is checked. If fewer than k columns are above the threshold, ties at it are counted in order. A guess
+// that was too high or too low is made again, and at last a radix selection reads the whole row.
 
 namespace misa::cuda::topk {
 
@@ -23,7 +23,7 @@ constexpr float kDeviations = 5;  // of a number of samples, to each side of wha
 __device__ inline u64 entry_of(u32 rank, int column) { return (u64{rank} << 32) | ~static_cast<u32>(column); }
 __device__ inline int column_of(u64 entry) { return static_cast<int>(~static_cast<u32>(entry)); }
 
-/// What a search of a row takes: columns above `sure` are selected, and those from it down to above `rank` may be.
+/// Says what a search takes: columns above `sure` are selected, and those from it down to above `rank` may be.
 /// Ties at `rank` may be wanted where `tied`.
 struct Bar {
   u32 rank, sure;
@@ -143,7 +143,7 @@ __device__ __forceinline__ Bar guess(const Block& team, Shared& shared, const Ro
   return bar;
 }
 
-/// Where a search puts what it finds: candidates, as far as there is room for them, and marks, a bit for each column.
+/// Holds what a search finds: up to `room` candidates, and a bit for each column that is selected for sure.
 struct Places {
   u64* kept;
   u32* marks;
