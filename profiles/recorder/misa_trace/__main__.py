@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
 from .anonymise import anonymise
@@ -113,8 +114,12 @@ def _export(options: argparse.Namespace) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
     try:
+        output = getattr(options, "output", None)
+        if output is not None and os.path.exists(output) and os.path.samefile(options.file, output):
+            parser.error(f"{output} would be overwritten, which is the input; name another file")
         if hasattr(options, "make"):
             trace = options.make(options)
             save_trace(options.output, trace)
@@ -122,6 +127,10 @@ def main(arguments: list[str] | None = None) -> int:
             _describe(trace)
         else:
             options.run(options)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Who reads the output has seen enough. What is left must not fail when the program ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (TraceError, OSError) as error:
         print(f"misa_trace: error: {error}", file=sys.stderr)
         return 3

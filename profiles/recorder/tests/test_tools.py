@@ -1,5 +1,9 @@
 """Parts and forms of a trace give the same scores; an anonymised one gives the same ranks and ties."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import misa_trace as m
 import numpy as np
 import pytest
@@ -249,3 +253,23 @@ def test_wrong_words_are_refused(tmp_path, capsys):
         m.slice_trace(whole("FP8 pages"), tokens=(3, 9))
     with pytest.raises(m.TraceError, match="MP-E212: pages of 0"):
         m.paged(whole("FP8 keys"), 0)
+
+
+def test_an_input_is_not_overwritten(tmp_path, capsys):
+    path = tmp_path / "trace.safetensors"
+    path.write_bytes(b"anything")
+    with pytest.raises(SystemExit) as ended:
+        main(["slice", str(path), str(path), "--rows", "0"])
+    assert ended.value.code == 2 and "would be overwritten" in capsys.readouterr().err
+    assert path.read_bytes() == b"anything"
+
+
+def test_a_reader_that_closes_the_pipe_is_no_error(tmp_path):
+    path = tmp_path / "trace.safetensors"
+    m.save_trace(path, whole("FP8 keys"))
+    running = subprocess.Popen(
+        [sys.executable, "-m", "misa_trace", "show", str(path)],
+        cwd=Path(m.__file__).parent.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )
+    running.stdout.close()
+    assert (running.wait(timeout=60), running.stderr.read()) == (0, b"")
