@@ -72,7 +72,7 @@ Json check_json(const ReportCheck& check) {
   return {{"name", check.name}, {"passed", check.passed}, {"detail", check.detail}};
 }
 
-Json case_json(const AgreementCase& one) {
+Json agreement_case_json(const AgreementCase& one) {
   Json json{{"indexer", one.indexer},
             {"router", or_null(one.router)},
             {"parameters", parameters_json(one.parameters)},
@@ -99,7 +99,7 @@ std::string write_agreement_json(const AgreementReport& report, const WriterOpti
                {"side", side_json(report.side)},
                {"against", side_json(report.against)},
                {"max_miss", report.max_miss},
-               {"cases", array_of(report.cases, case_json)},
+               {"cases", array_of(report.cases, agreement_case_json)},
                {"warnings", warnings_json(report.warnings)},
                {"complete", !report.interrupted}});
   return text_of(json, 2);
