@@ -1,0 +1,1 @@
+"""Kernels of misa-prof from Python, both ways."""
