@@ -1,7 +1,9 @@
 #include <atomic>
 #include <csignal>
 
+#include "core/platform/child.hpp"
 #include "core/platform/file.hpp"
+#include "core/platform/private_folder.hpp"
 #include "core/platform/signals.hpp"
 
 namespace misa {
@@ -36,6 +38,8 @@ void on_signal(int signal_number) {
     return;
   }
   discard_uncommitted_files();
+  kill_children();
+  discard_private_folders();
   die_by(signal_number);
 }
 
