@@ -28,7 +28,7 @@ ARROWS = {
                     "core/tensor", "core/platform", "core/base"],
     "core/experiment": ["core"],
     "backends": ["backends", "core/indexer", "core/tensor", "core/platform", "core/base"],  # the list itself
-    "cli": ["cli", "core", "backends/backends.hpp"],
+    "cli": ["cli", "core", "backends/backends.hpp", "backends/plugin/given.hpp"],
 }
 BACKEND = ["core/indexer", "core/tensor", "core/platform", "core/base"]  # and its own folder
 
