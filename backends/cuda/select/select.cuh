@@ -17,7 +17,7 @@ inline bool is_plain(const Task& task) {
 
 /// Many windows of a number of columns that a block can hold in registers.
 bool is_held(const Task& task, int num_sms);
-void select_held(const Task& task, int num_sms, cudaStream_t stream);
+void select_held(Task task, int num_sms, cudaStream_t stream);
 
 /// A few windows of many columns.
 bool is_spread(const Task& task, int num_sms);

@@ -67,8 +67,8 @@ __global__ void __launch_bounds__(kSize, 1024 / kSize) select_held_kernel(__grid
     unsigned total = 0;
     const unsigned counts = scan(team, shared, held.counts(), total);
     const int before = static_cast<int>(counts & 0xffffu), ties = static_cast<int>(counts >> 16);
+    // Shared memory makes whole lines of what threads select: the histogram's, or some behind the row.
     if (k <= kBins) {
-      // The histogram's memory makes whole lines of what threads select.
       i32* const list = reinterpret_cast<i32*>(shared.histogram);
       held.write(cut, before, ties, 0, list);
       team.sync();
@@ -76,6 +76,11 @@ __global__ void __launch_bounds__(kSize, 1024 / kSize) select_held_kernel(__grid
         task.selected(m, i) = list[i];
         list[i] = 0;
       }
+    } else if (task.room >= k) {
+      i32* const list = reinterpret_cast<i32*>(row) + 32 * kSize;
+      held.write(cut, before, ties, 0, list);
+      team.sync();
+      for (int i = team.thread; i < min(k, count); i += kSize) task.selected(m, i) = list[i];
     } else {
       held.write(cut, before, ties, 0, &task.selected(m, 0));
     }
@@ -92,6 +97,7 @@ struct Kernel {
 
 template <int kSize>
 constexpr Kernel kKernel{kSize, 32 * kSize, select_held_kernel<kSize>};
+constexpr i64 kListed = 16384;  ///< columns that the blocks of an SM have room to list
 constexpr Kernel kKernels[] = {kKernel<256>, kKernel<512>, kKernel<1024>};
 
 }  // namespace
@@ -103,14 +109,16 @@ bool is_held(const Task& task, int num_sms) {
   return is_plain(task) && many && width > 4096 && width <= kKernels[2].columns;
 }
 
-void select_held(const Task& task, int num_sms, cudaStream_t stream) {
-  const i64 rows = task.logits.shape[0], width = task.logits.shape[1];
+void select_held(Task task, int num_sms, cudaStream_t stream) {
+  const i64 rows = task.logits.shape[0], width = task.logits.shape[1], k = task.selected.shape[1];
   const Kernel& kernel =
       *std::find_if(std::begin(kKernels), std::end(kKernels), [&](const Kernel& one) { return width <= one.columns; });
+  const int blocks = 1024 / kernel.threads;  // of an SM
+  task.room = k > kBins && k <= kListed / blocks ? static_cast<int>(k) : 0;
   launch_kernel(
       "select", kernel.function,
-      {std::min<i64>(rows, i64{1024 / kernel.threads} * num_sms), kernel.threads, i64{4} * kernel.columns, stream},
-      true, task);
+      {std::min<i64>(rows, i64{blocks} * num_sms), kernel.threads, i64{4} * (kernel.columns + task.room), stream}, true,
+      task);
 }
 
 }  // namespace misa::cuda::topk
