@@ -166,8 +166,9 @@ typedef struct misa_kernel_table {
   const char* arithmetic;  /* of the scores: a name of misa-prof list --arithmetic; null: not known */
   void* self;              /* handed to every function */
 
-  /* Whether a function does this task; not 0: it does. `task` is what that function takes, a misa_index_plan for
-   * MISA_INDEX; its pointers to device memory may be null. Null: every task is accepted. */
+  /* Whether a function does this task; not 0: it does. `task` is what that function takes: a misa_index_plan for
+   * MISA_INDEX, and for MISA_SCORE_SELECT const void*[2], the score task and the select task. Its pointers to device
+   * memory may be null. Null: every task is accepted. */
   int32_t (*accepts)(void* self, int32_t step, const void* task);
 
   int32_t (*score)(void* self, misa_score_task* task, void* stream);
