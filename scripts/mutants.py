@@ -96,10 +96,10 @@ MUTANTS = {
         ("kTileColumns, depth{+ - 1+}, 1.0f", "the last dimension is dropped"),
     ],
     "core/indexer/plan.cpp": [
-        ("backend.select({scores, windows, {}, [-true-]{+false+}, chosen})", "the plan does not force the end blocks"),
+        ("backend.select({*seen.blocks, windows, {}, [-true-]{+false+}, chosen})", "the plan does not force the end blocks"),
         ("options.first_row[- + first-],", "random heads start again in every chunk"),
         ("[-options.first_row + -]first,", "random heads forget the problem's first row"),
-        ("backend.score({[-queries-]{+scoring+}, problem.keys, windows, seen.listed,", "the re-rank uses routed heads"),
+        ("score_into(span, {[-queries-]{+scoring+}, problem.keys, windows, seen.listed,", "the re-rank uses routed heads"),
         ("problem.norms.slice([-first-]{+0+}, count)", "norms of the first chunk"),
         ("slice(head_blocks->windows(), [-first-]{+0+}, count)", "head blocks of the first chunk"),
         ("head_blocks->tail_begin.view.slice([-first-]{+0+}, count)", "tails of the first chunk"),

@@ -132,6 +132,7 @@ class Cuda final : public Backend {
     return roofs_;
   }
   std::optional<DeviceState> device_state() override { return cuda::device_state(device_); }
+  void* stream() const override { return stream_; }
   i64 workspace_bytes() const override { return kCudaWorkspaceBytes; }
   std::optional<i64> free_bytes() const override {
     std::size_t free = 0, total = 0;

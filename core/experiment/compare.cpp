@@ -128,6 +128,7 @@ class CompareRun {
         if (spec.heads) added.router = router_name(spec.heads->router);
         added.parameters = parameters_of(spec);
         added.used = parameters_of(effective(spec, formulas_.problem()));
+        const std::optional<i64> loaded_runs = request_.backend.loaded_runs();
         if (const std::string reason = why_not(spec); !reason.empty()) {
           conclude_as({Conclusion::nothing, reason}, added);
         } else if (request_.selection) {
@@ -136,6 +137,9 @@ class CompareRun {
           rate(spec, added);
         } else {
           compare(spec, added);
+        }
+        if (loaded_runs && loaded_runs == request_.backend.loaded_runs() && added.verdict == Conclusion::passed) {
+          conclude_as({Conclusion::nothing, "the plug-in did nothing in this case"}, added);
         }
       });
       if (one.verdict != Conclusion::passed) one.reproduce = request_.reproduce(spec);

@@ -310,7 +310,7 @@ class ProfileRun {
         one.speedup_over_dsa = dsa->median / one.end_to_end->median;
         if (one.spec.name != "dsa") one.speedup = paired_ratio(dsa->raw, one.end_to_end->raw);
       }
-      const HostTensor tokens = fetch_ids(backend_, indexers_[i].plan->tokens());
+      const HostTensor tokens = fetch_tokens(backend_, *indexers_[i].plan);
       one.quality = compare_selections(workload_, wanted, {tokens.span<const i32>(), request_.settings.top_k});
       if (one.spec.name == "dsa") one.quality_reason = "is the reference";
     }
@@ -334,7 +334,7 @@ class ProfileRun {
   HostTensor dsa_tokens(i64 top_k) {
     for (const Indexer& indexer : indexers_) {
       if (indexer.spec.name == "dsa" && indexer.spec.top_k == top_k) {
-        return fetch_ids(backend_, indexer.plan->tokens());
+        return fetch_tokens(backend_, *indexer.plan);
       }
     }
     tell({.indexer = "dsa", .reference = true});
@@ -342,13 +342,13 @@ class ProfileRun {
     settings.top_k = top_k;
     Plan dsa(backend_, make_indexer("dsa", settings), placement_->problem(), options_of_plan(indexers_.size()));
     dsa.run(nullptr);
-    return fetch_ids(backend_, dsa.tokens());
+    return fetch_tokens(backend_, dsa);
   }
 
   void hand_out_selections() {
     for (const Indexer& indexer : indexers_) {
       Selection selection;
-      selection[Choice::tokens] = fetch_ids(backend_, indexer.plan->tokens());
+      selection[Choice::tokens] = fetch_tokens(backend_, *indexer.plan);
       selection[Choice::heads] = fetch_ids(backend_, indexer.plan->heads());
       selection[Choice::blocks] = fetch_ids(backend_, indexer.plan->blocks());
       request_.sinks.selected(indexer.spec, selection);

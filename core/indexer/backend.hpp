@@ -96,6 +96,20 @@ struct SelectTask {
   std::optional<Candidates> candidates;
   bool force_ends = false;  ///< the first visible column, then the last, come before all scores (HISA)
   View<i32, 2> selected;    ///< out [M, k]
+  /// The ids are the result, and not what the next step scores: a backend whose tokens may come in any order
+  /// (Primitives::any_order) does such a task, and no other, in that way.
+  bool is_last = false;
+};
+
+struct Problem;
+
+/// A whole indexer that a backend does by itself, planned for a problem. Its memory is its own.
+class IndexRun {
+ public:
+  virtual ~IndexRun() = default;
+  /// Selects the tokens of all rows of the planned problem: [M, k], as SelectTask::selected. Allocates nothing. Returns
+  /// the name of the kernel.
+  virtual std::string_view run(const View<i32, 2>& selected) = 0;
 };
 
 /// Reads time where the work happens. Marks are cheap; seconds() waits for the work before them.
@@ -180,10 +194,24 @@ class Primitives {
   virtual std::string_view rank_gather(const RankGatherTask& /*task*/) { return {}; }
   /// True when `score_select` has a fused kernel for this pair; the logits are then never written.
   virtual bool fuses(const ScoreTask& /*score*/, const SelectTask& /*select*/) const { return false; }
-  virtual void score_select(const ScoreTask& score_task, const SelectTask& select_task) {
+  virtual std::string_view score_select(const ScoreTask& score_task, const SelectTask& select_task) {
     score(score_task);
     select(select_task);
+    return {};
   }
+  /// Plans a whole indexer where the backend does it by itself; null: it does it primitive by primitive. `problem`
+  /// outlives what is returned; its first row is number `first_row` of the whole workload.
+  virtual std::unique_ptr<IndexRun> plan_index(const IndexerSpec& /*spec*/, const Problem& /*problem*/,
+                                               i64 /*first_row*/) {
+    return nullptr;
+  }
+  /// Where the scores of `task` are, which was scored last. A kernel may have written to memory of its own, which
+  /// stays valid until it scores again; columns beyond a row's window may hold garbage there.
+  virtual Logits written(const ScoreTask& task) const { return task.logits; }
+  /// Selected tokens come in any order, pads too (SelectTask::is_last): fetch_tokens sorts them.
+  virtual bool any_order() const { return false; }
+  /// How many tasks kernels that were loaded beside a backend's own have done so far; nothing: there are none.
+  virtual std::optional<i64> loaded_runs() const { return std::nullopt; }
 
   /// The element type of the logits.
   virtual Dtype logits_dtype() const = 0;
@@ -229,6 +257,8 @@ class Device {
   virtual i64 roofs_bytes() const { return 0; }
   /// Empty if no driver reports it.
   virtual std::optional<DeviceState> device_state() { return std::nullopt; }
+  /// What work is put on, for kernels from elsewhere: a cudaStream_t; null where calls do the work.
+  virtual void* stream() const { return nullptr; }
 };
 
 /// The seam between the algorithm and those who compute: primitives, the memory they work on, the device that runs
@@ -238,6 +268,8 @@ class Backend : public Primitives, public Memory, public Device {
   virtual std::string_view name() const = 0;
   /// One line on the device and the library that does the work.
   virtual std::string description() const = 0;
+  /// The backend that kernels were loaded beside, which does what they do not, in the same memory; null: none were.
+  virtual Backend* base() { return nullptr; }
 };
 
 }  // namespace misa

@@ -22,7 +22,15 @@ class DryBackend final : public ForwardingBackend {
   std::string_view rank_gather(const RankGatherTask& /*task*/) override { return {}; }
   std::string_view score(const ScoreTask& /*task*/) override { return {}; }
   std::string_view select(const SelectTask& /*task*/) override { return {}; }
-  void score_select(const ScoreTask& /*score_task*/, const SelectTask& /*select_task*/) override {}
+  std::string_view score_select(const ScoreTask& /*score*/, const SelectTask& /*select*/) override { return {}; }
+  std::unique_ptr<IndexRun> plan_index(const IndexerSpec& spec, const Problem& problem, i64 first_row) override {
+    class Nothing final : public IndexRun {
+     public:
+      std::string_view run(const View<i32, 2>& /*selected*/) override { return {}; }
+    };
+    return inner_.plan_index(spec, problem, first_row) ? std::make_unique<Nothing>() : nullptr;
+  }
+  Logits written(const ScoreTask& task) const override { return task.logits; }
 
  private:
   i64 workspace_;

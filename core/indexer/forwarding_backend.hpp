@@ -11,6 +11,7 @@ class ForwardingBackend : public Backend {
 
   std::string_view name() const override { return inner_.name(); }
   std::string description() const override { return inner_.description(); }
+  Backend* base() override { return inner_.base(); }
   Dtype logits_dtype() const override { return inner_.logits_dtype(); }
   std::optional<Arithmetic> arithmetic(const Shape& shape) const override { return inner_.arithmetic(shape); }
   std::optional<std::string> why_not(const IndexerSpec& spec, const Shape& shape) const override {
@@ -33,9 +34,15 @@ class ForwardingBackend : public Backend {
   bool fuses(const ScoreTask& score_task, const SelectTask& select_task) const override {
     return inner_.fuses(score_task, select_task);
   }
-  void score_select(const ScoreTask& score_task, const SelectTask& select_task) override {
-    inner_.score_select(score_task, select_task);
+  std::string_view score_select(const ScoreTask& score_task, const SelectTask& select_task) override {
+    return inner_.score_select(score_task, select_task);
   }
+  std::unique_ptr<IndexRun> plan_index(const IndexerSpec& spec, const Problem& problem, i64 first_row) override {
+    return inner_.plan_index(spec, problem, first_row);
+  }
+  Logits written(const ScoreTask& task) const override { return inner_.written(task); }
+  bool any_order() const override { return inner_.any_order(); }
+  std::optional<i64> loaded_runs() const override { return inner_.loaded_runs(); }
 
   std::unique_ptr<Clock> clock() override { return inner_.clock(); }
   std::unique_ptr<Recording> record(const std::function<void()>& work) override { return inner_.record(work); }
@@ -43,6 +50,7 @@ class ForwardingBackend : public Backend {
   std::optional<Roofs> roofs() override { return inner_.roofs(); }
   i64 roofs_bytes() const override { return inner_.roofs_bytes(); }
   std::optional<DeviceState> device_state() override { return inner_.device_state(); }
+  void* stream() const override { return inner_.stream(); }
   i64 workspace_bytes() const override { return inner_.workspace_bytes(); }
   i64 scratch_bytes(const ScratchShape& shape) const override { return inner_.scratch_bytes(shape); }
   std::optional<i64> free_bytes() const override { return inner_.free_bytes(); }

@@ -12,15 +12,17 @@
 
 namespace misa {
 
-/// What a backend implements, in the order in which a plan calls it first. `rank_gather` is two of them in one kernel,
-/// which a backend may have besides.
-enum class Primitive : u8 { pool, rank, gather, rank_gather, score, select };
+/// What a backend implements, in the order in which a plan calls it first. `rank_gather` and `score_select` are two of
+/// them in one kernel, `index` is a whole indexer: what a backend may have besides.
+enum class Primitive : u8 { pool, rank, gather, rank_gather, score, select, score_select, index };
 
+/// Those that tables have kernels of.
 constexpr std::array<Primitive, 6> kPrimitives{Primitive::pool,        Primitive::rank,  Primitive::gather,
                                                Primitive::rank_gather, Primitive::score, Primitive::select};
 
 constexpr std::string_view primitive_name(Primitive primitive) {
-  constexpr std::array<std::string_view, 6> kNames{"pool", "rank", "gather", "rank+gather", "score", "select"};
+  constexpr std::array<std::string_view, 8> kNames{"pool",  "rank",   "gather",       "rank+gather",
+                                                   "score", "select", "score+select", "index"};
   return kNames[static_cast<std::size_t>(primitive)];
 }
 

@@ -111,6 +111,24 @@ struct Pooling {
 /// Bytes of the indices of a layout of `pooled` keys and `rows` rows.
 i64 index_bytes(i64 pooled, i64 rows) { return (3 * pooled + 5 * rows) * 4; }
 
+/// Every step that an indexer takes.
+StageSet all_stages(const IndexerSpec& spec) {
+  StageSet all = StageSet(Stage::score) | Stage::select;
+  if (spec.blocks || (spec.heads && (spec.heads->router == Router::pooled || samples_keys(spec.heads->router)))) {
+    all = all | Stage::pool;
+  }
+  if (spec.blocks || spec.heads) all = all | Stage::route;
+  return spec.rerank ? all | Stage::rerank : all;
+}
+
+/// Whether the scores of `task` are elsewhere.
+bool moved(const ScoreTask& task, const Logits& written) {
+  const auto data = [](const Logits& logits) {
+    return std::visit([](const auto& view) -> const void* { return view.data; }, logits);
+  };
+  return data(task.logits) != data(written);
+}
+
 /// What a plan is made of: its indexer, with as many heads, blocks and candidates as there are, and how large what it
 /// allocates is.
 struct Sizes {
@@ -187,6 +205,7 @@ struct Plan::State {
   Buffer routed_values;
   LogitsBuffer block_logits, logits, candidate_logits;
   Matrix<i32> selected_tokens, selected_heads, selected_blocks, selected_candidates;
+  std::unique_ptr<IndexRun> whole;  ///< the indexer, where the backend does it by itself
 
   State(Backend& where, IndexerSpec what, const Problem& on, PlanOptions how)
       : backend(where),
@@ -206,6 +225,13 @@ struct Plan::State {
                   "router qnorm needs the norm of the unquantised queries, and this workload has neither q_norm nor "
                   "q_scale",
                   {}, "another --router, or a trace that records q_norm");
+    }
+    if (options.fusion) whole = backend.plan_index(spec, problem, options.first_row);
+    if (whole) {
+      chunk = rows;
+      selected_tokens.allocate(backend, rows, spec.top_k);
+      workspace = selected_tokens.buffer.bytes();
+      return;
     }
     choose_chunk();
     lay_out();
@@ -327,15 +353,23 @@ struct Plan::State {
     return {gather.values, gather.weights};
   }
 
+  /// Scores, and returns where the scores are. Where the kernel keeps them in memory of its own, `seen` loses earlier
+  /// ones, which it has overwritten.
+  Logits score_into(const Span& span, const ScoreTask& task, ChunkScores& seen) {
+    span.ran(Primitive::score, backend.score(task));
+    const Logits written = backend.written(task);
+    if (moved(task, written)) seen.blocks = seen.tokens = std::nullopt;
+    return written;
+  }
+
   Candidates choose_blocks(i64 first, i64 count, const Queries& queries, const Follow& follow, ChunkScores& seen,
                            Observer* observer) {
     const Span span(observer, Stage::route);
     const Windows windows = slice(token_blocks->windows(), first, count);
     const Logits scores = block_logits.view(count, sizes.token_blocks->longest);
     const View<i32, 2> chosen = selected_blocks.view.slice(first, count);
-    span.ran(Primitive::score, backend.score({queries, token_blocks->keys(), windows, {}, scores}));
-    span.ran(Primitive::select, backend.select({scores, windows, {}, true, chosen}));
-    seen.blocks = scores;
+    seen.blocks = score_into(span, {queries, token_blocks->keys(), windows, {}, scores}, seen);
+    span.ran(Primitive::select, backend.select({*seen.blocks, windows, {}, true, chosen}));
     return {follow.blocks.empty() ? chosen : follow.blocks.slice(first, count),
             token_blocks->row_origin.view.slice(first, count), spec.blocks->block_size};
   }
@@ -369,15 +403,15 @@ struct Plan::State {
 
     const ScoreTask score{scoring, problem.keys, windows, within, logits.view(count, columns)};
     const View<i32, 2> kept = spec.rerank ? selected_candidates.view.slice(first, count) : tokens;
-    const SelectTask select{score.logits, windows, within, false, kept};
+    SelectTask select{score.logits, windows, within, false, kept, !spec.rerank};
     if (options.fusion && backend.fuses(score, select)) {
       const Span span(observer, StageSet(Stage::score) | Stage::select);
-      backend.score_select(score, select);
+      span.ran(Primitive::score_select, backend.score_select(score, select));
     } else {
       {
         const Span span(observer, Stage::score);
-        span.ran(Primitive::score, backend.score(score));
-        seen.tokens = score.logits;
+        select.logits = score_into(span, score, seen);
+        seen.tokens = select.logits;
       }
       const Span span(observer, Stage::select);
       span.ran(Primitive::select, backend.select(select));
@@ -386,12 +420,23 @@ struct Plan::State {
 
     const Span span(observer, Stage::rerank);
     seen.listed = {follow.candidates.empty() ? kept : follow.candidates.slice(first, count), windows.begin, 1};
-    seen.candidates = candidate_logits.view(count, seen.listed->columns());
-    span.ran(Primitive::score, backend.score({queries, problem.keys, windows, seen.listed, *seen.candidates}));
-    span.ran(Primitive::select, backend.select({*seen.candidates, windows, seen.listed, false, tokens}));
+    const Logits scores = candidate_logits.view(count, seen.listed->columns());
+    seen.candidates = score_into(span, {queries, problem.keys, windows, seen.listed, scores}, seen);
+    span.ran(Primitive::select, backend.select({*seen.candidates, windows, seen.listed, false, tokens, true}));
+  }
+
+  void run_whole(Observer* observer) {
+    {
+      const Span span(observer, all_stages(spec));
+      span.ran(Primitive::index, whole->run(selected_tokens.view));
+    }
+    ChunkScores seen;
+    seen.rows = rows;
+    if (options.after_chunk) options.after_chunk(seen);
   }
 
   void run(const Follow& follow, Observer* observer) {
+    if (whole) return run_whole(observer);
     if (pools_heads()) {
       const Span span(observer, Stage::pool);
       span.ran(Primitive::pool, backend.pool({problem.keys, head_blocks->ranges(), head_blocks->means.view}));

@@ -22,7 +22,8 @@ struct ChunkScores {
 };
 
 /// Choices to go on from in place of the plan's own, which are made and kept all the same. Backend memory, as wide as
-/// the plan's; empty: its own. So one stage can be judged on what another run had chosen before it.
+/// the plan's; empty: its own, and always so where the backend does the whole indexer by itself. So one stage can be
+/// judged on what another run had chosen before it.
 struct Follow {
   View<const i32, 2> heads = {}, blocks = {}, candidates = {};
   View<const float, 2> linear = {};  ///< [M, D + 1] a linear head's query and weight (GatherTask::linear)
@@ -31,7 +32,7 @@ struct Follow {
 struct PlanOptions {
   i64 max_bytes = 0;       ///< of problem and plan together, on the backend; 0: no limit
   i64 rows_per_chunk = 0;  ///< 0: as many as fit max_bytes and the backend's workspace, evenly
-  bool fusion = true;      ///< use fused kernels where the backend has them
+  bool fusion = true;      ///< use fused kernels, and those of whole indexers, where the backend has them
   i64 first_row = 0;       ///< number of the problem's first row: the random router counts rows
   std::function<void(const ChunkScores&)> after_chunk = {};  ///< may be empty
 };
@@ -54,8 +55,10 @@ struct PlanBytes {
 ///   select  the k (or, before a re-rank, k') best tokens
 ///   rerank  all heads x the k' candidates, keep the k best
 ///
-/// Every indexer is this file with another IndexerSpec. Allocates in its constructor and nothing afterwards; refuses
-/// with Error(runtime) naming the needed bytes before it allocates. Rows go through in chunks.
+/// Every indexer is this file with another IndexerSpec. Where the backend does a whole indexer by itself
+/// (Primitives::plan_index) and fusion is on, one span covers all its stages, and heads, blocks and candidates are
+/// empty. Allocates in its constructor and nothing afterwards; refuses with Error(runtime) naming the needed bytes
+/// before it allocates. Rows go through in chunks.
 class Plan {
  public:
   Plan(Backend& backend, IndexerSpec spec, const Problem& problem, PlanOptions options = {});

@@ -38,7 +38,21 @@ void fetch_linear(Backend& backend, const GatherTask& task, i64 row, std::span<f
   into.back() = fetch_values(backend, &task.weights(row, head), 1).front();
 }
 
+/// Ascending, pads last.
+void sort_ids(std::span<i32> ids) {
+  std::sort(ids.begin(), ids.end(), [](i32 a, i32 b) { return static_cast<u32>(a) < static_cast<u32>(b); });
+}
+
 }  // namespace
+
+HostTensor fetch_tokens(Backend& backend, const Plan& plan) {
+  HostTensor tokens = fetch_ids(backend, plan.tokens());
+  if (!backend.any_order()) return tokens;
+  const std::span<i32> ids = tokens.span<i32>();
+  const std::size_t k = static_cast<std::size_t>(plan.tokens().shape[1]);
+  for (std::size_t at = 0; k > 0 && at < ids.size(); at += k) sort_ids(ids.subspan(at, k));
+  return tokens;
+}
 
 HostTensor fetch_ids(Backend& backend, const View<const i32, 2>& view) {
   if (view.empty()) return {};
@@ -99,7 +113,8 @@ Selection run_selection(Backend& backend, const IndexerSpec& spec, const Problem
   const i64 width = problem.shape.head_dim + 1;
   if (linear) chosen[Choice::linear] = HostTensor(Dtype::f32, {problem.shape.rows, width});
   options.after_chunk = [&](const ChunkScores& chunk) {
-    for (i64 i = 0; i < chunk.rows && linear; ++i) {
+    if (!chunk.route) chosen[Choice::linear] = {};
+    for (i64 i = 0; i < chunk.rows && linear && chunk.route; ++i) {
       fetch_linear(backend, chunk.route->gather, i,
                    chosen[Choice::linear].span<float>().subspan(static_cast<std::size_t>((chunk.first + i) * width),
                                                                 static_cast<std::size_t>(width)));
@@ -115,7 +130,8 @@ Selection run_selection(Backend& backend, const IndexerSpec& spec, const Problem
       const i64 m = chunk.first + i;
       const std::vector<double> scores = fetch_row(backend, *logits, i);
       const std::vector<i32> found = column_tokens(backend, problem, m, i, static_cast<i64>(scores.size()), columns);
-      const std::vector<i32> tokens = fetch_values(backend, running->tokens()[m].data, k);
+      std::vector<i32> tokens = fetch_values(backend, running->tokens()[m].data, k);
+      if (backend.any_order()) sort_ids(tokens);
       // Both ascend, but for faults: what is not found has no score.
       std::size_t c = 0;
       for (i64 j = 0; j < k; ++j) {
@@ -130,7 +146,7 @@ Selection run_selection(Backend& backend, const IndexerSpec& spec, const Problem
   Plan plan(backend, spec, problem, options);
   running = &plan;
   plan.run(nullptr, follow);
-  chosen[Choice::tokens] = fetch_ids(backend, plan.tokens());
+  chosen[Choice::tokens] = fetch_tokens(backend, plan);
   chosen[Choice::heads] = fetch_ids(backend, follow.heads.empty() ? plan.heads() : follow.heads);
   chosen[Choice::blocks] = fetch_ids(backend, follow.blocks.empty() ? plan.blocks() : follow.blocks);
   chosen[Choice::candidates] = fetch_ids(backend, follow.candidates.empty() ? plan.candidates() : follow.candidates);

@@ -26,6 +26,9 @@ std::vector<i32> column_tokens(Backend& backend, const Problem& problem, i64 m, 
 /// A row of scores in host memory, as double.
 std::vector<double> fetch_row(Backend& backend, const Logits& logits, i64 row);
 
+/// What a plan has selected: [M, k] i32 in host memory, ascending, -1 pads last.
+HostTensor fetch_tokens(Backend& backend, const Plan& plan);
+
 /// [rows, columns] i32 in host memory.
 HostTensor fetch_ids(Backend& backend, const View<const i32, 2>& view);
 

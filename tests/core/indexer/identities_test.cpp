@@ -480,9 +480,10 @@ TEST_CASE("a fused kernel is used when the backend has one, and only then") {
     int fused_runs = 0;
 
     bool fuses(const ScoreTask& score, const SelectTask&) const override { return !score.candidates; }
-    void score_select(const ScoreTask& score_task, const SelectTask& select_task) override {
+    std::string_view score_select(const ScoreTask& score_task, const SelectTask& select_task) override {
       ++fused_runs;
       Backend::score_select(score_task, select_task);
+      return "fused";
     }
   };
   struct Labels final : Observer {
@@ -507,6 +508,139 @@ TEST_CASE("a fused kernel is used when the backend has one, and only then") {
   CHECK(with.seen == std::vector<std::string>{"pool", "pool", "route", "score+select"});
   CHECK(without.seen == std::vector<std::string>{"pool", "pool", "route", "score", "select"});
   CHECK(fetch(backend, fused.tokens()) == fetch(backend, plain.tokens()));
+}
+
+TEST_CASE("a backend that does a whole indexer by itself is asked first, in one span of all stages") {
+  // The oracle, which plans an indexer on itself where it is asked for a whole one.
+  class Whole final : public ForwardingBackend {
+   public:
+    using ForwardingBackend::ForwardingBackend;
+    std::unique_ptr<IndexRun> plan_index(const IndexerSpec& spec, const Problem& problem, i64 first_row) override {
+      class Run final : public IndexRun {
+       public:
+        Run(Backend& backend, const IndexerSpec& spec, const Problem& problem, i64 first)
+            : plan_(backend, spec, problem, {.first_row = first}) {}
+        std::string_view run(const View<i32, 2>& selected) override {
+          plan_.run(nullptr);
+          const View<const i32, 2> tokens = plan_.tokens();
+          std::copy(tokens.data, tokens.data + tokens.size(), selected.data);
+          return "whole";
+        }
+
+       private:
+        Plan plan_;
+      };
+      return std::make_unique<Run>(inner_, spec, problem, first_row);
+    }
+  };
+  struct Seen final : Observer {
+    std::vector<std::string> stages;
+    void begin(StageSet set) override { stages.push_back(stage_set_name(set)); }
+    void ran(Primitive primitive, std::string_view kernel) override {
+      stages.back() += " " + std::string(primitive_name(primitive)) + "=" + std::string(kernel);
+    }
+    void end() override {}
+  };
+
+  CaseOptions options;
+  options.contexts = {200};
+  const Workload workload = draw_workload(options);
+  const auto oracle = make_backend("oracle", 2);
+  Whole backend(*oracle);
+  const Placement placement(backend, workload);
+  const std::vector<std::pair<std::string, std::string>> expected{
+      {"dsa", "score+select index=whole"},
+      {"misa", "pool+route+score+select index=whole"},
+      {"misa-dagger", "pool+route+score+select+rerank index=whole"},
+      {"hisa", "pool+route+score+select index=whole"},
+  };
+  for (const auto& [name, stages] : expected) {
+    CAPTURE(name);
+    const IndexerSpec spec = make_indexer(name, small_settings());
+    Plan whole(backend, spec, placement.problem()), plain(backend, spec, placement.problem(), {.fusion = false});
+    Seen seen;
+    whole.run(&seen);
+    plain.run(nullptr);
+    CHECK(seen.stages == std::vector<std::string>{stages});
+    CHECK(fetch(backend, whole.tokens()) == fetch(backend, plain.tokens()));
+    CHECK(whole.heads().empty());
+    CHECK(plain.heads().empty() == !spec.heads);
+    // Nothing but tokens is known of such a run.
+    const Selection selection = run_selection(backend, spec, placement.problem());
+    CHECK(selection[Choice::scores].empty());
+    CHECK(selection[Choice::linear].empty());
+    CHECK(selection[Choice::tokens].size() == workload.rows() * spec.top_k);
+  }
+}
+
+TEST_CASE("scores that a kernel keeps in memory of its own are selected from and fetched there") {
+  // The oracle, which scores into one buffer of its own, in rows of twice the columns.
+  class Elsewhere final : public ForwardingBackend {
+   public:
+    using ForwardingBackend::ForwardingBackend;
+    std::string_view score(const ScoreTask& task) override {
+      const View<double, 2> asked = std::get<View<double, 2>>(task.logits);
+      std::fill(asked.data, asked.data + asked.size(), 1e9);  // what nobody shall read
+      scores_.assign(static_cast<std::size_t>(2 * asked.size()), 1e9);
+      moved_ = View<double, 2>(scores_.data(), asked.shape, {2 * asked.shape[1], 1});
+      ScoreTask own = task;
+      own.logits = moved_;
+      return inner_.score(own);
+    }
+    Logits written(const ScoreTask& /*task*/) const override { return moved_; }
+
+   private:
+    std::vector<double> scores_;
+    View<double, 2> moved_;
+  };
+  CaseOptions options;
+  options.contexts = {200};
+  const Workload workload = draw_workload(options);
+  const auto oracle = make_backend("oracle", 2);
+  Elsewhere backend(*oracle);
+  for (const std::string& name : indexer_names()) {
+    CAPTURE(name);
+    const Placement placement(*oracle, workload), moved(backend, workload);
+    const IndexerSpec spec = make_indexer(name, small_settings());
+    const Selection right = run_selection(*oracle, spec, placement.problem());
+    const Selection found = run_selection(backend, spec, moved.problem());
+    CHECK(first_difference(right, found) == std::nullopt);
+    // Of several passes the last one's scores are left.
+    PlanOptions seen;
+    seen.after_chunk = [&](const ChunkScores& chunk) {
+      CHECK(chunk.tokens.has_value() == !spec.rerank);
+      CHECK_FALSE(chunk.blocks.has_value());
+    };
+    Plan(backend, spec, moved.problem(), seen).run(nullptr);
+  }
+}
+
+TEST_CASE("tokens in any order are sorted when they are fetched, pads last") {
+  // The oracle, which writes the ids of a last selection backwards.
+  class Backwards final : public ForwardingBackend {
+   public:
+    using ForwardingBackend::ForwardingBackend;
+    bool any_order() const override { return true; }
+    std::string_view select(const SelectTask& task) override {
+      const std::string_view kernel = inner_.select(task);
+      for (i64 m = 0; m < task.selected.shape[0] && task.is_last; ++m) {
+        std::reverse(task.selected[m].data, task.selected[m].data + task.selected.shape[1]);
+      }
+      return kernel;
+    }
+  };
+  CaseOptions options;
+  options.contexts = {9, 200};
+  const Workload workload = draw_workload(options);
+  const auto oracle = make_backend("oracle", 2);
+  Backwards backend(*oracle);
+  for (const std::string& name : indexer_names()) {
+    CAPTURE(name);
+    const Placement placement(*oracle, workload), other(backend, workload);
+    const IndexerSpec spec = make_indexer(name, small_settings());
+    const Selection right = run_selection(*oracle, spec, placement.problem());
+    CHECK(first_difference(right, run_selection(backend, spec, other.problem())) == std::nullopt);
+  }
 }
 
 TEST_CASE("a plan that cannot fit names what it needs before it allocates") {
