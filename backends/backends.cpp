@@ -7,6 +7,7 @@
 #include "backends/cpu/cpu.hpp"
 #include "backends/cuda/cuda.hpp"
 #include "backends/oracle/oracle.hpp"
+#include "backends/plugin/plugin.hpp"
 #include "core/base/error.hpp"
 #include "core/base/suggest.hpp"
 
@@ -40,11 +41,37 @@ void check_kernels(const BackendInfo& backend, const ForcedKernels& forced) {
   }
 }
 
+std::unique_ptr<Backend> make_loaded(const std::string& path, int threads, int device, const ForcedKernels& kernels,
+                                     const plugin::StepNote& note) {
+  if (path.empty()) {
+    throw Error(ErrorKind::usage, "MP-E064", "--backend plugin: names no file", {}, "plugin:./libmine.so");
+  }
+  const plugin::KernelLibrary library(path, note);
+  const std::optional<std::string> no_cuda = cuda_why_not(device);
+  if (!no_cuda) {
+    if (const auto table = library.table(MISA_CUDA, device)) {
+      return plugin::make_plugin(make_backend("cuda", threads, device, kernels), *table, path, note);
+    }
+  }
+  if (const auto table = library.table(MISA_CPU, 0)) {
+    return plugin::make_plugin(make_backend("cpu", threads, 0, kernels), *table, path, note);
+  }
+  throw Error(ErrorKind::unavailable, "MP-E411",
+              "the plug-in has no kernels of version " + std::to_string(MISA_KERNEL_VERSION) + " for the CPU" +
+                  (no_cuda ? ", and backend cuda is absent: " + *no_cuda
+                           : ", and none for device " + std::to_string(device) + " of cuda"),
+              path, "its function misa_kernels, which returned no table");
+}
+
 }  // namespace
 
 std::span<const BackendInfo> backends() { return kBackends; }
 
-std::unique_ptr<Backend> make_backend(std::string_view name, int threads, int device, const ForcedKernels& kernels) {
+std::unique_ptr<Backend> make_backend(std::string_view name, int threads, int device, const ForcedKernels& kernels,
+                                      std::function<void(std::string_view)> note) {
+  if (is_plugin(name)) {
+    return make_loaded(std::string(name.substr(kPluginPrefix.size())), threads, device, kernels, note);
+  }
   for (const BackendInfo& backend : kBackends) {
     if (backend.name != name) continue;
     if (const auto reason = backend.why_absent(device)) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -29,9 +30,18 @@ struct BackendInfo {
 /// Every backend the project knows, present or not.
 std::span<const BackendInfo> backends();
 
+/// What begins the name of a backend that is a library of kernels: plugin:FILE.
+constexpr std::string_view kPluginPrefix = "plugin:";
+inline bool is_plugin(std::string_view name) { return name.substr(0, kPluginPrefix.size()) == kPluginPrefix; }
+
 /// Throws Error(usage) for an unknown name, Error(unavailable) with the reason for an absent one. `device` is only for
 /// backends that have devices. Kernels that are forced must be the backend's own: else Error(usage) with its names.
+///
+/// plugin:FILE loads kernels through misa_kernel.h, beside cuda where FILE has kernels for it and cuda is here, else
+/// beside cpu, whose kernels `kernels` then forces. `note` is told the name of each function of FILE before it runs,
+/// and "" after.
 std::unique_ptr<Backend> make_backend(std::string_view name, int threads, int device = 0,
-                                      const ForcedKernels& kernels = {});
+                                      const ForcedKernels& kernels = {},
+                                      std::function<void(std::string_view)> note = {});
 
 }  // namespace misa

@@ -55,6 +55,7 @@ void adopt_made_with(CLI::App& command, const std::string& against) {
       throw Error(ErrorKind::input, "MP-E602", "made_with has '" + line + "': " + what, path,
                   "the --trace, or --model, --workload, --seed and --rows, that it was made with");
     };
+    if (equals < line.size()) refuse_program(line.substr(equals + 1), path);
     if (option == nullptr || equals == line.size() || !names_inputs(*option)) {
       refuse("no option of a workload or an indexer");
     }
@@ -311,7 +312,8 @@ CompareRequest CompareOptions::request(const Sides& sides, const Workload& loade
 }
 
 bool is_backend(const std::string& name) {
-  return std::any_of(backends().begin(), backends().end(), [&](const BackendInfo& info) { return info.name == name; });
+  return is_plugin(name) ||
+         std::any_of(backends().begin(), backends().end(), [&](const BackendInfo& info) { return info.name == name; });
 }
 
 }  // namespace misa::cli

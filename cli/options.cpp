@@ -261,6 +261,14 @@ Workload WorkloadOptions::load(std::vector<Warning>* warnings, const std::functi
   return kept;
 }
 
+void refuse_program(const std::string& value, const std::string& where) {
+  for (const std::string_view program : {kPluginPrefix, std::string_view("exec:")}) {
+    if (value.substr(0, program.size()) != program) continue;
+    throw Error(ErrorKind::usage, "MP-E065", "'" + value + "' would start a program, which a file may not do", where,
+                "--backend " + shell_word(value) + " on the command line");
+  }
+}
+
 void apply_config(CLI::App& command, const std::string& path) {
   for (const ConfigEntry& entry : load_config(path)) {
     CLI::Option* option = command.get_option_no_throw("--" + entry.key);
@@ -270,6 +278,7 @@ void apply_config(CLI::App& command, const std::string& path) {
                   "'" + entry.key + "' is not an option of " + command.get_name() + " that a file may set",
                   location(path, entry), option == nullptr ? suggestion(entry.key, option_names(command), help) : help);
     }
+    for (const std::string& value : entry.values) refuse_program(value, location(path, entry));
     if (option->count() > 0) continue;  // the command line wins
     const auto refuse = [&](const char* what, const char* how) {
       throw Error(ErrorKind::usage, "MP-E019", option->get_name() + what, location(path, entry), how);
@@ -376,7 +385,8 @@ ForcedKernels forced_kernels(const std::vector<std::string>& values) {
 }
 
 void add_backend(CLI::App& command, std::string& value, const std::string& what, const char* group) {
-  add_name(command, "--backend", value, fmt::format("{}: {}", what, fmt::join(names_of(backends()), ", ")), group);
+  add_name(command, "--backend", value,
+           fmt::format("{}: {}, or plugin:FILE, kernels of yours", what, fmt::join(names_of(backends()), ", ")), group);
 }
 
 template <class Value>
@@ -410,7 +420,8 @@ int device_number(std::optional<i64> device, const std::vector<std::string>& nam
   const bool suits = std::any_of(backends().begin(), backends().end(), [&](const BackendInfo& info) {
     return info.devices && std::find(names.begin(), names.end(), info.name) != names.end();
   });
-  if (!device || suits) return static_cast<int>(device.value_or(0));
+  const bool loads = std::any_of(names.begin(), names.end(), is_plugin);
+  if (!device || suits || loads) return static_cast<int>(device.value_or(0));
   throw Error(ErrorKind::usage, "MP-E044", fmt::format("--device is {}, and {} has no devices", *device, names.front()),
               {}, "--backend cuda");
 }

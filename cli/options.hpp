@@ -51,6 +51,10 @@ struct WorkloadOptions {
   std::string trace_path() const;
 };
 
+/// Error(usage) MP-E065 if a value that a file gave for an option names a backend that starts a program (plugin:,
+/// exec:): those are taken from the command line alone.
+void refuse_program(const std::string& value, const std::string& where);
+
 /// Sets every option that the command line left alone from --config FILE.toml: keys are long option names. Unknown
 /// keys and values are Error(usage) with file, line and the nearest name.
 void apply_config(CLI::App& command, const std::string& path);

@@ -22,6 +22,7 @@ DrySide dry_side(const std::string& backend, i64 threads, int device, const Forc
   const bool present = side.absent.empty();
   side.like = make_backend(present ? backend : "cpu", static_cast<int>(threads), present ? device : 0,
                            present ? kernels : ForcedKernels{});
+  if (is_plugin(backend)) workspace = side.like->workspace_bytes();
   side.backend = std::make_unique<DryBackend>(*side.like, workspace);
   return side;
 }

@@ -45,6 +45,7 @@ std::shared_ptr<CompareOptions> recorded_options(std::vector<std::string> words,
                 "the version of misa-prof that wrote it");
   }
   options->config.clear();
+  for (const std::string& side : {options->backend, options->against}) refuse_program(side, report);
   return options;
 }
 

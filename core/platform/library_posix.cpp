@@ -4,9 +4,13 @@
 
 namespace misa {
 
-std::optional<Library> Library::open(const char* name) {
+std::optional<Library> Library::open(const char* name, std::string* why) {
   void* handle = dlopen(name, RTLD_NOW | RTLD_LOCAL);
-  if (handle == nullptr) return std::nullopt;
+  if (handle == nullptr) {
+    const char* const reason = dlerror();
+    if (why != nullptr && reason != nullptr) *why = reason;
+    return std::nullopt;
+  }
   return Library(handle);
 }
 
