@@ -46,9 +46,11 @@ std::string elsewhere(const CLI::App& command, const std::string& name) {
 
 /// Where profiles of the program are looked for: installed, then in a build tree.
 std::vector<std::string> usual_directories() {
-  const fs::path program = executable_path();
-  std::vector<std::string> directories{
-      (program.parent_path().parent_path() / "share" / "misa-prof" / "profiles").string()};
+  const fs::path program = own_path();
+  std::vector<std::string> directories;
+  fs::path prefix = program.parent_path().parent_path();
+  if (program != executable_path() && !fs::exists(prefix / "share")) prefix = prefix.parent_path();  // lib/MACHINE/
+  directories.push_back((prefix / "share" / "misa-prof" / "profiles").string());
   for (fs::path up = program.parent_path(); up.has_relative_path(); up = up.parent_path()) {
     directories.push_back((up / "profiles").string());
   }

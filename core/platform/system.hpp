@@ -25,6 +25,8 @@ std::string host_name();
 
 /// The path of the running program; empty when the system does not say.
 std::string executable_path();
+/// The path of the file that this code was loaded from: the running program, or a library that another one loaded.
+std::string own_path();
 
 /// Now, as ISO 8601 to the second: "2026-01-31T23:59:59Z".
 std::string utc_timestamp();

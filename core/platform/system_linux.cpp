@@ -1,3 +1,5 @@
+#include <dlfcn.h>
+#include <link.h>
 #include <sched.h>
 #include <sys/sysinfo.h>
 #include <sys/utsname.h>
@@ -142,6 +144,16 @@ std::optional<i64> parse_cache_size(std::string_view size) {
 std::string executable_path() {
   std::error_code failure;
   return std::filesystem::read_symlink("/proc/self/exe", failure).string();
+}
+
+std::string own_path() {
+  Dl_info info;
+  link_map* file = nullptr;
+  const bool found =
+      dladdr1(reinterpret_cast<const void*>(&own_path), &info, reinterpret_cast<void**>(&file), RTLD_DL_LINKMAP) != 0;
+  const bool is_program = !found || file == nullptr || *file->l_name == '\0';
+  std::error_code failure;
+  return is_program ? executable_path() : std::filesystem::canonical(file->l_name, failure).string();
 }
 
 SystemInfo system_info() {
