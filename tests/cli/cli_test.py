@@ -601,6 +601,8 @@ class Documentation(Cli):
         used = set()
         for _, text in source_files("cli", "core", "backends"):
             used.update(re.findall(r'"(MP-[EW]\d{3})"', text))
+        for path in (ROOT / "profiles/recorder/misa").glob("*.py"):
+            used.update(re.findall(r"MP-[EW]\d{3}", path.read_text()))
         self.assertEqual(used, set(listed))
 
     def test_the_readme_names_only_what_exists(self):

@@ -31,6 +31,7 @@ _TASKS = {  # by step: the struct that accepts() is asked about, and what a func
     _abi.MISA_INDEX: (_abi.misa_index_plan, IndexPlan),
 }
 _UNAVAILABLE = 4  # the exit status of what cannot run
+_HOW = "try: docs/own-kernel.md, which says what a plug-in in Python is"
 
 
 class Unusable(Exception):
@@ -164,21 +165,19 @@ class Plugin:
     def on(self, stream: int | None) -> Any:
         """Makes the stream torch's current one. What is allocated while it is captured belongs to captured work alone,
         which writes to it again at each replay."""
-        if not isinstance(self.views, TorchViews):
+        with contextlib.ExitStack() as entered:
+            if isinstance(self.views, TorchViews):
+                torch, device = self.views.module, self.views.device
+                entered.enter_context(torch.no_grad())
+                if stream:
+                    external = torch.cuda.ExternalStream(stream, device=device)
+                    with torch.cuda.stream(external):
+                        captured = torch.cuda.is_current_stream_capturing()
+                    if captured:  # before the stream: within a capture newer versions want a graph of torch's own
+                        self.pool = self.pool or torch.cuda.MemPool()
+                        entered.enter_context(torch.cuda.use_mem_pool(self.pool, device))
+                    entered.enter_context(torch.cuda.stream(external))
             yield
-            return
-        torch = self.views.module
-        with torch.no_grad():
-            if not stream:
-                yield
-                return
-            with torch.cuda.stream(torch.cuda.ExternalStream(stream, device=self.views.device)):
-                if not torch.cuda.is_current_stream_capturing():
-                    yield
-                    return
-                self.pool = self.pool or torch.cuda.MemPool()
-                with torch.cuda.use_mem_pool(self.pool, self.views.device):
-                    yield
 
     def redirect(self, struct: Any, result: Any) -> None:
         """Lets the program read the scores where a function has put them: f32 [rows, columns or more], a row without
@@ -274,7 +273,7 @@ def main(arguments: list[str]) -> int:
         devices = devices_of(module)
         program = ctypes.CDLL(find_library()).misa_main
     except (Unusable, OSError) as problem:
-        sys.stderr.write(f"misa.host: error: {name} is no plug-in: {problem}\n")
+        sys.stderr.write(f"misa-prof: error: MP-E442: the file is no plug-in: {problem}; {name}; {_HOW}\n")
         return _UNAVAILABLE
     plugins: dict[tuple[int, int], Plugin] = {}
 

@@ -134,12 +134,13 @@ def test_a_file_that_is_no_plug_in_is_refused_in_words(tmp_path, text, words, ca
     path = tmp_path / "mine.py"
     path.write_text(text, encoding="utf-8")
     assert host.main([str(path), "list"]) == 4
-    assert f"misa.host: error: {path} is no plug-in: {words}" in capfd.readouterr().err
+    error = capfd.readouterr().err.splitlines()[-1]
+    assert error.startswith(f"misa-prof: error: MP-E442: the file is no plug-in: {words}") and f"; {path}; try: " in error
 
 
 def test_a_file_that_is_not_there_is_refused(capfd):
     assert host.main(["nowhere.py"]) == 4
-    assert "nowhere.py is no plug-in: there is no such file" in capfd.readouterr().err
+    assert "MP-E442: the file is no plug-in: there is no such file; nowhere.py; try: " in capfd.readouterr().err
     assert host.main([]) == 2
 
 

@@ -1,0 +1,21 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/platform/child.hpp"
+
+// Plug-ins that are Python files. Their process is Python, which loads this program as a library (misa.host).
+
+namespace misa::cli {
+
+/// Whether `backend` is plugin: and a file that ends in .py.
+bool is_python_plugin(std::string_view backend);
+
+/// Runs the program with `arguments` in Python, where `backend`, a plugin:FILE.py, is a table of FILE's functions.
+/// Python is MISA_PYTHON of the environment, else python3; the package misa is the one beside the profiles, else the
+/// one that Python finds. Error(unavailable) MP-E440: there is no Python; MP-E441: it cannot import misa.host.
+ChildCommand python_command(std::string_view backend, const std::vector<std::string>& arguments);
+
+}  // namespace misa::cli
