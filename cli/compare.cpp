@@ -11,6 +11,7 @@
 #include "cli/compare_options.hpp"
 #include "cli/given_options.hpp"
 #include "cli/options.hpp"
+#include "cli/user_program.hpp"
 #include "core/base/error.hpp"
 #include "core/experiment/describe.hpp"
 #include "core/platform/file.hpp"
@@ -30,6 +31,7 @@ constexpr const char* kCompareExamples =
     "  misa-prof compare --against goldens --annotate -o - -o junit:agreement.xml\n"
     "  misa-prof compare --indexer misa --against-indexer dsa --min-recall 0.7\n"
     "  misa-prof compare --trace layer3.safetensors --selection ids.npy --arithmetic fp8-mma\n"
+    "  misa-prof compare --trace layer3.safetensors --backend 'exec:python3 my.py {trace} {selection}'\n"
     "\nExit codes: 0 agree, 1 miss or violation (or too little recall), 2 usage, 3 input, 4 unavailable,\n"
     "            5 nothing was compared, 7 cannot be judged, 10 runtime, 130 interrupted.\n";
 
@@ -42,19 +44,22 @@ std::vector<Warning> warnings_of(const CompareOptions& options, const GivenOptio
                  .generated = !options.workload.recorded(),
                  .rates = !options.against_indexer.empty(),
                  .mistaken = !options.inject.empty(),
-                 .selects = !options.selection.empty(),
-                 .recorded = !request.workload.topk.empty()};
+                 .selects = request.judges_ids(),
+                 .child = request.program.has_value(),
+                 .recorded = !request.workload.topk.empty() || request.program};
   if (facts.rates) facts.specs.push_back(make_indexer(options.against_indexer, request.settings));
   if (!facts.selects) facts.run_on(options.backend);
   facts.run_on("oracle");  // judges
   facts.run_on(options.against);
   facts.write_to(targets);
   std::vector<Warning> warnings = options_without_effect(given, facts);
-  if (!request.workload.topk.empty() && !request.recorded) {
+  if (!request.workload.topk.empty() && request.program) {
+    warnings.push_back({"MP-W021", "the recorded topk is not judged: a program's selection is", request.workload.name});
+  } else if (!request.workload.topk.empty() && !request.recorded) {
     warnings.push_back(
         {"MP-W021", "the recorded topk is not judged: --stages leaves the tokens out", request.workload.name});
   }
-  if (facts.selects && facts.recorded) {
+  if (request.selection && facts.recorded) {
     const i64 wanted = default_top_k(request.workload).k, k = request.settings.top_k;
     const Shape shape = shape_of(request.workload);
     if (!options.indexer.top_k && k < std::min(wanted, shape.max_window)) {
@@ -168,6 +173,7 @@ std::string hint(const CompareOptions& options, const CompareRequest& request, c
   if (one.verdict != Conclusion::failed) return "";
   if (one.quality) return "a lower --min-recall, or options with which the indexer keeps more";
   const bool shrinks = is_backend(options.against);
+  if (request.judges_ids()) return "";
   if (!options.bundle.empty()) return shrinks ? "misa-prof shrink " + shell_word(options.bundle) : "";
   return shrinks ? "--bundle DIR, then misa-prof shrink DIR" : "--bundle DIR, for the inputs and both sides";
 }

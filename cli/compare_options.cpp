@@ -7,6 +7,7 @@
 #include <sstream>
 
 #include "backends/backends.hpp"
+#include "cli/user_program.hpp"
 #include "core/base/error.hpp"
 #include "core/base/suggest.hpp"
 #include "core/selection/golden.hpp"
@@ -88,7 +89,7 @@ void CompareOptions::add(CLI::App& command) {
   workload.add_trace(command);
   workload.add_synthetic(command);
   indexer.add(command);
-  add_backend(command, backend, "The side that is tested", kCompareGroup);
+  add_backend(command, backend, "The side that is tested, exec:'PROGRAM {trace} {selection}' or one of", kCompareGroup);
   add_text(command, "--against", against, "A backend, or a golden: a file or a folder that --write-golden wrote",
            "NAME", kCompareGroup)
       ->capture_default_str();
@@ -96,6 +97,8 @@ void CompareOptions::add(CLI::App& command) {
            fmt::format("Comma-separated: {} (default: all)", fmt::join(choice_names(), ", ")), "LIST", kCompareGroup);
   add_text(command, "--selection", selection,
            "Ids that a kernel of yours selected, to be judged: a .npy or safetensors file", "FILE", kCompareGroup);
+  add_decimal(command, "--time-limit", limit_seconds, "Seconds that a program of exec: may take for each indexer",
+              "SECONDS", kCompareGroup, 0, 1e6);
   add_name(command, "--ids", ids, fmt::format("What they count: {}", fmt::join(names_of(kIdKinds), ", ")),
            kCompareGroup);
   add_text(command, "--arithmetic", arithmetic,
@@ -138,13 +141,17 @@ void CompareOptions::check() const {
   choices();
   mistake();
   id_kind();
+  program();
   if (!arithmetic.empty() && !find_arithmetic(arithmetic)) {
     throw Error(ErrorKind::usage, "MP-E062", "there is no arithmetic called '" + arithmetic + "'", {},
                 fmt::format("one of {}", fmt::join(names_of(arithmetics()), ", ")));
   }
-  if (!selection.empty() && (against != "oracle" || !against_indexer.empty())) {
-    throw Error(ErrorKind::usage, "MP-E060", "--selection is judged by the formulas: there is no other side", {},
-                "without --against and --against-indexer");
+  const bool judges_ids = !selection.empty() || is_program(backend);
+  if (judges_ids && (against != "oracle" || !against_indexer.empty())) {
+    throw Error(ErrorKind::usage, "MP-E060",
+                std::string(selection.empty() ? "a program" : "--selection") +
+                    " is judged by the formulas: there is no other side",
+                {}, "without --against and --against-indexer");
   }
   if (!against_indexer.empty()) {
     if (against != "oracle" || !golden.empty()) {
@@ -178,7 +185,7 @@ void CompareOptions::check() const {
 
 void CompareOptions::complete(CLI::App& command) {
   const bool listed = command.get_option("--indexer")->count() > 0;
-  if (!listed && !selection.empty()) indexer.names = {"dsa"};
+  if (!listed && (!selection.empty() || is_program(backend))) indexer.names = {"dsa"};
   if (!is_backend(against)) {
     adopt_made_with(command, against);
     const std::vector<std::string> names = indexers_of_goldens(against);
@@ -230,12 +237,21 @@ IdKind CompareOptions::id_kind() const {
   throw Error(ErrorKind::usage, "MP-E063", "--ids is '" + ids + "'", {}, suggestion(ids, names_of(kIdKinds)));
 }
 
+std::optional<UserProgram> CompareOptions::program() const {
+  if (!is_program(backend) || !selection.empty()) return std::nullopt;
+  return UserProgram{.text = backend,
+                     .words = program_words(backend),
+                     .ids = id_kind(),
+                     .arithmetic = arithmetic,
+                     .limit_seconds = limit_seconds};
+}
+
 void CompareOptions::add_selection(Workload& loaded, std::vector<Warning>& warnings) const {
+  if (id_kind() == IdKind::page && !loaded.paged() && (!selection.empty() || program())) {
+    throw Error(ErrorKind::usage, "MP-E063", "--ids is 'page', and the keys of the workload have no pages", loaded.name,
+                "--ids slot, if they count rows of k");
+  }
   if (!selection.empty()) {
-    if (id_kind() == IdKind::page && !loaded.paged()) {
-      throw Error(ErrorKind::usage, "MP-E063", "--ids is 'page', and the keys of the workload have no pages",
-                  loaded.name, "--ids slot, if they count rows of k");
-    }
     if (!loaded.topk.empty()) {
       warnings.push_back({"MP-W021", "the recorded topk is not judged: --selection is in its place", loaded.name});
     }
@@ -252,7 +268,7 @@ void CompareOptions::add_selection(Workload& loaded, std::vector<Warning>& warni
       loaded.metadata["topk_arithmetic"] = file.arithmetic;
     }
   }
-  if (!arithmetic.empty()) loaded.metadata["topk_arithmetic"] = arithmetic;
+  if (!arithmetic.empty() && !program()) loaded.metadata["topk_arithmetic"] = arithmetic;
 }
 
 std::optional<MistakeInfo> CompareOptions::mistake() const {
@@ -271,7 +287,7 @@ Sides CompareOptions::sides(i64 thread_number) const {
     sides.dry.push_back(dry_side(name, thread_number, number, forced));
     return std::move(sides.dry.back().backend);
   };
-  if (!selection.empty()) return sides;
+  if (!selection.empty() || is_program(backend)) return sides;
   sides.backend = side(backend, forced_kernels(kernels));
   if (against_indexer.empty() && is_backend(against) && against != "oracle") sides.other = side(against, {});
   return sides;
@@ -292,6 +308,7 @@ CompareRequest CompareOptions::request(const Sides& sides, const Workload& loade
           .against_indexer = against_indexer,
           .min_recall = min_recall,
           .selection = selection.empty() ? std::nullopt : std::optional(GivenSelection{selection, id_kind()}),
+          .program = program(),
           .workload = loaded,
           .specs = indexer.specs(settings),
           .settings = settings,

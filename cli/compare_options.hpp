@@ -37,6 +37,7 @@ struct CompareOptions {
   std::string against_indexer, golden, bundle, inject, config;
   std::string selection, arithmetic, ids{kind_name(IdKind::token)};
   std::optional<double> min_recall;
+  double limit_seconds = 60;
 
   void add(CLI::App& command);
   /// Takes what the golden of --against was made with, unless the command line names a workload or an indexer; then
@@ -58,6 +59,8 @@ struct CompareOptions {
   void add_selection(Workload& loaded, std::vector<Warning>& warnings) const;
   /// --inject; empty where no mistake is to be made.
   std::optional<MistakeInfo> mistake() const;
+  /// The program of --backend exec:.
+  std::optional<UserProgram> program() const;
   /// The backends that they name.
   Sides sides(i64 thread_number) const;
   /// The comparison that they ask for; the options, `sides` and `loaded` outlive it.

@@ -43,11 +43,11 @@ struct Rule {
 
 constexpr std::string_view kNoDevice = "no side of this run is on a device";
 constexpr std::string_view kNoBlocks = "no indexer of this run has blocks";
-constexpr std::string_view kSelects = "--selection is judged, and no backend is tested";
+constexpr std::string_view kSelects = "ids are judged, and no backend of ours is tested";
 constexpr std::string_view kRates = "--against-indexer rates, and makes no comparison";
 constexpr std::string_view kRatesOrMistakes = "it is not done with --against-indexer, nor with --inject";
 
-constexpr std::array<Rule, 35> kRules{{
+constexpr std::array<Rule, 36> kRules{{
     {"--router", "no indexer of this run routes heads", none<routes>},
     {"--active-heads", "no indexer of this run routes heads", none<routes>},
     {"--sampled-keys", "no router of this run samples keys", none<samples>},
@@ -72,10 +72,11 @@ constexpr std::array<Rule, 35> kRules{{
     {"--thread-sweep", kRatesOrMistakes, rates_or_mistaken, true},
     {"--poison-unseen", kRatesOrMistakes, rates_or_mistaken, true},
     {"--robust", kRatesOrMistakes, rates_or_mistaken, true},
-    {"--ids", "there is no --selection", is_not<&RunFacts::selects>},
+    {"--ids", "there is no --selection, and no program", is_not<&RunFacts::selects>},
+    {"--time-limit", "no side of this run is a process of its own", is_not<&RunFacts::child>},
     {"--arithmetic", "there is no --selection, and no recorded topk",
      [](const RunFacts& facts) { return !facts.recorded; }},
-    {"--backend", kSelects, is<&RunFacts::selects>},
+    {"--backend", kSelects, [](const RunFacts& facts) { return facts.selects && !facts.child; }},
     {"--kernel", kSelects, is<&RunFacts::selects>},
     {"--stages", kSelects, is<&RunFacts::selects>, true},
     {"--inject", kSelects, is<&RunFacts::selects>, true},

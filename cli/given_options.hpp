@@ -28,7 +28,8 @@ struct RunFacts {
   bool once = false;                    ///< --profile-once
   bool rates = false;                   ///< compare --against-indexer
   bool mistaken = false;                ///< compare --inject
-  bool selects = false;                 ///< compare --selection
+  bool selects = false;                 ///< compare judges ids: of --selection or of a program
+  bool child = false;                   ///< a side is a process of its own
   bool recorded = false;                ///< the workload has a selection, its own or that of --selection
   bool format_decides = true;           ///< an output takes its format from --format
   bool colours = true;                  ///< a table goes to standard output

@@ -13,6 +13,7 @@
 #include "cli/options.hpp"
 #include "cli/output.hpp"
 #include "cli/planned.hpp"
+#include "cli/user_program.hpp"
 #include "core/base/error.hpp"
 #include "core/experiment/describe.hpp"
 #include "core/indexer/runnable.hpp"
@@ -221,6 +222,10 @@ Work add_profile(CLI::App& app) {
 
   return [options, &command, &app] {
     if (!options->config.empty()) apply_config(command, options->config);
+    if (is_program(options->backend)) {
+      throw Error(ErrorKind::usage, "MP-E067", "a program cannot be timed: its time is that of starting and of files",
+                  "--backend exec:", "misa-prof compare, which judges it; profile times --backend plugin:FILE");
+    }
     if (options->dry) return print_plan(*options, given_options(command));
     run_profile(*options, given_options(command), command_words(app, command));
   };

@@ -2,17 +2,20 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
 #include <filesystem>
+#include <iterator>
 #include <utility>
 
 #include "core/agreement/compare_sides.hpp"
-#include "core/agreement/guarded_backend.hpp"
 #include "core/base/error.hpp"
 #include "core/base/interrupt.hpp"
 #include "core/experiment/describe.hpp"
 #include "core/experiment/recorded.hpp"
 #include "core/experiment/rehearsal.hpp"
+#include "core/experiment/tested_side.hpp"
+#include "core/experiment/user_program.hpp"
 #include "core/indexer/dry_backend.hpp"
 #include "core/indexer/effective.hpp"
 #include "core/indexer/runnable.hpp"
@@ -44,7 +47,7 @@ struct Prepared {
     std::vector<Refusal> refused;  // each case says so for itself
     runnable_specs(request.backend, shape_of(workload), request.specs, refused);
     if (!rated.empty()) reference = make_indexer(rated, request.settings);
-    if (request.recorded && !request.selection && !workload.topk.empty()) {
+    if (request.recorded && !request.judges_ids() && !workload.topk.empty()) {
       IndexerSettings settings = request.settings;
       settings.top_k = workload.topk.shape.at(1);
       recorded = make_indexer(rated.empty() ? "dsa" : rated, settings);
@@ -66,49 +69,6 @@ std::string golden_path(const std::string& given, const IndexerSpec& spec) {
   return std::filesystem::exists(file, failure) ? file.string() : std::string();
 }
 
-/// The checks of `request` that run `spec` again and demand the bits of `side`, which `backend` chose with `options`.
-std::vector<ReportCheck> check_same_bits(const CompareRequest& request, Backend& backend, const IndexerSpec& spec,
-                                         const Selection& side, const PlanOptions& options) {
-  std::vector<ReportCheck> checks;
-  const auto add = [&](const char* name, const std::string& found, const std::string& done) {
-    checks.push_back({name, found.empty(), found.empty() ? done : found});
-  };
-  const auto differing = [&](Backend& again, const Workload& workload, const std::string& how) {
-    const Placement placement(again, workload);
-    const std::optional<Choice> differs =
-        first_difference(side, run_selection(again, spec, placement.problem(), options));
-    return differs ? fmt::format("the {} differ {}", choice_name(*differs), how) : std::string();
-  };
-  if (request.repeats > 0) {
-    std::string found;
-    for (i64 i = 0; i < request.repeats && found.empty() && !interrupted(); ++i) {
-      found = differing(backend, request.workload, fmt::format("in repeat {}", i + 1));
-    }
-    add("repeat-bitwise", found, counted(request.repeats, "more run", "more runs") + " gave the same bits");
-  }
-  if (request.sweep) {
-    std::string found;
-    for (i64 threads = 1; threads <= request.threads && found.empty() && !interrupted(); ++threads) {
-      found =
-          differing(*request.with_threads(threads), request.workload, "with " + counted(threads, "thread", "threads"));
-    }
-    add("thread-sweep", found,
-        request.threads == 1 ? "1 thread gave the same bits"
-                             : fmt::format("1 to {} threads gave the same bits", request.threads));
-  }
-  if (!request.poison) return checks;
-  if (spec.block_window == BlockWindow::upstream && (spec.heads || spec.blocks)) {
-    add("poison-unseen", "", "not done: block window upstream averages keys that rows do not see");
-    return checks;
-  }
-  Workload poisoned = copy_of(request.workload);
-  const i64 filled = poison_unseen(poisoned);
-  add("poison-unseen", differing(backend, poisoned, "when unseen keys are NaN"),
-      filled > 0 ? fmt::format("{} unseen keys filled with NaN changed nothing", filled)
-                 : std::string("every key is seen by some row"));
-  return checks;
-}
-
 class CompareRun {
  public:
   explicit CompareRun(const CompareRequest& request)
@@ -116,7 +76,7 @@ class CompareRun {
         workload_(request.workload),
         prepared_(request),
         formulas_(request.exact, request.workload),
-        guarded_(request.backend),
+        side_(request, &formulas_),
         options_{.fusion = request.fusion} {}
 
   AgreementReport run() {
@@ -131,6 +91,8 @@ class CompareRun {
         const std::optional<i64> loaded_runs = request_.backend.loaded_runs();
         if (const std::string reason = why_not(spec); !reason.empty()) {
           conclude_as({Conclusion::nothing, reason}, added);
+        } else if (request_.program) {
+          compare_program(spec, added);
         } else if (request_.selection) {
           compare_recorded(spec, added);
         } else if (prepared_.reference) {
@@ -169,6 +131,10 @@ class CompareRun {
                           ? ReportSide{request_.golden, "golden", ""}
                           : describe_side(request_.other ? *request_.other : request_.exact, shape);
     if (request_.selection) describe_selection(*request_.selection);
+    if (request_.program) {
+      report_.side = {request_.program->text, fmt::format("a program, ids: {}", kind_name(request_.program->ids)),
+                      request_.program->arithmetic};
+    }
     report_.max_miss = request_.max_miss;
   }
 
@@ -259,18 +225,6 @@ class CompareRun {
     return exact;
   }
 
-  /// What the tested side selects, with its mistake where it makes one.
-  Selection run_side(const IndexerSpec& spec) {
-    if (!request_.mistake) return run_on(guarded_, spec);
-    if (auto side = run_with_mistake(request_.mistake->mistake, guarded_, spec, formulas_, options_)) {
-      return std::move(*side);
-    }
-    throw Error(
-        ErrorKind::usage, "MP-E038",
-        fmt::format("{} gives no occasion for the mistake '{}' on this workload", spec.name, request_.mistake->name),
-        {}, occasion_for(*request_.mistake, spec, workload_));
-  }
-
   /// What the other side selects; nothing: there is no golden of `spec`.
   std::optional<Selection> run_against(const IndexerSpec& spec) {
     if (request_.golden.empty()) return request_.other ? run_on(*request_.other, spec) : run_exact(spec);
@@ -288,25 +242,22 @@ class CompareRun {
                           "misa-prof compare --indexer " + spec.name + " --write-golden DIR where its device is"},
                          one);
     }
-    Selection side = run_side(spec);
-    const Agreement agreement = compare_sides(formulas_, spec, side, *against, request_.choices);
-    one.choices = agreement.choices;
-    conclude_as(conclude(agreement, request_.max_miss), one);
-    check_robustness(spec, side, one);
-    if (one.verdict == Conclusion::failed && request_.sinks.failed) request_.sinks.failed(spec, side, *against);
-    if (request_.sinks.selected) request_.sinks.selected(spec, std::move(side));
+    TestedRun run = side_.test(spec, options_);
+    one.checks = std::move(run.checks);
+    if (run.selection) {
+      const Agreement agreement = compare_sides(formulas_, spec, *run.selection, *against, request_.choices);
+      one.choices = agreement.choices;
+      conclude_as(conclude(agreement, request_.max_miss), one);
+    }
+    fail_by_checks(one);
+    if (!run.selection) return;
+    if (one.verdict == Conclusion::failed && request_.sinks.failed) {
+      request_.sinks.failed(spec, *run.selection, *against);
+    }
+    if (request_.sinks.selected) request_.sinks.selected(spec, std::move(*run.selection));
   }
 
-  /// Runs that must give the same bits, and canaries.
-  void check_robustness(const IndexerSpec& spec, const Selection& side, AgreementCase& one) {
-    // A run with a mistake is not the backend's own.
-    if (!request_.mistake) one.checks = check_same_bits(request_, guarded_, spec, side, options_);
-    const i64 overwritten = guarded_.overwritten() - overwritten_before_;
-    overwritten_before_ += overwritten;
-    one.checks.push_back({"canaries", overwritten == 0,
-                          overwritten > 0
-                              ? fmt::format("{} bytes beside allocations were overwritten", overwritten)
-                              : fmt::format("{} allocations, poisoned and guarded", guarded_.allocations())});
+  static void fail_by_checks(AgreementCase& one) {
     for (const ReportCheck& check : one.checks) {
       if (check.passed) continue;
       one.verdict = Conclusion::failed;
@@ -314,14 +265,25 @@ class CompareRun {
     }
   }
 
+  /// What the tested side selects with `spec`; nothing: it failed, and `one` with it.
+  std::optional<Selection> rated_run(const IndexerSpec& spec, AgreementCase& one) {
+    TestedRun run = side_.test(spec, options_);
+    std::copy_if(run.checks.begin(), run.checks.end(), std::back_inserter(one.checks),
+                 [](const ReportCheck& check) { return !check.passed; });
+    fail_by_checks(one);
+    return std::move(run.selection);
+  }
+
   /// Quality of an indexer against another on the same backend.
   void rate(const IndexerSpec& spec, AgreementCase& one) {
     const i64 k = request_.settings.top_k;
-    if (!reference_) reference_ = run_on(guarded_, *prepared_.reference);
-    const Selection side = run_on(guarded_, spec);
+    if (!reference_) reference_ = rated_run(*prepared_.reference, one);
+    if (!reference_) return;
+    const std::optional<Selection> side = rated_run(spec, one);
+    if (!side) return;
     const Quality quality =
         compare_selections(workload_, {(*reference_)[Choice::tokens].span<const i32>(), k, request_.against_indexer},
-                           {side[Choice::tokens].span<const i32>(), k});
+                           {(*side)[Choice::tokens].span<const i32>(), k});
     one.quality = quality;
     one.minimum_recall = request_.min_recall;
     if (quality.rows == 0) {
@@ -339,40 +301,81 @@ class CompareRun {
     if (!found) return conclude_as({Conclusion::nothing, kNoRecordedRow}, one);
     one.parameters.top_k = found->k;
     one.used.top_k = effective(spec, formulas_.problem()).top_k;
-    const Selection right = prepared_.reference ? run_on(guarded_, spec) : run_exact(spec);
-    const std::span<const i32> wanted = right[Choice::tokens].span<const i32>();
-    one.quality = rate_recorded(workload_, *found, wanted, spec.name);
-    one.quality->reference = spec.name;
     if (prepared_.reference) {
+      const std::optional<Selection> right = rated_run(spec, one);
+      if (!right) return;
+      one.quality = rate_recorded(workload_, *found, (*right)[Choice::tokens].span<const i32>(), spec.name);
       if (one.quality->rows == 0) conclude_as({Conclusion::nothing, kNoRecordedRow}, one);
       return;
     }
-    const Agreement judged = judge_recorded(formulas_, *found, spec, right, request_.selection ? "selection" : "trace");
+    judge_ids(*found, spec,
+              request_.selection ? IdSource{"selection", "docs/agreement.md, Your selection", true}
+                                 : IdSource{"trace", "docs/traces.md, What goes wrong when recording", false},
+              one);
+    if (one.verdict != Conclusion::passed) one.reproduce = request_.reproduce(spec);
+  }
+
+  /// What a program selects on the workload, by the formulas of `spec`.
+  void compare_program(const IndexerSpec& spec, AgreementCase& one) {
+    const UserProgram& program = *request_.program;
+    ProgramRun run = run_program(program, workload_, spec, request_.memory.host - workload_.bytes());
+    ReportCheck& check = one.checks.emplace_back(std::move(run.check));
+    try {
+      if (run.selected) {
+        const IdFile& file = *run.selected;
+        RecordedTopK found = topk_of(workload_, file.ids, file.rows, program.ids, spec.top_k);
+        found.arithmetic = arithmetic_of(program, file);
+        report_.side.arithmetic = arithmetic_name(found.arithmetic);
+        judge_ids(found, spec, {"program", "docs/own-kernel.md, What the verdicts mean", true}, one);
+      }
+    } catch (const Error& error) {
+      if (error.kind() == ErrorKind::runtime) throw;
+      check = {check.name, false,
+               fmt::format("wrote a selection that is none of this workload: {}: {}", error.id(), error.what())};
+    }
+    fail_by_checks(one);
+  }
+
+  static std::optional<Arithmetic> arithmetic_of(const UserProgram& program, const IdFile& file) {
+    const std::string& name = program.arithmetic.empty() ? file.arithmetic : program.arithmetic;
+    const std::optional<Arithmetic> found = find_arithmetic(name);
+    if (!found && !name.empty()) throw Error(ErrorKind::input, "MP-E213", "unknown topk_arithmetic '" + name + "'");
+    return found;
+  }
+
+  /// Where ids came from, what to read where they are wrong, and whether they may count something else.
+  struct IdSource {
+    std::string name, advice;
+    bool any_kind = false;
+  };
+
+  /// Rates and judges ids by the formulas of `spec`.
+  void judge_ids(const RecordedTopK& found, const IndexerSpec& spec, const IdSource& source, AgreementCase& one) {
+    const Selection right = run_exact(spec);
+    const std::span<const i32> wanted = right[Choice::tokens].span<const i32>();
+    one.quality = rate_recorded(workload_, found, wanted, spec.name);
+    const Agreement judged = judge_recorded(formulas_, found, spec, right, source.name);
     one.choices = judged.choices;
     conclude_as(conclude(judged, request_.max_miss), one);
-    if (one.verdict == Conclusion::failed) {
-      one.how =
-          request_.selection ? "docs/agreement.md, Your selection" : "docs/traces.md, What goes wrong when recording";
-    }
-    if (one.verdict == Conclusion::inconclusive && !found->arithmetic) {
+    if (one.verdict == Conclusion::failed) one.how = source.advice;
+    if (one.verdict == Conclusion::inconclusive && !found.arithmetic) {
       one.how = "--arithmetic NAME, one of misa-prof list --arithmetic";
     }
-    if (one.verdict == Conclusion::failed || one.verdict == Conclusion::inconclusive)
-      try_other_ids(*found, wanted, one);
-    if (one.verdict != Conclusion::passed) one.reproduce = request_.reproduce(spec);
+    const bool differs = one.verdict == Conclusion::failed || one.verdict == Conclusion::inconclusive;
+    if (source.any_kind && differs) try_other_ids(found, wanted, one);
   }
 
   /// Says if the ids of a selection that does not agree make a better one when they count something else.
   void try_other_ids(const RecordedTopK& found, std::span<const i32> wanted, AgreementCase& one) const {
-    if (!request_.selection) return;
     const auto recall_of = [&](const RecordedTopK& as) {
       return rate_recorded(workload_, as, wanted, one.quality->reference).recall.mean.value_or(0);
     };
     for (const IdKind kind : {IdKind::token, IdKind::slot}) {
-      const auto as = recorded_topk(workload_, kind, workload_.topk.shape[1]);
-      if (kind == found.ids || as->k != found.k || recall_of(*as) <= recall_of(found)) continue;
+      if (kind == found.ids || found.k != found.given->shape.at(1)) continue;
+      const RecordedTopK as = topk_of(workload_, *found.given, found.rows, kind, found.k);
+      if (recall_of(as) <= recall_of(found)) continue;
       one.how = fmt::format("--ids {}, by which the recall of {} is {:.4f}", kind_name(kind), one.quality->reference,
-                            recall_of(*as));
+                            recall_of(as));
       return;
     }
   }
@@ -381,10 +384,9 @@ class CompareRun {
   const Workload& workload_;
   Prepared prepared_;
   ExactReference formulas_;
-  GuardedBackend guarded_;
+  LocalSide side_;
   PlanOptions options_;
   std::optional<Selection> reference_;
-  i64 overwritten_before_ = 0;
   const Time begun_ = now();
   AgreementReport report_;
 };
@@ -402,8 +404,8 @@ std::vector<PlannedRun> plan_comparison(const CompareRequest& request) {
     limits.push_back(limits.front());
   }
   DryBackend formulas(request.exact, request.exact.workspace_bytes());
-  std::vector<Backend*> sides{request.selection ? &formulas : &request.backend};
-  if (!request.selection && !prepared.reference && request.golden.empty())
+  std::vector<Backend*> sides{request.judges_ids() ? &formulas : &request.backend};
+  if (!request.judges_ids() && !prepared.reference && request.golden.empty())
     sides.push_back(request.other ? request.other : &formulas);
   std::vector<PlannedRun> runs;
   for (Backend* side : sides) runs.push_back(plan_run(*side, request.workload, specs, limits, request.fusion));

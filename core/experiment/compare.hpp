@@ -11,6 +11,7 @@
 #include "core/experiment/memory.hpp"
 #include "core/experiment/origin.hpp"
 #include "core/experiment/planned.hpp"
+#include "core/experiment/user_program.hpp"
 #include "core/report/agreement_report.hpp"
 #include "core/selection/id_kind.hpp"
 
@@ -40,7 +41,8 @@ struct GivenSelection {
 
 /// Indexers to be compared on one workload: what `backend` selects against what another side selects. With
 /// `against_indexer` there is no other side, and what they select is rated against what that indexer selects. With
-/// `selection` no backend is tested, and the selection is judged by the formulas of each indexer.
+/// `selection` no backend is tested, and the selection is judged by the formulas of each indexer; so is what `program`
+/// selects.
 struct CompareRequest {
   Backend& exact;            ///< the formulas: they judge, and are the other side where there is no other
   Backend& backend;          ///< the side that is tested
@@ -49,6 +51,7 @@ struct CompareRequest {
   std::string against_indexer = {};
   std::optional<double> min_recall = {};  ///< with `against_indexer`: the least mean recall that passes
   std::optional<GivenSelection> selection = {};
+  std::optional<UserProgram> program = {};
 
   const Workload& workload;
   std::vector<IndexerSpec> specs;  ///< a case each; one that a side refuses compares nothing
@@ -70,6 +73,9 @@ struct CompareRequest {
   std::function<std::string(const IndexerSpec&)> reproduce = [](const IndexerSpec&) { return std::string(); };
   Origin origin = {};
   CompareSinks sinks = {};
+
+  /// No backend is tested, but ids of somebody else's.
+  bool judges_ids() const { return selection || program; }
 };
 
 /// Compares every indexer choice by choice, judges differences by the formulas, and checks the canaries around the

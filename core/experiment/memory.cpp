@@ -74,7 +74,7 @@ std::vector<i64> comparison_limits(const CompareRequest& request, const std::opt
   std::vector<i64> limits;
   i64 kept = 0;  // what earlier cases left with the caller
   for (const IndexerSpec& spec : specs) {
-    const bool runs = !request.selection && limits.size() < request.specs.size();  // else it was recorded
+    const bool runs = !request.judges_ids() && limits.size() < request.specs.size();  // else it was recorded
     std::vector<const Backend*> backends{runs || reference ? &request.backend : &request.exact};
     if (runs && !reference && request.golden.empty())
       backends.push_back(request.other ? request.other : &request.exact);

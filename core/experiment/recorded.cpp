@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "core/agreement/judge.hpp"
 #include "core/agreement/offer.hpp"
@@ -42,15 +43,15 @@ Difference difference_of(const Field& field, std::span<const i32> chosen) {
   return found;
 }
 
-/// Row `r` of the workload's topk, which is row m's: its tokens, and what of it names none.
+/// Row `r` of ids, which is row m's: its tokens, and what of it names none.
 struct RowOfIds {
   std::vector<i32> tokens;  ///< ascending, each once
   std::vector<Violation> violations;
   bool padded = false;  ///< the row sees no more tokens than these, and what else it names is no violation
 };
 
-RowOfIds read_row(const Workload& workload, IdKind kind, i64 r, i64 m, i64 k) {
-  const std::span<const i32> ids = row_of<i32>(workload.topk, r);
+RowOfIds read_row(const Workload& workload, const HostTensor& given, IdKind kind, i64 r, i64 m, i64 k) {
+  const std::span<const i32> ids = row_of<i32>(given, r);
   const std::vector<i32> tokens = tokens_of(workload, kind, m, ids);
   const std::size_t row = static_cast<std::size_t>(m);
   const i64 window = workload.ke[row] - workload.ks[row];
@@ -81,18 +82,18 @@ RowOfIds read_row(const Workload& workload, IdKind kind, i64 r, i64 m, i64 k) {
 
 }  // namespace
 
-std::optional<RecordedTopK> recorded_topk(const Workload& workload, IdKind ids, std::optional<i64> k) {
-  if (workload.topk.empty()) return std::nullopt;
+RecordedTopK topk_of(const Workload& workload, const HostTensor& given, std::vector<i32> rows, IdKind ids, i64 k) {
   RecordedTopK recorded;
-  recorded.k = k.value_or(workload.topk.shape.at(1));
-  recorded.rows = workload.topk_row;
+  recorded.k = k;
+  recorded.rows = std::move(rows);
+  recorded.given = &given;
   recorded.ids = ids;
   recorded.tokens = HostTensor(Dtype::int32, {workload.rows(), recorded.k});
   const std::span<i32> tokens = recorded.tokens.span<i32>();
   std::fill(tokens.begin(), tokens.end(), -1);
   for (std::size_t r = 0; r < recorded.rows.size(); ++r) {
     const i32 m = recorded.rows[r];
-    RowOfIds row = read_row(workload, ids, static_cast<i64>(r), m, recorded.k);
+    RowOfIds row = read_row(workload, given, ids, static_cast<i64>(r), m, recorded.k);
     if (static_cast<i64>(row.tokens.size()) > recorded.k) {
       throw Error(ErrorKind::usage, "MP-E061",
                   fmt::format("row {} selects {} tokens, and each row keeps {}", m, row.tokens.size(), recorded.k),
@@ -102,6 +103,13 @@ std::optional<RecordedTopK> recorded_topk(const Workload& workload, IdKind ids, 
     std::move(row.violations.begin(), row.violations.end(), std::back_inserter(recorded.violations));
     if (row.padded) ++recorded.padded;
   }
+  return recorded;
+}
+
+std::optional<RecordedTopK> recorded_topk(const Workload& workload, IdKind ids, std::optional<i64> k) {
+  if (workload.topk.empty()) return std::nullopt;
+  RecordedTopK recorded =
+      topk_of(workload, workload.topk, workload.topk_row, ids, k.value_or(workload.topk.shape.at(1)));
   if (const auto stated = workload.metadata.find("topk_arithmetic"); stated != workload.metadata.end()) {
     recorded.arithmetic = find_arithmetic(stated->second);
   }
@@ -153,7 +161,7 @@ Agreement judge_recorded(ExactReference& exact_reference, const RecordedTopK& re
     const std::span<const i32> right = without_pads(row_of<i32>(exact[Choice::tokens], m));
     const Offer offered = offer_of(exact_reference, spec, side, Choice::tokens, m);
     if (offered.limited) {
-      const std::span<const i32> ids = row_of<i32>(workload.topk, static_cast<i64>(r));
+      const std::span<const i32> ids = row_of<i32>(*recorded.given, static_cast<i64>(r));
       const std::vector<i32> tokens = tokens_of(workload, recorded.ids, m, ids);
       for (std::size_t c = 0; c < ids.size(); ++c) {
         if (tokens[c] >= 0 && !offered.holds(tokens[c])) violate(m, static_cast<i64>(c), ids[c], Fault::not_offered);

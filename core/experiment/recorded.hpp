@@ -21,8 +21,9 @@ struct RecordedTopK {
   std::vector<i32> rows;                 ///< rows of the workload that have one
   HostTensor tokens;                     ///< [M, k] i32 ascending, -1 pads last; only pads where nothing is recorded
   std::optional<Arithmetic> arithmetic;  ///< what `topk_arithmetic` of the metadata names; nothing: it names none
-  IdKind ids = IdKind::token;            ///< what the workload's `topk` counts
-  /// Ids of `topk` that are no tokens which their row sees, or are repeated, by row; their side has no name yet.
+  const HostTensor* given = nullptr;     ///< [R, ...] the ids as they came; they outlive this
+  IdKind ids = IdKind::token;            ///< what they count
+  /// Ids that are no tokens which their row sees, or are repeated, by row; their side has no name yet.
   std::vector<Violation> violations;
   i64 padded = 0;  ///< rows that see fewer than k tokens, hold all of them, and name others besides
 };
@@ -35,6 +36,9 @@ constexpr const char* kNoRecordedRow = "no row with a recorded selection sees a 
 /// `k`: tokens that each row keeps; nothing: the columns. Error(usage) MP-E061: a row holds more.
 std::optional<RecordedTopK> recorded_topk(const Workload& workload, IdKind ids = IdKind::token,
                                           std::optional<i64> k = std::nullopt);
+
+/// Ids [R, ...] that came otherwise, of the rows `rows`, of which each keeps `k`; as above, without an arithmetic.
+RecordedTopK topk_of(const Workload& workload, const HostTensor& given, std::vector<i32> rows, IdKind ids, i64 k);
 
 /// How much of a selection of as many tokens, `reference` [M, k] of the indexer `name`, the recorded one keeps: recall
 /// and IoU over the rows that have one. Attention mass and needles are not rated.

@@ -105,8 +105,8 @@ void check_rows(const std::vector<i32>& rows, i64 count, const std::string& wher
 
 IdFile read_ids(const std::string& path, const Workload& workload, i64 max_bytes) {
   const InputFile file(path);
-  std::array<char, 4> begin{};
-  file.read(reinterpret_cast<std::byte*>(begin.data()), 0, std::min<i64>(file.size(), 4));
+  std::array<char, 9> begin{};  // a safetensors file has a '{' behind its first number
+  file.read(reinterpret_cast<std::byte*>(begin.data()), 0, std::min<i64>(file.size(), begin.size()));
   if (std::string_view(begin.data(), 4) == "PK\x03\x04") {
     reject("MP-E154", "the file is a zip archive, as numpy.savez and torch.save write it", path,
            "numpy.save('ids.npy', ids.cpu().numpy())");
@@ -114,7 +114,7 @@ IdFile read_ids(const std::string& path, const Workload& workload, i64 max_bytes
   IdFile read;
   Place place;
   bool names_rows = false;
-  if (is_npy(file) || std::string_view(path).ends_with(".npy")) {
+  if (is_npy(file) || (std::string_view(path).ends_with(".npy") && begin.back() != '{')) {
     place = place_of_npy(file);
   } else {
     const SafetensorsHeader header = read_safetensors_header(file);

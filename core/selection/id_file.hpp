@@ -17,9 +17,9 @@ struct IdFile {
   std::string arithmetic;  ///< `topk_arithmetic` of the metadata, or `arithmetic` of a dump of ours; empty: none
 };
 
-/// Reads I32 or I64 of any shape whose last axis are columns and whose others multiply to the workload's rows, or to
-/// those that an optional `topk_row` names. Error(input): malformed, of other rows, an id beyond 32 bits;
-/// Error(runtime): it takes more than `max_bytes`.
+/// Reads I32 or I64, by the file's content and not its name, of any shape whose last axis are columns and whose others
+/// multiply to the workload's rows, or to those that an optional `topk_row` names. Error(input): malformed, of other
+/// rows, an id beyond 32 bits; Error(runtime): it takes more than `max_bytes`.
 IdFile read_ids(const std::string& path, const Workload& workload, i64 max_bytes);
 
 }  // namespace misa

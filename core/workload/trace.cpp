@@ -101,6 +101,31 @@ void fill_windows(Workload& w, const TensorReader& reader, const std::string& wh
   check_windows(w, where);
 }
 
+/// Writes the tensors of `w` but for those that only judge, unless `judging`.
+void write_tensors(const std::string& path, const Workload& w, std::map<std::string, std::string> metadata,
+                   bool judging) {
+  check_workload(w, fmt::format("workload '{}'", w.name));
+  metadata["format"] = kFormat;
+  metadata.erase("kind");
+
+  const HostTensor needles = judging ? tensor_of(w.needles) : HostTensor();
+  std::vector<SafetensorsTensor> tensors;
+  if (!needles.empty()) tensors.emplace_back("needle", needles);
+  visit_fields([&](const WorkloadField& field, auto member) {
+    if (field.use == Use::judging && !judging) return;
+    const std::string name(field.tensor.name);
+    if constexpr (is_tensor<decltype(member)>) {
+      if (!(w.*member).shape.empty()) tensors.emplace_back(name, w.*member);
+    } else {
+      const std::vector<i32>& values = w.*member;
+      const bool follows = name == "sequence" || (name == "attention_mass_row" && values == all_rows(w.rows()));
+      if (follows || values.empty()) return;
+      tensors.emplace_back(name, std::span<const i32>(values), std::vector<i64>{static_cast<i64>(values.size())});
+    }
+  });
+  write_safetensors(path, metadata, std::move(tensors));
+}
+
 }  // namespace
 }  // namespace trace
 
@@ -135,27 +160,13 @@ Workload read_trace(const std::string& path, i64 max_bytes, std::vector<Warning>
   return w;
 }
 
-void write_trace(const std::string& path, const Workload& w) {
-  check_workload(w, fmt::format("workload '{}'", w.name));
-  std::map<std::string, std::string> metadata = w.metadata;
-  metadata["format"] = trace::kFormat;
-  metadata.erase("kind");
+void write_trace(const std::string& path, const Workload& w) { trace::write_tensors(path, w, w.metadata, true); }
 
-  const HostTensor needles = trace::tensor_of(w.needles);
-  std::vector<SafetensorsTensor> tensors;
-  if (!needles.empty()) tensors.emplace_back("needle", needles);
-  visit_fields([&](const WorkloadField& field, auto member) {
-    const std::string name(field.tensor.name);
-    if constexpr (trace::is_tensor<decltype(member)>) {
-      if (!(w.*member).shape.empty()) tensors.emplace_back(name, w.*member);
-    } else {
-      const std::vector<i32>& values = w.*member;
-      const bool follows = name == "sequence" || (name == "attention_mass_row" && values == trace::all_rows(w.rows()));
-      if (follows || values.empty()) return;
-      tensors.emplace_back(name, std::span<const i32>(values), std::vector<i64>{static_cast<i64>(values.size())});
-    }
-  });
-  write_safetensors(path, metadata, std::move(tensors));
+void write_inputs(const std::string& path, const Workload& w, i64 top_k) {
+  std::map<std::string, std::string> metadata = w.metadata;
+  metadata.erase("topk_arithmetic");
+  metadata["index_topk"] = std::to_string(top_k);
+  trace::write_tensors(path, w, std::move(metadata), false);
 }
 
 }  // namespace misa

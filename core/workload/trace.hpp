@@ -18,6 +18,10 @@ Workload read_trace(const std::string& path, i64 max_bytes, std::vector<Warning>
 /// Checks it first, as read_trace would: a file that is written can be read.
 void write_trace(const std::string& path, const Workload& workload);
 
+/// Writes what an indexer is given and no more: no recorded selection, attention mass or needles. `top_k` is its
+/// index_topk.
+void write_inputs(const std::string& path, const Workload& workload, i64 top_k);
+
 /// Refuses what docs/traces.md forbids: shapes, windows and values, all that read_trace demands. `where` is for
 /// messages. Error(input).
 void check_workload(const Workload& workload, const std::string& where);

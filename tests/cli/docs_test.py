@@ -35,6 +35,7 @@ class NotRun:
 BY_CI = NotRun("a step of .ci/run or another test runs it")
 BUILDS = NotRun("builds or changes the source tree")
 NEEDS_WHEELS = NotRun("needs wheels; scripts/test_recorder.sh runs it")
+BY_EXEC = NotRun("needs NumPy; tests/cli/exec_test.py runs the like")
 NEEDS_GPU = NotRun("needs a GPU; tests/gpu/run_test.py runs the script with stand-ins")
 
 # Text of a command -> words to add, or (words to add, exit status), or why it is not run.
@@ -109,6 +110,8 @@ COMMANDS = {
     "misa-prof profile --trace layer3.safetensors -o - -o json:result.json": ONCE,
     "misa-prof compare --write-golden goldens": ["--rows", "2", "--indexer", "dsa"],
     "misa-prof compare --against goldens --annotate -o - -o junit:agreement.xml": [],
+    "misa-prof compare --trace layer3.safetensors --backend 'exec:python3 my.py {trace} {selection}'":
+        BY_EXEC,
     "misa-prof selftest --seeds 100": NotRun("takes minutes; tests/cli/compare_test.py runs fewer seeds"),
     "misa-prof compare --model tiny --workload ci --inject swapped-token --bundle failure": ([], 1),
     "misa-prof shrink failure -o small.safetensors": [],

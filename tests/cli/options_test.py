@@ -37,7 +37,7 @@ class Numbers(Cli):
         counts = ["--seed", "--rows", "--top-k", "--active-heads", "--sampled-keys", "--block-size", "--candidates",
                   "--blocks", "--threads", "--device", "--max-memory"]
         options = {"profile": [*counts, "--samples", "--warm-up", "--budget"],
-                   "compare": [*counts, "--max-miss", "--repeat-bitwise", "--min-recall"],
+                   "compare": [*counts, "--max-miss", "--repeat-bitwise", "--min-recall", "--time-limit"],
                    "nsight": counts, "generate": ["--seed", "--rows", "--max-memory"],
                    "inspect": ["--max-memory"], "selftest": ["--seed", "--seeds"]}
         for command, names in options.items():
