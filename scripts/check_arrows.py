@@ -28,6 +28,8 @@ ARROWS = {
                     "core/tensor", "core/platform", "core/base"],
     "core/experiment": ["core"],
     "backends": ["backends", "core/indexer", "core/tensor", "core/platform", "core/base"],  # the list itself
+    "backends/exported": ["backends/exported", "backends/cpu/cpu.hpp", "backends/cuda/cuda.hpp",
+                          "backends/plugin/misa_kernel.h", "core/indexer", "core/tensor", "core/platform", "core/base"],
     "cli": ["cli", "core", "backends/backends.hpp", "backends/plugin/given.hpp"],
 }
 BACKEND = ["core/indexer", "core/tensor", "core/platform", "core/base"]  # and its own folder
@@ -62,7 +64,7 @@ def within(path, folder):
 def allowed_for(path):
     """What `path` may include, or None when its folder is not in the table."""
     parts = path.split("/")
-    if parts[0] == "backends" and len(parts) > 2:
+    if parts[0] == "backends" and len(parts) > 2 and "/".join(parts[:2]) not in ARROWS:
         return ["/".join(parts[:2]), *BACKEND]
     for folder in ("/".join(parts[:2]), parts[0]):
         if folder in ARROWS:

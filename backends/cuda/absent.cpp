@@ -11,4 +11,6 @@ std::unique_ptr<Backend> make_cuda(int /*device*/, ForcedKernels /*forced*/) {
   throw Error(ErrorKind::internal, "MP-E702", "the cuda backend was made although it is absent");
 }
 
+std::unique_ptr<Backend> make_guest_cuda(int device) { return make_cuda(device, {}); }
+
 }  // namespace misa

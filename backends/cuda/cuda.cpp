@@ -35,6 +35,7 @@ class Cuda final : public Backend {
   ~Cuda() override {
     other_data_ = Buffer();
     cudaStreamDestroy(stream_);
+    if (left_ != nullptr) cudaEventDestroy(left_);
   }
   Cuda(const Cuda&) = delete;
   Cuda& operator=(const Cuda&) = delete;
@@ -66,7 +67,10 @@ class Cuda final : public Backend {
     }
     return static_cast<std::byte*>(data);
   }
-  void release(std::byte* data, i64 /*bytes*/) noexcept override { cudaFreeAsync(data, stream_); }
+  void release(std::byte* data, i64 /*bytes*/) noexcept override {
+    if (std::exchange(was_left_, false)) cudaStreamWaitEvent(stream_, left_);
+    cudaFreeAsync(data, stream_);
+  }
   void upload(std::byte* to, const std::byte* from, i64 bytes) override {
     copy(to, from, bytes, cudaMemcpyHostToDevice);
   }
@@ -131,6 +135,26 @@ class Cuda final : public Backend {
     }
     return roofs_;
   }
+  void enter(std::optional<void*> stream) override {
+    check(cudaGetDevice(&outer_device_), "the current device");
+    if (outer_device_ != device_) check(cudaSetDevice(device_), "choosing the device");
+    if (!stream) return;
+    if (left_ == nullptr) check(cudaEventCreateWithFlags(&left_, cudaEventDisableTiming), "an event");
+    own_stream_ = std::exchange(stream_, static_cast<cudaStream_t>(*stream));
+  }
+  /// An event in a capture would not be one of this stream: whoever replays a graph keeps its plan.
+  void leave() noexcept override {
+    if (own_stream_) {
+      cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+      if (cudaStreamIsCapturing(stream_, &status) == cudaSuccess && status == cudaStreamCaptureStatusNone) {
+        if (was_left_ && stream_ != left_stream_) cudaStreamWaitEvent(*own_stream_, left_);
+        was_left_ = cudaEventRecord(left_, stream_) == cudaSuccess;
+        left_stream_ = stream_;
+      }
+      stream_ = *std::exchange(own_stream_, std::nullopt);
+    }
+    if (outer_device_ != device_) cudaSetDevice(outer_device_);
+  }
   std::optional<DeviceState> device_state() override { return cuda::device_state(device_); }
   void* stream() const override { return stream_; }
   i64 workspace_bytes() const override { return kCudaWorkspaceBytes; }
@@ -152,6 +176,11 @@ class Cuda final : public Backend {
   int device_;
   KernelChoice choice_;
   cudaStream_t stream_;
+  std::optional<cudaStream_t> own_stream_;  ///< while `stream_` is the caller's
+  cudaEvent_t left_ = nullptr;              ///< after what was last put on a caller's stream, `left_stream_`
+  cudaStream_t left_stream_ = nullptr;
+  bool was_left_ = false;  ///< no released memory has waited for it yet
+  int outer_device_ = 0;
   cudaDeviceProp properties_{};
   std::optional<Roofs> roofs_;
   std::optional<cuda::LaunchCost> plain_;
@@ -187,6 +216,14 @@ std::vector<KernelInfo> cuda_kernels() {
 
 std::unique_ptr<Backend> make_cuda(int device, ForcedKernels forced) {
   return std::make_unique<Cuda>(device, std::move(forced));
+}
+
+std::unique_ptr<Backend> make_guest_cuda(int device) {
+  int outer = 0;
+  check(cudaGetDevice(&outer), "the current device");
+  auto backend = make_cuda(device, {});
+  if (outer != device) check(cudaSetDevice(outer), "choosing the device");
+  return backend;
 }
 
 }  // namespace misa

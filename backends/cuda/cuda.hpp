@@ -23,6 +23,9 @@ std::optional<std::string> cuda_why_not(int device);
 /// Only callable when cuda_why_not(device) has nothing to say.
 std::unique_ptr<Backend> make_cuda(int device, ForcedKernels forced = {});
 
+/// The same in somebody else's process: the thread's current device is as before afterwards.
+std::unique_ptr<Backend> make_guest_cuda(int device);
+
 /// Its kernels, primitive by primitive; none where it is not in this binary.
 std::vector<KernelInfo> cuda_kernels();
 

@@ -259,6 +259,11 @@ class Device {
   virtual std::optional<DeviceState> device_state() { return std::nullopt; }
   /// What work is put on, for kernels from elsewhere: a cudaStream_t; null where calls do the work.
   virtual void* stream() const { return nullptr; }
+  /// Between these two calls a guest in somebody else's process works. Work is put on `stream` of the caller (a
+  /// cudaStream_t, whose null is one too), or on the backend's own; the thread's current device is as before
+  /// afterwards. Memory that is released later waits for that work.
+  virtual void enter(std::optional<void*> /*stream*/) {}
+  virtual void leave() noexcept {}
 };
 
 /// The seam between the algorithm and those who compute: primitives, the memory they work on, the device that runs

@@ -204,7 +204,8 @@ struct Plan::State {
   Matrix<double> energies, slopes;
   Buffer routed_values;
   LogitsBuffer block_logits, logits, candidate_logits;
-  Matrix<i32> selected_tokens, selected_heads, selected_blocks, selected_candidates;
+  Matrix<i32> kept_tokens, selected_heads, selected_blocks, selected_candidates;
+  View<i32, 2> selected_tokens;     ///< of this run: kept_tokens, or the caller's
   std::unique_ptr<IndexRun> whole;  ///< the indexer, where the backend does it by itself
 
   State(Backend& where, IndexerSpec what, const Problem& on, PlanOptions how)
@@ -229,8 +230,8 @@ struct Plan::State {
     if (options.fusion) whole = backend.plan_index(spec, problem, options.first_row);
     if (whole) {
       chunk = rows;
-      selected_tokens.allocate(backend, rows, spec.top_k);
-      workspace = selected_tokens.buffer.bytes();
+      allocate_tokens();
+      workspace = kept_tokens.buffer.bytes();
       return;
     }
     choose_chunk();
@@ -296,7 +297,12 @@ struct Plan::State {
       selected_candidates.allocate(backend, rows, spec.rerank->candidates);
       candidate_logits.allocate(backend, chunk, spec.rerank->candidates);
     }
-    selected_tokens.allocate(backend, rows, spec.top_k);
+    allocate_tokens();
+  }
+
+  void allocate_tokens() {
+    if (options.keeps_tokens) kept_tokens.allocate(backend, rows, spec.top_k);
+    selected_tokens = kept_tokens.view;
   }
 
   /// Routed queries of `count` rows, in the queries' own dtype.
@@ -386,7 +392,7 @@ struct Plan::State {
   void choose(i64 first, i64 count, const Follow& follow, ChunkScores& seen, Observer* observer) {
     const Queries queries = slice(problem.queries, first, count);
     const Windows windows = slice(problem.windows, first, count);
-    const View<i32, 2> tokens = selected_tokens.view.slice(first, count);
+    const View<i32, 2> tokens = selected_tokens.slice(first, count);
 
     const Queries scoring = spec.heads ? route_heads(first, count, queries, windows, follow, seen, observer) : queries;
     std::optional<Candidates>& within = seen.within;
@@ -428,7 +434,7 @@ struct Plan::State {
   void run_whole(Observer* observer) {
     {
       const Span span(observer, all_stages(spec));
-      span.ran(Primitive::index, whole->run(selected_tokens.view));
+      span.ran(Primitive::index, whole->run(selected_tokens));
     }
     ChunkScores seen;
     seen.rows = rows;
@@ -462,10 +468,15 @@ Plan::~Plan() = default;
 Plan::Plan(Plan&&) noexcept = default;
 
 void Plan::run(Observer* observer, const Follow& follow) { state_->run(follow, observer); }
+void Plan::run_into(const View<i32, 2>& tokens) {
+  state_->selected_tokens = tokens;
+  state_->run({}, nullptr);
+  state_->selected_tokens = state_->kept_tokens.view;
+}
 const IndexerSpec& Plan::spec() const { return state_->spec; }
 i64 Plan::rows_per_chunk() const { return state_->chunk; }
 i64 Plan::workspace_bytes() const { return state_->workspace; }
-View<const i32, 2> Plan::tokens() const { return state_->selected_tokens.view; }
+View<const i32, 2> Plan::tokens() const { return state_->kept_tokens.view; }
 View<const i32, 2> Plan::heads() const { return state_->selected_heads.view; }
 View<const i32, 2> Plan::blocks() const { return state_->selected_blocks.view; }
 View<const i32, 2> Plan::candidates() const { return state_->selected_candidates.view; }

@@ -35,6 +35,7 @@ struct PlanOptions {
   bool fusion = true;      ///< use fused kernels, and those of whole indexers, where the backend has them
   i64 first_row = 0;       ///< number of the problem's first row: the random router counts rows
   std::function<void(const ChunkScores&)> after_chunk = {};  ///< may be empty
+  bool keeps_tokens = true;  ///< false: each run is told where its tokens go, and the plan has no memory for them
 };
 
 /// The memory that a plan takes, and its primitives with it: `fixed` and, for each row of a chunk, `per_row` bytes on
@@ -74,6 +75,9 @@ class Plan {
 
   /// Runs all rows. Spans are reported to `observer`, which may be null.
   void run(Observer* observer, const Follow& follow = {});
+  /// Runs all rows and writes what tokens() would hold to `tokens`, [M, k] on the backend, whose rows may have a
+  /// stride.
+  void run_into(const View<i32, 2>& tokens);
 
   const IndexerSpec& spec() const;
   i64 rows_per_chunk() const;
