@@ -7,6 +7,7 @@
 
 #include "core/base/error.hpp"
 #include "core/base/suggest.hpp"
+#include "core/workload/placement.hpp"
 #include "core/workload/trace.hpp"
 
 namespace misa::cli {
@@ -37,8 +38,11 @@ void IndexerOptions::add(CLI::App& command) {
   add_count(command, "--sampled-keys", sampled_keys, "Keys of a row, at least, that misa-lr fits lines to",
             kIndexerGroup);
   add_count(command, "--block-size", block_size, "Tokens per block (default: misa 1024, hisa 128)", kIndexerGroup);
-  add_count(command, "--candidates", candidates,
-            "Tokens that a dagger ranks again (default: 8192, or 4 K where K of --top-k is larger)", kIndexerGroup);
+  add_count(
+      command, "--candidates", candidates,
+      "Tokens that a dagger ranks again (default: 8192; misa-lr-dagger 4096 of up to 32K, 6144 of up to 128K; 4 K "
+      "where that is less than 2 K, the K of --top-k)",
+      kIndexerGroup);
   add_count(command, "--blocks", blocks, "Blocks that hisa keeps", kIndexerGroup);
   add_name(command, "--block-window", block_window, "visible, or upstream as the released patch", kIndexerGroup);
 }
@@ -49,8 +53,8 @@ IndexerSettings IndexerOptions::settings(const Workload& workload, u64 seed) con
   settings.active_heads = active_heads;
   settings.block_size = block_size;
   settings.samples = sampled_keys;
-  const i64 usual = settings.candidates;
-  settings.candidates = candidates.value_or(settings.top_k <= usual ? usual : 4 * settings.top_k);
+  settings.candidates = candidates;
+  settings.context = shape_of(workload).max_window;
   settings.blocks = blocks;
   settings.seed = seed;
 

@@ -53,6 +53,15 @@ void require_linear(const HeadRouting& heads, const std::string& name) {
   }
 }
 
+/// How many tokens a dagger ranks again where nobody says it; at least twice as many as are kept. With a linear head
+/// the fewest of which recall on recordings is 0.96 or more (docs/misa-lr.md, Candidates).
+i64 usual_candidates(const IndexerInfo& info, const IndexerSettings& settings) {
+  i64 usual = 8192;
+  if (info.linear && settings.context > 0 && settings.context <= 131072)
+    usual = settings.context <= 32768 ? 4096 : 6144;
+  return 2 * settings.top_k <= usual ? usual : 4 * settings.top_k;
+}
+
 }  // namespace
 
 std::span<const RouterInfo> routers() { return kRouters; }
@@ -81,7 +90,7 @@ IndexerSpec make_indexer(std::string_view name, const IndexerSettings& settings)
   }
   require_positive(settings.top_k, "top-k");
   require_positive(settings.active_heads, "active-heads");
-  require_positive(settings.candidates, "candidates");
+  if (settings.candidates) require_positive(*settings.candidates, "candidates");
   require_positive(settings.blocks, "blocks");
   require_positive(settings.samples, "samples");
   if (settings.block_size) require_positive(*settings.block_size, "block-size");
@@ -100,7 +109,8 @@ IndexerSpec make_indexer(std::string_view name, const IndexerSettings& settings)
     spec.blocks = BlockPruning{.blocks = settings.blocks};
     if (settings.block_size) spec.blocks->block_size = *settings.block_size;
   }
-  if (info->reranks) spec.rerank = Rerank{.candidates = settings.candidates};
+  if (info->reranks)
+    spec.rerank = Rerank{.candidates = settings.candidates.value_or(usual_candidates(*info, settings))};
   return spec;
 }
 

@@ -92,13 +92,14 @@ std::span<const IndexerInfo> indexers();
 struct IndexerSettings {
   i64 top_k = 2048;
   i64 active_heads = 8;
-  std::optional<i64> block_size;  ///< misa 1024 (the release's), hisa 128 (its paper's)
-  i64 candidates = 8192;
+  std::optional<i64> block_size = {};  ///< misa 1024 (the release's), hisa 128 (its paper's)
+  std::optional<i64> candidates = {};  ///< misa-dagger 8192 (its paper's), misa-lr-dagger by `context`
   i64 blocks = 64;
   i64 samples = 64;
-  std::optional<Router> router;  ///< unset: misa pooled, misa-lr covariance
+  std::optional<Router> router = {};  ///< unset: misa pooled, misa-lr covariance
   BlockWindow block_window = BlockWindow::visible;
   u64 seed = 1;
+  i64 context = 0;  ///< tokens that the longest row sees; 0: not known
 };
 
 /// The spec of the indexer called `name`. Throws Error(usage) when there is none, with the nearest name.

@@ -17,7 +17,7 @@ record() {  # NAME OPTIONS...
 
 mkdir -p "$out"
 few=(--rows 8 --top-k 256 --candidates 1024)
-record shipped-trace --rows 8
+record shipped-trace --rows 8 --candidates 8192
 record prefill-natural --model deepseek-v3.2 --workload prefill-8k --seed 11 "${few[@]}"
 record prefill-diffuse --model deepseek-v3.2 --workload prefill-8k --preset diffuse --seed 12 "${few[@]}"
 record prefill-blind --model glm-5 --workload prefill-8k --preset blind --seed 13 "${few[@]}"

@@ -41,6 +41,23 @@ TEST_CASE("misa pools 1024 tokens and hisa 128 unless told otherwise") {
   CHECK(make_indexer("hisa", settings).blocks->block_size == 32);
 }
 
+TEST_CASE("a dagger ranks 8192 tokens again, with a linear head fewer of a short context, and twice k at least") {
+  const auto candidates = [](const char* indexer, IndexerSettings settings) {
+    return make_indexer(indexer, settings).rerank->candidates;
+  };
+  CHECK(candidates("misa-dagger", {}) == 8192);
+  CHECK(candidates("misa-dagger", {.context = 32768}) == 8192);
+  CHECK(candidates("misa-lr-dagger", {}) == 8192);
+  CHECK(candidates("misa-lr-dagger", {.context = 32768}) == 4096);
+  CHECK(candidates("misa-lr-dagger", {.context = 32769}) == 6144);
+  CHECK(candidates("misa-lr-dagger", {.context = 131072}) == 6144);
+  CHECK(candidates("misa-lr-dagger", {.context = 131073}) == 8192);
+  CHECK(candidates("misa-lr-dagger", {.top_k = 2049, .context = 32768}) == 8196);
+  CHECK(candidates("misa-dagger", {.top_k = 4096}) == 8192);
+  CHECK(candidates("misa-dagger", {.top_k = 4097}) == 16388);
+  CHECK(candidates("misa-lr-dagger", {.candidates = 100, .context = 32768}) == 100);
+}
+
 TEST_CASE("counts below one are refused") {
   IndexerSettings settings;
   settings.active_heads = 0;
