@@ -36,7 +36,7 @@ BY_CI = NotRun("a step of .ci/run or another test runs it")
 BUILDS = NotRun("builds or changes the source tree")
 NEEDS_WHEELS = NotRun("needs wheels; scripts/test_recorder.sh runs it")
 BY_EXEC = NotRun("needs NumPy; tests/cli/exec_test.py runs the like")
-NEEDS_GPU = NotRun("needs a GPU; tests/gpu/run_test.py runs the script with stand-ins")
+NEEDS_GPU = NotRun("needs a GPU; a test beside the script runs it with stand-ins")
 
 # Text of a command -> words to add, or (words to add, exit status), or why it is not run.
 COMMANDS = {
@@ -65,6 +65,7 @@ COMMANDS = {
     "scripts/fresh_debian.sh": BUILDS,
     "scripts/terminal_svg.py build/release/cli misa-prof profile --indexer dsa,misa,misa-lr > docs/profile.svg": BUILDS,
     "tests/gpu/run.sh": NEEDS_GPU,
+    "tests/gpu/plugins.sh build/gpu": NEEDS_GPU,
     "scripts/mutate.py --work build/mutate --resume build/mutate.jsonl": BUILDS,
     "scripts/mutate.py --work build/mutate --only 'core/agreement'": BUILDS,
     # docs/agreement.md
