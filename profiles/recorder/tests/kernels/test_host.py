@@ -36,7 +36,7 @@ def plugin(tmp_path):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_scores_of_windows_and_of_candidates_are_the_formula(name):
-    trace, driver = traces(drawn)[name], Driver(HERE / "numpy_dsa.py")
+    trace, driver = traces(drawn)[name], Driver(EXAMPLES / "dsa_numpy.py")
     assert_scores(driver, trace)
     assert (driver.logits[:, -3:] == 77).all()
 
@@ -145,22 +145,29 @@ def test_a_file_that_is_not_there_is_refused(capfd):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_selections_of_the_formula_pass_as_a_whole(name, plugin):
-    """The identity: what trace.select() gives comes out of select() of the same scores."""
-    driver = plugin("import numpy as np\ndef select(task):\n"
-                    " order = np.argsort(-task.logits, kind='stable')[:, :task.k]\n"
-                    " order[np.isinf(np.take_along_axis(task.logits, order, 1))] = 1 << 20\n"
-                    " order.sort()\n order[order == 1 << 20] = -1\n return order\n")
-    trace = traces(drawn)[name]
+def test_the_numpy_example_selects_what_the_formula_selects(name):
+    driver, trace = Driver(EXAMPLES / "dsa_numpy.py"), traces(drawn)[name]
     columns = int((trace.windows()[1] - trace.windows()[0]).max())
-    k = min(trace.top_k, columns)
-    status, tokens = driver.select(trace, wanted(trace, columns), k)
-    assert status == _abi.MISA_OK, driver.error()
-    np.testing.assert_array_equal(tokens, trace.select(k))
+    for k in (1, trace.top_k, columns + 3):
+        status, tokens = driver.select(trace, wanted(trace, columns), k)
+        assert status == _abi.MISA_OK, driver.error()
+        np.testing.assert_array_equal(tokens, trace.select(k))
+
+
+def test_the_numpy_example_ranks_nan_lowest_and_ties_by_token():
+    driver, trace = Driver(EXAMPLES / "dsa_numpy.py"), traces(drawn)["contiguous-f32"]
+    seen = int((trace.windows()[1] - trace.windows()[0]).max())
+    logits = np.zeros((trace.rows, seen), np.float32)
+    logits[:, 1], logits[:, 2], logits[:, 3] = np.nan, np.inf, -np.inf
+    rows = np.flatnonzero(trace.windows()[1] - trace.windows()[0] >= 6)
+    assert len(rows)
+    for k, chosen in ((2, [0, 2]), (4, [0, 2, 4, 5])):
+        _, tokens = driver.select(trace, logits, k)
+        np.testing.assert_array_equal(tokens[rows], [chosen] * len(rows))
 
 
 def test_numbers_of_bits_are_those_of_the_package():
-    trace, driver = traces(drawn)["paged-e4m3"], Driver(HERE / "numpy_dsa.py")
+    trace, driver = traces(drawn)["paged-e4m3"], Driver(EXAMPLES / "dsa_numpy.py")
     from misa.tasks import ScoreTask
 
     keys = ScoreTask(driver.score_task(trace), driver.plugin.views).keys
