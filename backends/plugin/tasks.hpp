@@ -13,7 +13,7 @@ misa_select_task task_of(const SelectTask& task);
 /// Keys are none where the router reads none.
 misa_route_task task_of(const RankTask& task);
 
-/// `spec` with no more of anything than `problem` has room for.
+/// Numbers are those asked for: there may be fewer heads, blocks or tokens.
 misa_index_plan plan_of(const IndexerSpec& spec, const Problem& problem);
 misa_index_task task_of(const IndexerSpec& spec, const Problem& problem, const View<i32, 2>& selected);
 

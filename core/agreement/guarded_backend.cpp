@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "core/base/error.hpp"
 #include "core/base/interrupt.hpp"
 #include "core/workload/windows.hpp"
 
@@ -37,6 +38,23 @@ void GuardedBackend::release(std::byte* data, i64 bytes) noexcept {
   dead_ += overwritten_around(data, bytes);
   living_.erase(data);
   inner_.release(data - kGuard, bytes + 2 * kGuard);
+}
+
+std::string_view GuardedBackend::rank(const RankTask& task) {
+  const std::optional<i64> before = inner_.loaded_runs();
+  const std::string_view kernel = inner_.rank(task);
+  if (before == inner_.loaded_runs()) return kernel;
+  std::vector<i32> ids(static_cast<std::size_t>(task.heads.size()));
+  inner_.download(reinterpret_cast<std::byte*>(ids.data()), reinterpret_cast<const std::byte*>(task.heads.data),
+                  static_cast<i64>(ids.size() * sizeof(i32)));
+  const i64 heads = heads_of(task.queries);
+  const auto wrong = std::find_if(ids.begin(), ids.end(), [&](i32 id) { return id < 0 || id >= heads; });
+  if (wrong == ids.end()) return kernel;
+  throw Error(ErrorKind::runtime, "MP-E414",
+              std::string(kernel) + " kept head " + std::to_string(*wrong) + " in row " +
+                  std::to_string(task.first_row + (wrong - ids.begin()) / task.heads.shape[1]) + ", and there are " +
+                  std::to_string(heads) + " heads",
+              std::string(inner_.name()));
 }
 
 i64 GuardedBackend::overwritten_around(const std::byte* data, i64 bytes) {

@@ -16,6 +16,8 @@ class GuardedBackend final : public ForwardingBackend {
 
   std::byte* allocate(i64 bytes) override;
   void release(std::byte* data, i64 bytes) noexcept override;
+  /// Heads that loaded kernels have ranked are checked before anything is gathered by them. Error(runtime) MP-E414.
+  std::string_view rank(const RankTask& task) override;
 
   /// Bytes of canaries that have been overwritten so far, of living and of released allocations.
   i64 overwritten();

@@ -208,11 +208,11 @@ struct Plan::State {
   View<i32, 2> selected_tokens;     ///< of this run: kept_tokens, or the caller's
   std::unique_ptr<IndexRun> whole;  ///< the indexer, where the backend does it by itself
 
-  State(Backend& where, IndexerSpec what, const Problem& on, PlanOptions how)
+  State(Backend& where, const IndexerSpec& what, const Problem& on, PlanOptions how)
       : backend(where),
         problem(on),
         options(std::move(how)),
-        sizes(sizes_of(where, std::move(what), on, static_cast<bool>(options.after_chunk))),
+        sizes(sizes_of(where, what, on, static_cast<bool>(options.after_chunk))),
         rows(on.shape.rows),
         heads(on.shape.heads),
         head_dim(on.shape.head_dim) {
@@ -227,7 +227,7 @@ struct Plan::State {
                   "q_scale",
                   {}, "another --router, or a trace that records q_norm");
     }
-    if (options.fusion) whole = backend.plan_index(spec, problem, options.first_row);
+    if (options.fusion) whole = backend.plan_index(what, problem, options.first_row);
     if (whole) {
       chunk = rows;
       allocate_tokens();
@@ -462,8 +462,8 @@ PlanBytes Plan::bytes_needed(const Backend& backend, const IndexerSpec& spec, co
   return sizes_of(backend, spec, problem, after_chunk).bytes;
 }
 
-Plan::Plan(Backend& backend, IndexerSpec spec, const Problem& problem, PlanOptions options)
-    : state_(std::make_unique<State>(backend, std::move(spec), problem, std::move(options))) {}
+Plan::Plan(Backend& backend, const IndexerSpec& spec, const Problem& problem, PlanOptions options)
+    : state_(std::make_unique<State>(backend, spec, problem, std::move(options))) {}
 Plan::~Plan() = default;
 Plan::Plan(Plan&&) noexcept = default;
 

@@ -62,7 +62,7 @@ struct PlanBytes {
 /// before it allocates. Rows go through in chunks.
 class Plan {
  public:
-  Plan(Backend& backend, IndexerSpec spec, const Problem& problem, PlanOptions options = {});
+  Plan(Backend& backend, const IndexerSpec& spec, const Problem& problem, PlanOptions options = {});
   ~Plan();
   Plan(Plan&&) noexcept;
   Plan& operator=(Plan&&) = delete;

@@ -7,65 +7,12 @@
 #include <iostream>
 
 #include "core/agreement/compare_sides.hpp"
-#include "tests/support/cases.hpp"
+#include "tests/support/drawn_case.hpp"
 
 using namespace misa;
 using namespace misa::testing;
 
 namespace {
-
-struct DrawnCase {
-  CaseOptions workload;
-  std::string indexer;
-  IndexerSettings settings;
-
-  std::string describe() const {
-    return workload.describe() + "; " + indexer + ", top_k " + std::to_string(settings.top_k) + ", active_heads " +
-           std::to_string(settings.active_heads) + ", candidates " + std::to_string(settings.candidates) + ", blocks " +
-           std::to_string(settings.blocks) + ", block_size " + std::to_string(*settings.block_size) + ", samples " +
-           std::to_string(settings.samples) + ", router " +
-           std::string(router_name(settings.router.value_or(Router::pooled))) + ", block window " +
-           std::string(block_window_name(settings.block_window));
-  }
-};
-
-DrawnCase draw_case(u64 seed) {
-  Draw draw(seed * 6364136223846793005u + 11);
-  DrawnCase drawn;
-  CaseOptions& options = drawn.workload;
-  options.seed = seed;
-  options.heads = draw.one_of<i64>({1, 2, 3, 4, 8, 8, 16, 32, 64, 128});
-  options.dim = draw.one_of<i64>({32, 32, 64, 128, 256});
-  options.dtype = draw.one_of<Dtype>({Dtype::f32, Dtype::bf16, Dtype::e4m3, Dtype::e4m3});
-  options.numbers = draw.one_of<Numbers>({Numbers::normal, Numbers::normal, Numbers::few_keys, Numbers::zeros,
-                                          Numbers::negative_gates, Numbers::nan, Numbers::infinite, Numbers::denormal,
-                                          Numbers::hostile, Numbers::hostile});
-  options.rows = draw.whole(1, 5);
-  options.contexts.clear();
-  for (i64 n = draw.whole(1, 3); n > 0; --n) options.contexts.push_back(draw.whole(1, draw.whole(1, 150)));
-  options.paged = draw.whole(0, 2) == 0;
-  options.page_size = draw.one_of<i64>({1, 16, 64});
-  options.next_n = draw.whole(1, 4);
-  if (options.paged && draw.whole(0, 1) == 1) options.contexts.push_back(draw.whole(0, 3));
-
-  const IndexerInfo indexer = draw.one_of(std::vector<IndexerInfo>(indexers().begin(), indexers().end()));
-  drawn.indexer = indexer.name;
-  drawn.settings.top_k = draw.whole(1, 60);
-  drawn.settings.active_heads = draw.whole(1, 10);
-  drawn.settings.candidates = drawn.settings.top_k + draw.whole(0, 60);
-  drawn.settings.blocks = draw.whole(1, 6);
-  drawn.settings.block_size = draw.one_of<i64>({1, 8, 16, 32});
-  std::vector<Router> allowed;
-  for (const RouterInfo& info : routers()) {
-    if (!indexer.linear || samples_keys(info.router)) allowed.push_back(info.router);
-  }
-  drawn.settings.router = draw.one_of(allowed);
-  drawn.settings.block_window = draw.whole(0, 2) == 0 ? BlockWindow::upstream : BlockWindow::visible;
-  drawn.settings.seed = seed;
-  drawn.settings.samples = draw.one_of<i64>({1, 2, 8, 30, 128});
-  if (indexer.linear) drawn.settings.active_heads = draw.whole(2, 10);
-  return drawn;
-}
 
 Agreement agreement_of(const DrawnCase& drawn, Backend& tested, Backend& oracle) {
   const Workload workload = draw_workload(drawn.workload);
@@ -126,7 +73,7 @@ TEST_CASE("a backend agrees with the oracle on every drawn case") {
   i64 trivial = 0;
   double largest_share = 0;
   for (u64 seed = first; seed < first + count; ++seed) {
-    const DrawnCase drawn = draw_case(seed);
+    const DrawnCase drawn = drawn_case(seed);
     const Agreement agreement = agreement_of(drawn, *tested, *oracle);
     for (const ChoiceAgreement& choice : agreement.choices) {
       for (std::size_t v = 0; v < verdicts.size(); ++v) verdicts[v] += choice.verdicts[v];
