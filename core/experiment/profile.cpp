@@ -30,6 +30,8 @@ constexpr double kBusyLaunch = 1e-3;  // seconds
 /// An indexer under measurement.
 struct Indexer {
   IndexerSpec spec;
+  Backend& backend;
+  std::string name;  ///< and the backend's, where it is not the only one
   std::unique_ptr<Plan> plan;
   RangeName range;
 };
@@ -61,22 +63,29 @@ void warn_if_throttled(const std::optional<DeviceRecord>& device, std::vector<Wa
 class ProfileRun {
  public:
   explicit ProfileRun(const ProfileRequest& request)
-      : request_(request), backend_(request.backend), workload_(request.workload) {
+      : request_(request),
+        backend_(request.backend.base() ? *request.backend.base() : request.backend),
+        loaded_(request.backend.base() ? &request.backend : nullptr),
+        workload_(request.workload) {
     report_.warnings = request.origin.warnings;
     if (workload_.rows() == 0) {
       throw Error(ErrorKind::nothing, "MP-E030", "the workload has no query rows", workload_.name);
     }
     const std::vector<IndexerSpec> specs =
         accepted(runnable_specs(backend_, shape_of(workload_), request.specs, report_.skipped));
+    const std::vector<Measured> measured = measured_of(specs);
     // Roofs and flushed caches take memory of their own, which on a device then is not free any more.
     measure_roofs();
     backend_.prepare_run(request.cold);
-    plan_limits_ = plan_limits(request.memory, backend_, workload_, specs, request.settings);
+    std::vector<IndexerSpec> planned;
+    for (const Measured& one : measured) planned.push_back(one.spec);
+    plan_limits_ = plan_limits(request.memory, backend_, workload_, planned, request.settings);
     placement_ = std::make_unique<Placement>(backend_, workload_);
-    for (const IndexerSpec& spec : specs) {
+    for (const auto& [spec, backend] : measured) {
       indexers_.push_back(
-          {spec, std::make_unique<Plan>(backend_, spec, placement_->problem(), options_of_plan(indexers_.size())),
-           RangeName(fmt::format("case {} {} {}", spec.name, backend_.name(), workload_.name))});
+          {spec, backend, loaded_ ? fmt::format("{} on {}", spec.name, backend.name()) : spec.name,
+           std::make_unique<Plan>(backend, spec, placement_->problem(), options_of_plan(indexers_.size())),
+           RangeName(fmt::format("case {} {} {}", spec.name, backend.name(), workload_.name))});
     }
   }
 
@@ -97,6 +106,28 @@ class ProfileRun {
   }
 
  private:
+  struct Measured {
+    IndexerSpec spec;
+    Backend& backend;
+  };
+
+  /// Each indexer on the base, then on the backend of loaded kernels if these do a part of it.
+  std::vector<Measured> measured_of(const std::vector<IndexerSpec>& specs) {
+    std::vector<Measured> measured;
+    for (const IndexerSpec& spec : specs) {
+      measured.push_back({spec, backend_});
+      if (loaded_ == nullptr) continue;
+      if (has_loaded_work(*loaded_, workload_, spec, request_.fusion)) {
+        measured.push_back({spec, *loaded_});
+      } else {
+        report_.skipped.push_back({spec.name, std::string(loaded_->name()), "the plug-in does nothing in it"});
+      }
+    }
+    return measured;
+  }
+
+  bool is_loaded(const Indexer& indexer) const { return &indexer.backend == loaded_; }
+
   /// Returns the specs whose tasks all have a kernel; the others are skipped. Throws the last refusal when none is
   /// left.
   std::vector<IndexerSpec> accepted(const std::vector<IndexerSpec>& specs) {
@@ -148,6 +179,10 @@ class ProfileRun {
     report_.workload = describe_workload(workload_, request_.settings.top_k, request_.origin);
     report_.environment = describe_environment({&backend_}, request_.threads, request_.origin,
                                                roofs_ ? std::optional(workload_.q.dtype) : std::nullopt);
+    if (loaded_ != nullptr) {
+      report_.environment.backends.push_back(
+          {.name = std::string(loaded_->name()), .description = loaded_->description()});
+    }
     report_.environment.backends.front().roofs_loaded = roofs_loaded_;
     warn_if_busy(roofs_, report_.warnings);
     if (request_.sinks.started) request_.sinks.started(report_);
@@ -162,9 +197,9 @@ class ProfileRun {
         if (request_.once && !staged) continue;
         const auto work = [plan = indexer.plan.get()](Observer* observer) { plan->run(observer); };
         runs_.push_back(std::make_unique<TimedRun>(
-            backend_, indexer.range, work,
+            indexer.backend, indexer.range, work,
             TimedRunOptions{.stages = staged, .cold = request_.cold, .record = request_.graphs && !request_.once}));
-        subjects.push_back({indexer.spec.name, [&warmed_up, run = runs_.back().get()] { return (*run)(warmed_up); }});
+        subjects.push_back({indexer.name, [&warmed_up, run = runs_.back().get()] { return (*run)(warmed_up); }});
       }
     }
     SamplerOptions sampling;
@@ -237,7 +272,8 @@ class ProfileRun {
     ReportCase& described = report_.cases.emplace_back();
     described.spec = indexer.spec;
     described.used = effective(indexer.spec, problem);
-    described.backend = backend_.name();
+    described.backend = indexer.backend.name();
+    if (is_loaded(indexer)) described.base = backend_.name();
     described.shape = problem.shape;
     described.threads = request_.threads;
     if (whole.first) described.first_call_s = whole.first->seconds;
@@ -298,22 +334,40 @@ class ProfileRun {
       report_.interrupted = true;
       return leave_unrated();
     }
-    std::optional<Summary> dsa;
+    std::optional<Summary> dsa, base;
     for (const ReportCase& one : report_.cases) {
-      if (one.spec.name == "dsa" && one.end_to_end) dsa = one.end_to_end;
+      if (one.spec.name == "dsa" && one.base.empty() && one.end_to_end) dsa = one.end_to_end;
     }
     const SelectedTokens wanted{reference.span<const i32>(), request_.settings.top_k, "dsa"};
     report_.workload.recall = baselines(workload_, wanted);
     for (std::size_t i = 0; i < indexers_.size(); ++i) {
       ReportCase& one = report_.cases[i];
+      const bool is_dsa = one.spec.name == "dsa" && one.base.empty();
       if (dsa && one.end_to_end) {
         one.speedup_over_dsa = dsa->median / one.end_to_end->median;
-        if (one.spec.name != "dsa") one.speedup = paired_ratio(dsa->raw, one.end_to_end->raw);
+        if (!is_dsa) one.speedup = paired_ratio(dsa->raw, one.end_to_end->raw);
       }
-      const HostTensor tokens = fetch_tokens(backend_, *indexers_[i].plan);
-      one.quality = compare_selections(workload_, wanted, {tokens.span<const i32>(), request_.settings.top_k});
-      if (one.spec.name == "dsa") one.quality_reason = "is the reference";
+      if (one.base.empty()) base = one.end_to_end;  // the same on the plug-in comes next
+      if (!one.base.empty() && base && one.end_to_end) {
+        one.speedup_over_base = base->median / one.end_to_end->median;
+        one.base_speedup = paired_ratio(base->raw, one.end_to_end->raw);
+      }
+      rate_selection(indexers_[i], wanted, one);
+      if (is_dsa) one.quality_reason = "is the reference";
     }
+  }
+
+  /// What loaded kernels select is rated if it is a selection: ids are indices from here on.
+  void rate_selection(const Indexer& indexer, const SelectedTokens& wanted, ReportCase& one) {
+    const HostTensor tokens = fetch_tokens(indexer.backend, *indexer.plan);
+    const SelectedTokens selected{tokens.span<const i32>(), request_.settings.top_k};
+    if (const i64 wrong = is_loaded(indexer) ? ids_that_are_none(workload_, selected) : 0; wrong > 0) {
+      one.quality_reason = fmt::format("{} ids are no tokens that their row sees, or are not in order", wrong);
+      report_.warnings.push_back(
+          {"MP-W063", fmt::format("the selection is not rated: {}", one.quality_reason), indexer.name});
+      return;
+    }
+    one.quality = compare_selections(workload_, wanted, selected);
   }
 
   void leave_unrated() {
@@ -333,7 +387,7 @@ class ProfileRun {
   /// What dsa selects when each row keeps `top_k` tokens. [M, top_k]
   HostTensor dsa_tokens(i64 top_k) {
     for (const Indexer& indexer : indexers_) {
-      if (indexer.spec.name == "dsa" && indexer.spec.top_k == top_k) {
+      if (indexer.spec.name == "dsa" && indexer.spec.top_k == top_k && !is_loaded(indexer)) {
         return fetch_tokens(backend_, *indexer.plan);
       }
     }
@@ -346,17 +400,20 @@ class ProfileRun {
   }
 
   void hand_out_selections() {
-    for (const Indexer& indexer : indexers_) {
+    for (std::size_t i = 0; i < indexers_.size(); ++i) {
+      const Indexer& indexer = indexers_[i];
+      if (i + 1 < indexers_.size() && is_loaded(indexers_[i + 1])) continue;  // the same on the base
       Selection selection;
-      selection[Choice::tokens] = fetch_tokens(backend_, *indexer.plan);
-      selection[Choice::heads] = fetch_ids(backend_, indexer.plan->heads());
-      selection[Choice::blocks] = fetch_ids(backend_, indexer.plan->blocks());
+      selection[Choice::tokens] = fetch_tokens(indexer.backend, *indexer.plan);
+      selection[Choice::heads] = fetch_ids(indexer.backend, indexer.plan->heads());
+      selection[Choice::blocks] = fetch_ids(indexer.backend, indexer.plan->blocks());
       request_.sinks.selected(indexer.spec, selection);
     }
   }
 
   const ProfileRequest& request_;
-  Backend& backend_;
+  Backend& backend_;       ///< the base of loaded kernels, where there are any
+  Backend* const loaded_;  ///< ... and they; null: there are none
   const Workload& workload_;
   std::unique_ptr<Placement> placement_;
   std::vector<i64> plan_limits_;

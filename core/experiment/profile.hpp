@@ -14,7 +14,7 @@ namespace misa {
 
 /// How far a profile has come.
 struct ProfileProgress {
-  std::string_view indexer;
+  std::string_view indexer;    ///< and the backend, where it is measured on two
   bool reference = false;      ///< dsa runs once more, as the reference of the others
   i64 most_samples = 0;        ///< of each indexer
   SamplingProgress done = {};  ///< nothing while the reference runs
@@ -26,11 +26,13 @@ struct ProfileSinks {
   std::function<void(const Report&)> started = {};            ///< what is known before the first run: no case yet
   std::function<void(const ReportCase&)> finished = {};       ///< each case once it is whole, in their order
   std::function<void(const Report&)> reported = {};           ///< the whole report
-  /// What each indexer selected: tokens, heads and blocks; comes last, and not of an interrupted profile.
+  /// What each indexer selected on `backend`: tokens, heads and blocks; comes last, and not of an interrupted profile.
   std::function<void(const IndexerSpec&, const Selection&)> selected = {};
 };
 
-/// Indexers to be timed side by side on one workload and one backend, and rated against dsa.
+/// Indexers to be timed side by side on one workload and one backend, and rated against dsa. A backend of loaded
+/// kernels (Backend::base) is measured beside its base: each indexer of which the kernels do a part is timed on both,
+/// in the same rounds. DSA, which all are compared with, is then the base's.
 struct ProfileRequest {
   Backend& backend;
   const Workload& workload;

@@ -20,19 +20,32 @@ class Rehearsal final : public ForwardingBackend {
   void upload(std::byte* /*to*/, const std::byte* /*from*/, i64 /*bytes*/) override {}
 };
 
+void go_through(Rehearsal& rehearsal, const Workload& workload, const IndexerSpec& spec, bool fusion) {
+  const Placement placement(rehearsal, workload);
+  Plan(rehearsal, spec, placement.problem(), {.fusion = fusion}).run(nullptr);
+}
+
 }  // namespace
 
 std::optional<Error> refused_task(Backend& backend, const Workload& workload, const IndexerSpec& spec, bool fusion) {
   Rehearsal rehearsal(backend);
   if (!rehearsal.rehearse(true)) return std::nullopt;
   try {
-    const Placement placement(rehearsal, workload);
-    Plan(rehearsal, spec, placement.problem(), {.fusion = fusion}).run(nullptr);
+    go_through(rehearsal, workload, spec, fusion);
   } catch (const Error& error) {
     if (error.kind() != ErrorKind::unavailable) throw;
     return error;
   }
   return std::nullopt;
+}
+
+bool has_loaded_work(Backend& backend, const Workload& workload, const IndexerSpec& spec, bool fusion) {
+  const std::optional<i64> before = backend.loaded_runs();
+  if (!before) return false;
+  Rehearsal rehearsal(backend);
+  rehearsal.rehearse(true);
+  go_through(rehearsal, workload, spec, fusion);
+  return *backend.loaded_runs() > *before;
 }
 
 }  // namespace misa

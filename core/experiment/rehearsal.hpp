@@ -13,4 +13,8 @@ namespace misa {
 /// its primitive accepts.
 std::optional<Error> refused_task(Backend& backend, const Workload& workload, const IndexerSpec& spec, bool fusion);
 
+/// Whether kernels that were loaded beside those of the backend's base do a part of an indexer. Goes through its tasks
+/// in the same way.
+bool has_loaded_work(Backend& backend, const Workload& workload, const IndexerSpec& spec, bool fusion);
+
 }  // namespace misa

@@ -86,6 +86,24 @@ std::span<const i32> SelectedTokens::row(i64 m) const {
   return padded.first(static_cast<std::size_t>(std::find(padded.begin(), padded.end(), -1) - padded.begin()));
 }
 
+i64 ids_that_are_none(const Workload& workload, const SelectedTokens& selected) {
+  i64 count = 0;
+  for (i64 m = 0; m < workload.rows(); ++m) {
+    const std::size_t row = static_cast<std::size_t>(m);
+    const i32 seen = workload.ke[row] - workload.ks[row];
+    i32 last = -1;
+    bool padded = false;
+    for (const i32 id :
+         selected.tokens.subspan(row * static_cast<std::size_t>(selected.k), static_cast<std::size_t>(selected.k))) {
+      const bool pad = id == -1;
+      if (!pad && (padded || id <= last || id >= seen)) ++count;
+      if (!pad) last = id;
+      padded = padded || pad;
+    }
+  }
+  return count;
+}
+
 Quality compare_selections(const Workload& workload, const SelectedTokens& reference, const SelectedTokens& selected) {
   Quality quality;
   quality.reference = reference.name;

@@ -47,6 +47,10 @@ struct Quality {
   bool shows_needles() const { return needle_hit_rate && reference_needle_hit_rate.value_or(1) >= 0.5; }
 };
 
+/// Ids of a selection from elsewhere that its form does not allow: no token that the row sees, one that is not after
+/// the one before it, one behind a pad. compare_selections takes none of these.
+i64 ids_that_are_none(const Workload& workload, const SelectedTokens& selected);
+
 /// Compares row by row. Rows in which the reference selects nothing do not count. A needle is its answer's tokens, or
 /// all of its tokens where the workload does not say which are the answer. Source: ours; the needle rule of 90 % and
 /// the percentiles are in docs/measurement.md.

@@ -51,6 +51,19 @@ Value of_speedup(Row row, Get get) {
   return !row.stage && row.one.speedup ? get(*row.one.speedup) : Value();
 }
 
+template <class Get>
+Value of_base_speedup(Row row, Get get) {
+  return !row.stage && row.one.base_speedup ? get(*row.one.base_speedup) : Value();
+}
+
+std::string kernels_of(Row row) {
+  std::vector<std::string> names;
+  if (row.stage) {
+    for (const KernelRun& one : row.stage->kernels) names.emplace_back(one.kernel);
+  }
+  return joined(names, ", ");
+}
+
 Value device_value(Row row, std::optional<double> DeviceRecord::*number) {
   const std::optional<DeviceRecord>& device = row.report.measurement.device;
   return device ? value((*device).*number) : Value();
@@ -113,23 +126,32 @@ Cell quality_cell(Row row, const Value& shown, const SiPrefix&) {
   return {row.one.quality ? four_decimals(number_of(shown)) : ""};
 }
 
-/// The ratio to dsa. One that may be 1 is marked; one that was measured beside other work has no colour.
-Cell speedup_cell(Row row, const Value&, const SiPrefix&) {
-  if (!row.one.speedup) return {row.one.speedup_over_dsa ? ratio(*row.one.speedup_over_dsa) : ""};
-  const std::string text = ratio(row.one.speedup->median);
-  const SpeedupVerdict verdict = speedup_verdict(*row.one.speedup);
+/// A ratio to what was timed beside. One that may be 1 is marked; one that was measured beside other work has no
+/// colour.
+Cell ratio_cell(Row row, const std::optional<double>& of_medians, const std::optional<PairedRatio>& speedup) {
+  if (!speedup) return {of_medians ? ratio(*of_medians) : ""};
+  const std::string text = ratio(speedup->median);
+  const SpeedupVerdict verdict = speedup_verdict(*speedup);
   if (verdict == SpeedupVerdict::too_few) return {text};
   if (verdict == SpeedupVerdict::inconclusive) return {"~" + text};
   if (row.report.measurement.loaded) return {text};
   return {text, verdict == SpeedupVerdict::faster ? Style::good : Style::bad};
 }
 
-Cell interval_cell(Row row, const Value&, const SiPrefix&) {
-  if (!row.one.speedup) return {};
-  const PairedRatio& speedup = *row.one.speedup;
-  if (!speedup.low || !speedup.high) return {"too few", Style::caution};
-  return {fmt::format("{}–{}", short_number(*speedup.low), short_number(*speedup.high)), Style::faint};
+Cell speedup_cell(Row row, const Value&, const SiPrefix&) {
+  return ratio_cell(row, row.one.speedup_over_dsa, row.one.speedup);
 }
+Cell base_cell(Row row, const Value&, const SiPrefix&) {
+  return ratio_cell(row, row.one.speedup_over_base, row.one.base_speedup);
+}
+
+Cell interval_of(const std::optional<PairedRatio>& speedup) {
+  if (!speedup) return {};
+  if (!speedup->low || !speedup->high) return {"too few", Style::caution};
+  return {fmt::format("{}–{}", short_number(*speedup->low), short_number(*speedup->high)), Style::faint};
+}
+Cell interval_cell(Row row, const Value&, const SiPrefix&) { return interval_of(row.one.speedup); }
+Cell base_interval_cell(Row row, const Value&, const SiPrefix&) { return interval_of(row.one.base_speedup); }
 
 // Why a number of quality is not known.
 std::string_view no_rows(const Quality&) { return kNoTokenSeen; }
@@ -172,6 +194,12 @@ Cell bound_cell(Row row, const Value&, const SiPrefix&) {
   if (!row.stage) return {};
   if (row.stage->roof_doubt) return {std::string(doubt_name(*row.stage->roof_doubt)), Style::caution};
   return {row.stage->roofline ? std::string(bound_name(row.stage->roofline->bound)) : "", Style::faint};
+}
+
+/// Beside a plug-in only: one backend's kernels are the same in every report.
+Cell kernel_cell(Row row, const Value& shown, const SiPrefix&) {
+  const std::string* names = std::get_if<std::string>(&shown);
+  return {row.report.environment.backends.size() > 1 && names ? printable(*names) : "", Style::faint};
 }
 
 // Cells of the summary.
@@ -349,6 +377,24 @@ constexpr std::array kColumns{
     csv("top_k_used", [](Row row) { return value(row.one.used.top_k); }),
     quality<&Quality::reference_needle_hit_rate>("reference_needle_hit_rate", "reference_needle_hit_rate", 160,
                                                  no_needles),
+    left(in_stages(100, csv("kernel", [](Row row) { return row.stage ? value(kernels_of(row)) : Value(); }), "kernel",
+                   kernel_cell)),
+    csv("base", [](Row row) { return row.one.base.empty() ? Value() : value(row.one.base); }),
+    in_summary("vs ours", base_cell, 0,
+               at(32, csv("speedup_over_base", [](Row row) { return of_whole(row, &ReportCase::speedup_over_base); }))),
+    csv("base_speedup_median",
+        [](Row row) { return of_base_speedup(row, [](auto& speedup) { return value(speedup.median); }); }),
+    in_summary(
+        "95 %", base_interval_cell, 1,
+        at(33, csv("base_speedup_low",
+                   [](Row row) { return of_base_speedup(row, [](auto& speedup) { return value(speedup.low); }); }))),
+    csv("base_speedup_high",
+        [](Row row) { return of_base_speedup(row, [](auto& speedup) { return value(speedup.high); }); }),
+    csv("base_speedup_verdict",
+        [](Row row) {
+          return of_base_speedup(row,
+                                 [](auto& speedup) { return value(speedup_verdict_name(speedup_verdict(speedup))); });
+        }),
 
     // Not in CSV.
     quality<&Quality::rows>("", "rows", 1, no_reason),

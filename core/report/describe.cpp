@@ -136,6 +136,7 @@ std::string text_head(const std::string& tool_version, const ReportEnvironment& 
     out += "  " + styled(printable(*environment.timestamp_utc), Style::faint, options.colour);
   }
   out += '\n';
+  for (const Fact& fact : facts) name_width = std::max(name_width, display_width(fact.name) + 2);
   for (const Fact& fact : facts) {
     const std::string name = styled(padded(fact.name, name_width, false), Style::faint, options.colour);
     const std::string text = hanging(name, name_width, fact.parts, " · ", options.width);

@@ -20,7 +20,7 @@ namespace misa {
 
 /// A run as plain data: the results themselves, in SI units. A number that is not finite is written as null with a
 /// reason, an optional that is empty as null. Writers choose units and rounding (core/report/write.hpp).
-constexpr std::string_view kReportSchemaVersion = "1.1.0";
+constexpr std::string_view kReportSchemaVersion = "1.2.0";
 
 struct ReportBackend {
   std::string name, description;
@@ -111,7 +111,7 @@ constexpr std::string_view speedup_verdict_name(SpeedupVerdict verdict) {
   return kNames[static_cast<int>(verdict)];
 }
 
-/// What `ratio`, how many times as long dsa took, says of an indexer.
+/// What `ratio`, how many times as long dsa or the base backend took, says of an indexer.
 inline SpeedupVerdict speedup_verdict(const PairedRatio& ratio) {
   if (!ratio.low) return SpeedupVerdict::too_few;
   if (!ratio.decided()) return SpeedupVerdict::inconclusive;
@@ -129,9 +129,12 @@ struct ReportCase {
   std::optional<double> first_call_s;
   std::optional<double> closure_residual;  ///< (end_to_end - sum of stages) / end_to_end
   std::optional<bool> closure_ok;
-  std::optional<Doubt> closure_doubt;      ///< why closure_ok is false
-  std::optional<double> speedup_over_dsa;  ///< ratio of medians; same run, backend and workload
-  std::optional<PairedRatio> speedup;      ///< the same round by round; empty for dsa itself
+  std::optional<Doubt> closure_doubt;       ///< why closure_ok is false
+  std::optional<double> speedup_over_dsa;   ///< ratio of medians; same run and workload, dsa of the first backend
+  std::optional<PairedRatio> speedup;       ///< the same round by round; empty for dsa itself
+  std::string base;                         ///< the backend that the same is measured on beside a plug-in; empty: none
+  std::optional<double> speedup_over_base;  ///< ratio of medians, base / this
+  std::optional<PairedRatio> base_speedup;  ///< the same round by round
   std::optional<Quality> quality;
   std::string quality_reason;  ///< why there is no quality: "is the reference", "not asked for", ...
 };

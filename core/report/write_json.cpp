@@ -92,6 +92,12 @@ Json case_json(const ReportCase& one) {
   put(json, "speedup_over_dsa", one.speedup_over_dsa, "dsa was not timed in this run");
   put(json, "speedup", one.speedup ? speedup_json(*one.speedup) : Json(),
       one.speedup_over_dsa ? "is dsa itself" : "dsa was not timed in this run");
+  if (!one.base.empty()) {
+    json["base"] = one.base;
+    put(json, "speedup_over_base", one.speedup_over_base, "one of the two was not timed");
+    put(json, "base_speedup", one.base_speedup ? speedup_json(*one.base_speedup) : Json(),
+        "one of the two was not timed");
+  }
   put(json, "quality", one.quality ? quality_json(*one.quality) : Json(),
       one.quality_reason.empty() ? "not asked for" : one.quality_reason);
   return json;
