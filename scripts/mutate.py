@@ -34,6 +34,7 @@ MEMORY_BYTES = 12 << 30
 
 # What is run for a changed file, by the beginning of its path; the fastest tests first.
 TESTS = [
+    ("backends/plugin/", ["test_plugin"]),
     ("core/", ["test_agreement", "test_core_indexer", "test_conformance", "test_core_agreement"]),
     ("core/workload/placement", ["test_core_workload", "tests/reference/reference_test.py", "test_core_indexer"]),
     ("core/indexer/linear_head", ["test_agreement", "test_core_indexer", "tests/reference/reference_test.py"]),

@@ -10,13 +10,30 @@
 #include "backends/plugin/given.hpp"
 #include "core/base/error.hpp"
 #include "core/experiment/rehearsal.hpp"
-#include "tests/plugin/forwarding_table.hpp"
 #include "tests/support/drawn_case.hpp"
 
 using namespace misa;
 using namespace misa::testing;
 
 namespace {
+
+/// Which functions a table has.
+struct Parts {
+  bool score = false, select = false, score_select = false, route = false, index = false;
+};
+
+/// The cpu backend as libmisa_kernels.so exports it, with some of its functions: what comes out of them is what a
+/// backend computes from what went in.
+misa_kernel_table exported(const Parts& parts) {
+  static const plugin::KernelLibrary library(MISA_KERNELS_LIBRARY, {});
+  misa_kernel_table table = library.table(MISA_CPU, 0).value();
+  if (!parts.score) table.score = nullptr;
+  if (!parts.select) table.select = nullptr;
+  if (!parts.score_select) table.score_select = nullptr;
+  if (!parts.route) table.route = nullptr;
+  if (!parts.index) table.plan = nullptr, table.run = nullptr, table.release = nullptr;
+  return table;
+}
 
 const std::vector<Parts> kAllParts{
     {.score = true},        {.select = true}, {.score = true, .select = true},
@@ -42,8 +59,7 @@ Selection select_on(Backend& backend, const Workload& workload, const IndexerSpe
 /// only.
 std::string difference(const Workload& workload, const IndexerSpec& spec, const Parts& parts, i64* runs = nullptr) {
   const auto cpu = make_backend("cpu", 1);
-  ForwardingTable forwarding(*cpu, parts);
-  const auto plugin = plugin::make_plugin(make_backend("cpu", 1), forwarding.table(), "here");
+  const auto plugin = plugin::make_plugin(make_backend("cpu", 1), exported(parts), "here");
   const Selection right = select_on(*cpu, workload, spec), found = select_on(*plugin, workload, spec);
   if (runs != nullptr) *runs = *plugin->loaded_runs();
   for (const Choice choice : kChoices) {
@@ -122,9 +138,9 @@ TEST_CASE("our backend behind a table gives the same bits on every drawn case, w
 TEST_CASE("the arithmetic of scores is what the table states, unknown where it scores, or the base's") {
   SmallRun small;
   const auto arithmetic = [&](Parts parts, const char* stated) {
-    ForwardingTable forwarding(*small.cpu, parts);
-    forwarding.table().arithmetic = stated;
-    const auto made = plugin::make_plugin(make_backend("cpu", 1), forwarding.table(), "here");
+    misa_kernel_table table = exported(parts);
+    table.arithmetic = stated;
+    const auto made = plugin::make_plugin(make_backend("cpu", 1), table, "here");
     return arithmetic_name(made->arithmetic(shape_of(small.workload)));
   };
   for (const Parts scores : {Parts{.score = true}, Parts{.score_select = true}, Parts{.index = true}}) {
@@ -136,11 +152,11 @@ TEST_CASE("the arithmetic of scores is what the table states, unknown where it s
 
 TEST_CASE("whoever asks is told which function runs, and nothing once it has returned") {
   SmallRun small;
-  ForwardingTable forwarding(*small.cpu, {.score = true, .select = true});
-  forwarding.table().accepts = [](void*, int32_t, const void*) { return 1; };
+  misa_kernel_table table = exported({.score = true, .select = true});
+  table.accepts = [](void*, int32_t, const void*) { return 1; };
   std::vector<std::string> told;
   const auto note = [&](std::string_view step) { told.emplace_back(step); };
-  const auto made = plugin::make_plugin(make_backend("cpu", 1), forwarding.table(), "here", note);
+  const auto made = plugin::make_plugin(make_backend("cpu", 1), table, "here", note);
   select_on(*made, small.workload, small.spec());
   const std::vector<std::string> one{"accepts", "", "score", "", "accepts", "", "select", ""};
   REQUIRE(told.size() >= one.size());
@@ -152,13 +168,15 @@ TEST_CASE("what a rehearsal goes through is counted and not run") {
   SmallRun small;
   static int calls = 0;
   calls = 0;
-  ForwardingTable forwarding(*small.cpu, {});
-  forwarding.table().score = [](void*, misa_score_task*, void*) { return ++calls, int32_t{MISA_FAILED}; };
-  const auto made = plugin::make_plugin(make_backend("cpu", 1), forwarding.table(), "here");
+  misa_kernel_table table = exported({});
+  table.error = nullptr;
+  table.accepts = nullptr;
+  table.score = [](void*, misa_score_task*, void*) { return ++calls, int32_t{MISA_FAILED}; };
+  const auto made = plugin::make_plugin(make_backend("cpu", 1), table, "here");
   CHECK(has_loaded_work(*made, small.workload, small.spec(), true));
   CHECK(calls == 0);
-  forwarding.table().accepts = [](void*, int32_t, const void*) { return 0; };
-  const auto idle = plugin::make_plugin(make_backend("cpu", 1), forwarding.table(), "here");
+  table.accepts = [](void*, int32_t, const void*) { return 0; };
+  const auto idle = plugin::make_plugin(make_backend("cpu", 1), table, "here");
   CHECK_FALSE(has_loaded_work(*idle, small.workload, small.spec(), true));
   CHECK_FALSE(has_loaded_work(*small.cpu, small.workload, small.spec(), true));
   CHECK_THROWS_WITH_AS(select_on(*made, small.workload, small.spec()),
@@ -168,13 +186,13 @@ TEST_CASE("what a rehearsal goes through is counted and not run") {
 TEST_CASE("a selection in any order is asked for where nothing is scored after it, and nowhere else") {
   SmallRun small;
   static std::vector<i64> asked;
-  ForwardingTable forwarding(*small.cpu, {.select = true});
-  forwarding.table().flags = MISA_ANY_ORDER;
-  forwarding.table().accepts = [](void*, int32_t, const void* task) {
+  misa_kernel_table table = exported({.select = true});
+  table.flags = MISA_ANY_ORDER;
+  table.accepts = [](void*, int32_t, const void* task) {
     asked.push_back(static_cast<const misa_select_task*>(task)->k);
     return 0;
   };
-  const auto made = plugin::make_plugin(make_backend("cpu", 1), forwarding.table(), "here");
+  const auto made = plugin::make_plugin(make_backend("cpu", 1), table, "here");
   for (const std::string& name : indexer_names()) {
     CAPTURE(name);
     asked.clear();
@@ -185,9 +203,8 @@ TEST_CASE("a selection in any order is asked for where nothing is scored after i
 }
 
 TEST_CASE("a table is read as far as its size goes, and what is behind is null") {
-  SmallRun small;
-  ForwardingTable forwarding(*small.cpu, {.score = true, .select = true, .route = true, .index = true});
-  misa_kernel_table table = forwarding.table();
+  const misa_kernel_table whole = exported({.score = true, .select = true, .route = true, .index = true});
+  misa_kernel_table table = whole;
   table.size = offsetof(misa_kernel_table, select);
   const misa_kernel_table known = plugin::checked_table(table, MISA_CPU, "here");
   CHECK((known.score == table.score));
@@ -195,7 +212,7 @@ TEST_CASE("a table is read as far as its size goes, and what is behind is null")
   table.size = sizeof table + 64;  // a later version
   CHECK((plugin::checked_table(table, MISA_CPU, "here").run == table.run));
   const auto refused = [&](const char* words, auto change) {
-    misa_kernel_table wrong = forwarding.table();
+    misa_kernel_table wrong = whole;
     change(wrong);
     CHECK_THROWS_WITH_AS(plugin::checked_table(wrong, MISA_CPU, "here"), doctest::Contains(words), Error);
   };
@@ -214,13 +231,12 @@ TEST_CASE("a table is read as far as its size goes, and what is behind is null")
 TEST_CASE("kernels that were handed to the program are found by their name, and only for devices that they name") {
   static misa_kernel_table table;
   SmallRun small;
-  static ForwardingTable forwarding(*small.cpu.release(), {.score = true});
-  table = forwarding.table();
+  table = exported({.score = true});
   give_kernels("handed", [](int32_t version, int32_t device_type, int32_t) -> const misa_kernel_table* {
     return version == MISA_KERNEL_VERSION && device_type == MISA_CPU ? &table : nullptr;
   });
   const auto made = make_backend("plugin:handed", 1);
-  CHECK(made->name() == "plugin:forwarding");
+  CHECK(made->name() == "plugin:" + std::string(table.name));
   REQUIRE(made->base() != nullptr);
   CHECK(made->base()->name() == "cpu");
   CHECK(select_on(*made, small.workload, small.spec())[Choice::tokens].size() > 0);

@@ -160,6 +160,21 @@ class PluginTest(unittest.TestCase):
         self.assertEqual(done.returncode, 2, done.stderr)
         self.assertIn("MP-E065", done.stderr)
 
+    def test_a_golden_that_was_made_with_a_plug_in_does_not_load_it(self):
+        goldens = self.folder / "goldens"
+        self.assertEqual(misa_prof("compare", *SMALL, "--indexer", "dsa", "--write-golden", goldens).returncode, 0)
+        path = goldens / "dsa.safetensors"
+        data = path.read_bytes()
+        length = int.from_bytes(data[:8], "little")
+        header = json.loads(data[8:8 + length])
+        header["__metadata__"]["made_with"] += f"backend=plugin:{self.library}\n"
+        text = json.dumps(header).encode()
+        text += b" " * (-len(text) % 8)
+        path.write_bytes(len(text).to_bytes(8, "little") + text + data[8 + length:])
+        done = misa_prof("compare", "--against", goldens, misbehave="crash_table")
+        self.assertEqual(done.returncode, 2, done.stderr)
+        self.assertIn("MP-E065", done.stderr)
+
     def test_profile_measures_it_beside_the_backend_that_it_stands_on(self):
         report = self.profile("right", indexer="dsa,misa,misa-dagger")
         cases = [(case["indexer"], case["backend"]) for case in report["cases"]]

@@ -12,9 +12,9 @@ struct DrawnCase {
 
   std::string describe() const {
     return workload.describe() + "; " + indexer + ", top_k " + std::to_string(settings.top_k) + ", active_heads " +
-           std::to_string(settings.active_heads) + ", candidates " + std::to_string(settings.candidates) + ", blocks " +
-           std::to_string(settings.blocks) + ", block_size " + std::to_string(*settings.block_size) + ", samples " +
-           std::to_string(settings.samples) + ", router " +
+           std::to_string(settings.active_heads) + ", candidates " + std::to_string(*settings.candidates) +
+           ", blocks " + std::to_string(settings.blocks) + ", block_size " + std::to_string(*settings.block_size) +
+           ", samples " + std::to_string(settings.samples) + ", router " +
            std::string(router_name(settings.router.value_or(Router::pooled))) + ", block window " +
            std::string(block_window_name(settings.block_window));
   }
