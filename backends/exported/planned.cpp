@@ -8,8 +8,8 @@ namespace misa::exported {
 namespace {
 
 /// Who asks for nothing takes what the command line does.
-IndexerSettings settings_of(const misa_index_plan& plan) {
-  IndexerSettings settings;
+IndexerSettings settings_of(const misa_index_plan& plan, i64 longest) {
+  IndexerSettings settings{.context = longest};
   const auto set = [](auto& setting, i64 value) {
     if (value != 0) setting = value;
   };
@@ -77,7 +77,6 @@ Asked read_plan(const misa_index_plan& plan) {
   keys.max_pages = plan.max_pages;
   keys.block_table_stride = plan.max_pages * 4;
   keys_of(keys, plan.dim, Pointers::may_be_null);
-  asked.spec = make_indexer(plan.indexer, settings_of(plan));
 
   Problem& problem = asked.problem;
   problem.shape = {.rows = plan.rows,
@@ -102,6 +101,7 @@ Asked read_plan(const misa_index_plan& plan) {
   for (std::size_t m = 0; m < problem.begin.size(); ++m) {
     problem.shape.max_window = std::max<i64>(problem.shape.max_window, problem.end[m] - problem.begin[m]);
   }
+  asked.spec = make_indexer(plan.indexer, settings_of(plan, problem.shape.max_window));
   return asked;
 }
 
