@@ -114,9 +114,9 @@ i64 parse_bytes(const std::string& text) {
 
 namespace {
 
-CLI::Validator whole_number(u64 least, u64 most = 0x7fffffff) {
-  const auto check = [least, most](const std::string& text) {
-    const std::optional<u64> value = whole_number_of(text);
+CLI::Validator whole_number(u64 least, u64 most, std::optional<u64> (*read)(std::string_view)) {
+  const auto check = [=](const std::string& text) {
+    const std::optional<u64> value = read(text);
     if (value && *value >= least && *value <= most) return std::string();
     return fmt::format("'{}' is not a whole number from {} to {} in digits", text, least, most);
   };
@@ -160,12 +160,18 @@ void WorkloadOptions::add_synthetic(CLI::App& command) {
   add_text(command, "--preset", preset, "Synthetic preset instead of the workload profile's", "NAME", kWorkloadGroup);
   add_seed(command, seed, "Seed of everything that is drawn", kWorkloadGroup);
   add_count(command, "--rows", rows, "Query rows (of a recorded prefill: so many, evenly spaced)", kWorkloadGroup);
+  add_text(command, "--phase", phase, "prefill or decode, instead of the workload profile's", "NAME", kWorkloadGroup);
+  add_count(command, "--context", context, "Tokens of each sequence, such as 16k, instead of the workload profile's",
+            kWorkloadGroup, 0);
+  add_count(command, "--sequences", sequences, "Sequences, instead of the workload profile's", kWorkloadGroup);
+  add_count(command, "--next-n", next_n, "At decode: rows of each sequence, one and its drafts", kWorkloadGroup);
+  add_count(command, "--page-size", page_size, "At decode: tokens of a page of keys", kWorkloadGroup);
 }
 
 void WorkloadOptions::add_trace(CLI::App& command) {
   add_text(command, "--trace", trace,
            std::string("Recorded workload: a file, or a name of profiles/traces (default: ") + kDefaultTrace +
-               ", unless --model, --workload or --preset is given)",
+               ", unless --model or another option of synthetic workloads is given)",
            "FILE", kWorkloadGroup);
 }
 
@@ -215,16 +221,34 @@ std::string WorkloadOptions::trace_path() const {
               suggestion(name, known, "a path, or a name that misa-prof list shows"));
 }
 
+bool WorkloadOptions::recorded() const {
+  WorkloadChanges drawn = changes();
+  drawn.rows.reset();  // of a recorded workload some can be kept
+  return model.empty() && workload.empty() && preset.empty() && !drawn.any();
+}
+
+WorkloadChanges WorkloadOptions::changes() const {
+  WorkloadChanges changes{
+      .context = context, .sequences = sequences, .rows = rows, .next_n = next_n, .page_size = page_size};
+  if (phase.empty()) return changes;
+  for (const Phase known : {Phase::prefill, Phase::decode}) {
+    if (phase_name(known) == phase) changes.phase = known;
+  }
+  if (changes.phase) return changes;
+  throw Error(ErrorKind::usage, "MP-E069", "--phase is '" + phase + "'", {}, "prefill or decode");
+}
+
 Workload WorkloadOptions::synthesise() const {
   const std::vector<std::string> directories = profile_directories();
   if (directories.empty() && profile_files().size() < 2) throw no_profiles();
   const ModelProfile model_profile = load_model(model.empty() ? kDefaultModel : model, directories);
-  WorkloadProfile workload_profile = load_workload(workload.empty() ? kDefaultWorkload : workload, directories);
+  WorkloadProfile workload_profile =
+      changed(load_workload(workload.empty() ? kDefaultWorkload : workload, directories), changes());
   if (!preset.empty()) {
     workload_profile.preset = find_preset(preset).name;
     workload_profile.knobs.reset();
   }
-  const SyntheticRequest request = make_request(model_profile, workload_profile, seed, rows);
+  const SyntheticRequest request = make_request(model_profile, workload_profile, seed);
   if (const i64 needed = generated_bytes(request); needed > memory_limit()) {
     throw Error(
         ErrorKind::runtime, "MP-E504",
@@ -237,8 +261,10 @@ Workload WorkloadOptions::synthesise() const {
 Workload WorkloadOptions::load(std::vector<Warning>* warnings, const std::function<void(Workload&)>& change) const {
   if (!recorded()) {
     if (!trace.empty()) {
-      throw Error(ErrorKind::usage, "MP-E017", "--trace and --model, --workload or --preset name two workloads", {},
-                  "one of them");
+      throw Error(ErrorKind::usage, "MP-E017",
+                  "--trace and --model, --workload, --preset, --phase, --context, --sequences, --next-n or --page-size "
+                  "name two workloads",
+                  {}, "one of them");
     }
     Workload generated = synthesise();
     if (change) change(generated);
@@ -393,14 +419,17 @@ void add_backend(CLI::App& command, std::string& value, const std::string& what,
 
 template <class Value>
 void add_count(CLI::App& command, const char* name, Value& value, const char* what, const char* group, u64 least) {
-  add_number(command, name, value, what, whole_number_of)->check(whole_number(least))->type_name("N")->group(group);
+  add_number(command, name, value, what, count_of)
+      ->check(whole_number(least, 0x7fffffff, count_of))
+      ->type_name("N")
+      ->group(group);
 }
 template void add_count(CLI::App&, const char*, i64&, const char*, const char*, u64);
 template void add_count(CLI::App&, const char*, std::optional<i64>&, const char*, const char*, u64);
 
 void add_seed(CLI::App& command, u64& value, const char* what, const char* group) {
   add_number(command, "--seed", value, what, whole_number_of)
-      ->check(whole_number(0, std::numeric_limits<u64>::max()))
+      ->check(whole_number(0, std::numeric_limits<u64>::max(), whole_number_of))
       ->type_name("N")
       ->group(group);
 }

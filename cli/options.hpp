@@ -11,6 +11,7 @@
 #include "core/experiment/memory.hpp"
 #include "core/experiment/origin.hpp"
 #include "core/indexer/backend.hpp"
+#include "core/workload/profile.hpp"
 #include "core/workload/workload.hpp"
 
 namespace misa::cli {
@@ -30,7 +31,8 @@ Error no_profiles();
 struct WorkloadOptions {
   std::string trace, model, workload, preset;
   u64 seed = 1;
-  std::optional<i64> rows;
+  std::optional<i64> rows, context, sequences, next_n, page_size;
+  std::string phase;
   i64 max_bytes = 0;  ///< of --max-memory; 0: nine tenths of the machine's memory
 
   void add_synthetic(CLI::App& command);
@@ -44,7 +46,9 @@ struct WorkloadOptions {
   Workload load(std::vector<Warning>* warnings, const std::function<void(Workload&)>& change = {}) const;
   Workload synthesise() const;
   /// True when the workload is a recorded one.
-  bool recorded() const { return model.empty() && workload.empty() && preset.empty(); }
+  bool recorded() const;
+  /// What --phase, --context and the like change about the workload profile.
+  WorkloadChanges changes() const;
   /// --model and --workload where they are files. Outputs must not overwrite what is read.
   std::vector<std::string> profile_files() const;
   /// The file that --trace names: a path, or a name of profiles/traces.

@@ -84,7 +84,7 @@ Work add_shrink(CLI::App& app) {
       progress.show(fmt::format("{}: try {}", spec.name, ++tried));
       check_workload(part, "a part of the workload");
       CompareRequest request = compared->request(sides, part, threads);
-      request.specs = {spec};
+      std::erase_if(request.specs, [&](const IndexerSpec& one) { return one.name != spec.name; });
       request.memory.host -= workload.bytes();
       // Only what is selected counts.
       request.recorded = request.sweep = request.poison = false;

@@ -20,7 +20,18 @@ inline std::optional<u64> whole_number_of(std::string_view text) {
   return value;
 }
 
-/// The same, with or without a point and more digits: "2", "0.25". Neither ".5" nor "5.".
+/// The same, where a k at the end stands for 1024 and an m for 1024 * 1024: "4096", "16k", "1M".
+inline std::optional<u64> count_of(std::string_view text) {
+  u64 unit = 1;
+  if (!text.empty() && (text.back() == 'k' || text.back() == 'K')) unit = u64{1} << 10;
+  if (!text.empty() && (text.back() == 'm' || text.back() == 'M')) unit = u64{1} << 20;
+  const std::optional<u64> value = whole_number_of(unit == 1 ? text : text.substr(0, text.size() - 1));
+  if (!value || *value > ~u64{0} / unit) return std::nullopt;
+  return *value * unit;
+}
+
+/// The number that `text` writes in digits, with or without a point and more digits: "2", "0.25". Neither ".5" nor
+/// "5.".
 inline std::optional<double> decimal_number_of(std::string_view text) {
   const auto is_digit = [](char c) { return c >= '0' && c <= '9'; };
   const auto plain = [&](char c) { return is_digit(c) || c == '.'; };

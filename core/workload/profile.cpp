@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <charconv>
+#include <filesystem>
+#include <functional>
 #include <stdexcept>
 
 #include "core/base/error.hpp"
@@ -20,6 +22,8 @@ namespace {
 
 namespace misa {
 namespace {
+
+constexpr std::array<std::string_view, 2> kPhaseNames = {"prefill", "decode"};
 
 /// Fit for a terminal: control characters replaced, cut at 64 bytes.
 std::string shown(std::string_view text) {
@@ -334,11 +338,10 @@ WorkloadProfile parse_workload(std::string_view text, const std::string& path) {
                      {"name", "description", "source", "phase", "context", "contexts", "ragged", "sequences", "rows",
                       "spread", "next_n", "page_size", "preset", "knobs", "needles"});
   WorkloadProfile workload;
-  workload.name = root.required(root.text("name", 64), "name");
-  workload.description = root.required(root.text("description"), "description");
-  workload.source = root.required(root.text("source"), "source");
-  constexpr std::array<std::string_view, 2> kPhases = {"prefill", "decode"};
-  workload.phase = static_cast<Phase>(root.required(root.choice("phase", kPhases), "phase"));
+  workload.name = root.text("name", 64).value_or(std::filesystem::path(path).stem().string());
+  workload.description = root.text("description").value_or("");
+  workload.source = root.text("source").value_or("");
+  workload.phase = static_cast<Phase>(root.required(root.choice("phase", kPhaseNames), "phase"));
   const bool decode = workload.phase == Phase::decode;
 
   const i64 shortest = decode ? 0 : 1;
@@ -396,16 +399,63 @@ WorkloadProfile parse_workload(std::string_view text, const std::string& path) {
   return workload;
 }
 
-SyntheticRequest make_request(const ModelProfile& model, const WorkloadProfile& workload, u64 seed,
-                              std::optional<i64> rows) {
-  SyntheticRequest request = unchecked_request(model, workload, seed);
-  if (rows) {
-    if (workload.phase == Phase::decode) {
-      reject("MP-E307", fmt::format("workload '{}' is decode: its rows are sequences * next_n", workload.name), "",
-             "leave the number of rows out");
-    }
-    request.rows = *rows;
+WorkloadProfile changed(WorkloadProfile profile, const WorkloadChanges& changes) {
+  const std::string named = profile.name;
+  const auto add = [&](const char* what, const auto& value) { profile.name += fmt::format(",{}={}", what, value); };
+  const auto set = [&](i64& value, const char* what, i64 wanted) {
+    value = wanted;
+    add(what, wanted);
+  };
+  if (changes.phase && *changes.phase != profile.phase) {
+    const WorkloadProfile usual;
+    profile.phase = *changes.phase;
+    profile.rows = usual.rows;
+    profile.spread = usual.spread;
+    profile.next_n = usual.next_n;
+    profile.page_size = usual.page_size;
+    add("phase", kPhaseNames[static_cast<std::size_t>(profile.phase)]);
   }
+  if (changes.sequences) {
+    if (*changes.sequences > kMaxSequences) {
+      reject("MP-E308", fmt::format("the number of sequences is {}", *changes.sequences), "--sequences",
+             fmt::format("a value from 1 to {}", kMaxSequences));
+    }
+    const auto& lengths = profile.contexts;
+    const bool alike = std::adjacent_find(lengths.begin(), lengths.end(), std::not_equal_to<>()) == lengths.end();
+    if (!alike && !changes.context) {
+      reject("MP-E307", fmt::format("workload '{}' lists the lengths of its sequences one by one", named),
+             "--sequences", "--context as well");
+    }
+    set(profile.sequences, "sequences", *changes.sequences);
+    if (!profile.ragged) {
+      const i64 context = profile.contexts.front();
+      profile.contexts.assign(static_cast<std::size_t>(profile.sequences), context);
+    }
+  }
+  if (changes.context) {
+    profile.ragged.reset();
+    profile.contexts.assign(static_cast<std::size_t>(profile.sequences), *changes.context);
+    add("context", *changes.context);
+    profile.rows =
+        std::min(profile.rows, profile.sequences * *changes.context);  // a prefill has no more rows than tokens
+  }
+  const bool decode = profile.phase == Phase::decode;
+  if (decode && changes.rows) {
+    reject("MP-E307", fmt::format("workload '{}' is decode: its rows are sequences * next_n", named), "--rows",
+           "--sequences or --next-n");
+  }
+  if (!decode && (changes.next_n || changes.page_size)) {
+    reject("MP-E307", fmt::format("workload '{}' is prefill: it has no drafts, and its keys have no pages", named),
+           changes.next_n ? "--next-n" : "--page-size", "--phase decode");
+  }
+  if (changes.rows) profile.rows = *changes.rows;
+  if (changes.next_n) set(profile.next_n, "next_n", *changes.next_n);
+  if (changes.page_size) set(profile.page_size, "page_size", *changes.page_size);
+  return profile;
+}
+
+SyntheticRequest make_request(const ModelProfile& model, const WorkloadProfile& workload, u64 seed) {
+  const SyntheticRequest request = unchecked_request(model, workload, seed);
   check_request(request);
   return request;
 }

@@ -38,8 +38,21 @@ struct WorkloadProfile {
   std::optional<NeedleRequest> needles;
 };
 
+/// What a command line changes about a workload profile.
+struct WorkloadChanges {
+  std::optional<Phase> phase =
+      {};  ///< with another one, rows, next_n and page_size are those of a profile without them
+  std::optional<i64> context = {};  ///< of every sequence
+  std::optional<i64> sequences = {};
+  std::optional<i64> rows = {};                    ///< prefill
+  std::optional<i64> next_n = {}, page_size = {};  ///< decode
+
+  bool any() const { return phase || context || sequences || rows || next_n || page_size; }
+};
+
 /// Profiles are strict: a syntax error, an unknown or missing key, a wrong type or a value out of range throws
-/// Error(usage) MP-E30x naming file:line:column, with the nearest name where there is one. `path` is for messages.
+/// Error(usage) MP-E30x naming file:line:column, with the nearest name where there is one. `path` is for messages; its
+/// stem names a workload that has no name. Names, descriptions and sources of workloads may be left out.
 ModelProfile parse_model(std::string_view text, const std::string& path);
 WorkloadProfile parse_workload(std::string_view text, const std::string& path);
 
@@ -52,10 +65,13 @@ WorkloadProfile load_workload(std::string_view name_or_path, std::span<const std
 std::vector<ModelProfile> list_models(std::span<const std::string> directories);
 std::vector<WorkloadProfile> list_workloads(std::span<const std::string> directories);
 
-/// The request that the two profiles describe. `rows` overrides the workload's (prefill only).
-/// Throws Error(usage) as check_request does.
-SyntheticRequest make_request(const ModelProfile& model, const WorkloadProfile& workload, u64 seed,
-                              std::optional<i64> rows = std::nullopt);
+/// `profile` with `changes`, but for rows in its name too: "prefill-8k,context=16384". Error(usage) MP-E307 for what
+/// has no meaning in its phase, or where lengths are listed one by one and `sequences` changes alone; MP-E308 for
+/// lengths that no request may have.
+WorkloadProfile changed(WorkloadProfile profile, const WorkloadChanges& changes);
+
+/// The request that the two profiles describe. Throws Error(usage) as check_request does.
+SyntheticRequest make_request(const ModelProfile& model, const WorkloadProfile& workload, u64 seed);
 
 /// One `key = value` of a flat TOML file; an array gives several values. Integers, floats and booleans are spelt as a
 /// command line would have them.

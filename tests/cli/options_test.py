@@ -34,11 +34,11 @@ class Numbers(Cli):
                              ["cases"][0]["end_to_end_ns"]["raw"]), 2)
 
     def test_every_option_that_takes_a_number_reads_it_alike(self):
-        counts = ["--seed", "--rows", "--top-k", "--active-heads", "--sampled-keys", "--block-size", "--candidates",
+        counts = ["--seed", "--rows", "--context", "--sequences", "--next-n", "--page-size", "--top-k", "--active-heads", "--sampled-keys", "--block-size", "--candidates",
                   "--blocks", "--threads", "--device", "--max-memory"]
         options = {"profile": [*counts, "--samples", "--warm-up", "--budget"],
                    "compare": [*counts, "--max-miss", "--repeat-bitwise", "--min-recall", "--time-limit"],
-                   "nsight": counts, "generate": ["--seed", "--rows", "--max-memory"],
+                   "nsight": counts, "generate": [*counts[:6], "--max-memory"],
                    "inspect": ["--max-memory"], "selftest": ["--seed", "--seeds"]}
         for command, names in options.items():
             shown = self.succeeds(command, "--help").split("Examples:")[0].splitlines()
@@ -53,6 +53,13 @@ class Numbers(Cli):
                     result = misa(command, f"{name}={text}")
                     self.assertEqual(result.returncode, 2, f"{command} {name} {text!r}: {result.stderr}")
                     self.assertRegex(result.stderr, "MP-E0(01|15)", f"{command} {name} {text!r}")
+
+    def test_a_count_may_end_in_k_or_m(self):
+        for text, value in (("1k", 1024), ("02K", 2048), ("1m", 1 << 20)):
+            self.assertEqual(self.profile("--top-k", text)["workload"]["top_k"], value, text)
+        for text in ("k", "1kk", "1.5k", "1 k", "1g", "4096m"):
+            self.fails(2, "MP-E001.*is not a whole number", "profile", *FAST, "--top-k", text)
+        self.fails(2, "MP-E001", "profile", *FAST, "--seed", "1k")
 
     def test_whole_numbers_have_no_point_and_the_others_may(self):
         for name in ("--top-k", "--seed", "--rows"):
@@ -82,6 +89,38 @@ class Numbers(Cli):
                               ("top-k = 1e3", "MP-E019.*'1000.0'"), ('top-k = "+5"', "MP-E019"),
                               ('top-k = "0x10"', "MP-E019"), ("budget = inf", "MP-E019"), ("seed = 0b1", "MP-E304")):
             self.fails(2, message, "profile", *FAST, "--config", self.config(text + "\n"))
+
+
+class Lengths(Cli):
+    def profile(self, *words):
+        return strict_json(self.succeeds("profile", "--model", "tiny", "--indexer", "dsa", "--samples", "1", "--budget", "0",
+                                         *words, "--format", "json"))["workload"]
+
+    def test_length_phase_and_sequences_are_options(self):
+        prefill = self.profile("--context", "1k", "--rows", "4")
+        self.assertEqual((prefill["name"], prefill["keys"], prefill["rows"]), ("tiny/prefill-8k,context=1024", 1024, 4))
+        decode = self.profile("--context", "500", "--phase", "decode", "--sequences", "3", "--next-n", "2", "--page-size", "16")
+        self.assertEqual((decode["phase"], decode["sequences"], decode["rows"]), ("decode", 3, 6))
+        self.assertEqual(decode["keys"] % 16, 0)
+
+    def test_one_of_them_is_enough_to_draw_a_workload(self):
+        text = self.succeeds("profile", "--context", "2k", "--rows", "2", "--indexer", "dsa", "--dry-run")
+        self.assertIn("deepseek-v3.2/prefill-8k,context=2048: 2 rows", text)
+        text = self.succeeds("compare", "--model", "tiny", "--context", "300", "--rows", "2", "--indexer", "dsa")
+        self.assertIn("passed: 1 of 1 case", text)
+        self.succeeds("generate", "--model", "tiny", "--context", "300", "-o", self.folder / "made.safetensors")
+
+    def test_what_has_no_meaning_is_refused(self):
+        self.fails(2, "MP-E069.*prefill or decode", "profile", "--phase", "both")
+        self.fails(2, "MP-E307.*--next-n", "profile", "--next-n", "2")
+        self.fails(2, "MP-E307.*--sequences or --next-n", "profile", "--phase", "decode", "--rows", "2")
+        self.fails(2, "MP-E017", "profile", "--trace", "learned-32k-h64", "--context", "1k")
+        self.fails(2, "MP-E308", "profile", "--context", "0")
+
+    def test_a_workload_of_ones_own_needs_no_prose(self):
+        path = self.folder / "mine.toml"
+        path.write_text('phase = "decode"\ncontext = 100\n')
+        self.assertEqual(self.profile("--workload", path)["name"], "tiny/mine")
 
 
 class Endings(Cli):

@@ -228,14 +228,49 @@ TEST_CASE("profiles whose parts do not fit together are refused") {
                  "the number of key slots is 150995008", "w.toml:5:11", "a value from 1 to 67108864");
 }
 
-TEST_CASE("rows can be overridden at prefill only") {
+TEST_CASE("rows can be changed at prefill only") {
   const ModelProfile model = parse_model(kModel, "m");
   const WorkloadProfile prefill = parse_workload(kHead + "phase = \"prefill\"\ncontext = 500\n", "w");
   CHECK(make_request(model, prefill, 1).rows == 128);
-  CHECK(make_request(model, prefill, 1, 7).rows == 7);
-  CHECK(refusal([&] { make_request(model, prefill, 1, 501); }).id == "MP-E308");
+  CHECK(make_request(model, changed(prefill, {.rows = 7}), 1).rows == 7);
+  CHECK(changed(prefill, {.rows = 7}).name == prefill.name);
+  CHECK(refusal([&] { make_request(model, changed(prefill, {.rows = 501}), 1); }).id == "MP-E308");
   const WorkloadProfile decode = parse_workload(kHead + "phase = \"decode\"\ncontext = 500\n", "w");
-  CHECK(refusal([&] { make_request(model, decode, 1, 7); }).id == "MP-E307");
+  CHECK(refusal([&] { changed(decode, {.rows = 7}); }).id == "MP-E307");
+}
+
+TEST_CASE("a workload's length, sequences and phase can be changed, and its name says so") {
+  const WorkloadProfile prefill = parse_workload(kHead + "phase = \"prefill\"\ncontext = 500\n", "w");
+  const WorkloadProfile longer = changed(prefill, {.context = 16384, .sequences = 3});
+  CHECK(longer.contexts == std::vector<i64>{16384, 16384, 16384});
+  CHECK(longer.name == prefill.name + ",sequences=3,context=16384");
+  CHECK(longer.rows == 128);
+  CHECK(changed(prefill, {.context = 100}).rows == 100);
+  const WorkloadProfile drafts = changed(prefill, {.phase = Phase::decode, .next_n = 2, .page_size = 16});
+  CHECK(drafts.phase == Phase::decode);
+  CHECK(drafts.next_n == 2);
+  CHECK(drafts.page_size == 16);
+  CHECK(drafts.contexts == std::vector<i64>{500});
+  CHECK(refusal([&] { changed(prefill, {.next_n = 2}); }).id == "MP-E307");
+  CHECK(refusal([&] { changed(prefill, {.page_size = 2}); }).id == "MP-E307");
+  CHECK(refusal([&] { changed(prefill, {.sequences = 4097}); }).id == "MP-E308");
+
+  const std::string decode = kHead + "phase = \"decode\"\n";
+  const WorkloadProfile listed = parse_workload(decode + "contexts = [5, 9]\n", "w");
+  CHECK(refusal([&] { changed(listed, {.sequences = 2}); }).id == "MP-E307");
+  CHECK(changed(listed, {.context = 7}).contexts == std::vector<i64>{7, 7});
+  CHECK(changed(listed, {.context = 7, .sequences = 1}).contexts == std::vector<i64>{7});
+  const WorkloadProfile ragged = parse_workload(decode + "ragged = [5, 9]\nsequences = 4\n", "w");
+  CHECK(changed(ragged, {.sequences = 6}).ragged.has_value());
+  CHECK(changed(ragged, {.sequences = 6}).sequences == 6);
+  CHECK(changed(ragged, {.context = 7}).contexts == std::vector<i64>(4, 7));
+  CHECK_FALSE(changed(ragged, {.context = 7}).ragged.has_value());
+}
+
+TEST_CASE("a workload of one's own needs no name, description or source") {
+  const WorkloadProfile own = parse_workload("phase = \"prefill\"\ncontext = 500\n", "some/where/mine.toml");
+  CHECK(own.name == "mine");
+  CHECK(own.description.empty());
 }
 
 TEST_CASE("all shipped profiles load, say where they come from and are called as their files") {
