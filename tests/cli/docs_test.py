@@ -98,6 +98,10 @@ COMMANDS = {
     "misa-prof profile --indexer misa-lr --router linear-residual --active-heads 16 --sampled-keys 256": QUICK,
     # docs/nsight.md
     "misa-prof nsight --model deepseek-v3.2 --workload prefill-128k --rows 4096 --indexer misa --stage score": [],
+    # docs/own-kernel.md
+    "misa-prof compare --backend plugin:deepgemm.py --time-limit 300": NEEDS_GPU,
+    "misa-prof profile --backend plugin:deepgemm.py --model deepseek-v3.2 --workload prefill-32k --rows 1024 --warm":
+        NEEDS_GPU,
     # docs/paper.md
     "tests/gpu/peers/paper.py --bin build/gpu/bin -o paper.json": NEEDS_GPU,
     "misa-prof profile --backend cuda --model deepseek-v3.2 --indexer dsa,misa": DRY,

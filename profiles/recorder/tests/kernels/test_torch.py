@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -47,6 +48,13 @@ def plugin(tmp_path):
 def test_scores_in_torch_are_the_formula(name, plugin):
     driver = plugin(DSA)
     assert_scores(driver, traces(drawn)[name])
+
+
+def test_the_example_of_the_page_is_the_formula(plugin):
+    page = (HERE.parents[3] / "docs/own-kernel.md").read_text(encoding="utf-8")
+    (text,) = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    for trace in traces(drawn).values():
+        assert_scores(plugin(text), trace)
 
 
 def test_tensors_are_the_memory_of_the_task(plugin):
