@@ -45,7 +45,7 @@ std::vector<Warning> warnings_of(const CompareOptions& options, const GivenOptio
                  .rates = !options.against_indexer.empty(),
                  .mistaken = !options.inject.empty(),
                  .selects = request.judges_ids(),
-                 .child = request.program.has_value(),
+                 .child = request.program || request.isolation,
                  .recorded = !request.workload.topk.empty() || request.program};
   if (facts.rates) facts.specs.push_back(make_indexer(options.against_indexer, request.settings));
   if (!facts.selects) facts.run_on(options.backend);
@@ -100,7 +100,7 @@ class Folders {
     for (const IndexerSpec& spec : request.specs) {
       if (!options.golden.empty()) written.push_back(golden(spec));
       if (options.bundle.empty()) continue;
-      written.push_back(bundled(std::string(request.backend.name()), spec));
+      written.push_back(bundled(file_of(request.backend), spec));
       written.push_back(bundled(request.golden.empty() ? options.against : "golden", spec));
     }
     if (!options.bundle.empty()) written.insert(written.end(), {bundled(kBundledInput), bundled(kBundledReport)});
@@ -114,7 +114,7 @@ class Folders {
 
   void bundle(const IndexerSpec& spec, const Selection& side, const Selection& against) {
     make(options_.bundle);
-    write_golden(bundled(side.name, spec), request_.workload, spec, side, facts(), true);
+    write_golden(bundled(file_of(request_.backend), spec), request_.workload, spec, side, facts(), true);
     write_golden(bundled(request_.golden.empty() ? against.name : "golden", spec), request_.workload, spec, against, {},
                  true);
     has_bundle_ = true;
@@ -152,6 +152,10 @@ class Folders {
   std::map<std::string, std::string> facts() const {
     return backend_facts(request_.backend, shape_of(request_.workload), request_.origin);
   }
+  /// "cpu"; of a plug-in, whose name may be a path: "plugin".
+  static std::string file_of(const Backend& backend) {
+    return std::string(backend.name().substr(0, backend.name().find(':')));
+  }
   std::string golden(const IndexerSpec& spec) const {
     return (fs::path(options_.golden) / (spec.name + ".safetensors")).string();
   }
@@ -174,6 +178,7 @@ std::string hint(const CompareOptions& options, const CompareRequest& request, c
   if (one.quality) return "a lower --min-recall, or options with which the indexer keeps more";
   const bool shrinks = is_backend(options.against);
   if (request.judges_ids()) return "";
+  if (request.isolation) return "docs/own-kernel.md, What the verdicts mean";
   if (!options.bundle.empty()) return shrinks ? "misa-prof shrink " + shell_word(options.bundle) : "";
   return shrinks ? "--bundle DIR, then misa-prof shrink DIR" : "--bundle DIR, for the inputs and both sides";
 }
@@ -193,6 +198,19 @@ void end_as_judged(const AgreementReport& report, const std::function<std::strin
   end(ErrorKind::mismatch, "MP-E610", Conclusion::failed, "failed");
   end(ErrorKind::nothing, "MP-E611", Conclusion::nothing, "compared nothing");
   end(ErrorKind::inconclusive, "MP-E612", Conclusion::inconclusive, "cannot be judged");
+}
+
+/// Tests a plug-in in this process of its own.
+void test_plugin(const CompareOptions& options) {
+  try {
+    options.check();
+    const i64 threads = thread_count(options.threads);
+    const Sides sides = options.sides(threads);
+    const Workload workload = options.workload.load(nullptr);
+    test_into(options.isolated, options.request(sides, workload, threads));
+  } catch (const Error& error) {
+    fail_into(options.isolated, error);
+  }
 }
 
 void run_compare(const CompareOptions& options, const GivenOptions& given, const std::vector<std::string>& words,
@@ -252,6 +270,7 @@ Work add_compare(CLI::App& app) {
     if (!options->config.empty()) apply_config(command, options->config);
     const GivenOptions given = given_options(command);  // without those that a golden brings
     options->complete(command);
+    if (!options->isolated.empty()) return test_plugin(*options);
     run_compare(*options, given, command_words(app, command), CompareOptions::made_with(command));
   };
 }

@@ -7,9 +7,11 @@
 #include <sstream>
 
 #include "backends/backends.hpp"
+#include "cli/isolation.hpp"
 #include "cli/user_program.hpp"
 #include "core/base/error.hpp"
 #include "core/base/suggest.hpp"
+#include "core/platform/shared_note.hpp"
 #include "core/selection/golden.hpp"
 #include "core/selection/id_file.hpp"
 
@@ -97,7 +99,7 @@ void CompareOptions::add(CLI::App& command) {
            fmt::format("Comma-separated: {} (default: all)", fmt::join(choice_names(), ", ")), "LIST", kCompareGroup);
   add_text(command, "--selection", selection,
            "Ids that a kernel of yours selected, to be judged: a .npy or safetensors file", "FILE", kCompareGroup);
-  add_decimal(command, "--time-limit", limit_seconds, "Seconds that a program of exec: may take for each indexer",
+  add_decimal(command, "--time-limit", limit_seconds, "Seconds that a program or a plug-in may take for each indexer",
               "SECONDS", kCompareGroup, 0, 1e6);
   add_name(command, "--ids", ids, fmt::format("What they count: {}", fmt::join(names_of(kIdKinds), ", ")),
            kCompareGroup);
@@ -135,6 +137,7 @@ void CompareOptions::add(CLI::App& command) {
   add_flag(command, "--force", force, "Let --write-golden and --bundle overwrite what is there", kOutputGroup);
   add_flag(command, "--annotate", annotate, "Print failures as GitHub annotations on standard error", kOutputGroup);
   add_config(command, config);
+  command.add_option("--isolated", isolated)->group("");  // hidden: no user types it
 }
 
 void CompareOptions::check() const {
@@ -278,6 +281,38 @@ std::optional<MistakeInfo> CompareOptions::mistake() const {
               suggestion(inject, names_of(mistakes())));
 }
 
+bool CompareOptions::isolates() const { return is_plugin(backend) && isolated.empty() && selection.empty() && !dry; }
+
+Isolation CompareOptions::isolation(StandIn& stand_in) const {
+  const auto command = [this](const IndexerSpec& spec, const std::string& trace, const std::string& folder,
+                              i64 max_bytes) {
+    std::vector<std::string> words = arguments_of(spec);
+    words.insert(words.begin(), {"compare", "--trace", trace, "--backend", backend, "--isolated", folder,
+                                 "--max-memory", std::to_string(max_bytes)});
+    const auto add = [&](const char* option, const std::string& value) { words.insert(words.end(), {option, value}); };
+    if (threads) add("--threads", std::to_string(*threads));
+    if (device) add("--device", std::to_string(*device));
+    for (const std::string& kernel : kernels) add("--kernel", kernel);
+    if (repeats > 0) add("--repeat-bitwise", std::to_string(repeats));
+    for (const auto& [given, flag] : {std::pair(no_fusion, "--no-fusion"),
+                                      {sweep, "--thread-sweep"},
+                                      {poison, "--poison-unseen"},
+                                      {robust, "--robust"}}) {
+      if (given) words.emplace_back(flag);
+    }
+    return program_again(backend, words);
+  };
+  return {.stand_in = stand_in, .command = command, .limit_seconds = limit_seconds};
+}
+
+std::unique_ptr<Backend> CompareOptions::tested(i64 thread_number) const {
+  std::function<void(std::string_view)> note;
+  if (!isolated.empty()) {
+    note = [step = std::make_shared<SharedNote>(step_note_path(isolated))](std::string_view name) { step->set(name); };
+  }
+  return make_backend(backend, static_cast<int>(thread_number), device_number(), forced_kernels(kernels), note);
+}
+
 Sides CompareOptions::sides(i64 thread_number) const {
   Sides sides;
   sides.exact = make_backend("oracle", static_cast<int>(thread_number));
@@ -288,7 +323,11 @@ Sides CompareOptions::sides(i64 thread_number) const {
     return std::move(sides.dry.back().backend);
   };
   if (!selection.empty() || is_program(backend)) return sides;
-  sides.backend = side(backend, forced_kernels(kernels));
+  if (isolates()) {
+    sides.backend = std::make_unique<StandIn>(make_backend("cpu", static_cast<int>(thread_number)), backend);
+  } else {
+    sides.backend = isolated.empty() ? side(backend, forced_kernels(kernels)) : tested(thread_number);
+  }
   if (against_indexer.empty() && is_backend(against) && against != "oracle") sides.other = side(against, {});
   return sides;
 }
@@ -309,6 +348,7 @@ CompareRequest CompareOptions::request(const Sides& sides, const Workload& loade
           .min_recall = min_recall,
           .selection = selection.empty() ? std::nullopt : std::optional(GivenSelection{selection, id_kind()}),
           .program = program(),
+          .isolation = isolates() ? std::optional(isolation(dynamic_cast<StandIn&>(*sides.backend))) : std::nullopt,
           .workload = loaded,
           .specs = indexer.specs(settings),
           .settings = settings,
@@ -320,10 +360,7 @@ CompareRequest CompareOptions::request(const Sides& sides, const Workload& loade
           .sweep = sweep || robust,
           .poison = poison || robust,
           .threads = thread_number,
-          .with_threads =
-              [this](i64 number) {
-                return make_backend(backend, static_cast<int>(number), device_number(), forced_kernels(kernels));
-              },
+          .with_threads = [this](i64 number) { return tested(number); },
           .memory = workload.memory_limits(),
           .fusion = !no_fusion};
 }

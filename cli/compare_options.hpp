@@ -38,6 +38,7 @@ struct CompareOptions {
   std::string selection, arithmetic, ids{kind_name(IdKind::token)};
   std::optional<double> min_recall;
   double limit_seconds = 60;
+  std::string isolated;  ///< of this program's own process for a plug-in: the folder that test_into writes to
 
   void add(CLI::App& command);
   /// Takes what the golden of --against was made with, unless the command line names a workload or an indexer; then
@@ -61,6 +62,12 @@ struct CompareOptions {
   std::optional<MistakeInfo> mistake() const;
   /// The program of --backend exec:.
   std::optional<UserProgram> program() const;
+  /// Whether the tested side is a plug-in that another process loads.
+  bool isolates() const;
+  /// The process of `stand_in`.
+  Isolation isolation(StandIn& stand_in) const;
+  /// The tested side with so many threads, in this process.
+  std::unique_ptr<Backend> tested(i64 thread_number) const;
   /// The backends that they name.
   Sides sides(i64 thread_number) const;
   /// The comparison that they ask for; the options, `sides` and `loaded` outlive it.

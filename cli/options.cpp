@@ -29,6 +29,7 @@ constexpr const char* kTraceEnding = ".safetensors";
 std::vector<std::string> option_names(const CLI::App& command) {
   std::vector<std::string> names;
   for (const CLI::Option* option : command.get_options()) {
+    if (option->get_group().empty()) continue;
     names.insert(names.end(), option->get_lnames().begin(), option->get_lnames().end());
   }
   return names;

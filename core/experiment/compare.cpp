@@ -6,12 +6,14 @@
 #include <chrono>
 #include <filesystem>
 #include <iterator>
+#include <memory>
 #include <utility>
 
 #include "core/agreement/compare_sides.hpp"
 #include "core/base/error.hpp"
 #include "core/base/interrupt.hpp"
 #include "core/experiment/describe.hpp"
+#include "core/experiment/isolated_side.hpp"
 #include "core/experiment/recorded.hpp"
 #include "core/experiment/rehearsal.hpp"
 #include "core/experiment/tested_side.hpp"
@@ -31,6 +33,8 @@ using Time = std::chrono::steady_clock::time_point;
 
 Time now() { return std::chrono::steady_clock::now(); }
 double since(Time start) { return std::chrono::duration<double>(now() - start).count(); }
+
+constexpr const char* kIdle = "the plug-in did nothing in this case";
 
 /// Holds the decisions that come before memory is taken.
 struct Prepared {
@@ -76,8 +80,13 @@ class CompareRun {
         workload_(request.workload),
         prepared_(request),
         formulas_(request.exact, request.workload),
-        side_(request, &formulas_),
-        options_{.fusion = request.fusion} {}
+        options_{.fusion = request.fusion} {
+    if (request.isolation) {
+      side_ = std::make_unique<IsolatedSide>(request);
+    } else {
+      side_ = std::make_unique<LocalSide>(request, &formulas_);
+    }
+  }
 
   AgreementReport run() {
     refuse_all();
@@ -88,7 +97,6 @@ class CompareRun {
         if (spec.heads) added.router = router_name(spec.heads->router);
         added.parameters = parameters_of(spec);
         added.used = parameters_of(effective(spec, formulas_.problem()));
-        const std::optional<i64> loaded_runs = request_.backend.loaded_runs();
         if (const std::string reason = why_not(spec); !reason.empty()) {
           conclude_as({Conclusion::nothing, reason}, added);
         } else if (request_.program) {
@@ -99,9 +107,6 @@ class CompareRun {
           rate(spec, added);
         } else {
           compare(spec, added);
-        }
-        if (loaded_runs && loaded_runs == request_.backend.loaded_runs() && added.verdict == Conclusion::passed) {
-          conclude_as({Conclusion::nothing, "the plug-in did nothing in this case"}, added);
         }
       });
       if (one.verdict != Conclusion::passed) one.reproduce = request_.reproduce(spec);
@@ -136,6 +141,20 @@ class CompareRun {
                       request_.program->arithmetic};
     }
     report_.max_miss = request_.max_miss;
+  }
+
+  /// Runs the tested side. A plug-in's process has said what it is once it has run.
+  TestedRun test(const IndexerSpec& spec, AgreementCase& one) {
+    TestedRun run = side_->test(spec, options_);
+    if (request_.isolation) {
+      report_.side = describe_side(request_.backend, shape_of(workload_));
+      if (prepared_.reference) report_.against = report_.side;
+      ReportBackend& backend = report_.environment.backends.front();
+      backend.name = report_.side.name;
+      backend.description = report_.side.description;
+    }
+    if (!run.unable.empty()) conclude_as({Conclusion::nothing, cannot_run(request_.backend, run.unable)}, one);
+    return run;
   }
 
   /// The tested side, where it is a selection from a file.
@@ -203,11 +222,15 @@ class CompareRun {
     if (last) throw Error(*last);
   }
 
+  static std::string cannot_run(const Backend& backend, const std::string& reason) {
+    return fmt::format("backend {} cannot run it: {}", backend.name(), reason);
+  }
+
   /// Why a side cannot run an indexer; empty: both can.
   std::string why_not(const IndexerSpec& spec) const {
     for (const Backend* one : {&request_.backend, request_.other}) {
       const auto reason = one != nullptr ? one->why_not(spec, shape_of(workload_)) : std::nullopt;
-      if (reason) return fmt::format("backend {} cannot run it: {}", one->name(), *reason);
+      if (reason) return cannot_run(*one, *reason);
     }
     if (const auto refusal = refused(spec)) return refusal->what();
     return {};
@@ -242,12 +265,13 @@ class CompareRun {
                           "misa-prof compare --indexer " + spec.name + " --write-golden DIR where its device is"},
                          one);
     }
-    TestedRun run = side_.test(spec, options_);
+    TestedRun run = test(spec, one);
     one.checks = std::move(run.checks);
     if (run.selection) {
       const Agreement agreement = compare_sides(formulas_, spec, *run.selection, *against, request_.choices);
       one.choices = agreement.choices;
       conclude_as(conclude(agreement, request_.max_miss), one);
+      if (run.idle && one.verdict == Conclusion::passed) conclude_as({Conclusion::nothing, kIdle}, one);
     }
     fail_by_checks(one);
     if (!run.selection) return;
@@ -265,25 +289,25 @@ class CompareRun {
     }
   }
 
-  /// What the tested side selects with `spec`; nothing: it failed, and `one` with it.
-  std::optional<Selection> rated_run(const IndexerSpec& spec, AgreementCase& one) {
-    TestedRun run = side_.test(spec, options_);
+  /// Runs the tested side for its quality alone. Without a selection `one` has failed, or has nothing to say.
+  TestedRun rated_run(const IndexerSpec& spec, AgreementCase& one) {
+    TestedRun run = test(spec, one);
     std::copy_if(run.checks.begin(), run.checks.end(), std::back_inserter(one.checks),
                  [](const ReportCheck& check) { return !check.passed; });
     fail_by_checks(one);
-    return std::move(run.selection);
+    return run;
   }
 
   /// Quality of an indexer against another on the same backend.
   void rate(const IndexerSpec& spec, AgreementCase& one) {
     const i64 k = request_.settings.top_k;
-    if (!reference_) reference_ = rated_run(*prepared_.reference, one);
+    if (!reference_) reference_ = rated_run(*prepared_.reference, one).selection;
     if (!reference_) return;
-    const std::optional<Selection> side = rated_run(spec, one);
-    if (!side) return;
+    const TestedRun run = rated_run(spec, one);
+    if (!run.selection) return;
     const Quality quality =
         compare_selections(workload_, {(*reference_)[Choice::tokens].span<const i32>(), k, request_.against_indexer},
-                           {(*side)[Choice::tokens].span<const i32>(), k});
+                           {(*run.selection)[Choice::tokens].span<const i32>(), k});
     one.quality = quality;
     one.minimum_recall = request_.min_recall;
     if (quality.rows == 0) {
@@ -292,6 +316,8 @@ class CompareRun {
       conclude_as({Conclusion::failed, fmt::format("the mean recall is {:.4f}, and {:.4f} was asked for",
                                                    *quality.recall.mean, *request_.min_recall)},
                   one);
+    } else if (run.idle && one.verdict == Conclusion::passed) {
+      conclude_as({Conclusion::nothing, kIdle}, one);
     }
   }
 
@@ -302,9 +328,10 @@ class CompareRun {
     one.parameters.top_k = found->k;
     one.used.top_k = effective(spec, formulas_.problem()).top_k;
     if (prepared_.reference) {
-      const std::optional<Selection> right = rated_run(spec, one);
-      if (!right) return;
-      one.quality = rate_recorded(workload_, *found, (*right)[Choice::tokens].span<const i32>(), spec.name);
+      const TestedRun run = rated_run(spec, one);
+      if (!run.selection) return;
+      const std::span<const i32> right = (*run.selection)[Choice::tokens].span<const i32>();
+      one.quality = rate_recorded(workload_, *found, right, spec.name);
       if (one.quality->rows == 0) conclude_as({Conclusion::nothing, kNoRecordedRow}, one);
       return;
     }
@@ -384,7 +411,7 @@ class CompareRun {
   const Workload& workload_;
   Prepared prepared_;
   ExactReference formulas_;
-  LocalSide side_;
+  std::unique_ptr<TestedSide> side_;
   PlanOptions options_;
   std::optional<Selection> reference_;
   const Time begun_ = now();

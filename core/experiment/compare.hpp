@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/agreement/fault_injection.hpp"
+#include "core/experiment/isolated_side.hpp"
 #include "core/experiment/memory.hpp"
 #include "core/experiment/origin.hpp"
 #include "core/experiment/planned.hpp"
@@ -52,6 +53,7 @@ struct CompareRequest {
   std::optional<double> min_recall = {};  ///< with `against_indexer`: the least mean recall that passes
   std::optional<GivenSelection> selection = {};
   std::optional<UserProgram> program = {};
+  std::optional<Isolation> isolation = {};  ///< `backend` stands for a plug-in, which is tested in another process
 
   const Workload& workload;
   std::vector<IndexerSpec> specs;  ///< a case each; one that a side refuses compares nothing

@@ -69,6 +69,7 @@ LocalSide::LocalSide(const CompareRequest& request, ExactReference* formulas)
 
 TestedRun LocalSide::test(const IndexerSpec& spec, const PlanOptions& options) {
   TestedRun run;
+  const std::optional<i64> loaded_runs = guarded_.loaded_runs();
   if (request_.mistake) {
     run.selection = run_with_mistake(request_.mistake->mistake, guarded_, spec, *formulas_, options);
     if (!run.selection) {
@@ -82,6 +83,7 @@ TestedRun LocalSide::test(const IndexerSpec& spec, const PlanOptions& options) {
     // A run with a mistake is not the backend's own.
     run.checks = check_same_bits(request_, guarded_, spec, *run.selection, options);
   }
+  run.idle = loaded_runs && loaded_runs == guarded_.loaded_runs();
   const i64 overwritten = guarded_.overwritten() - overwritten_before_;
   overwritten_before_ += overwritten;
   run.checks.push_back({"canaries", overwritten == 0,

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "core/agreement/exact_reference.hpp"
@@ -17,6 +18,8 @@ struct CompareRequest;
 struct TestedRun {
   std::optional<Selection> selection;  ///< empty: it selected nothing, and a check says why
   std::vector<ReportCheck> checks;     ///< runs that must give the same bits, canaries, how a process ended
+  std::string unable;                  ///< why the backend cannot run the indexer; empty: it can
+  bool idle = false;                   ///< kernels were loaded beside a backend's own, and none of them ran
 };
 
 /// The side of a comparison that is not trusted: it may write where it must not, and give other bits the next time.

@@ -59,8 +59,9 @@ void write_golden(const std::string& path, const Workload& workload, const Index
   write_selection(path, workload, selection, metadata, as_it_is);
 }
 
-Selection read_golden(const std::string& path, const Workload& workload, const IndexerSpec& spec, i64 max_bytes) {
-  SelectionFile file = read_selection(path, max_bytes);
+Selection read_golden(const std::string& path, const Workload& workload, const IndexerSpec& spec, i64 max_bytes,
+                      bool as_it_is) {
+  SelectionFile file = read_selection(path, max_bytes, as_it_is);
   check_schema(file.metadata, path);
   for (const auto& [key, wanted] : golden_facts(spec, workload)) {
     const std::string found = value_of(file.metadata, key);

@@ -23,9 +23,9 @@ void write_golden(const std::string& path, const Workload& workload, const Index
 
 /// Reads the golden at `path`. Error(input): not a selection, no or another golden schema (MP-E602), made from other
 /// inputs (MP-E603) or by another indexer or other parameters than `spec` (MP-E604); Error(runtime): its tensors take
-/// more than `max_bytes`.
+/// more than `max_bytes`. `as_it_is`: also ids that are no selection.
 Selection read_golden(const std::string& path, const Workload& workload, const IndexerSpec& spec,
-                      i64 max_bytes = i64{1} << 32);
+                      i64 max_bytes = i64{1} << 32, bool as_it_is = false);
 
 /// The metadata of the golden at `path`. Error(input) as above.
 std::map<std::string, std::string> golden_metadata(const std::string& path);

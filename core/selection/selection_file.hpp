@@ -24,8 +24,8 @@ void write_selection(const std::string& path, const Workload& workload, const Se
                      const std::map<std::string, std::string>& metadata, bool as_it_is = false);
 
 /// Reads what write_selection wrote, as strictly as read_trace. Error(input); Error(runtime): its tensors take more
-/// than `max_bytes`.
-SelectionFile read_selection(const std::string& path, i64 max_bytes = i64{1} << 32);
+/// than `max_bytes`. `as_it_is` takes ids that are no selection.
+SelectionFile read_selection(const std::string& path, i64 max_bytes = i64{1} << 32, bool as_it_is = false);
 
 /// Throws Error(input) when `file` was not made for the rows of `workload` (their number or windows differ).
 void check_selection_fits(const SelectionFile& file, const Workload& workload, const std::string& where);
