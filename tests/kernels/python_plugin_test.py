@@ -85,7 +85,7 @@ class PythonPlugin(Cli):
         for case in report["cases"]:
             tokens = next(choice for choice in case["choices"] if choice["name"] == "tokens")
             self.assertTrue(tokens["violations"])
-            self.assertEqual({one["kind"] for one in tokens["violations"]}, {"duplicate"})
+            self.assertEqual({one["fault"] for one in tokens["violations"]}, {"duplicate"})
 
     def test_without_python_or_the_package_it_says_what_is_missing(self):
         done = self.run_plugin("compare", EXAMPLE, *SMALL, status=4, MISA_PYTHON=str(self.folder / "python"))

@@ -10,9 +10,7 @@ import numpy as np
 from misa_trace.tensors import Tensor
 
 from ._abi import MISA_BF16, MISA_CPU, MISA_CUDA, MISA_E4M3, MISA_F32
-
-I32 = -1  # beside the numbers of the header, for ids
-_BYTES = {MISA_F32: 4, MISA_BF16: 2, MISA_E4M3: 1, I32: 4}
+from .memory import I32, SIZES, DlTensor
 
 
 class NumpyViews:
@@ -29,7 +27,7 @@ class NumpyViews:
 
     def view(self, pointer: int, dtype: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> np.ndarray:
         """[shape] at `pointer`; strides in bytes."""
-        span = sum((extent - 1) * stride for extent, stride in zip(shape, strides)) + _BYTES[dtype]
+        span = sum((extent - 1) * stride for extent, stride in zip(shape, strides)) + SIZES[dtype]
         if 0 in shape:
             return np.empty(shape, self._HELD[dtype])
         memory = (ctypes.c_char * span).from_address(pointer)
@@ -65,22 +63,9 @@ class NumpyViews:
 
 
 class _Managed(ctypes.Structure):
-    """DLPack's DLManagedTensor, with its DLTensor written out."""
+    """DLPack's DLManagedTensor."""
 
-    _fields_ = [
-        ("data", ctypes.c_void_p),
-        ("device_type", ctypes.c_int32),
-        ("device_id", ctypes.c_int32),
-        ("ndim", ctypes.c_int32),
-        ("code", ctypes.c_uint8),
-        ("bits", ctypes.c_uint8),
-        ("lanes", ctypes.c_uint16),
-        ("shape", ctypes.POINTER(ctypes.c_int64)),
-        ("strides", ctypes.POINTER(ctypes.c_int64)),
-        ("byte_offset", ctypes.c_uint64),
-        ("context", ctypes.c_void_p),
-        ("deleter", ctypes.c_void_p),
-    ]
+    _fields_ = [("tensor", DlTensor), ("context", ctypes.c_void_p), ("deleter", ctypes.c_void_p)]
 
 
 _alive: dict[int, Any] = {}  # what tensors of torch refer to, by its address
@@ -114,9 +99,9 @@ class TorchViews:
         """[shape] at `pointer`; strides in bytes."""
         extents = ctypes.c_int64 * len(shape)
         shape_array = extents(*shape)
-        strides_array = extents(*(stride // _BYTES[dtype] for stride in strides))
+        strides_array = extents(*(stride // SIZES[dtype] for stride in strides))
         code, bits = self._CODES[dtype]
-        managed = _Managed(
+        tensor = DlTensor(
             data=pointer,
             device_type=self.device_type,
             device_id=self.index,
@@ -126,12 +111,12 @@ class TorchViews:
             lanes=1,
             shape=shape_array,
             strides=strides_array,
-            deleter=ctypes.cast(_forget, ctypes.c_void_p),
         )
+        managed = _Managed(tensor=tensor, deleter=ctypes.cast(_forget, ctypes.c_void_p))
         address = ctypes.addressof(managed)
         _alive[address] = (managed, shape_array, strides_array)
-        tensor = self.module.from_dlpack(_new_capsule(address, ctypes.addressof(_DLTENSOR), None))
-        return tensor.view(self.module.float8_e4m3fn) if dtype == MISA_E4M3 else tensor
+        made = self.module.from_dlpack(_new_capsule(address, ctypes.addressof(_DLTENSOR), None))
+        return made.view(self.module.float8_e4m3fn) if dtype == MISA_E4M3 else made
 
     def numbers(self, values: Any, dtype: int) -> Any:
         """As float32, exactly."""

@@ -151,7 +151,10 @@ class Plugin:
             return _abi.MISA_UNSUPPORTED
         except BaseException as problem:  # C calls this: nothing may be raised through it
             self.message = ctypes.create_string_buffer(self.words(function, problem))
-            traceback.print_exc()
+            within = problem.__traceback__
+            while within and within.tb_frame.f_code.co_filename != str(self.path):
+                within = within.tb_next
+            traceback.print_exception(type(problem), problem, within)  # from the file on: what called it is ours
             sys.stderr.flush()
             return _abi.MISA_FAILED
 

@@ -32,7 +32,9 @@ class Memory(NamedTuple):
     device: int
 
 
-class _DlTensor(ctypes.Structure):
+class DlTensor(ctypes.Structure):
+    """DLPack's DLTensor, with its device and its dtype written out."""
+
     _fields_ = [
         ("data", ctypes.c_void_p), ("device_type", ctypes.c_int32), ("device_id", ctypes.c_int32),
         ("ndim", ctypes.c_int32), ("code", ctypes.c_uint8), ("bits", ctypes.c_uint8), ("lanes", ctypes.c_uint16),
@@ -78,7 +80,7 @@ def _of_numpy(value: np.ndarray, name: str, bits: int | None) -> Memory:
 
 def _of_dlpack(value: Any, name: str) -> Memory:
     capsule = value.__dlpack__()  # it lives as long as this function; the memory is the caller's
-    one = _DlTensor.from_address(_pointer_of(capsule, b"dltensor"))
+    one = DlTensor.from_address(_pointer_of(capsule, b"dltensor"))
     dtype = _OF_DLPACK.get((one.code, one.bits)) if one.lanes == 1 else None
     if dtype is None:
         raise ValueError(f"{name} has elements that no kernel reads (DLPack's code {one.code}, {one.bits} bits)")

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from . import _abi
-from ._views import I32
+from .memory import I32, SIZES
 
 DTYPES = ("f32", "bf16", "e4m3")
 
@@ -23,7 +23,7 @@ class _Viewed:
         if not pointer and 0 not in shape:
             return None
         if not strides:
-            step = {_abi.MISA_F32: 4, _abi.MISA_BF16: 2, _abi.MISA_E4M3: 1, I32: 4}[dtype]
+            step = SIZES[dtype]
             for extent in reversed(shape):
                 strides = (step, *strides)
                 step *= max(extent, 1)
@@ -96,9 +96,8 @@ class Keys(_Viewed):
     def values(self) -> Any:
         """[pages, page_size, dim]"""
         one = self._struct
-        size = {"f32": 4, "bf16": 2, "e4m3": 1}[self.dtype]
-        shape = (one.pages, one.page_size, one.dim)
-        return self._view(one.values, one.dtype, shape, (one.values_page_stride, one.values_token_stride, size))
+        strides = (one.values_page_stride, one.values_token_stride, SIZES[one.dtype])
+        return self._view(one.values, one.dtype, (one.pages, one.page_size, one.dim), strides)
 
     @cached_property
     def scales(self) -> Any:
