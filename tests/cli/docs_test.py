@@ -99,6 +99,8 @@ COMMANDS = {
     # docs/nsight.md
     "misa-prof nsight --model deepseek-v3.2 --workload prefill-128k --rows 4096 --indexer misa --stage score": [],
     # docs/own-kernel.md
+    "misa-prof compare --backend plugin:./libdsa_cpu.so --rows 16": ["--indexer", "dsa"],
+    "misa-prof profile --backend plugin:./libdsa_cpu.so --rows 16": ["--indexer", "dsa", *ONCE],
     "misa-prof compare --backend plugin:deepgemm.py --time-limit 300": NEEDS_GPU,
     "misa-prof profile --backend plugin:deepgemm.py --model deepseek-v3.2 --workload prefill-32k --rows 1024 --warm":
         NEEDS_GPU,
@@ -158,10 +160,18 @@ def selected_ids(folder, name):
     (folder / name).write_bytes(b"\x93NUMPY\1\0" + len(head).to_bytes(2, "little") + head + data)
 
 
+def a_library(folder, name):
+    """That of the worked example, as its head says it is built."""
+    source = ROOT / "profiles" / "kernels" / (pathlib.Path(name).stem.removeprefix("lib") + ".c")
+    subprocess.run([os.environ.get("CC", "cc"), "-std=c99", "-O3", "-shared", "-fPIC", f"-I{ROOT / 'backends/plugin'}",
+                    source, "-o", folder / name.removeprefix("plugin:"), "-lm"], check=True)
+
+
 # What a command finds where the document names something of the reader's own.
 THE_READERS = {
     "my-layer.safetensors": a_trace, "layer3.safetensors": a_trace, "your-trace.safetensors": a_trace,
     "FILE": a_trace, "ids.npy": selected_ids, "goldens": goldens, "BUNDLE": a_bundle, "failure": a_bundle,
+    "plugin:./libdsa_cpu.so": a_library,
 }
 
 
