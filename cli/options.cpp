@@ -487,7 +487,7 @@ Origin origin_of(const WorkloadOptions& workload, bool host, bool top_k_asked) {
 std::vector<std::string> command_words(const CLI::App& app, const CLI::App& command) {
   std::vector<std::string> words{app.get_name(), command.get_name()};
   for (const CLI::Option* option : command.get_options()) {
-    if (option->count() == 0 || option->get_lnames().empty()) continue;
+    if (option->count() == 0 || option->get_lnames().empty() || option->get_group().empty()) continue;
     const std::string name = "--" + option->get_lnames().front();
     for (const std::string& value : option->results()) {
       words.push_back(name);

@@ -13,11 +13,14 @@
 #include "cli/options.hpp"
 #include "cli/output.hpp"
 #include "cli/planned.hpp"
+#include "cli/supervised.hpp"
 #include "cli/user_program.hpp"
 #include "core/base/error.hpp"
 #include "core/experiment/describe.hpp"
+#include "core/experiment/isolated_side.hpp"
 #include "core/indexer/runnable.hpp"
 #include "core/platform/file.hpp"
+#include "core/report/text.hpp"
 #include "core/selection/golden.hpp"
 #include "core/selection/selection_file.hpp"
 #include "core/workload/placement.hpp"
@@ -42,7 +45,8 @@ struct ProfileOptions {
   std::string backend = "cpu";
   std::vector<std::string> kernels;
   std::optional<i64> threads, device, samples, warm_up;
-  double budget_seconds = 10;
+  double budget_seconds = 10, limit_seconds = 60;
+  std::string isolated;  ///< of the process that measures a plug-in: where it meets the one that watches it
   bool no_fusion = false, no_graph = false, warm = false, once = false, dry = false;
   std::string selection_path, config;
 };
@@ -122,16 +126,19 @@ void run_profile(const ProfileOptions& options, const GivenOptions& given, std::
   const i64 threads = thread_count(options.threads);
   const std::vector<Target> targets = checked_targets(options);
   StreamedTargets streamed(targets, kStreamed);
+  const auto watched = options.isolated.empty() ? nullptr : std::make_unique<Supervised>(options.isolated);
+  std::function<void(std::string_view)> note;
+  if (watched) note = [&](std::string_view function) { watched->note_step(function); };
   const std::unique_ptr<Backend> backend =
       make_backend(options.backend, static_cast<int>(threads), device_number(options.device, {options.backend}),
-                   forced_kernels(options.kernels));
+                   forced_kernels(options.kernels), note);
   Origin origin = origin_of(options.workload, options.output.host(), options.indexer.top_k.has_value());
   origin.command_line = std::move(command_line);
   const Workload workload = options.workload.load(&origin.warnings);
   const IndexerSettings settings = options.indexer.settings(workload, options.workload.seed);
   const std::vector<IndexerSpec> specs = options.indexer.specs(settings);
 
-  RunFacts facts{.generated = !options.workload.recorded(), .once = options.once};
+  RunFacts facts{.generated = !options.workload.recorded(), .once = options.once, .child = watched != nullptr};
   std::vector<Refusal> refused;  // the report says which
   facts.specs = runnable_specs(*backend, shape_of(workload), specs, refused);
   facts.run_on(options.backend);
@@ -158,19 +165,35 @@ void run_profile(const ProfileOptions& options, const GivenOptions& given, std::
                          .once = options.once,
                          .origin = std::move(origin)};
   request.sinks.progress = [&](const ProfileProgress& done) { show(progress, done); };
-  request.sinks.started = [&](const Report& report) { lines.header(report); };
+  // Where the measurement may begin again, nothing is written before it has succeeded.
+  std::optional<Report> begun;
+  const auto write_header = [&] {
+    if (begun) lines.header(*begun);
+    begun.reset();
+  };
+  request.sinks.started = [&](const Report& report) {
+    begun = report;
+    if (!watched) write_header();
+  };
   request.sinks.finished = [&](const ReportCase& one) {
     progress.clear();
+    write_header();
     lines.add(one);
   };
+  if (watched) {
+    request.failed = watched->failed(backend->name());
+    request.sinks.loaded_work = [&](std::string_view indexer) { watched->note_work(indexer); };
+  }
   request.sinks.reported = [&](const Report& report) {
     progress.clear();
+    write_header();
     lines.footer(report);
     streamed.finish();
     options.output.write(
         targets, report.warnings,
         [&](const std::string& format, const WriterOptions& writing) { return write_report(report, format, writing); },
         kStreamed);
+    if (watched) watched->note_written();
   };
   if (!options.selection_path.empty()) {
     request.sinks.selected = [&](const IndexerSpec& spec, const Selection& selection) {
@@ -180,7 +203,21 @@ void run_profile(const ProfileOptions& options, const GivenOptions& given, std::
                       metadata);
     };
   }
-  profile(request);
+  try {
+    profile(request);
+  } catch (const Error& error) {
+    if (!watched || !blames_plugin(error)) throw;
+    progress.clear();
+    watched->note_error(std::string(error.id()) + ": " + error.what());
+    throw EndedAs{static_cast<int>(error.kind())};
+  }
+  if (request.failed.empty()) return;
+  const Refusal& first = request.failed.front();
+  throw Error(
+      ErrorKind::mismatch, "MP-E422",
+      fmt::format("the plug-in failed in {}: {}: {}",
+                  counted(static_cast<i64>(request.failed.size()), "indexer", "indexers"), first.indexer, first.reason),
+      options.backend, "misa-prof compare --indexer " + first.indexer + ", which tests it alone");
 }
 
 }  // namespace
@@ -213,18 +250,25 @@ Work add_profile(CLI::App& app) {
               "taken",
               "SECONDS", kTimingGroup, 0, 1e6);
 
+  add_decimal(command, "--time-limit", options->limit_seconds, "Seconds that a plug-in may take for a run", "SECONDS",
+              kTimingGroup, 0, 1e6);
+
   options->output.add(command);
   add_text(command, "--dump-selection", options->selection_path,
            "Write selected tokens, heads and blocks; with several indexers out.safetensors becomes "
            "out.INDEXER.safetensors",
            "FILE", kOutputGroup);
   add_config(command, options->config);
+  command.add_option("--isolated", options->isolated)->group("");  // hidden: no user types it
 
   return [options, &command, &app] {
     if (!options->config.empty()) apply_config(command, options->config);
     if (is_program(options->backend)) {
       throw Error(ErrorKind::usage, "MP-E067", "a program cannot be timed: its time is that of starting and of files",
                   "--backend exec:", "misa-prof compare, which judges it; profile times --backend plugin:FILE");
+    }
+    if (is_plugin(options->backend) && options->isolated.empty() && !options->dry) {
+      supervise(options->backend, command_words(app, command), options->limit_seconds);
     }
     if (options->dry) return print_plan(*options, given_options(command));
     run_profile(*options, given_options(command), command_words(app, command));

@@ -13,6 +13,7 @@
 #include "cli/commands.hpp"
 #include "cli/options.hpp"
 #include "cli/output.hpp"
+#include "cli/supervised.hpp"
 #include "core/base/error.hpp"
 #include "core/base/interrupt.hpp"
 #include "core/platform/file.hpp"
@@ -137,6 +138,8 @@ int run_program(int argc, char** argv) {
     status = run(argc, argv);
   } catch (const ClosedPipe&) {
     status = 0;
+  } catch (const EndedAs& other) {
+    status = other.status;
   } catch (const Interrupted&) {  // before a command had anything to write
     status = 0;
     left = "there is no result yet; run it again";

@@ -36,9 +36,6 @@ Facts error_facts(const Error& error) {
           {"how", error.how()}};
 }
 
-/// What a function of the plug-in returned is its verdict, and not the end of the run.
-bool blames_plugin(const Error& error) { return error.id() == "MP-E413" || error.id() == "MP-E414"; }
-
 Error error_of(const Facts& facts) {
   return {static_cast<ErrorKind>(facts.at("kind").get<int>()), facts.at("id").get<std::string>(),
           facts.at("what").get<std::string>(), facts.at("where").get<std::string>(),
@@ -59,6 +56,8 @@ std::string why_unable(const CompareRequest& request, const IndexerSpec& spec) {
 }
 
 }  // namespace
+
+bool blames_plugin(const Error& error) { return error.id() == "MP-E413" || error.id() == "MP-E414"; }
 
 std::string step_note_path(const std::string& folder) { return folder + "/" + kStepFile; }
 

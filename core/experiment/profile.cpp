@@ -82,10 +82,12 @@ class ProfileRun {
     plan_limits_ = plan_limits(request.memory, backend_, workload_, planned, request.settings);
     placement_ = std::make_unique<Placement>(backend_, workload_);
     for (const auto& [spec, backend] : measured) {
+      if (&backend == loaded_) tell_loaded_work(spec.name);
       indexers_.push_back(
           {spec, backend, loaded_ ? fmt::format("{} on {}", spec.name, backend.name()) : spec.name,
            std::make_unique<Plan>(backend, spec, placement_->problem(), options_of_plan(indexers_.size())),
            RangeName(fmt::format("case {} {} {}", spec.name, backend.name(), workload_.name))});
+      tell_loaded_work({});
     }
   }
 
@@ -117,7 +119,16 @@ class ProfileRun {
     for (const IndexerSpec& spec : specs) {
       measured.push_back({spec, backend_});
       if (loaded_ == nullptr) continue;
-      if (has_loaded_work(*loaded_, workload_, spec, request_.fusion)) {
+      const auto failed = std::find_if(request_.failed.begin(), request_.failed.end(),
+                                       [&](const Refusal& one) { return one.indexer == spec.name; });
+      if (failed != request_.failed.end()) {
+        report_.skipped.push_back(*failed);
+        continue;
+      }
+      tell_loaded_work(spec.name);
+      const bool works = has_loaded_work(*loaded_, workload_, spec, request_.fusion);
+      tell_loaded_work({});
+      if (works) {
         measured.push_back({spec, *loaded_});
       } else {
         report_.skipped.push_back({spec.name, std::string(loaded_->name()), "the plug-in does nothing in it"});
@@ -127,6 +138,10 @@ class ProfileRun {
   }
 
   bool is_loaded(const Indexer& indexer) const { return &indexer.backend == loaded_; }
+
+  void tell_loaded_work(std::string_view indexer) const {
+    if (request_.sinks.loaded_work) request_.sinks.loaded_work(indexer);
+  }
 
   /// Returns the specs whose tasks all have a kernel; the others are skipped. Throws the last refusal when none is
   /// left.
@@ -199,7 +214,12 @@ class ProfileRun {
         runs_.push_back(std::make_unique<TimedRun>(
             indexer.backend, indexer.range, work,
             TimedRunOptions{.stages = staged, .cold = request_.cold, .record = request_.graphs && !request_.once}));
-        subjects.push_back({indexer.name, [&warmed_up, run = runs_.back().get()] { return (*run)(warmed_up); }});
+        subjects.push_back({indexer.name, [this, &warmed_up, &indexer, run = runs_.back().get()] {
+                              if (is_loaded(indexer)) tell_loaded_work(indexer.spec.name);
+                              auto timed = (*run)(warmed_up);
+                              tell_loaded_work({});
+                              return timed;
+                            }});
       }
     }
     SamplerOptions sampling;

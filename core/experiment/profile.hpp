@@ -23,9 +23,11 @@ struct ProfileProgress {
 /// What a caller may see of a profile before it returns. Any may be empty.
 struct ProfileSinks {
   std::function<void(const ProfileProgress&)> progress = {};  ///< after every run
-  std::function<void(const Report&)> started = {};            ///< what is known before the first run: no case yet
-  std::function<void(const ReportCase&)> finished = {};       ///< each case once it is whole, in their order
-  std::function<void(const Report&)> reported = {};           ///< the whole report
+  /// Before loaded kernels work on an indexer, which is named, and with "" after it.
+  std::function<void(std::string_view)> loaded_work = {};
+  std::function<void(const Report&)> started = {};       ///< what is known before the first run: no case yet
+  std::function<void(const ReportCase&)> finished = {};  ///< each case once it is whole, in their order
+  std::function<void(const Report&)> reported = {};      ///< the whole report
   /// What each indexer selected on `backend`: tokens, heads and blocks; comes last, and not of an interrupted profile.
   std::function<void(const IndexerSpec&, const Selection&)> selected = {};
 };
@@ -36,9 +38,10 @@ struct ProfileSinks {
 struct ProfileRequest {
   Backend& backend;
   const Workload& workload;
-  std::vector<IndexerSpec> specs;  ///< those that the backend refuses are skipped
-  IndexerSettings settings;        ///< dsa, the reference, is made with them
-  i64 threads = 1;                 ///< of the backend
+  std::vector<IndexerSpec> specs;    ///< those that the backend refuses are skipped
+  std::vector<Refusal> failed = {};  ///< indexers in which loaded kernels failed before: measured on the base alone
+  IndexerSettings settings;          ///< dsa, the reference, is made with them
+  i64 threads = 1;                   ///< of the backend
   MemoryLimits memory = {};
 
   std::optional<i64> samples = {};  ///< of each indexer, if the budget allows; empty: 50, or 1 of a slow backend

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <utility>
@@ -18,6 +19,8 @@ struct ChildCommand {
   /// whose output is captured gets SIGTERM, as one that ran too long does.
   bool shares_streams = false;
   double stop_seconds = 2;  ///< between the signal that asks it to end and SIGKILL
+  /// Asked while it runs; true ends it as one that ran too long, by SIGKILL at once. May be empty.
+  std::function<bool()> is_stuck = {};
 };
 
 /// What a program wrote to one stream.
@@ -29,7 +32,7 @@ struct CapturedText {
 enum class ChildEnd {
   exited,
   signalled,    ///< it ended by a signal that was not ours
-  timed_out,    ///< it ran for `limit_seconds` and was ended
+  timed_out,    ///< it ran for `limit_seconds`, or was stuck, and was ended
   interrupted,  ///< our user ended the work (core/base/interrupt.hpp), and it with it
   not_started,
 };

@@ -211,6 +211,10 @@ class Child {
         asked = now;
         result_.end = interrupted() ? ChildEnd::interrupted : ChildEnd::timed_out;
         ::kill(-id_, interrupted() && command_.shares_streams ? SIGINT : SIGTERM);
+      } else if (!asked && command_.is_stuck && command_.is_stuck()) {
+        asked = now;
+        result_.end = ChildEnd::timed_out;
+        ::kill(-id_, SIGKILL);
       } else if (asked && now - *asked >= command_.stop_seconds) {
         ::kill(-id_, SIGKILL);
       }

@@ -1,7 +1,6 @@
 """Plug-ins run in a process of their own: what they do there is a verdict of one case, and the others finish."""
 import os
 import pathlib
-import re
 import shutil
 import signal
 import subprocess
@@ -161,6 +160,68 @@ class Compare(Isolation):
         running.communicate(timeout=30)
         self.assertEqual(running.returncode, -signal.SIGINT)
         self.assertFalse(pathlib.Path(f"/proc/{child}").exists())
+
+
+class Profile(Isolation):
+    def profiled(self, status, misbehave, *options):
+        result = self.run_misa("profile", misbehave, "--samples", "2", "--warm-up", "0", "--format", "json", *options)
+        self.assertEqual(result.returncode, status, result.stderr)
+        return strict_json(result.stdout), result.stderr
+
+    def test_a_right_plug_in_is_timed_in_another_process_and_nothing_shows_it(self):
+        report, message = self.profiled(0, "right", "--indexer", "dsa,hisa")
+        self.assertEqual([(case["indexer"], case["backend"]) for case in report["cases"]],
+                         [(name, backend) for name in ("dsa", "hisa") for backend in ("cpu", "plugin:misbehaving")])
+        self.assertEqual((report["skipped"], program.without_noise(message)), ([], ""))
+        self.assertNotIn("--isolated", report["command_line"])
+        dumped = self.folder / "dumped.safetensors"
+        self.run_misa("profile", "right", "--samples", "1", "--indexer", "dsa", "--dump-selection", dumped)
+        self.assertEqual(misa("inspect", dumped).returncode, 0)
+
+    def test_an_indexer_in_which_it_fails_is_named_and_the_rest_is_measured(self):
+        for misbehave, reason in (("crash", "the plug-in crashed with SIGSEGV in select after "),
+                                  ("hang", "the plug-in was ended in select after the time limit of 1.5 s"),
+                                  ("error", "MP-E413: .*the moon is in the wrong phase")):
+            with self.subTest(misbehave):
+                report, message = self.profiled(1, misbehave, "--indexer", "dsa", "--time-limit", "1.5")
+                self.assertEqual([(case["indexer"], case["backend"]) for case in report["cases"]], [("dsa", "cpu")])
+                self.assertEqual([(one["indexer"], one["backend"]) for one in report["skipped"]],
+                                 [("dsa", "plugin:misbehaving")])
+                self.assertRegex(report["skipped"][0]["reason"], reason)
+                self.assertRegex(message, r"(?m)^misa-prof: dsa: .*; measuring again without it$")
+                self.assertRegex(message, "(?m)^misa-prof: error: MP-E422: the plug-in failed in 1 indexer: dsa: ")
+
+    def test_the_plug_in_is_measured_where_it_does_not_fail(self):
+        self.crashes_with_two_heads()
+        report, _ = self.profiled(1, "right", "--indexer", "dsa,misa,hisa", "--active-heads", "2")
+        self.assertEqual([(case["indexer"], case["backend"] != "cpu") for case in report["cases"]],
+                         [("dsa", False), ("dsa", True), ("misa", False), ("hisa", False), ("hisa", True)])
+        self.assertEqual([one["indexer"] for one in report["skipped"]], ["misa"])
+
+    def test_outputs_are_written_once(self):
+        lines = self.folder / "out.jsonl"
+        result = self.run_misa("profile", "crash", "--samples", "1", "--indexer", "dsa", "-o", "jsonl:-", "-o", lines)
+        self.assertEqual(result.returncode, 1)
+        for text in (result.stdout, lines.read_text()):
+            self.assertEqual([strict_json(line)["record"] for line in text.splitlines()], ["header", "case", "footer"])
+
+    def test_a_crash_that_no_indexer_is_to_blame_for_ends_the_run(self):
+        self.fails(1, "MP-E422: the plug-in crashed with SIGSEGV in misa_kernels after .*: nothing was measured", "profile",
+                   *TINY, "--backend", f"plugin:{self.library}", env=self.environment("crash_table"))
+        for misbehave, message in (("none", "MP-E411"), ("version", "MP-E412")):
+            self.fails(4, message, "profile", *TINY, "--backend", f"plugin:{self.library}", env=self.environment(misbehave))
+
+    def test_an_interruption_writes_what_was_measured(self):
+        path = self.folder / "partial.json"
+        running = subprocess.Popen([*program.PROGRAM, "profile", *TINY, "--backend", f"plugin:{self.library}", "--samples",
+                                    "1000000", "--budget", "600", "-o", str(path)], stderr=subprocess.PIPE, text=True,
+                                   env={**os.environ, **self.environment("right")})
+        time.sleep(3)
+        running.send_signal(signal.SIGINT)
+        _, message = running.communicate(timeout=60)
+        self.assertEqual(running.returncode, -signal.SIGINT, message)
+        self.assertEqual(message.count("misa-prof: interrupted: "), 1)
+        self.assertFalse(strict_json(path.read_text())["complete"])
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ class Numbers(Cli):
     def test_every_option_that_takes_a_number_reads_it_alike(self):
         counts = ["--seed", "--rows", "--context", "--sequences", "--next-n", "--page-size", "--top-k", "--active-heads", "--sampled-keys", "--block-size", "--candidates",
                   "--blocks", "--threads", "--device", "--max-memory"]
-        options = {"profile": [*counts, "--samples", "--warm-up", "--budget"],
+        options = {"profile": [*counts, "--samples", "--warm-up", "--budget", "--time-limit"],
                    "compare": [*counts, "--max-miss", "--repeat-bitwise", "--min-recall", "--time-limit"],
                    "nsight": counts, "generate": [*counts[:6], "--max-memory"],
                    "inspect": ["--max-memory"], "selftest": ["--seed", "--seeds"]}

@@ -81,6 +81,15 @@ TEST_CASE("a child that runs too long is ended, and one that does not hear is ki
   CHECK(deaf.seconds < 5);
 }
 
+TEST_CASE("a child that is stuck is killed at once") {
+  int asked = 0;
+  const ChildResult result = run_child({.words = {"/bin/sh", "-c", "trap '' TERM; while :; do sleep 0.05; done"},
+                                        .is_stuck = [&] { return ++asked > 5; }});
+  CHECK(result.end == ChildEnd::timed_out);
+  CHECK(asked == 6);
+  CHECK(result.seconds < 1.5);
+}
+
 TEST_CASE("a program that is not there, or is none, is not started, and the reason is given") {
   const PrivateFolder folder;
   const std::string plain = folder.path() + "/plain", broken = folder.path() + "/broken",
