@@ -257,6 +257,8 @@ class Documents(Cli):
         if isinstance(how, NotRun):
             return self.check_script(text)
         extra, status = how if isinstance(how, tuple) else (how, 0)
+        if "plugin:" in text and len(program.PROGRAM) > 1:
+            return self.skipTest("an emulated program cannot load a library of this machine")
         words = shlex.split(text)
         self.assertEqual(pathlib.Path(words[0]).name, "misa-prof", text)
         for before, word in zip(words, words[1:]):
