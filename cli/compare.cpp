@@ -7,10 +7,12 @@
 #include <filesystem>
 #include <memory>
 
+#include "backends/backends.hpp"
 #include "cli/commands.hpp"
 #include "cli/compare_options.hpp"
 #include "cli/given_options.hpp"
 #include "cli/options.hpp"
+#include "cli/supervised.hpp"
 #include "cli/user_program.hpp"
 #include "core/base/error.hpp"
 #include "core/experiment/describe.hpp"
@@ -270,7 +272,10 @@ Work add_compare(CLI::App& app) {
     if (!options->config.empty()) apply_config(command, options->config);
     const GivenOptions given = given_options(command);  // without those that a golden brings
     options->complete(command);
-    if (!options->isolated.empty()) return test_plugin(*options);
+    if (!options->isolated.empty() && !options->dry) return test_plugin(*options);
+    if (is_plugin(options->backend) && options->isolated.empty() && options->dry) {
+      supervise(options->backend, command_words(app, command), options->limit_seconds);
+    }
     run_compare(*options, given, command_words(app, command), CompareOptions::made_with(command));
   };
 }

@@ -267,7 +267,7 @@ Work add_profile(CLI::App& app) {
       throw Error(ErrorKind::usage, "MP-E067", "a program cannot be timed: its time is that of starting and of files",
                   "--backend exec:", "misa-prof compare, which judges it; profile times --backend plugin:FILE");
     }
-    if (is_plugin(options->backend) && options->isolated.empty() && !options->dry) {
+    if (is_plugin(options->backend) && options->isolated.empty()) {
       supervise(options->backend, command_words(app, command), options->limit_seconds);
     }
     if (options->dry) return print_plan(*options, given_options(command));

@@ -16,10 +16,10 @@ struct EndedAs {
   int status = 0;
 };
 
-/// Runs `words`, a command line of profile, in a process of its own. An indexer in which the plug-in crashes, returns
-/// an error, or works for longer than `limit_seconds` at a time is measured without it: the process starts again.
-/// Throws EndedAs. Error(mismatch) MP-E422: the plug-in crashed where no indexer can be blamed, or after the results
-/// were written.
+/// Runs `words`, a command line of profile (or of a dry run), in a process of its own. An indexer in which the plug-in
+/// crashes, returns an error, or works for longer than `limit_seconds` at a time is measured without it: the process
+/// starts again. Throws EndedAs. Error(mismatch) MP-E422: the plug-in crashed where no indexer can be blamed, or after
+/// the results were written.
 [[noreturn]] void supervise(std::string_view backend, const std::vector<std::string>& words, double limit_seconds);
 
 /// The process that is watched.

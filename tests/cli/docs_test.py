@@ -99,6 +99,9 @@ COMMANDS = {
     # docs/nsight.md
     "misa-prof nsight --model deepseek-v3.2 --workload prefill-128k --rows 4096 --indexer misa --stage score": [],
     # docs/own-kernel.md
+    "misa-prof compare --backend 'exec:python3 my.py {trace} {selection}' --rows 16 --arithmetic f32": BY_EXEC,
+    "misa-prof compare --backend 'exec:python3 my.py {trace} {selection}' --model tiny --workload ci "
+    "--arithmetic f32": BY_EXEC,
     "misa-prof compare --backend plugin:./libdsa_cpu.so --rows 16": ["--indexer", "dsa"],
     "misa-prof profile --backend plugin:./libdsa_cpu.so --rows 16": ["--indexer", "dsa", *ONCE],
     "misa-prof compare --backend plugin:deepgemm.py --time-limit 300": NEEDS_GPU,

@@ -82,6 +82,30 @@ class Exec(Cli):
         return check["detail"]
 
 
+class Walk(Exec):
+    def test_the_program_of_the_document_passes_in_an_empty_folder(self):
+        if len(program.PROGRAM) != 1:
+            self.skipTest("an emulator runs the program")
+        page = (ROOT / "docs/own-kernel.md").read_text()
+        section = re.search(r"^## A program\n(.*?)^## ", page, re.M | re.S).group(1)
+        code = re.search(r"^```python\n(.*?)^```", section, re.M | re.S).group(1)
+        commands = re.findall(r"^    (misa-prof .*)$", section, re.M)
+        self.assertEqual(len(commands), 2)
+        empty, path = self.folder / "empty", self.folder / "bin"
+        empty.mkdir()
+        path.mkdir()
+        (empty / "my.py").write_text(code)
+        (path / "misa-prof").symlink_to(program.PROGRAM[0])
+        (path / "python3").symlink_to(PYTHON)
+        environment = {**os.environ, **self.env, "PATH": f"{path}:{os.environ['PATH']}"}
+        for command in commands:
+            done = subprocess.run(["bash", "-c", command], cwd=empty, env=environment, capture_output=True, text=True,
+                                  check=False)
+            self.assertEqual(done.returncode, 0, f"{command}: {done.stdout}{done.stderr}")
+            self.assertIn("passed: 1 of 1 case", done.stdout)
+        self.assertEqual([file.name for file in empty.iterdir()], ["my.py"])
+
+
 class Selects(Exec):
     def test_a_program_that_selects_rightly_passes_in_every_kind_of_file(self):
         for name, save in {

@@ -162,6 +162,15 @@ class Compare(Isolation):
         self.assertFalse(pathlib.Path(f"/proc/{child}").exists())
 
 
+class DryRun(Isolation):
+    def test_a_dry_run_loads_the_plug_in_in_another_process_too(self):
+        for command in ("compare", "profile"):
+            words = [command, *TINY, "--backend", f"plugin:{self.library}", "--indexer", "dsa", "--dry-run"]
+            self.assertIn("dsa: score", self.succeeds(*words, env=self.environment("right")))
+            self.fails(1, "MP-E422: the plug-in crashed with SIGSEGV after", *words,
+                       env=self.environment("crash_table"))
+
+
 class Profile(Isolation):
     def profiled(self, status, misbehave, *options):
         result = self.run_misa("profile", misbehave, "--samples", "2", "--warm-up", "0", "--format", "json", *options)
