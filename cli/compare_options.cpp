@@ -326,7 +326,7 @@ Sides CompareOptions::sides(i64 thread_number) const {
   if (isolates()) {
     sides.backend = std::make_unique<StandIn>(make_backend("cpu", static_cast<int>(thread_number)), backend);
   } else {
-    sides.backend = isolated.empty() ? side(backend, forced_kernels(kernels)) : tested(thread_number);
+    sides.backend = isolated.empty() || dry ? side(backend, forced_kernels(kernels)) : tested(thread_number);
   }
   if (against_indexer.empty() && is_backend(against) && against != "oracle") sides.other = side(against, {});
   return sides;
