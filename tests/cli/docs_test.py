@@ -57,6 +57,8 @@ COMMANDS = {
     "misa-prof generate --model glm-5 --workload prefill-8k --seed 7 -o glm.safetensors": [],
     "misa-prof inspect glm.safetensors": [],
     "misa-prof list": [],
+    # docs/drop-in.md
+    "MISA_PROF=build/release/cli/misa-prof python3 tests/gpu/drop_in.py": NEEDS_GPU,
     # CONTRIBUTING.md
     "scripts/test.sh": BY_CI,
     ".ci/run": BY_CI,

@@ -60,9 +60,10 @@ class Keys:
 
     def _paged(self, found: Memory, keys: PagedKeys, dim: int) -> None:
         pointer, dtype, shape, strides, _, _ = found
-        if len(shape) == 2 and keys.page_size is not None and shape[1] == keys.page_size * (dim + 4) and dtype == U8:
+        bytes_ = dtype in (U8, _abi.MISA_E4M3)
+        if len(shape) == 2 and bytes_ and keys.page_size is not None and shape[1] == keys.page_size * (dim + 4):
             shape, strides = (shape[0], keys.page_size, dim + 4), (strides[0], dim + 4, strides[1])
-        fused = dtype == U8 and len(shape) == 3 and shape[2] == dim + 4
+        fused = bytes_ and len(shape) == 3 and shape[2] == dim + 4
         if len(shape) != 3 or (shape[2] != dim and not fused) or (strides[2] != 1 and shape[2] > 1):
             raise ValueError(
                 f"the cache is {NAMES[dtype]} {list(shape)}, and must be [pages, page_size, {dim}], or uint8 "

@@ -2,13 +2,14 @@
 
 import os
 import pathlib
+import re
 
 import numpy as np
 import pytest
 
 import misa
 import misa_trace
-from conftest import lacks
+from conftest import ROOT, lacks
 from misa_trace import to_bf16, to_e4m3
 
 INDEXERS = ("dsa", "misa", "misa-dagger", "hisa", "misa-lr", "misa-lr-dagger")
@@ -242,3 +243,19 @@ def test_what_no_kernel_does_is_not_implemented():
     with pytest.raises(NotImplementedError, match="5000 heads"):
         misa.Indexer("dsa", 5000, 4, 1)(np.zeros((1, 5000, 4), np.float32), np.zeros((1, 5000), np.float32),
                                         np.zeros((2, 4), np.float32), ([0], [2]))
+
+
+def test_the_code_of_the_page_runs():
+    page = (ROOT / "docs/drop-in.md").read_text(encoding="utf-8")
+    names = {}
+    for block in re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL):
+        exec(compile(block, "docs/drop-in.md", "exec"), names)
+    assert names["ids"].shape == (2, 128)
+
+
+def test_the_page_shows_the_examples_as_they_are():
+    page = (ROOT / "docs/drop-in.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^<!-- (\S+) -->\n```py\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert [pathlib.Path(path).stem for path, _ in shown] == ["drop_in_transformers", "drop_in_engines"]
+    for path, code in shown:
+        assert code in (ROOT / path).read_text(encoding="utf-8"), path

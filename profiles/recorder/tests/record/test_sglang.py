@@ -15,20 +15,23 @@ def indexer(**options):
     return importlib.import_module("sglang.srt.layers.attention.dsa.dsa_indexer").Indexer(**options)
 
 
+def metadata_of(**parts):
+    return importlib.import_module("sglang.srt.layers.attention.dsa.dsa_indexer").Metadata(parts)
+
+
 def ragged(own, drawn, lengths, positions, layer_id=3):
     keys, scales, begins = drawn.gathered(lengths)
     ks, ke = drawn.windows(begins, positions)
     q, weights = drawn.queries(len(ks))
-    tables = drawn.table[[i for i, rows in enumerate(positions) for _ in rows]]
-    metadata = {"ks": ks, "ke": ke, "kv": (keys, scales), "row_tables": tables, "page_size": PAGE}
+    metadata = metadata_of(ks=ks, ke=ke, kv=(keys, scales))
     return own._get_topk_ragged(False, None, layer_id, q, weights.unsqueeze(-1), metadata)
 
 
-def paged(own, drawn, lengths, layer_id=3):
+def paged(own, drawn, lengths, layer_id=3, fused=False):
     drawn.fill(lengths)
     q, weights = drawn.queries(len(lengths))
-    metadata = {"cache": drawn.cache.view(len(drawn.cache), -1), "page_size": PAGE, "page_table": drawn.table,
-                "seqlens": torch.tensor(lengths, dtype=torch.int32)}
+    metadata = metadata_of(cache=drawn.cache.view(len(drawn.cache), -1), page_size=PAGE, page_table=drawn.table,
+                           seqlens=torch.tensor(lengths, dtype=torch.int32), fused=fused)
     return own._get_topk_paged(None, layer_id, q, weights.unsqueeze(-1), metadata)
 
 
@@ -82,7 +85,7 @@ def test_sixteen_steps_of_decode(recording, monkeypatch, substitute):
 
 def test_fused_ids_are_noticed_and_left_out(recording, capsys):
     traces = recording()
-    paged(indexer(fused=True), Drawn([40, 50]), [40, 50])
+    paged(indexer(), Drawn([40, 50]), [40, 50], fused=True)
     assert traces()["layer3.decode"].topk is None
     assert "SGLANG_DSA_FUSE_TOPK=0" in capsys.readouterr().err
 
