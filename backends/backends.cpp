@@ -7,6 +7,7 @@
 #include "backends/cpu/cpu.hpp"
 #include "backends/cuda/cuda.hpp"
 #include "backends/oracle/oracle.hpp"
+#include "backends/plugin/given.hpp"
 #include "backends/plugin/plugin.hpp"
 #include "core/base/error.hpp"
 #include "core/base/suggest.hpp"
@@ -46,6 +47,10 @@ std::unique_ptr<Backend> make_loaded(const std::string& path, int threads, int d
   if (path.empty()) {
     throw Error(ErrorKind::usage, "MP-E064", "--backend plugin: names no file", {}, "plugin:./libmine.so");
   }
+  if (is_python_plugin(std::string(kPluginPrefix) + path)) {
+    throw Error(ErrorKind::unavailable, "MP-E443", "a plug-in that is a Python file runs in a process of Python alone",
+                path, "--backend of compare or profile, which start one");
+  }
   const plugin::KernelLibrary library(path, note);
   const std::optional<std::string> no_cuda = cuda_why_not(device);
   if (!no_cuda) {
@@ -66,6 +71,10 @@ std::unique_ptr<Backend> make_loaded(const std::string& path, int threads, int d
 }  // namespace
 
 std::span<const BackendInfo> backends() { return kBackends; }
+
+bool is_python_plugin(std::string_view name) {
+  return is_plugin(name) && name.ends_with(".py") && given_kernels(name.substr(kPluginPrefix.size())) == nullptr;
+}
 
 std::unique_ptr<Backend> make_backend(std::string_view name, int threads, int device, const ForcedKernels& kernels,
                                       std::function<void(std::string_view)> note) {

@@ -33,6 +33,9 @@ std::span<const BackendInfo> backends();
 /// What begins the name of a backend that is a library of kernels: plugin:FILE.
 constexpr std::string_view kPluginPrefix = "plugin:";
 inline bool is_plugin(std::string_view name) { return name.substr(0, kPluginPrefix.size()) == kPluginPrefix; }
+/// A plug-in that is a Python file, which only a process of Python can load: where its kernels were handed over by
+/// whoever loaded the program, it is a plug-in like any other.
+bool is_python_plugin(std::string_view name);
 
 /// Throws Error(usage) for an unknown name, Error(unavailable) with the reason for an absent one. `device` is only for
 /// backends that have devices. Kernels that are forced must be the backend's own: else Error(usage) with its names.

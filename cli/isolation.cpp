@@ -1,5 +1,6 @@
 #include "cli/isolation.hpp"
 
+#include "backends/backends.hpp"
 #include "cli/python_plugin.hpp"
 #include "core/platform/system.hpp"
 

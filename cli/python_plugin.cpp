@@ -56,8 +56,6 @@ void check_python(const ChildCommand& command) {
 
 }  // namespace
 
-bool is_python_plugin(std::string_view backend) { return is_plugin(backend) && backend.ends_with(".py"); }
-
 ChildCommand python_command(std::string_view backend, const std::vector<std::string>& arguments) {
   const std::string python = variable("MISA_PYTHON");
   ChildCommand command{

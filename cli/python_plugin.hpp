@@ -10,9 +10,6 @@
 
 namespace misa::cli {
 
-/// Whether `backend` is plugin: and a file that ends in .py.
-bool is_python_plugin(std::string_view backend);
-
 /// Runs the program with `arguments` in Python, where `backend`, a plugin:FILE.py, is a table of FILE's functions.
 /// Python is MISA_PYTHON of the environment, else python3; the package misa is the one beside the profiles, else the
 /// one that Python finds. Error(unavailable) MP-E440: there is no Python; MP-E441: it cannot import misa.host.

@@ -57,7 +57,9 @@ std::string why_unable(const CompareRequest& request, const IndexerSpec& spec) {
 
 }  // namespace
 
-bool blames_plugin(const Error& error) { return error.id() == "MP-E413" || error.id() == "MP-E414"; }
+bool blames_plugin(const Error& error) {
+  return error.id() == "MP-E413" || error.id() == "MP-E414" || error.id() == "MP-E510";
+}
 
 std::string step_note_path(const std::string& folder) { return folder + "/" + kStepFile; }
 

@@ -60,7 +60,8 @@ class IsolatedSide final : public TestedSide {
   const CompareRequest& request_;
 };
 
-/// Whether a function of a plug-in failed: that is the plug-in's verdict, and not the end of a run.
+/// Whether a function of a plug-in failed, or the device where its kernels ran (MP-E510): that is the plug-in's
+/// verdict, and not the end of a run.
 bool blames_plugin(const Error& error);
 
 /// The note in `folder` that tells the other process which function of the plug-in runs.

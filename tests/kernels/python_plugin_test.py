@@ -97,6 +97,17 @@ class PythonPlugin(Cli):
         self.assertIn("MP-E441", done.stderr)
         self.assertIn("No module named 'misa'", done.stderr)
 
+    def test_a_dry_run_knows_it(self):
+        for command in ("profile", "compare"):
+            done = self.run_plugin(command, EXAMPLE, *SMALL, "--dry-run")
+            self.assertIn("dsa: score, select; 16 rows at a time", done.stdout)
+            self.assertEqual(done.stderr, "")
+
+    def test_it_is_no_side_to_compare_with(self):
+        done = misa("compare", "--backend", "cpu", "--against", f"plugin:{EXAMPLE}", *SMALL)
+        self.assertEqual(done.returncode, 4)
+        self.assertIn("MP-E443", done.stderr)
+
     def test_a_file_that_is_no_plug_in_is_named(self):
         for text, words in (("x = 1\n", "it defines none of the functions score, select"),
                             ("import no_such_module\n", "No module named 'no_such_module'"),
