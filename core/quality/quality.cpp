@@ -29,6 +29,12 @@ double attention_on(const Workload& workload, i64 r, i64 begin, std::span<const 
   return sum;
 }
 
+/// The entry of row m, which has one.
+RowQuality& row_of(Quality& quality, i64 m) {
+  return *std::lower_bound(quality.per_row.begin(), quality.per_row.end(), m,
+                           [](const RowQuality& one, i64 row) { return one.row < row; });
+}
+
 void compare_attention(const Workload& workload, const SelectedTokens& reference, const SelectedTokens& selected,
                        Quality& quality) {
   if (workload.attention_mass.empty()) return;
@@ -39,8 +45,11 @@ void compare_attention(const Workload& workload, const SelectedTokens& reference
     if (reference.row(m).empty()) continue;
     ++rows;
     const i64 begin = workload.ks[static_cast<std::size_t>(m)];
-    ours += attention_on(workload, r, begin, selected.row(m));
-    theirs += attention_on(workload, r, begin, reference.row(m));
+    const double on_selected = attention_on(workload, r, begin, selected.row(m));
+    const double on_reference = attention_on(workload, r, begin, reference.row(m));
+    ours += on_selected;
+    theirs += on_reference;
+    if (on_reference > 0) row_of(quality, m).attention_mass = on_selected / on_reference;
   }
   quality.attention_rows = rows;
   if (rows == 0) return;
@@ -107,26 +116,28 @@ i64 ids_that_are_none(const Workload& workload, const SelectedTokens& selected) 
 Quality compare_selections(const Workload& workload, const SelectedTokens& reference, const SelectedTokens& selected) {
   Quality quality;
   quality.reference = reference.name;
-  std::vector<double> recalls;
-  double overlaps = 0;
+  std::vector<double> recalls, overlaps;
   for (i64 m = 0; m < workload.rows(); ++m) {
     const std::span<const i32> wanted = reference.row(m), found = selected.row(m);
     if (wanted.empty()) continue;
-    const double shared = static_cast<double>(shared_tokens(wanted, found));
-    const double recall = shared / static_cast<double>(wanted.size());
-    if (recalls.empty() || recall < *quality.recall.worst) {
-      quality.recall.worst = recall;
+    const RowQuality& row = quality.per_row.emplace_back(RowQuality{.row = m,
+                                                                    .wanted = static_cast<i64>(wanted.size()),
+                                                                    .selected = static_cast<i64>(found.size()),
+                                                                    .shared = shared_tokens(wanted, found),
+                                                                    .attention_mass = {}});
+    if (recalls.empty() || row.recall() < *quality.recall.worst) {
+      quality.recall.worst = row.recall();
       quality.recall.worst_row = m;
     }
-    recalls.push_back(recall);
-    overlaps += shared / (static_cast<double>(wanted.size() + found.size()) - shared);
+    recalls.push_back(row.recall());
+    overlaps.push_back(row.iou());
   }
   quality.rows = static_cast<i64>(recalls.size());
   if (quality.rows > 0) {
     quality.recall.mean = mean(recalls);
     quality.recall.median = median(recalls);
     quality.recall.p1 = percentile(recalls, 0.01);
-    quality.iou = overlaps / static_cast<double>(quality.rows);
+    quality.iou = mean(overlaps);
   }
   compare_attention(workload, reference, selected, quality);
   find_needles(workload, reference, selected, quality);

@@ -26,12 +26,24 @@ struct Recall {
   std::optional<i64> worst_row;
 };
 
+/// How much of the reference's selection R a row's selection S keeps.
+struct RowQuality {
+  i64 row = 0;
+  i64 wanted = 0, selected = 0, shared = 0;  ///< |R|, |S|, |S and R|
+  std::optional<double> attention_mass;      ///< main-attention probability on S over that on R; empty: not recorded
+
+  double recall() const { return static_cast<double>(shared) / static_cast<double>(wanted); }
+  double iou() const { return static_cast<double>(shared) / static_cast<double>(wanted + selected - shared); }
+  friend bool operator==(const RowQuality&, const RowQuality&) = default;
+};
+
 /// How much of a reference's selection another selection keeps: the quality of an approximation.
 struct Quality {
-  std::string reference = {};  ///< its name
-  i64 rows = 0;                ///< rows with a token to find
-  Recall recall;               ///< of row m: |S and R| / |R|
-  std::optional<double> iou;   ///< mean of |S and R| / |S or R|
+  std::string reference = {};            ///< its name
+  std::vector<RowQuality> per_row = {};  ///< of the rows with a token to find
+  i64 rows = 0;                          ///< rows with a token to find
+  Recall recall;                         ///< of row m: |S and R| / |R|
+  std::optional<double> iou;             ///< mean of |S and R| / |S or R|
 
   i64 attention_rows = 0;                         ///< rows with a token to find that record it
   std::optional<double> attention_mass;           ///< mean main-attention probability on S over that on R

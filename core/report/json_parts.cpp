@@ -138,6 +138,14 @@ Json quality_json(const Quality& quality) {
       put(object, key, Json(), column->missing(quality));
     }
   }
+  json["per_row"] = Json::array();
+  for (const RowQuality& row : quality.per_row) {
+    json["per_row"].push_back({{"row", row.row},
+                               {"recall", row.recall()},
+                               {"iou", row.iou()},
+                               {"missed", row.wanted - row.shared},
+                               {"attention_mass", or_null(row.attention_mass)}});
+  }
   return json;
 }
 

@@ -48,6 +48,24 @@ void add_row(std::string& text, const ReportRow& row) {
 
 }  // namespace
 
+std::string write_rows(const Report& report, const WriterOptions& /*options*/) {
+  std::string text = "indexer,router,backend,reference,row,recall,iou,missed,attention_mass\r\n";
+  const auto add = [&](const ReportCase& one, const Quality& quality) {
+    const std::string head = fmt::format("{},{},{},{}", quoted_field(one.spec.name),
+                                         one.spec.heads ? router_name(one.spec.heads->router) : "",
+                                         quoted_field(one.backend), quoted_field(quality.reference));
+    for (const RowQuality& row : quality.per_row) {
+      text += fmt::format("{},{},{},{},{},{}\r\n", head, row.row, exact_number(row.recall()), exact_number(row.iou()),
+                          row.wanted - row.shared, row.attention_mass ? exact_number(*row.attention_mass) : "");
+    }
+  };
+  for (const ReportCase& one : report.cases) {
+    if (one.quality) add(one, *one.quality);
+  }
+  if (report.recorded_topk) add(recorded_case(report), report.recorded_topk->quality);
+  return text;
+}
+
 std::string write_csv(const Report& report, const WriterOptions& /*options*/) {
   std::string text;
   add_line(text, [](const Column& column) { return std::string(column.name); });

@@ -58,6 +58,8 @@ std::vector<Cell> describe_notes(const Report& report);
 std::string write_json(const Report& report, const WriterOptions& options = {});
 std::string write_json_lines(const Report& report, const WriterOptions& options = {});
 std::string write_csv(const Report& report, const WriterOptions& options = {});
+/// CSV of the quality of each row that has a token to find, indexer by indexer.
+std::string write_rows(const Report& report, const WriterOptions& options = {});
 std::string write_markdown(const Report& report, const WriterOptions& options = {});
 std::string write_table(const Report& report, const WriterOptions& options);
 

@@ -69,6 +69,21 @@ class Formats(Cli):
         self.assertEqual(len(records), 1 + 4 + 1)
         self.assertTrue(records[-1]["complete"])
 
+    def test_the_quality_of_rows_adds_up_to_that_of_the_case(self):
+        text = self.succeeds("profile", *FAST, "--top-k", "16", "-o", "rows:-", "-o", f"json:{self.folder / 'all.json'}")
+        rows = list(csv.DictReader(io.StringIO(text, newline="")))
+        for case in strict_json((self.folder / "all.json").read_text())["cases"]:
+            quality = case["quality"]
+            if quality is None:
+                continue
+            own = [row for row in rows if row["indexer"] == case["indexer"]]
+            self.assertEqual([int(row["row"]) for row in own], [row["row"] for row in quality["per_row"]])
+            self.assertEqual(len(own), quality["rows"])
+            recalls = [float(row["recall"]) for row in own]
+            self.assertAlmostEqual(sum(recalls) / len(recalls), quality["recall"]["mean"])
+            self.assertEqual(float(own[quality["recall"]["worst_row"]]["recall"]), quality["recall"]["worst"])
+            self.assertEqual(sum(int(row["missed"]) for row in own) == 0, quality["recall"]["mean"] == 1)
+
     def test_csv_is_rectangular(self):
         rows = list(csv.reader(io.StringIO(self.succeeds("profile", *FAST, "--format", "csv"), newline="")))
         self.assertGreater(len(rows), 8)

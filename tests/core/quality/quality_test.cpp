@@ -54,6 +54,7 @@ TEST_CASE("recall and iou are those of sets on drawn selections of any size, and
     std::vector<i32> reference, selected;
     double recalls = 0, overlaps = 0, worst = 2;
     i64 counted = 0, worst_row = 0;
+    std::vector<RowQuality> wanted;
     for (std::size_t m = 0; m < rows; ++m) {
       std::array<std::set<i32>, 2> sets;
       for (std::set<i32>& set : sets) {
@@ -68,6 +69,11 @@ TEST_CASE("recall and iou are those of sets on drawn selections of any size, and
         into.insert(into.end(), row.begin(), row.end());
       }
       if (sets[0].empty()) continue;
+      wanted.push_back({.row = static_cast<i64>(m),
+                        .wanted = static_cast<i64>(sets[0].size()),
+                        .selected = static_cast<i64>(sets[1].size()),
+                        .shared = static_cast<i64>(both.size()),
+                        .attention_mass = {}});
       const double shared = static_cast<double>(both.size()), recall = shared / static_cast<double>(sets[0].size());
       if (recall < worst) worst_row = static_cast<i64>(m);
       worst = std::min(worst, recall);
@@ -79,6 +85,7 @@ TEST_CASE("recall and iou are those of sets on drawn selections of any size, and
     const Quality quality =
         compare_selections(workload, {reference, static_cast<i64>(k)}, {selected, static_cast<i64>(k)});
     CHECK(quality.rows == counted);
+    CHECK(quality.per_row == wanted);
     if (counted == 0) continue;
     CHECK(quality.recall.mean == doctest::Approx(recalls / static_cast<double>(counted)));
     CHECK(quality.iou == doctest::Approx(overlaps / static_cast<double>(counted)));
@@ -104,6 +111,9 @@ TEST_CASE("what a window does not reach is counted from where it begins: attenti
   CHECK(*quality.reference_attention_mass == (0.5 + 0.25) / 2);
   CHECK(*quality.attention_mass_absolute == 0.25 / 2);
   CHECK(*quality.attention_mass == doctest::Approx(0.25 / 0.75));
+  CHECK_FALSE(quality.per_row[0].attention_mass.has_value());  // not recorded
+  CHECK(*quality.per_row[1].attention_mass == 1);
+  CHECK(*quality.per_row[2].attention_mass == 0);
 
   workload.needles = {{.start = 9, .length = 2, .question_start = 2, .question_length = 6}};
   quality = compare_selections(workload, {reference, 2}, {selected, 2});
