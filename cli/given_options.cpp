@@ -124,7 +124,7 @@ GivenOptions given_options(const CLI::App& command) {
 }
 
 void RunFacts::run_on(const std::string& backend) {
-  if (is_plugin(backend)) device = host = fuses = true;  // what it has is known once it is loaded
+  if (is_plugin(backend)) device = host = fuses = child = true;  // what it has is known once it is loaded
   for (const BackendInfo& info : backends()) {
     if (info.name != backend) continue;
     device |= info.devices;

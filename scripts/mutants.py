@@ -433,6 +433,15 @@ MUTANTS = {
         ("std::isnan(mine) [-!= -]{+&& !+}std::isnan(other) && std::isfinite(bound)",
          "a NaN of the other side is within its bound"),
     ],
+    "core/platform/child_posix.cpp": [
+        ("if ([-::close_range(kFirstClosed, ~0U, 0) != 0-]{+false+}) {", "a child has our descriptors"),
+        ("[-::dup2(input, STDIN_FILENO);-]", "a child reads what we read"),
+        ("{[-SIGPIPE, -]SIGINT, SIGTERM,", "a child ignores SIGPIPE as we do"),
+        ("ended = now; [-::kill(-id_, SIGKILL);-]", "grandchildren outlive a child"),
+        ("} else if ([-asked && now - *asked >= command_.stop_seconds-]{+false+}) {", "a child that does not hear lives on"),
+        ("if (asked) [-return-]{+(void)0+};", "a child that was ended is said to have ended by itself"),
+        ("[-(void)::setpgid(0, 0);-]", "a child has the group of its parent", "the parent sets it too"),
+    ],
     "core/agreement/judge.cpp": [
         ("[-last_inside < first_outside ? -]Verdict::exact[- : Verdict::tie_swap-]", "ties are exact"),
         ("rank[-[i] - field.bounds-][i]; };", "what is passed over has no bound"),

@@ -40,6 +40,7 @@ TESTS = [
     ("core/indexer/linear_head", ["test_agreement", "test_core_indexer", "tests/reference/reference_test.py"]),
     ("core/measure/", ["test_core_measure"]),
     ("core/quality/", ["test_core_quality"]),
+    ("core/platform/child", ["test_core_platform"]),
     ("core/agreement/", ["test_core_agreement", "test_agreement"]),
     ("core/experiment/recorded", ["test_core_experiment", "tests/cli/selection_test.py", "tests/cli/trace_test.py"]),
     ("core/selection/id_kind", ["test_core_experiment", "tests/cli/selection_test.py"]),

@@ -154,7 +154,14 @@ TEST_CASE("arguments arrive as they are given: no shell reads them") {
 TEST_CASE("a child reads nothing, and has no descriptor of ours") {
   const int leaks = open("/dev/null", O_RDONLY);  // without O_CLOEXEC
   REQUIRE(dup2(leaks, 77) == 77);
-  CHECK(shell("cat; echo $?").output.tail == "0\n");
+  int ours[2];
+  REQUIRE(pipe(ours) == 0);
+  REQUIRE(write(ours[1], "ours", 4) == 4);
+  const int before = dup(STDIN_FILENO);
+  REQUIRE(dup2(ours[0], STDIN_FILENO) == STDIN_FILENO);
+  CHECK(shell("cat; echo $?", 5).output.tail == "0\n");
+  dup2(before, STDIN_FILENO);
+  for (const int one : {before, ours[0], ours[1]}) close(one);
   const ChildResult result = run_child({.words = {"ls", "/proc/self/fd"}});
   close(leaks);
   close(77);
