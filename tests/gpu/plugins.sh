@@ -49,7 +49,7 @@ compared() {  # PLUGIN OPTION...
 timed() {  # NAME REPORT PLUGIN OPTION...: REPORT is the command of report.py and its numbers
   local words
   read -ra words <<<"$2"
-  "$prof" profile --backend "plugin:$3" "${@:4}" --samples 20 --budget 60 -o "json:$out/$1.json" &&
+  "$prof" profile --backend "plugin:$3" "${@:4}" --samples 20 --budget 60 --time-limit 300 -o "json:$out/$1.json" &&
     "$MISA_PYTHON" tests/gpu/plugins/report.py "${words[@]}" "$out/$1.json"
 }
 

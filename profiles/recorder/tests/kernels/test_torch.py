@@ -109,3 +109,18 @@ def test_the_torch_example_selects_what_the_formula_selects(name, tmp_path):
     subprocess.run([sys.executable, EXAMPLES / "dsa_torch.py", tmp_path / "trace", tmp_path / "chosen"], check=True,
                    env={**os.environ, "PYTHONPATH": str(HERE.parents[1])})
     np.testing.assert_array_equal(m.read_selection(tmp_path / "chosen").topk.data, trace.select())
+
+
+@pytest.mark.parametrize("backend,more", [
+    ("plugin:{folder}/mine.py", {}),
+    ("plugin:{examples}/score_triton.py", {"TRITON_INTERPRET": "1"}),
+    ("exec:'{python}' '{examples}/dsa_torch.py' {{trace}} {{selection}}", {}),
+])
+def test_the_program_judges_kernels_in_torch(backend, more, program, tmp_path):
+    (tmp_path / "mine.py").write_text("name, arithmetic, any_order = 'torch-dsa', 'f32', True\n" + DSA, encoding="utf-8")
+    backend = backend.format(folder=tmp_path, examples=EXAMPLES, python=sys.executable)
+    done = subprocess.run([program, "compare", "--backend", backend, "--model", "tiny", "--workload", "ci", "--rows", "4",
+                           "--indexer", "dsa"], check=False, text=True, capture_output=True,
+                          env={**os.environ, **more, "MISA_PYTHON": sys.executable, "PYTHONPATH": str(HERE.parents[1])})
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "passed: 1 of 1 case" in done.stdout
