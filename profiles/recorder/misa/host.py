@@ -260,9 +260,10 @@ def find_library() -> str:
     from misa_trace import find_program
 
     folder = pathlib.Path(find_program()).resolve().parent
-    found = [*folder.glob("libmisa_prof.so"), *folder.parent.glob("lib*/**/libmisa_prof.so")]
+    name = "libmisa_prof.so"
+    found = [*folder.glob(name), *folder.parent.glob(f"lib*/{name}"), *folder.parent.glob(f"lib*/*/{name}")]
     if not found:
-        raise Unusable(f"there is no libmisa_prof.so beside {folder}; MISA_PROF_LIBRARY names it")
+        raise Unusable(f"there is no {name} beside {folder}; MISA_PROF_LIBRARY names it")
     return str(found[0])
 
 

@@ -1,14 +1,17 @@
 """misa.host: functions of a Python file behind the C interface, called as misa-prof calls them."""
 
+import contextlib
 import ctypes
 import pathlib
 import sys
+import types
 
 import drawn
 import misa_trace as m
 import numpy as np
 import pytest
 from misa import _abi, host
+from misa._views import TorchViews
 
 from .driver import Driver, assert_scores, traces, wanted
 
@@ -176,3 +179,32 @@ def test_numbers_of_bits_are_those_of_the_package():
     np.testing.assert_array_equal(keys.numbers(), values.values())
     np.testing.assert_array_equal(keys.scales, scales)
     assert keys.paged and keys.dtype == "e4m3" and keys.values.base is not None
+
+
+@pytest.mark.parametrize("captured", [False, True])
+def test_memory_of_a_captured_run_is_a_pool_of_its_own_that_is_chosen_before_the_stream(captured, plugin):
+    """With a stand-in for torch: within a capture that is not its own, torch refuses to change pools."""
+    seen = []
+
+    @contextlib.contextmanager
+    def entered(what):
+        seen.append("+" + what)
+        yield
+        seen.append("-" + what)
+
+    cuda = types.SimpleNamespace(
+        ExternalStream=lambda pointer, device: f"stream {pointer} of {device}",
+        stream=entered,
+        is_current_stream_capturing=lambda: captured,
+        MemPool=lambda: "pool",
+        use_mem_pool=lambda pool, device: entered(f"{pool} of {device}"),
+    )
+    driver = plugin("def score(task): pass\n")
+    views = object.__new__(TorchViews)
+    views.module, views.device = types.SimpleNamespace(cuda=cuda, no_grad=lambda: entered("no_grad")), "cuda:0"
+    driver.plugin.views = views
+    assert driver.plugin.guarded("score", 5, lambda: seen.append("work")) == _abi.MISA_OK, driver.error()
+    stream, pool = "stream 5 of cuda:0", "pool of cuda:0"
+    inner = ["+" + stream, "work", "-" + stream]
+    expected = ["+" + pool, *inner, "-" + pool] if captured else inner
+    assert seen == ["+no_grad", "+" + stream, "-" + stream, *expected, "-no_grad"]
