@@ -94,7 +94,7 @@ if [[ -n ${MISA_PLUGIN_PEER:-} ]]; then
   for length in 32 128; do
     report="peer $((length * 1024)) ${MISA_PEERS:--}"
     check "peer-profile-${length}k" 0 '^dsa: ' timed "peer-${length}k" "$report" "$MISA_PLUGIN_PEER" "${model[@]}" \
-      --workload "prefill-${length}k" --rows 1024 --indexer dsa --warm
+      --workload "prefill-${length}k" --rows 1024 --indexer dsa --warm --no-fusion
   done
 fi
 
