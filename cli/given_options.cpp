@@ -47,7 +47,7 @@ constexpr std::string_view kSelects = "ids are judged, and no backend of ours is
 constexpr std::string_view kRates = "--against-indexer rates, and makes no comparison";
 constexpr std::string_view kRatesOrMistakes = "it is not done with --against-indexer, nor with --inject";
 
-constexpr std::array<Rule, 36> kRules{{
+constexpr std::array<Rule, 37> kRules{{
     {"--router", "no indexer of this run routes heads", none<routes>},
     {"--active-heads", "no indexer of this run routes heads", none<routes>},
     {"--sampled-keys", "no router of this run samples keys", none<samples>},
@@ -80,6 +80,7 @@ constexpr std::array<Rule, 36> kRules{{
     {"--kernel", kSelects, is<&RunFacts::selects>},
     {"--stages", kSelects, is<&RunFacts::selects>, true},
     {"--inject", kSelects, is<&RunFacts::selects>, true},
+    {"--inject", "mistakes are made on backends of ours, and this one is a plug-in", is<&RunFacts::child>, true},
     {"--bundle", kSelects, is<&RunFacts::selects>, true},
     {"--write-golden", kSelects, is<&RunFacts::selects>, true},
     {"--repeat-bitwise", kSelects, is<&RunFacts::selects>, true},

@@ -68,11 +68,12 @@ void test_into(const std::string& folder, const CompareRequest& request) {
   try {
     const IndexerSpec& spec = request.specs.front();
     const Shape shape = shape_of(request.workload);
+    const std::string unable = why_unable(request, spec);
     facts = {{"name", request.backend.name()},
              {"description", request.backend.description()},
              {"arithmetic", arithmetic_name(request.backend.arithmetic(shape))},
-             {"unable", why_unable(request, spec)}};
-    if (facts["unable"] == "") {
+             {"unable", unable}};
+    if (unable.empty()) {
       const PlanOptions options{
           .max_bytes = comparison_limits(request, {}, {}).front() + Placement::bytes_needed(request.workload),
           .fusion = request.fusion};

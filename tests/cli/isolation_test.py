@@ -131,6 +131,10 @@ class Compare(Isolation):
             self.assertRegex(result.stderr, f"\\Amisa-prof: error: {message}: the plug-in.*\n\\Z")
         self.fails(4, "MP-E410", "compare", *TINY, "--backend", "plugin:./none.so", cwd=self.folder)
 
+    def test_mistakes_are_not_made_in_a_plug_in(self):
+        self.fails(2, "MP-E056: --inject would do nothing: mistakes are made on backends of ours", "compare", *TINY,
+                   "--backend", f"plugin:{self.library}", "--inject", "swapped-token", env=self.environment("right"))
+
     def test_a_plug_in_that_does_nothing_is_no_pass(self):
         case = self.compared(5, "refuses", "--indexer", "dsa")["cases"][0]
         self.assertEqual((case["verdict"], case["explanation"]), ("nothing", "the plug-in did nothing in this case"))
