@@ -220,6 +220,8 @@ class Fails(Exec):
                       "import os, sys\nos.mkdir(sys.argv[2])\n")
         self.fails_as(r"^wrote a file that is no selection: MP-E252: .*2 rows of ids, the workload has 3",
                       SELECTS + "np.save(sys.argv[2], ids[:2])\n")
+        self.fails_as(r"^selected in 2 of 3 rows$",
+                      SELECTS + "misa_trace.write_selection(sys.argv[2], ids[[0, 2]], topk_row=[0, 2], arithmetic='f32')\n")
         self.fails_as(r"^wrote a selection that is none of this workload: MP-E061: row 0 selects 20 tokens",
                       SELECTS + "np.save(sys.argv[2], np.tile(np.arange(20), (3, 1)))\n")
 
