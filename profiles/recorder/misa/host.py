@@ -227,12 +227,12 @@ def load(path: pathlib.Path) -> Any:
         raise Unusable("there is no such file")
     sys.path.insert(0, str(path.parent))
     spec = importlib.util.spec_from_file_location("misa_plugin_" + re.sub(r"\W", "_", path.stem), path)
-    if spec is None or spec.loader is None:
+    if spec is None:
         raise Unusable("it is no Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # inspect and triton look sources up by it
     try:
-        spec.loader.exec_module(module)
+        exec(compile(path.read_bytes(), path, "exec"), module.__dict__)  # as a script: no bytecode is kept beside it
     except BaseException as problem:
         traceback.print_exc()
         raise Unusable(f"importing it raised {type(problem).__name__}: {problem}") from problem

@@ -142,6 +142,13 @@ def test_a_file_that_is_no_plug_in_is_refused_in_words(tmp_path, text, words, ca
     assert error.startswith(f"misa-prof: error: MP-E442: the file is no plug-in: {words}") and f"; {path}; try: " in error
 
 
+def test_a_changed_file_is_read_anew_and_nothing_is_left_beside_it(plugin, tmp_path):
+    for number in (1, 2):
+        driver = plugin(f"def score(task):\n task.logits[:] = {number}\n")
+        assert (driver.score(driver.score_task(traces(drawn)["contiguous-f32"]))[1] == number).all()
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.py"]
+
+
 def test_a_file_that_is_not_there_is_refused(capfd):
     assert host.main(["nowhere.py"]) == 4
     assert "MP-E442: the file is no plug-in: there is no such file; nowhere.py; try: " in capfd.readouterr().err
