@@ -12,8 +12,8 @@ import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "profiles/kernels/score_cuda.cu"
-sys.path.insert(0, str(ROOT / "profiles/recorder"))
-from misa import _abi  # noqa: E402
+sys.path.insert(0, str(ROOT / "profiles/recorder/misa"))  # the module alone: its package needs NumPy
+import _abi  # noqa: E402
 
 NVCC = shutil.which("nvcc", path=os.environ["PATH"] + ":/usr/local/cuda/bin")
 
