@@ -32,7 +32,7 @@ SharedNote::~SharedNote() { ::munmap(memory_, kBytes); }
 
 void SharedNote::set(std::string_view words) noexcept {
   const std::size_t bytes = std::min<std::size_t>(words.size(), kBytes - 1);
-  std::memcpy(memory_, words.data(), bytes);
+  if (bytes > 0) std::memcpy(memory_, words.data(), bytes);
   std::memset(memory_ + bytes, 0, kBytes - bytes);
 }
 

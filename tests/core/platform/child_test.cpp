@@ -244,6 +244,8 @@ TEST_CASE("a note is read from a process that has crashed, and is cut where it i
   CHECK(read_note(path) == std::string(255, 'x'));
   note.set("run");
   CHECK(read_note(path) == "run");
+  note.set({});
+  CHECK(read_note(path).empty());
 }
 
 }  // namespace misa
