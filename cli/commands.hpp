@@ -16,6 +16,7 @@ Work add_shrink(CLI::App& app);
 Work add_generate(CLI::App& app);
 Work add_inspect(CLI::App& app);
 Work add_nsight(CLI::App& app);
+Work add_explain(CLI::App& app);
 Work add_list(CLI::App& app);
 Work add_manual(CLI::App& app);
 

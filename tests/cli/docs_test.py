@@ -53,6 +53,7 @@ COMMANDS = {
     "misa-prof compare --against profiles/goldens --rows 16": [],
     "misa-prof compare --trace my-layer.safetensors --selection ids.npy --arithmetic fp8-mma": [],
     "misa-prof compare --against profiles/goldens --rows 16 --indexer misa --inject wrong-head": ([], 1),
+    "misa-prof explain --indexer misa": ["--rows", "8"],
     "misa-prof selftest": [],
     "misa-prof generate --model glm-5 --workload prefill-8k --seed 7 -o glm.safetensors": [],
     "misa-prof inspect glm.safetensors": [],
@@ -88,6 +89,7 @@ COMMANDS = {
     "misa-prof profile --model deepseek-v3.2 --workload prefill-32k --indexer dsa,misa --active-heads 4": QUICK,
     "misa-prof profile --trace layer3.safetensors -o - -o json:result.json -o md:result.md": ONCE,
     "misa-prof compare --help": [],
+    "misa-prof explain --indexer misa --row 30": [],
     "misa-prof shrink BUNDLE -o small.safetensors": [],
     "misa-prof inspect FILE": [],
     "misa-prof nsight --indexer misa --stage score": [],
@@ -124,6 +126,8 @@ COMMANDS = {
     "misa-prof compare --against goldens --annotate -o - -o junit:agreement.xml": [],
     "misa-prof compare --trace layer3.safetensors --backend 'exec:python3 my.py {trace} {selection}'":
         BY_EXEC,
+    "misa-prof explain": ["--rows", "8"],
+    "misa-prof explain --indexer misa-dagger --row 17 --format json": [],
     "misa-prof selftest --seeds 100": NotRun("takes minutes; tests/cli/compare_test.py runs fewer seeds"),
     "misa-prof compare --model tiny --workload ci --inject swapped-token --bundle failure": ([], 1),
     "misa-prof shrink failure -o small.safetensors": [],
@@ -292,7 +296,7 @@ class Documents(Cli):
                 with self.subTest(document=document.name, command=text):
                     seen.add(text)
                     self.run_command(text, shown)
-        for command in ("profile", "compare", "selftest", "shrink", "generate", "inspect", "nsight", "list"):
+        for command in ("profile", "compare", "explain", "selftest", "shrink", "generate", "inspect", "nsight", "list"):
             self.clear_folder()
             for text in examples(command):
                 with self.subTest(help=command, command=text):

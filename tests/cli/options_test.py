@@ -38,6 +38,7 @@ class Numbers(Cli):
                   "--blocks", "--threads", "--device", "--max-memory"]
         options = {"profile": [*counts, "--samples", "--warm-up", "--budget", "--time-limit"],
                    "compare": [*counts, "--max-miss", "--repeat-bitwise", "--min-recall", "--time-limit"],
+                   "explain": [*(name for name in counts if name != "--device"), "--row"],
                    "nsight": counts, "generate": [*counts[:6], "--max-memory"],
                    "inspect": ["--max-memory"], "selftest": ["--seed", "--seeds"]}
         for command, names in options.items():

@@ -12,7 +12,7 @@ from typing import Any
 
 from .errors import ProgramError
 
-_JSON = ("profile", "compare", "inspect", "list")  # commands that have --format json
+_JSON = ("profile", "compare", "explain", "inspect", "list")  # commands that have --format json
 _OUTPUTS = ("--format", "-o", "--output", "--names")
 _ERROR = re.compile(r"^misa-prof: error: (MP-E\d{3}): ", re.MULTILINE)
 
@@ -57,10 +57,10 @@ def run(
 ) -> dict[str, Any]:
     """Runs misa-prof and returns what it reports: run("profile", trace="layer3.safetensors", indexer=["dsa", "misa"]).
 
-    profile, compare, inspect and list are asked for JSON and give its object; of other commands, and where the caller
-    asks for another output, the result is {"text": standard output}. ProgramError with the program's message, its id,
-    its exit status, and what it reported all the same, where it does not end with 0. subprocess.TimeoutExpired after
-    `timeout` seconds.
+    profile, compare, explain, inspect and list are asked for JSON and give its object; of other commands, and where the
+    caller asks for another output, the result is {"text": standard output}. ProgramError with the program's message,
+    its id, its exit status, and what it reported all the same, where it does not end with 0. subprocess.TimeoutExpired
+    after `timeout` seconds.
     """
     words = words_of(command, options)
     wants_json = (
