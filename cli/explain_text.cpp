@@ -169,7 +169,7 @@ class ExplainText {
     for (const FoundAmong& one : at_.found) {
       if (one.found < k) parts.push_back(fmt::format("{} among its best {}", one.found, one.best));
     }
-    if (at_.needed) parts.push_back(fmt::format("all among its best {}", *at_.needed));
+    if (at_.needed) parts.push_back(fmt::format("{}all among its best {}", parts.empty() ? "" : "and ", *at_.needed));
     std::string text = fmt::format("Of dsa's {}, {} has {}", k, own, joined(parts, ", "));
     if (!at_.needed) text += fmt::format("; it scored {} of the {} visible tokens", at_.offered, at_.visible);
     say(text + ".");
