@@ -14,6 +14,7 @@
 #include "cli/options.hpp"
 #include "cli/supervised.hpp"
 #include "cli/user_program.hpp"
+#include "cli/workload_options.hpp"
 #include "core/base/error.hpp"
 #include "core/experiment/describe.hpp"
 #include "core/platform/file.hpp"

@@ -7,9 +7,9 @@
 #include <vector>
 
 #include "cli/indexer_options.hpp"
-#include "cli/options.hpp"
 #include "cli/output.hpp"
 #include "cli/planned.hpp"
+#include "cli/workload_options.hpp"
 #include "core/experiment/compare.hpp"
 
 namespace misa::cli {

@@ -3,6 +3,7 @@
 #include "cli/commands.hpp"
 #include "cli/options.hpp"
 #include "cli/output.hpp"
+#include "cli/workload_options.hpp"
 #include "core/base/error.hpp"
 #include "core/platform/file.hpp"
 #include "core/platform/signals.hpp"

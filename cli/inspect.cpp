@@ -12,6 +12,7 @@
 #include "cli/commands.hpp"
 #include "cli/options.hpp"
 #include "cli/output.hpp"
+#include "cli/workload_options.hpp"
 #include "core/base/error.hpp"
 #include "core/measure/statistics.hpp"
 #include "core/platform/signals.hpp"

@@ -9,6 +9,7 @@
 #include "cli/commands.hpp"
 #include "cli/options.hpp"
 #include "cli/output.hpp"
+#include "cli/workload_options.hpp"
 #include "core/base/error.hpp"
 #include "core/base/suggest.hpp"
 #include "core/indexer/arithmetic.hpp"

@@ -8,6 +8,7 @@
 #include "cli/options.hpp"
 #include "cli/output.hpp"
 #include "cli/planned.hpp"
+#include "cli/workload_options.hpp"
 #include "core/base/error.hpp"
 #include "core/base/suggest.hpp"
 #include "core/platform/system.hpp"

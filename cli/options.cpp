@@ -3,28 +3,17 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cctype>
 #include <cstdlib>
-#include <filesystem>
 #include <limits>
 
 #include "backends/backends.hpp"
-#include "cli/build_facts.hpp"
 #include "core/base/decimal.hpp"
 #include "core/base/suggest.hpp"
 #include "core/platform/system.hpp"
 #include "core/workload/profile.hpp"
-#include "core/workload/subset.hpp"
-#include "core/workload/trace.hpp"
 
 namespace misa::cli {
-namespace fs = std::filesystem;
 namespace {
-
-constexpr const char* kDefaultTrace = "learned-32k-h64";
-constexpr const char* kDefaultModel = "deepseek-v3.2";
-constexpr const char* kDefaultWorkload = "prefill-8k";
-constexpr const char* kTraceEnding = ".safetensors";
 
 std::vector<std::string> option_names(const CLI::App& command) {
   std::vector<std::string> names;
@@ -44,76 +33,6 @@ std::string elsewhere(const CLI::App& command, const std::string& name) {
   }
   return "";
 }
-
-/// Where profiles of the program are looked for: installed, then in a build tree.
-std::vector<std::string> usual_directories() {
-  const fs::path program = own_path();
-  std::vector<std::string> directories;
-  fs::path prefix = program.parent_path().parent_path();
-  if (program != executable_path() && !fs::exists(prefix / "share")) prefix = prefix.parent_path();  // lib/MACHINE/
-  directories.push_back((prefix / "share" / "misa-prof" / "profiles").string());
-  for (fs::path up = program.parent_path(); up.has_relative_path(); up = up.parent_path()) {
-    directories.push_back((up / "profiles").string());
-  }
-  return directories;
-}
-
-}  // namespace
-
-std::vector<std::string> profile_directories() {
-  std::vector<std::string> found;
-  const auto add = [&](const fs::path& directory) {
-    std::error_code failure;
-    for (const char* kind : {"models", "workloads", "traces"}) {
-      if (!fs::is_directory(directory / kind, failure)) continue;
-      found.push_back(directory.string());
-      return true;
-    }
-    return false;
-  };
-  if (const char* directory = std::getenv("MISA_PROF_PROFILES"); directory != nullptr && *directory != '\0') {
-    if (!add(directory)) {
-      throw Error(ErrorKind::usage, "MP-E034", "MISA_PROF_PROFILES names no directory of profiles", directory,
-                  "a directory that holds models, workloads or traces");
-    }
-  }
-  for (const std::string& directory : usual_directories()) add(directory);
-  return found;
-}
-
-Error no_profiles() {
-  return {ErrorKind::unavailable, "MP-E055", "there are no profiles: models, workloads and traces",
-          fmt::format("searched {}", fmt::join(usual_directories(), ", ")),
-          "MISA_PROF_PROFILES=DIR, the profiles folder of the source"};
-}
-
-i64 parse_bytes(const std::string& text) {
-  constexpr i64 kMost = i64{1} << 62;
-  const std::size_t digits = std::min(text.find_first_not_of("0123456789."), text.size());
-  std::string unit = text.substr(digits);
-  for (char& c : unit) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-  if (unit.size() > 1 && unit.back() == 'b') unit.pop_back();
-  i64 factor = 0;
-  if (unit.empty() || unit == "b") factor = 1;
-  for (int i = 0; i < 4; ++i) {
-    if (unit == std::string(1, "kmgt"[i]) || unit == std::string(1, "kmgt"[i]) + "i") factor = i64{1} << 10 * (i + 1);
-  }
-  const std::string number = text.substr(0, digits);
-  const std::optional<u64> whole = whole_number_of(number);
-  const std::optional<double> decimal = decimal_number_of(number);
-  if (factor > 0 && whole && *whole >= 1 && *whole <= static_cast<u64>(kMost / factor)) {
-    return static_cast<i64>(*whole) * factor;
-  }
-  // A part of a byte is no byte: 1.5KiB is 1536, 0.5 is nothing.
-  if (factor > 1 && decimal && *decimal * static_cast<double>(factor) >= 1 &&
-      *decimal * static_cast<double>(factor) <= static_cast<double>(kMost)) {
-    return static_cast<i64>(*decimal * static_cast<double>(factor));
-  }
-  throw Error(ErrorKind::usage, "MP-E015", "'" + text + "' is not a number of bytes", "--max-memory",
-              "2GiB, 512MiB or 1000000");
-}
-
-namespace {
 
 CLI::Validator whole_number(u64 least, u64 most, std::optional<u64> (*read)(std::string_view)) {
   const auto check = [=](const std::string& text) {
@@ -153,141 +72,6 @@ CLI::Option* add_number(CLI::App& command, const char* name, Value& value, const
 
 CLI::Validator not_empty() {
   return {[](const std::string& text) { return text.empty() ? std::string("the name is empty") : std::string(); }, ""};
-}
-
-void WorkloadOptions::add_synthetic(CLI::App& command) {
-  add_text(command, "--model", model, "Model profile: a name (misa-prof list) or a .toml file", "NAME", kWorkloadGroup);
-  add_text(command, "--workload", workload, "Workload profile: a name or a .toml file", "NAME", kWorkloadGroup);
-  add_text(command, "--preset", preset, "Synthetic preset instead of the workload profile's", "NAME", kWorkloadGroup);
-  add_seed(command, seed, "Seed of everything that is drawn", kWorkloadGroup);
-  add_count(command, "--rows", rows, "Query rows (of a recorded prefill: so many, evenly spaced)", kWorkloadGroup);
-  add_text(command, "--phase", phase, "prefill or decode, instead of the workload profile's", "NAME", kWorkloadGroup);
-  add_count(command, "--context", context, "Tokens of each sequence, such as 16k, instead of the workload profile's",
-            kWorkloadGroup, 0);
-  add_count(command, "--sequences", sequences, "Sequences, instead of the workload profile's", kWorkloadGroup);
-  add_count(command, "--next-n", next_n, "At decode: rows of each sequence, one and its drafts", kWorkloadGroup);
-  add_count(command, "--page-size", page_size, "At decode: tokens of a page of keys", kWorkloadGroup);
-}
-
-void WorkloadOptions::add_trace(CLI::App& command) {
-  add_text(command, "--trace", trace,
-           std::string("Recorded workload: a file, or a name of profiles/traces (default: ") + kDefaultTrace +
-               ", unless --model or another option of synthetic workloads is given)",
-           "FILE", kWorkloadGroup);
-}
-
-void WorkloadOptions::add_memory(CLI::App& command) {
-  command
-      .add_option_function<std::string>(
-          "--max-memory", [this](const std::string& text) { max_bytes = parse_bytes(text); },
-          "Most memory for workload and workspace, e.g. 2GiB (default: 9/10 of the machine's, or what a device has "
-          "free)")
-      ->type_name("BYTES")
-      ->group(kBackendGroup);
-}
-
-i64 WorkloadOptions::memory_limit() const {
-  if (max_bytes > 0) return max_bytes;
-  const i64 memory = system_info().memory_bytes;
-  return memory > 0 ? memory / 10 * 9 : i64{1} << 62;
-}
-
-MemoryLimits WorkloadOptions::memory_limits() const {
-  return {.host = memory_limit(), .device = max_bytes > 0 ? std::optional(max_bytes) : std::nullopt};
-}
-
-std::vector<std::string> WorkloadOptions::profile_files() const {
-  std::vector<std::string> files;
-  for (const std::string& name : {model, workload}) {
-    if (name.find('/') != std::string::npos || fs::path(name).extension() == ".toml") files.push_back(name);
-  }
-  return files;
-}
-
-std::string WorkloadOptions::trace_path() const {
-  std::string name = trace.empty() ? kDefaultTrace : trace;
-  std::error_code failure;
-  if (fs::exists(name, failure) || name.find('/') != std::string::npos) return name;
-  std::vector<std::string> known;
-  const std::vector<std::string> directories = profile_directories();
-  if (directories.empty()) throw no_profiles();
-  for (const std::string& directory : directories) {
-    const fs::path traces = fs::path(directory) / "traces";
-    if (fs::exists(traces / (name + kTraceEnding), failure)) return (traces / (name + kTraceEnding)).string();
-    for (const auto& entry : fs::directory_iterator(traces, failure)) {
-      if (entry.path().extension() == kTraceEnding) known.push_back(entry.path().stem().string());
-    }
-  }
-  throw Error(ErrorKind::input, "MP-E016", "there is no trace '" + name + "'", {},
-              suggestion(name, known, "a path, or a name that misa-prof list shows"));
-}
-
-bool WorkloadOptions::recorded() const {
-  WorkloadChanges drawn = changes();
-  drawn.rows.reset();  // of a recorded workload some can be kept
-  return model.empty() && workload.empty() && preset.empty() && !drawn.any();
-}
-
-WorkloadChanges WorkloadOptions::changes() const {
-  WorkloadChanges changes{
-      .context = context, .sequences = sequences, .rows = rows, .next_n = next_n, .page_size = page_size};
-  if (phase.empty()) return changes;
-  for (const Phase known : {Phase::prefill, Phase::decode}) {
-    if (phase_name(known) == phase) changes.phase = known;
-  }
-  if (changes.phase) return changes;
-  throw Error(ErrorKind::usage, "MP-E069", "--phase is '" + phase + "'", {}, "prefill or decode");
-}
-
-Workload WorkloadOptions::synthesise() const {
-  const std::vector<std::string> directories = profile_directories();
-  if (directories.empty() && profile_files().size() < 2) throw no_profiles();
-  const ModelProfile model_profile = load_model(model.empty() ? kDefaultModel : model, directories);
-  WorkloadProfile workload_profile =
-      changed(load_workload(workload.empty() ? kDefaultWorkload : workload, directories), changes());
-  if (!preset.empty()) {
-    workload_profile.preset = find_preset(preset).name;
-    workload_profile.knobs.reset();
-  }
-  const SyntheticRequest request = make_request(model_profile, workload_profile, seed);
-  if (const i64 needed = generated_bytes(request); needed > memory_limit()) {
-    throw Error(
-        ErrorKind::runtime, "MP-E504",
-        "the workload alone needs " + std::to_string(needed) + " bytes, the limit is " + std::to_string(memory_limit()),
-        request.name, "a larger --max-memory, fewer --rows or a shorter context");
-  }
-  return generate(request);
-}
-
-Workload WorkloadOptions::load(std::vector<Warning>* warnings, const std::function<void(Workload&)>& change) const {
-  if (!recorded()) {
-    if (!trace.empty()) {
-      throw Error(ErrorKind::usage, "MP-E017",
-                  "--trace and --model, --workload, --preset, --phase, --context, --sequences, --next-n or --page-size "
-                  "name two workloads",
-                  {}, "one of them");
-    }
-    Workload generated = synthesise();
-    if (change) change(generated);
-    return generated;
-  }
-  Workload recorded_workload = read_trace(trace_path(), memory_limit(), warnings);
-  if (change) change(recorded_workload);
-  if (const i64 needed = recorded_workload.bytes() + thinning_bytes(recorded_workload, rows.value_or(0));
-      needed > memory_limit()) {
-    throw Error(ErrorKind::runtime, "MP-E504",
-                fmt::format("the workload needs {} bytes while rows are taken from it, the limit is {}", needed,
-                            memory_limit()),
-                recorded_workload.name, "a larger --max-memory, fewer --rows or a shorter context");
-  }
-  if (!rows) return recorded_workload;
-  const bool selects = !recorded_workload.topk.empty();
-  Workload kept = keep_rows(std::move(recorded_workload), *rows);
-  if (selects && kept.topk.empty() && warnings != nullptr) {
-    warnings->push_back(
-        {"MP-W021", "no row that --rows keeps has a recorded topk: none is rated or judged", trace_path()});
-  }
-  return kept;
 }
 
 void refuse_program(const std::string& value, const std::string& where) {
@@ -472,16 +256,6 @@ i64 thread_count(std::optional<i64> threads) {
   if (count && *count >= 1 && *count <= static_cast<u64>(4 * cores)) return static_cast<i64>(*count);
   throw Error(ErrorKind::usage, "MP-E029", fmt::format("{} is {}, and there are {} cores", name, given, cores), {},
               fmt::format("--threads {}; {} at most", cores, 4 * cores));
-}
-
-Origin origin_of(const WorkloadOptions& workload, bool host, bool top_k_asked) {
-  const bool recorded = workload.recorded();
-  return {.tool_version = std::string(program_version()),
-          .build = build_facts(),
-          .host = host,
-          .seed = recorded ? std::nullopt : std::optional(workload.seed),
-          .trace_path = recorded ? std::optional(workload.trace_path()) : std::nullopt,
-          .top_k_asked = top_k_asked};
 }
 
 std::vector<std::string> command_words(const CLI::App& app, const CLI::App& command) {

@@ -8,11 +8,7 @@
 #include <vector>
 
 #include "core/base/error.hpp"
-#include "core/experiment/memory.hpp"
-#include "core/experiment/origin.hpp"
 #include "core/indexer/backend.hpp"
-#include "core/workload/profile.hpp"
-#include "core/workload/workload.hpp"
 
 namespace misa::cli {
 
@@ -21,39 +17,6 @@ inline constexpr const char* kIndexerGroup = "Indexer";
 inline constexpr const char* kBackendGroup = "Backend";
 inline constexpr const char* kTimingGroup = "Timing";
 inline constexpr const char* kOutputGroup = "Output";
-
-/// Where the profiles are: $MISA_PROF_PROFILES, then beside the program (installed or in a build tree).
-std::vector<std::string> profile_directories();
-/// The error for a command that needs a profile and finds none: it names the directories that were searched.
-Error no_profiles();
-
-/// The options that name a workload, and the workload they name.
-struct WorkloadOptions {
-  std::string trace, model, workload, preset;
-  u64 seed = 1;
-  std::optional<i64> rows, context, sequences, next_n, page_size;
-  std::string phase;
-  i64 max_bytes = 0;  ///< of --max-memory; 0: nine tenths of the machine's memory
-
-  void add_synthetic(CLI::App& command);
-  void add_trace(CLI::App& command);
-  void add_memory(CLI::App& command);
-
-  i64 memory_limit() const;
-  MemoryLimits memory_limits() const;
-  /// Reads or generates. Warnings of the reader go to `warnings`. Refuses what --max-memory cannot hold. `change`, if
-  /// there is one, is applied to all rows, before --rows leaves some out.
-  Workload load(std::vector<Warning>* warnings, const std::function<void(Workload&)>& change = {}) const;
-  Workload synthesise() const;
-  /// True when the workload is a recorded one.
-  bool recorded() const;
-  /// What --phase, --context and the like change about the workload profile.
-  WorkloadChanges changes() const;
-  /// --model and --workload where they are files. Outputs must not overwrite what is read.
-  std::vector<std::string> profile_files() const;
-  /// The file that --trace names: a path, or a name of profiles/traces.
-  std::string trace_path() const;
-};
 
 /// Error(usage) MP-E065 if a value that a file gave for an option names a backend that starts a program (plugin:,
 /// exec:): those are taken from the command line alone.
@@ -102,12 +65,6 @@ int device_number(std::optional<i64> device, const std::vector<std::string>& nam
 
 /// --threads, or the cores. Error(usage) for more than four times the cores.
 i64 thread_count(std::optional<i64> threads);
-
-/// "512MiB", "2G", "1000000" -> bytes.
-i64 parse_bytes(const std::string& text);
-
-/// `host`: the report names this machine; `top_k_asked`: an option said `top_k`. The command line is left empty.
-Origin origin_of(const WorkloadOptions& workload, bool host, bool top_k_asked);
 
 /// The command line that sets what `command` was given, from the configuration file too.
 std::vector<std::string> command_words(const CLI::App& app, const CLI::App& command);

@@ -3,7 +3,8 @@
 #include <utility>
 
 #include "backends/backends.hpp"
-#include "core/experiment/memory.hpp"
+#include "cli/workload_options.hpp"
+#include "core//experiment/memory.hpp"
 #include "core/indexer/dry_backend.hpp"
 #include "core/indexer/runnable.hpp"
 #include "core/workload/placement.hpp"

@@ -5,7 +5,7 @@
 
 #include "cli/given_options.hpp"
 #include "cli/indexer_options.hpp"
-#include "cli/options.hpp"
+#include "cli/workload_options.hpp"
 #include "core/experiment/planned.hpp"
 
 namespace misa::cli {

@@ -15,6 +15,7 @@
 #include "cli/planned.hpp"
 #include "cli/supervised.hpp"
 #include "cli/user_program.hpp"
+#include "cli/workload_options.hpp"
 #include "core/base/error.hpp"
 #include "core/experiment/describe.hpp"
 #include "core/experiment/isolated_side.hpp"

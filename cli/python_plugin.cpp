@@ -5,6 +5,7 @@
 
 #include "backends/backends.hpp"
 #include "cli/options.hpp"
+#include "cli/workload_options.hpp"
 #include "core/base/error.hpp"
 #include "core/platform/system.hpp"
 #include "core/report/text.hpp"
