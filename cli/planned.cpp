@@ -4,7 +4,7 @@
 
 #include "backends/backends.hpp"
 #include "cli/workload_options.hpp"
-#include "core//experiment/memory.hpp"
+#include "core/experiment/memory.hpp"
 #include "core/indexer/dry_backend.hpp"
 #include "core/indexer/runnable.hpp"
 #include "core/workload/placement.hpp"
