@@ -35,7 +35,11 @@ std::byte* GuardedBackend::allocate(i64 bytes) {
 }
 
 void GuardedBackend::release(std::byte* data, i64 bytes) noexcept {
-  dead_ += overwritten_around(data, bytes);
+  try {
+    dead_ += overwritten_around(data, bytes);
+  } catch (const Error&) {
+    // The device has failed; whoever asks it for a result is told.
+  }
   living_.erase(data);
   inner_.release(data - kGuard, bytes + 2 * kGuard);
 }

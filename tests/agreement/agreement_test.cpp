@@ -908,6 +908,21 @@ TEST_CASE("the hash of the inputs depends on every input and on no name") {
   CHECK(changed([](Workload& one) { --one.ke[1]; }));
 }
 
+TEST_CASE("memory of a device that has failed is given back in peace") {
+  struct Failed final : ForwardingBackend {
+    using ForwardingBackend::ForwardingBackend;
+    void download(std::byte* /*to*/, const std::byte* /*from*/, i64 /*bytes*/) override {
+      throw Error(ErrorKind::runtime, "MP-E510", "an illegal memory access was encountered");
+    }
+  };
+  const auto cpu = make_backend("cpu", 1);
+  Failed failed(*cpu);
+  GuardedBackend guarded(failed);
+  { const Buffer released(guarded, 64); }
+  const Buffer kept(guarded, 64);
+  CHECK_THROWS_AS(guarded.overwritten(), Error);
+}
+
 TEST_CASE("guards see a byte written beside an allocation, and memory starts out as garbage") {
   const auto cpu = make_backend("cpu", 1);
   GuardedBackend guarded(*cpu);
