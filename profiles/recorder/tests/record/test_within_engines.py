@@ -1,4 +1,7 @@
-"""docs/drop-in.md: our indexers inside transformers, and inside stand-ins of vLLM and SGLang."""
+"""docs/drop-in.md: our indexers inside transformers, and inside stand-ins of vLLM and SGLang.
+
+By its name this file is the last one of its folder: no process may be forked after models have run on many threads.
+"""
 
 import os
 import pathlib
@@ -76,12 +79,14 @@ def test_transformers_runs_with_cheaper_indexers(model, name):
     assert ours.shape == (1, 162)
 
 
-def test_ids_are_those_of_the_program_on_the_recorded_inputs(model, program, recording):
+def test_ids_are_those_of_the_program_on_the_recorded_inputs(model, program, recording, monkeypatch):
     """What transformers' own indexers were given is recorded; ours are then given the same, inside the model."""
     prompt = torch.randint(1, 512, (1, 160), generator=torch.Generator().manual_seed(5))
     own_indexers(model)
     from transformers.models.deepseek_v32 import modeling_deepseek_v32 as modeling
 
+    own = modeling.DeepseekV32Indexer
+    monkeypatch.setattr(own, "forward", own.forward)  # the recorder replaces it
     traces = recording(ROWS="160", PROVENANCE="random-init")
     with torch.no_grad():
         model(prompt)
