@@ -555,8 +555,8 @@ TEST_CASE("a backend that does a whole indexer by itself is asked first, in one 
       {"hisa", "pool+route+score+select index=whole"},
   };
   for (const auto& [name, stages] : expected) {
-    CAPTURE(name);
     const IndexerSpec spec = make_indexer(name, small_settings());
+    CAPTURE(spec.name);
     Plan whole(backend, spec, placement.problem()), plain(backend, spec, placement.problem(), {.fusion = false});
     Seen seen;
     whole.run(&seen);

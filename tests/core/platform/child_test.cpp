@@ -62,7 +62,7 @@ TEST_CASE("a child that ends by a signal is told by the signal's name") {
   for (const auto& [name, given] :
        {std::pair("SIGSEGV", "SEGV"), std::pair("SIGABRT", "ABRT"), std::pair("SIGKILL", "KILL")}) {
     const ChildResult result = shell(std::string("echo before >&2; kill -") + given + " $$");
-    CAPTURE(name);
+    CAPTURE(result.signal);
     CHECK(result.end == ChildEnd::signalled);
     CHECK(result.signal == name);
     CHECK(result.errors.tail == "before\n");
@@ -108,7 +108,7 @@ TEST_CASE("a program that is not there, or is none, is not started, and the reas
                                                        {orphan, "interpreter"}};
   for (const auto& [word, reason] : cases) {
     const ChildResult result = run_child({.words = {word}});
-    CAPTURE(word);
+    CAPTURE(result.reason);
     CHECK(result.end == ChildEnd::not_started);
     CHECK_MESSAGE(result.reason.find(reason) != std::string::npos, result.reason);
   }
