@@ -35,10 +35,10 @@ step() {  # NAME COMMAND...: its output is shown and kept, its status and time g
 
 build() {
   cmake -G Ninja -B build/gpu -D CMAKE_BUILD_TYPE=Release -D MISA_CUDA=ON -D MISA_ONEDNN=OFF "$@" &&
-    cmake --build build/gpu --target misa-prof test_conformance test_agreement misa-stages-bench -- --quiet &&
+    cmake --build build/gpu --target misa-prof misa_kernels test_conformance test_agreement misa-stages-bench -- --quiet &&
     mkdir -p "$bin" &&
     cp build/gpu/cli/misa-prof build/gpu/tests/test_conformance build/gpu/tests/test_agreement \
-      build/gpu/tests/gpu/misa-stages-bench "$bin"
+      build/gpu/tests/gpu/misa-stages-bench build/gpu/backends/libmisa_kernels.so "$bin"
 }
 
 present() {

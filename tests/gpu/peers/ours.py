@@ -1,8 +1,10 @@
 """What our own programs measure, for the tables of peers.py and paper.py."""
+import ctypes
 import json
 import os
 import pathlib
 import subprocess
+import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 
@@ -29,3 +31,38 @@ def end_to_end(folder, workload, rows, indexers=("dsa", "misa"), model="deepseek
                              "--rows", rows, "--indexer", ",".join(indexers), "--budget", budget, "--warm",
                              "--format", "json"]))
     return {case["indexer"]: case["end_to_end_ns"]["median"] * 1e-3 for case in report["cases"]}
+
+
+def scorer(folder, q, weights, keys, scales, begin, end):
+    """A function that scores contiguous FP8 keys by our exported kernel on torch's current stream, into the same logits each
+    time, which it returns; None where `folder` holds no libmisa_kernels.so."""
+    library = folder / "libmisa_kernels.so"
+    if not library.is_file():
+        return None
+    import torch
+
+    sys.path.insert(0, str(ROOT / "profiles" / "recorder"))
+    from misa import _abi
+
+    kernels = ctypes.CDLL(str(library))
+    kernels.misa_kernels.restype = ctypes.POINTER(_abi.misa_kernel_table)
+    table = kernels.misa_kernels(_abi.MISA_KERNEL_VERSION, _abi.MISA_CUDA, 0).contents
+    logits = torch.empty(len(q), len(keys), device="cuda")
+    sequence = torch.zeros_like(begin)
+    task = _abi.misa_score_task(
+        size=ctypes.sizeof(_abi.misa_score_task), columns=len(keys), logits=logits.data_ptr(), logits_stride=4 * len(keys),
+        queries=_abi.misa_queries(rows=len(q), heads=q.shape[1], dim=q.shape[2], dtype=_abi.MISA_E4M3, values=q.data_ptr(),
+                                  weights=weights.data_ptr()),
+        keys=_abi.misa_keys(pages=1, page_size=len(keys), dim=q.shape[2], dtype=_abi.MISA_E4M3, values=keys.data_ptr(),
+                            values_page_stride=keys.numel(), values_token_stride=q.shape[2], scales=scales.data_ptr(),
+                            scales_page_stride=4 * len(keys), scales_token_stride=4),
+        windows=_abi.misa_windows(sequence=sequence.data_ptr(), begin=begin.data_ptr(), end=end.data_ptr()))
+    held = (q, weights, keys, scales, begin, end, sequence)  # the task has their addresses
+
+    def score():
+        status = table.score(table.self, ctypes.byref(task), torch.cuda.current_stream().cuda_stream)
+        if status != _abi.MISA_OK:
+            raise RuntimeError(f"{library}: score returned {status}: {table.error(table.self)} for {held[0].shape}")
+        return logits
+
+    return score

@@ -5,8 +5,9 @@ usage: peers.py [--bin DIR] [-o FILE] [--only STAGE,...]      stages: score, dec
 
 Peers (requirements.txt) are timed if they can be imported: DeepGEMM in SGLang's packaging, FlashInfer's top-k, torch.topk.
 Ours are misa-stages-bench and misa-prof of DIR (build/gpu/bin), run before and after the peers; the peers of one shape take
-turns. Inputs have the same shapes and distributions as ours and are, as ours, reused: prefill keys are warm in L2, decoded
-keys do not fit into it. Where a peer cannot run, its figure of an earlier run on an H200 stands in, and the table says so.
+turns, and so do our scores where DIR has libmisa_kernels.so: a device that has worked for long is slower. Inputs have the
+same shapes and distributions as ours and are, as ours, reused: prefill keys are warm in L2, decoded keys do not fit into it.
+Where a peer cannot run, its figure of an earlier run on an H200 stands in, and the table says so.
 Status 1: a peer's result is not what the formula gives. Needs torch; installs nothing; DeepGEMM and FlashInfer compile.
 """
 import argparse
@@ -82,10 +83,15 @@ class Prefill:
         return as_torch(self.gemm.fp8_mqa_logits(self.q, (self.keys, self.scales), self.weights, self.begin, self.end,
                                                  clean_logits=False, max_seqlen_k=len(self.keys) if packed else 0))
 
-    def checked(self):
+    def works(self, folder):
+        """DeepGEMM's scores, and ours where there is our library."""
+        found = {"deep_gemm": self.score,
+                 "ours": ours.scorer(folder, self.q, self.weights, self.keys, self.scales, self.begin, self.end)}
+        found = {name: work for name, work in found.items() if work is not None}
         wanted = formula(self.q[:4], self.weights[:4], self.keys[:4096], self.scales[:4096])
-        check("deep_gemm.fp8_mqa_logits", self.score()[:4, :4096], wanted)
-        return self
+        for name, work in found.items():
+            check(f"{name}'s score", work()[:4, :4096], wanted)
+        return found
 
 
 class Decode:
@@ -127,15 +133,15 @@ def selections(scores, k, infer):
     return works
 
 
-def works(stage, shape, gemm, infer):
-    """What is timed, by the peer's name; each is checked first."""
+def works(stage, shape, gemm, infer, folder):
+    """What is timed, by the peer's name; each is checked first. `folder`: of our library."""
     if stage == "select":
         rows, columns, k = shape
         return selections(torch.randn(rows, columns, device="cuda"), k, infer)
     if gemm is None:
         return {}
     if stage == "score":
-        return {"deep_gemm": Prefill(gemm, *shape).checked().score}
+        return Prefill(gemm, *shape).works(folder)
     if stage == "decode":
         return {"deep_gemm": Decode(gemm, *shape).checked().score}
     prefill = Prefill(gemm, 64, *shape)
@@ -145,13 +151,13 @@ def works(stage, shape, gemm, infer):
     return pairs
 
 
-def peers_once(stages, gemm, infer, problems):
+def peers_once(stages, gemm, infer, folder, problems):
     """Microseconds by (peer, stage, *shape). What does not run goes into `problems`."""
     taken = {}
     for stage, shape in ((stage, shape) for stage in stages for shape in SHAPES[stage]):
         for top_k in dict.fromkeys((infer, None)):  # without FlashInfer where it does not run
             try:
-                for name, microseconds in interleaved(works(stage, shape, gemm, top_k)).items():
+                for name, microseconds in interleaved(works(stage, shape, gemm, top_k, folder)).items():
                     taken[(name, stage, *shape)] = microseconds
                 break
             except Exception as problem:
@@ -197,12 +203,14 @@ def rows_of(ours_taken, peers_taken):
     """Every shape: ours, then each peer with the ratio peer / ours."""
     rows = []
     for key in ours_taken[0]:
-        mine = [taken[key] for taken in ours_taken]
+        in_turns = [taken[("ours", *key)] for taken in peers_taken if ("ours", *key) in taken]
+        mine = in_turns or [taken[key] for taken in ours_taken]
         stage, shape = key[0], PREFILL if key[0] == "end-to-end" else key[1:]
         found = {}
-        for peer in sorted({name for taken in peers_taken for name, *of in taken if tuple(of) == (stage, *shape)}):
+        for peer in sorted({name for taken in peers_taken for name, *of in taken if tuple(of) == (stage, *shape)} - {"ours"}):
             found[peer] = [taken[(peer, stage, *shape)] for taken in peers_taken if (peer, stage, *shape) in taken]
-        row = {"stage": stage, "shape": list(key[1:]), "ours_us": sum(mine) / len(mine), "ours_runs_us": mine, "peers": {}}
+        row = {"stage": stage, "shape": list(key[1:]), "ours_us": sum(mine) / len(mine), "ours_runs_us": mine,
+               "ours_in_turns": bool(in_turns), "peers": {}}
         for peer, runs in found.items():
             us = sum(runs) / len(runs)
             row["peers"][peer] = {"us": us, "runs_us": runs, "ratio": us / row["ours_us"], "measured": "in this run"}
@@ -249,7 +257,7 @@ def main():
     ours_taken, peers_taken, problems = [ours_once(stages, options.bin)], [], {}
     say("ours timed")
     for _ in range(2):
-        peers_taken.append(peers_once(stages, gemm, infer, problems))
+        peers_taken.append(peers_once(stages, gemm, infer, options.bin, problems))
         say("peers timed")
     ours_taken.append(ours_once(stages, options.bin))
     rows = rows_of(ours_taken, peers_taken)
