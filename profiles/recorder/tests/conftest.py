@@ -18,6 +18,12 @@ def lacks(what):
     pytest.skip(f"there is no {what}")
 
 
+def pytest_collection_modifyitems(items):
+    """Runs tests that fork before all others: the child of a process in which OpenMP has started threads waits for them
+    for ever, and they are not there."""
+    items.sort(key=lambda item: not item.module.__name__.endswith("test_processes"))
+
+
 @pytest.fixture
 def program():
     """The path of misa-prof: MISA_PROF, else a build of this repository."""

@@ -1,7 +1,4 @@
-"""docs/drop-in.md: our indexers inside transformers, and inside stand-ins of vLLM and SGLang.
-
-By its name this file is the last one of its folder: no process may be forked after models have run on many threads.
-"""
+"""docs/drop-in.md: our indexers inside transformers, and inside stand-ins of vLLM and SGLang."""
 
 import os
 import pathlib
