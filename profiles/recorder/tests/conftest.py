@@ -19,8 +19,7 @@ def lacks(what):
 
 
 def pytest_collection_modifyitems(items):
-    """Runs tests that fork before all others: the child of a process in which OpenMP has started threads waits for them
-    for ever, and they are not there."""
+    """Runs tests that fork before all others, which start threads."""
     items.sort(key=lambda item: not item.module.__name__.endswith("test_processes"))
 
 

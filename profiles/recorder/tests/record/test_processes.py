@@ -8,6 +8,7 @@ import sys
 import time
 
 import misa_trace
+import pytest
 
 from .conftest import STAND_INS
 from .wheels import needs
@@ -15,6 +16,15 @@ from .wheels import needs
 torch = needs("torch")
 
 from .stack_inputs import Drawn  # noqa: E402  pylint: disable=wrong-import-position
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Keeps torch from starting threads: a forked child has none of them and would wait for ever."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def prefill(layer_id, seed=1):
