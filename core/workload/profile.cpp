@@ -455,7 +455,7 @@ WorkloadProfile changed(WorkloadProfile profile, const WorkloadChanges& changes)
 }
 
 SyntheticRequest make_request(const ModelProfile& model, const WorkloadProfile& workload, u64 seed) {
-  const SyntheticRequest request = unchecked_request(model, workload, seed);
+  SyntheticRequest request = unchecked_request(model, workload, seed);
   check_request(request);
   return request;
 }

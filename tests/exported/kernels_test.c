@@ -43,7 +43,7 @@ static void best(const double* numbers, int count, int k, int32_t* chosen) {
     for (i = 0; i < count; ++i) {
       if (!is_taken[i] && (top < 0 || numbers[i] > numbers[top])) top = i;
     }
-    is_taken[top] = 1;
+    if (top >= 0) is_taken[top] = 1;
   }
   for (i = 0; i < count; ++i) {
     if (is_taken[i]) chosen[at++] = i;

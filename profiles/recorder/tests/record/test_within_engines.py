@@ -1,5 +1,6 @@
 """docs/drop-in.md: our indexers inside transformers, and inside stand-ins of vLLM and SGLang."""
 
+import inspect
 import os
 import pathlib
 import sys
@@ -83,7 +84,7 @@ def test_ids_are_those_of_the_program_on_the_recorded_inputs(model, program, rec
     from transformers.models.deepseek_v32 import modeling_deepseek_v32 as modeling
 
     own = modeling.DeepseekV32Indexer
-    monkeypatch.setattr(own, "forward", own.forward)  # the recorder replaces it
+    monkeypatch.setattr(own, "forward", inspect.unwrap(own.forward))  # an earlier test's recorder may have wrapped it
     traces = recording(ROWS="160", PROVENANCE="random-init")
     with torch.no_grad():
         model(prompt)
