@@ -166,7 +166,7 @@ void run_profile(const ProfileOptions& options, const GivenOptions& given, std::
                          .once = options.once,
                          .origin = std::move(origin)};
   request.sinks.progress = [&](const ProfileProgress& done) { show(progress, done); };
-  // Where the measurement may begin again, nothing is written before it has succeeded.
+  // The header waits for the first result: a supervised measurement that fails begins again.
   std::optional<Report> begun;
   const auto write_header = [&] {
     if (begun) lines.header(*begun);

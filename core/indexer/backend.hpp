@@ -205,8 +205,8 @@ class Primitives {
                                                i64 /*first_row*/) {
     return nullptr;
   }
-  /// Where the scores of `task` are, which was scored last. A kernel may have written to memory of its own, which
-  /// stays valid until it scores again; columns beyond a row's window may hold garbage there.
+  /// Returns where the scores of `task`, the last one that was scored, are. A kernel may have written to memory of its
+  /// own, which stays valid until it scores again; columns beyond a row's window may hold garbage there.
   virtual Logits written(const ScoreTask& task) const { return task.logits; }
   /// Selected tokens come in any order, pads too (SelectTask::is_last): fetch_tokens sorts them.
   virtual bool any_order() const { return false; }

@@ -16,7 +16,7 @@ namespace misa {
 /// them in one kernel, `index` is a whole indexer: what a backend may have besides.
 enum class Primitive : u8 { pool, rank, gather, rank_gather, score, select, score_select, index };
 
-/// Those that tables have kernels of.
+/// Primitives that tables of kernels are made for.
 constexpr std::array<Primitive, 6> kPrimitives{Primitive::pool,        Primitive::rank,  Primitive::gather,
                                                Primitive::rank_gather, Primitive::score, Primitive::select};
 

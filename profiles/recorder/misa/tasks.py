@@ -258,8 +258,25 @@ class SelectTask(_Columns):
         return self._ids(self._struct.tokens, self.rows, self.k, stride=self._struct.tokens_stride)
 
 
-class RouteTask(_Viewed):
-    """Ranks heads over keys[windows] by `router` and keeps the best; ties: the lower head."""
+class _Rows(_Viewed):
+    """Query rows, the keys, and what each row sees of them."""
+
+    @cached_property
+    def queries(self) -> Queries:
+        return Queries(self._struct.queries, self._views)
+
+    @cached_property
+    def keys(self) -> Keys:
+        return Keys(self._struct.keys, self._views)
+
+    @cached_property
+    def windows(self) -> Windows:
+        return Windows(self._struct.windows, self._views, self.queries.rows)
+
+
+class RouteTask(_Rows):
+    """Ranks heads over keys[windows] by `router` and keeps the best; ties: the lower head. Keys are pooled or sampled
+    ones, or tokens; their values are None where the router reads no keys."""
 
     @property
     def router(self) -> str:
@@ -276,19 +293,6 @@ class RouteTask(_Viewed):
     @property
     def first_row(self) -> int:
         return self._struct.first_row
-
-    @cached_property
-    def queries(self) -> Queries:
-        return Queries(self._struct.queries, self._views)
-
-    @cached_property
-    def keys(self) -> Keys:
-        """Pooled or sampled keys, or tokens; its values are None where the router reads no keys."""
-        return Keys(self._struct.keys, self._views)
-
-    @cached_property
-    def windows(self) -> Windows:
-        return Windows(self._struct.windows, self._views, self.queries.rows)
 
     @cached_property
     def tails(self) -> Any:
@@ -331,24 +335,12 @@ class IndexPlan(_Viewed):
         return list((_abi.c_int32 * count).from_address(pointer)) if pointer else None
 
 
-class IndexTask(_Viewed):
+class IndexTask(_Rows):
     """One run of a planned indexer. `planned` is what the file's plan() returned, or None."""
 
     def __init__(self, struct: Any, views: Any, plan: IndexPlan, planned: Any) -> None:
         super().__init__(struct, views)
         self.plan, self.planned = plan, planned
-
-    @cached_property
-    def queries(self) -> Queries:
-        return Queries(self._struct.queries, self._views)
-
-    @cached_property
-    def keys(self) -> Keys:
-        return Keys(self._struct.keys, self._views)
-
-    @cached_property
-    def windows(self) -> Windows:
-        return Windows(self._struct.windows, self._views, self.queries.rows)
 
     @cached_property
     def norms(self) -> Any:
