@@ -3,8 +3,8 @@
 #include <doctest/doctest.h>
 
 #include <cstdlib>
-#include <cstring>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "backends/plugin/given.hpp"
@@ -55,6 +55,10 @@ Selection select_on(Backend& backend, const Workload& workload, const IndexerSpe
   return run_selection(backend, spec, placement.problem());
 }
 
+std::string_view bits_of(const HostTensor& values) {
+  return {reinterpret_cast<const char*>(values.storage.data()), static_cast<std::size_t>(values.bytes())};
+}
+
 /// What differs between a backend and itself behind a table; empty: nothing does. A run in one kernel shows tokens
 /// only.
 std::string difference(const Workload& workload, const IndexerSpec& spec, const Parts& parts, i64* runs = nullptr) {
@@ -64,11 +68,8 @@ std::string difference(const Workload& workload, const IndexerSpec& spec, const 
   if (runs != nullptr) *runs = *plugin->loaded_runs();
   for (const Choice choice : kChoices) {
     if (found[choice].empty() && (parts.index || parts.score_select) && choice != Choice::tokens) continue;
-    if (found[choice].shape != right[choice].shape || found[choice].bytes() != right[choice].bytes() ||
-        std::memcmp(found[choice].storage.data(), right[choice].storage.data(),
-                    static_cast<std::size_t>(right[choice].bytes())) != 0) {
-      return std::string(choice_name(choice));
-    }
+    const bool same = found[choice].shape == right[choice].shape && bits_of(found[choice]) == bits_of(right[choice]);
+    if (!same) return std::string(choice_name(choice));
   }
   return {};
 }
