@@ -15,7 +15,8 @@
 
 namespace misa::cli {
 
-/// Where the profiles are: $MISA_PROF_PROFILES, then beside the program (installed or in a build tree).
+/// Returns the directories of profiles: $MISA_PROF_PROFILES, then those beside the program (installed or in a build
+/// tree).
 std::vector<std::string> profile_directories();
 /// The error for a command that needs a profile and finds none: it names the directories that were searched.
 Error no_profiles();
