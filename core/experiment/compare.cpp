@@ -271,7 +271,7 @@ class CompareRun {
       const Agreement agreement = compare_sides(formulas_, spec, *run.selection, *against, request_.choices);
       one.choices = agreement.choices;
       conclude_as(conclude(agreement, request_.max_miss), one);
-      if (run.idle && one.verdict == Conclusion::passed) conclude_as({Conclusion::nothing, kIdle}, one);
+      if (run.idle && one.verdict != Conclusion::failed) conclude_as({Conclusion::nothing, kIdle}, one);
     }
     fail_by_checks(one);
     if (!run.selection) return;

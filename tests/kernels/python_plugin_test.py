@@ -62,6 +62,11 @@ class PythonPlugin(Cli):
                              ["score=numpy-dsa:score", "select=numpy-dsa:select"])
         self.assertEqual(cases[1]["quality"]["recall"]["worst"], 1.0)
 
+    def test_one_that_declines_everything_is_no_verdict_though_its_arithmetic_is_not_stated(self):
+        report = self.judged("def accepts(step, task):\n    return False\n\ndef score(task):\n    pass\n", 5)
+        for case in report["cases"]:
+            self.assertEqual((case["verdict"], case["explanation"]), ("nothing", "the plug-in did nothing in this case"))
+
     def test_an_exception_is_named_with_its_line(self):
         line = len(EXAMPLE.read_text().splitlines()) + 2
         for found in self.failures("def score(task):\n    raise ValueError('no such key')\n"):
