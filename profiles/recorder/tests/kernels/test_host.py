@@ -27,16 +27,6 @@ def without_torch(monkeypatch):
     monkeypatch.setattr(sys, "path", list(sys.path))
 
 
-@pytest.fixture
-def plugin(tmp_path):
-    def make(text):
-        path = tmp_path / "mine.py"
-        path.write_text(text, encoding="utf-8")
-        return Driver(path)
-
-    return make
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_scores_of_windows_and_of_candidates_are_the_formula(name):
     trace, driver = traces(drawn)[name], Driver(EXAMPLES / "dsa_numpy.py")

@@ -34,16 +34,6 @@ def select(task):
 """
 
 
-@pytest.fixture
-def plugin(tmp_path):
-    def make(text):
-        path = tmp_path / "mine.py"
-        path.write_text(text, encoding="utf-8")
-        return Driver(path)
-
-    return make
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_scores_in_torch_are_the_formula(name, plugin):
     driver = plugin(DSA)
