@@ -15,7 +15,7 @@ from record.wheels import needs
 
 torch = needs("torch")
 
-from .driver import Driver, assert_scores, traces  # noqa: E402
+from .driver import assert_scores, traces  # noqa: E402
 
 HERE = pathlib.Path(__file__).parent
 EXAMPLES = HERE.parents[2] / "kernels"
