@@ -24,8 +24,9 @@ ARROWS = {
     "core/agreement": ["core/agreement", "core/selection", "core/workload", "core/indexer", "core/tensor", "core/base"],
     "core/quality": ["core/quality", "core/measure/statistics.hpp", "core/workload", "core/indexer", "core/tensor",
                      "core/base"],
-    "core/report": ["core/report", "core/agreement", "core/selection", "core/quality", "core/measure", "core/indexer",
-                    "core/tensor", "core/platform", "core/base"],
+    "core/chart": ["core/chart", "core/report/text.hpp", "core/base"],
+    "core/report": ["core/report", "core/chart", "core/agreement", "core/selection", "core/quality", "core/measure",
+                    "core/indexer", "core/tensor", "core/platform", "core/base"],
     "core/experiment": ["core"],
     "backends": ["backends", "core/indexer", "core/tensor", "core/platform", "core/base"],  # the list itself
     "backends/exported": ["backends/exported", "backends/cpu/cpu.hpp", "backends/cuda/cuda.hpp",
