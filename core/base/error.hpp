@@ -13,6 +13,7 @@ enum class ErrorKind {
   input = 3,
   unavailable = 4,
   nothing = 5,
+  slower = 6,
   inconclusive = 7,
   runtime = 10,
   internal = 70,
