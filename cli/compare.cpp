@@ -40,6 +40,16 @@ constexpr const char* kCompareExamples =
 
 constexpr double kLongRun = 5;  // seconds that are worth an estimate
 
+/// Error(usage) MP-E056 where rows are to be written, and the run rates none.
+void refuse_empty_rows(const std::vector<Target>& targets, const RunFacts& facts) {
+  const bool rates = facts.rates || facts.selects || facts.recorded;
+  for (const Target& target : targets) {
+    if (target.format != "rows" || rates) continue;
+    throw Error(ErrorKind::usage, "MP-E056", "rows would be empty: a comparison of backends rates no quality",
+                target.path, "--against-indexer dsa, or profile -o rows:FILE");
+  }
+}
+
 /// What options cannot change, and what they leave out.
 std::vector<Warning> warnings_of(const CompareOptions& options, const GivenOptions& given,
                                  const std::vector<Target>& targets, const CompareRequest& request) {
@@ -55,6 +65,7 @@ std::vector<Warning> warnings_of(const CompareOptions& options, const GivenOptio
   facts.run_on("oracle");  // judges
   facts.run_on(options.against);
   facts.write_to(targets);
+  refuse_empty_rows(targets, facts);
   std::vector<Warning> warnings = options_without_effect(given, facts);
   if (!request.workload.topk.empty() && request.program) {
     warnings.push_back({"MP-W021", "the recorded topk is not judged: a program's selection is", request.workload.name});

@@ -90,6 +90,7 @@ std::vector<std::string> indexers_of_goldens(const std::string& against) {
 void CompareOptions::add(CLI::App& command) {
   workload.add_trace(command);
   workload.add_synthetic(command);
+  workload.add_row(command);
   indexer.add(command);
   add_backend(command, backend, "The side that is tested, exec:'PROGRAM {trace} {selection}' or one of", kCompareGroup);
   add_text(command, "--against", against, "A backend, or a golden: a file or a folder that --write-golden wrote",

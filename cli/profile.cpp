@@ -123,7 +123,22 @@ void print_plan(const ProfileOptions& options, const GivenOptions& given) {
                       .text());
 }
 
-void run_profile(const ProfileOptions& options, const GivenOptions& given, std::vector<std::string> command_line) {
+/// The command that explains rows of what `command` was told to profile.
+std::string explaining(const CLI::App& app, const CLI::App& command) {
+  std::vector<std::string> words{app.get_name(), "explain"};
+  for (const CLI::Option* option : command.get_options()) {
+    const std::string& group = option->get_group();
+    if ((group != kWorkloadGroup && group != kIndexerGroup) || option->check_lname("indexer")) continue;
+    for (const std::string& value : option->results()) {
+      words.push_back("--" + option->get_lnames().front());
+      words.push_back(value);
+    }
+  }
+  return command_text(words, {});
+}
+
+void run_profile(const ProfileOptions& options, const GivenOptions& given, std::vector<std::string> command_line,
+                 std::string explains) {
   const i64 threads = thread_count(options.threads);
   const std::vector<Target> targets = checked_targets(options);
   StreamedTargets streamed(targets, kStreamed);
@@ -134,6 +149,11 @@ void run_profile(const ProfileOptions& options, const GivenOptions& given, std::
       make_backend(options.backend, static_cast<int>(threads), device_number(options.device, {options.backend}),
                    forced_kernels(options.kernels), note);
   Origin origin = origin_of(options.workload, options.output.host(), options.indexer.top_k.has_value());
+  if (!options.workload.row && !is_plugin(options.backend)) {
+    origin.explain_row = [explains = std::move(explains)](const std::string& indexer, i64 row) {
+      return fmt::format("{} --indexer {} --row {}", explains, indexer, row);
+    };
+  }
   origin.command_line = std::move(command_line);
   const Workload workload = options.workload.load(&origin.warnings);
   const IndexerSettings settings = options.indexer.settings(workload, options.workload.seed);
@@ -229,6 +249,7 @@ Work add_profile(CLI::App& app) {
   command.footer(kProfileExamples);
   options->workload.add_trace(command);
   options->workload.add_synthetic(command);
+  options->workload.add_row(command);
 
   options->indexer.add(command);
   add_backend(command, options->backend, "What the indexers run on", kBackendGroup);
@@ -272,7 +293,7 @@ Work add_profile(CLI::App& app) {
       supervise(options->backend, command_words(app, command), options->limit_seconds);
     }
     if (options->dry) return print_plan(*options, given_options(command));
-    run_profile(*options, given_options(command), command_words(app, command));
+    run_profile(*options, given_options(command), command_words(app, command), explaining(app, command));
   };
 }
 

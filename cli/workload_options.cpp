@@ -111,6 +111,11 @@ void WorkloadOptions::add_trace(CLI::App& command) {
            "FILE", kWorkloadGroup);
 }
 
+void WorkloadOptions::add_row(CLI::App& command) {
+  add_count(command, "--row", row, "One row alone, by its number in reports, from 0 (of --rows, where that is given)",
+            kWorkloadGroup, 0);
+}
+
 void WorkloadOptions::add_memory(CLI::App& command) {
   command
       .add_option_function<std::string>(
@@ -204,23 +209,26 @@ Workload WorkloadOptions::load(std::vector<Warning>* warnings, const std::functi
     }
     Workload generated = synthesise();
     if (change) change(generated);
-    return generated;
+    return row ? keep_row(std::move(generated), *row) : std::move(generated);
   }
   Workload recorded_workload = read_trace(trace_path(), memory_limit(), warnings);
   if (change) change(recorded_workload);
-  if (const i64 needed = recorded_workload.bytes() + thinning_bytes(recorded_workload, rows.value_or(0));
+  if (const i64 needed = recorded_workload.bytes() + thinning_bytes(recorded_workload, rows.value_or(row ? 1 : 0));
       needed > memory_limit()) {
     throw Error(ErrorKind::runtime, "MP-E504",
                 fmt::format("the workload needs {} bytes while rows are taken from it, the limit is {}", needed,
                             memory_limit()),
                 recorded_workload.name, "a larger --max-memory, fewer --rows or a shorter context");
   }
-  if (!rows) return recorded_workload;
+  if (!rows && !row) return recorded_workload;
   const bool selects = !recorded_workload.topk.empty();
-  Workload kept = keep_rows(std::move(recorded_workload), *rows);
+  Workload kept = rows ? keep_rows(std::move(recorded_workload), *rows) : std::move(recorded_workload);
+  if (row) kept = keep_row(std::move(kept), *row);
   if (selects && kept.topk.empty() && warnings != nullptr) {
     warnings->push_back(
-        {"MP-W021", "no row that --rows keeps has a recorded topk: none is rated or judged", trace_path()});
+        {"MP-W021",
+         fmt::format("no row that {} keeps has a recorded topk: none is rated or judged", row ? "--row" : "--rows"),
+         trace_path()});
   }
   return kept;
 }

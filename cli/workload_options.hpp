@@ -25,18 +25,19 @@ Error no_profiles();
 struct WorkloadOptions {
   std::string trace, model, workload, preset;
   u64 seed = 1;
-  std::optional<i64> rows, context, sequences, next_n, page_size;
+  std::optional<i64> rows, row, context, sequences, next_n, page_size;
   std::string phase;
   i64 max_bytes = 0;  ///< of --max-memory; 0: nine tenths of the machine's memory
 
   void add_synthetic(CLI::App& command);
   void add_trace(CLI::App& command);
+  void add_row(CLI::App& command);
   void add_memory(CLI::App& command);
 
   i64 memory_limit() const;
   MemoryLimits memory_limits() const;
   /// Reads or generates. Warnings of the reader go to `warnings`. Refuses what --max-memory cannot hold. `change`, if
-  /// there is one, is applied to all rows, before --rows leaves some out.
+  /// there is one, is applied to all rows, before --rows and --row leave some out.
   Workload load(std::vector<Warning>* warnings, const std::function<void(Workload&)>& change = {}) const;
   Workload synthesise() const;
   /// True when the workload is a recorded one.

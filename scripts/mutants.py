@@ -300,6 +300,10 @@ MUTANTS = {
          "a fused first pass saves the second one's scores"),
         ("if ([-sum.stages != label ||-]", "a label with a stage that was not run has a cost"),
     ],
+    "core/quality/needles.cpp": [
+        ("asked >= 0[- && asked < needle.question_length-]", "rows behind the question ask for the needle"),
+        ("[-first >= 0 && -]last <=", "a needle before the window is seen"),
+    ],
     "core/quality/quality.cpp": [
         ("constexpr double kFound = 0.[-9-]{+8+};", "less of a needle counts as found"),
         ("next_a = a[i] <[-=-] b[j]",
@@ -310,8 +314,6 @@ MUTANTS = {
         ("on_reference = attention_on(workload, r, begin, [-reference-]{+selected+}.row(m));",
          "the reference has no attention of its own"),
         ("quality.attention_mass = ours[- / theirs-];", "attention is not a share"),
-        ("asked >= 0[- && asked < needle.question_length-]", "rows behind the question ask for the needle"),
-        ("[-first >= 0 && -]last <=", "a needle before the window is seen"),
         (".wanted = static_cast<i64>([-wanted-]{+found+}.size())", "recall is precision"),
         ("recalls.empty()[- || row.recall() < *quality.recall.worst-]", "the first row is the worst"),
         ("[-if (wanted.empty()) continue; -]const RowQuality& row", "rows without a token count"),
@@ -391,7 +393,7 @@ MUTANTS = {
          "in double they err by 2^-29 of what the arithmetics that are known do, or by as much as the oracle, "
          "which no test compares with itself"),
         ("const Problem row = slice(problem(), [-m-]{+0+}, 1);", "another row is judged"),
-        ("[-options.first_row = m;-]", "random heads of the first row"),
+        ("options.first_row = first_row(workload_)[- + m-];", "random heads of the first row"),
         ("bounds_.key(sequence, [-begin + -]tokens[c])", "bounds of the buffer's first keys"),
         ("take_tokens(*chunk.tokens, chunk.within, [-own_heads, own_linear-]{+{}, {}+})",
          "bounds of all heads for those of the routed ones"),

@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "core/base/interrupt.hpp"
+#include "core/workload/subset.hpp"
 
 namespace misa {
 namespace {
@@ -107,7 +108,7 @@ ExactRow ExactReference::row(const IndexerSpec& spec, const Selection& side, i64
 
   PlanOptions options;
   options.fusion = false;
-  options.first_row = m;
+  options.first_row = first_row(workload_) + m;
   options.after_chunk = [&](const ChunkScores& chunk) {
     if (chunk.route) {
       const View<double, 2>& energies = chunk.route->rank.energies;

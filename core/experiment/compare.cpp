@@ -80,7 +80,7 @@ class CompareRun {
         workload_(request.workload),
         prepared_(request),
         formulas_(request.exact, request.workload),
-        options_{.fusion = request.fusion} {
+        options_{.fusion = request.fusion, .first_row = first_row(request.workload)} {
     if (request.isolation) {
       side_ = std::make_unique<IsolatedSide>(request);
     } else {
@@ -191,9 +191,20 @@ class CompareRun {
       work(one);
     } catch (const Interrupted&) {
     }
+    number_rows(one);
     if (interrupted()) conclude_as({Conclusion::nothing, "interrupted"}, one);
     one.seconds = since(start);
     return one;
+  }
+
+  /// Findings count rows as the workload's reports do.
+  void number_rows(AgreementCase& one) const {
+    const i64 first = first_row(workload_);
+    for (ChoiceAgreement& choice : one.choices) {
+      for (Miss& miss : choice.misses) miss.row += first;
+      for (Violation& violation : choice.violations) violation.row += first;
+      for (Difference& difference : choice.differences) difference.row += first;
+    }
   }
 
   static void conclude_as(const Concluded& concluded, AgreementCase& one) {

@@ -13,6 +13,7 @@
 #include "core/indexer/blocks.hpp"
 #include "core/selection/run_selection.hpp"
 #include "core/workload/placement.hpp"
+#include "core/workload/subset.hpp"
 
 namespace misa {
 namespace {
@@ -281,7 +282,7 @@ Explanation explain(const ExplainRequest& request) {
   const Problem row = slice(placement.problem(), request.row, 1);
   const i64 begin = row.begin.front(), visible = row.end.front() - begin, k = spec.top_k;
 
-  const ExplainedRun dsa = run_row(exact, reference, row, request.row);
+  const ExplainedRun dsa = run_row(exact, reference, row, first_row(request.workload) + request.row);
   Explanation found{.row = request.row,
                     .rows = request.workload.rows(),
                     .sequence = row.sequence.front(),
@@ -293,7 +294,7 @@ Explanation explain(const ExplainRequest& request) {
     const Queries pair = slice_heads({batch.values, batch.weights}, batch.heads.shape[1], 2);
     linear = score_tokens(exact, row, pair, dsa.first_pass.tokens);
   };
-  const ExplainedRun run = run_row(exact, spec, row, request.row, score_linear);
+  const ExplainedRun run = run_row(exact, spec, row, first_row(request.workload) + request.row, score_linear);
   found.offered = run.first_pass.size();
   found.missed_tokens = without(dsa.tokens, run.tokens);
   found.quality = quality_of_row(request.workload, dsa.tokens, run.tokens, request.row, k);
@@ -348,7 +349,7 @@ i64 worst_row(Backend& backend, const Workload& workload, const IndexerSpec& spe
   if (!quality.recall.worst_row) {
     throw Error(ErrorKind::nothing, "MP-E451", "no row sees a token", workload.name, "another workload");
   }
-  return *quality.recall.worst_row;
+  return *quality.recall.worst_row - first_row(workload);
 }
 
 }  // namespace misa

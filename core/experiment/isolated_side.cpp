@@ -16,6 +16,7 @@
 #include "core/report/text.hpp"
 #include "core/selection/golden.hpp"
 #include "core/workload/placement.hpp"
+#include "core/workload/subset.hpp"
 #include "core/workload/trace.hpp"
 
 namespace misa {
@@ -76,7 +77,8 @@ void test_into(const std::string& folder, const CompareRequest& request) {
     if (unable.empty()) {
       const PlanOptions options{
           .max_bytes = comparison_limits(request, {}, {}).front() + Placement::bytes_needed(request.workload),
-          .fusion = request.fusion};
+          .fusion = request.fusion,
+          .first_row = first_row(request.workload)};
       LocalSide side(request, nullptr);
       const TestedRun run = side.test(spec, options);
       write_golden(folder + "/" + kSelectionFile, request.workload, spec, *run.selection, {}, true);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -18,6 +19,8 @@ struct Origin {
   std::optional<std::string> trace_path = {};  ///< of a recorded one
   bool top_k_asked = false;                    ///< somebody asked for this top-k; else the workload's default holds
   std::vector<Warning> warnings = {};          ///< noticed before the experiment
+  /// The command that explains a row of an indexer; empty: there is none to name.
+  std::function<std::string(const std::string& indexer, i64 row)> explain_row = {};
 };
 
 }  // namespace misa

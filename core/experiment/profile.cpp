@@ -20,6 +20,7 @@
 #include "core/ranges/ranges.hpp"
 #include "core/selection/run_selection.hpp"
 #include "core/workload/placement.hpp"
+#include "core/workload/subset.hpp"
 
 namespace misa {
 namespace {
@@ -171,7 +172,9 @@ class ProfileRun {
 
   /// The options of indexer `i`'s plan; one past the last indexer: of the reference's.
   PlanOptions options_of_plan(std::size_t i) const {
-    return {.max_bytes = plan_limits_[i] + placement_->problem().bytes, .fusion = request_.fusion};
+    return {.max_bytes = plan_limits_[i] + placement_->problem().bytes,
+            .fusion = request_.fusion,
+            .first_row = first_row(workload_)};
   }
 
   void measure_roofs() {
@@ -374,6 +377,18 @@ class ProfileRun {
       }
       rate_selection(indexers_[i], wanted, one);
       if (is_dsa) one.quality_reason = "is the reference";
+    }
+    name_worst_row();
+  }
+
+  /// Names the command that explains the lowest recall of any row, if a row misses tokens.
+  void name_worst_row() {
+    if (!request_.origin.explain_row) return;
+    double lowest = 1;
+    for (const ReportCase& one : report_.cases) {
+      if (!one.base.empty() || !one.quality || one.quality->recall.worst.value_or(1) >= lowest) continue;
+      lowest = *one.quality->recall.worst;
+      report_.explain_worst = request_.origin.explain_row(one.spec.name, *one.quality->recall.worst_row);
     }
   }
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "core/measure/statistics.hpp"
+#include "core/quality/needles.hpp"
+#include "core/workload/subset.hpp"
 
 namespace misa {
 namespace {
@@ -29,7 +31,7 @@ double attention_on(const Workload& workload, i64 r, i64 begin, std::span<const 
   return sum;
 }
 
-/// The entry of row m, which has one.
+/// The entry of the row of number m, which has one.
 RowQuality& row_of(Quality& quality, i64 m) {
   return *std::lower_bound(quality.per_row.begin(), quality.per_row.end(), m,
                            [](const RowQuality& one, i64 row) { return one.row < row; });
@@ -49,7 +51,7 @@ void compare_attention(const Workload& workload, const SelectedTokens& reference
     const double on_reference = attention_on(workload, r, begin, reference.row(m));
     ours += on_selected;
     theirs += on_reference;
-    if (on_reference > 0) row_of(quality, m).attention_mass = on_selected / on_reference;
+    if (on_reference > 0) row_of(quality, first_row(workload) + m).attention_mass = on_selected / on_reference;
   }
   quality.attention_rows = rows;
   if (rows == 0) return;
@@ -61,31 +63,18 @@ void compare_attention(const Workload& workload, const SelectedTokens& reference
 /// Looks for the needles in both selections.
 void find_needles(const Workload& workload, const SelectedTokens& reference, const SelectedTokens& selected,
                   Quality& quality) {
-  i64 hits = 0, reference_hits = 0;
-  for (i64 m = 0; m < workload.rows(); ++m) {
-    const std::size_t row = static_cast<std::size_t>(m);
-    for (const Needle& needle : workload.needles) {
-      const i64 asked = workload.q_pos[row] - needle.question_start;
-      const bool answer = needle.has_answer();
-      const i64 length = answer ? needle.answer_length : needle.length;
-      const i64 first = (answer ? needle.answer_start : needle.start) - workload.ks[row], last = first + length;
-      const bool asks = asked >= 0 && asked < needle.question_length;
-      const bool sees = first >= 0 && last <= workload.ke[row] - workload.ks[row];
-      if (!asks || !sees || length == 0) continue;
-      const auto finds = [&](std::span<const i32> tokens) {
-        const auto begin = std::lower_bound(tokens.begin(), tokens.end(), first);
-        const auto end = std::lower_bound(tokens.begin(), tokens.end(), last);
-        return static_cast<double>(end - begin) >= kFound * static_cast<double>(length);
-      };
-      ++quality.needle_cells;
-      if (answer) ++quality.needle_answer_cells;
-      if (finds(selected.row(m))) ++hits;
-      if (finds(reference.row(m))) ++reference_hits;
-    }
-  }
-  if (quality.needle_cells == 0) return;
-  quality.needle_hit_rate = static_cast<double>(hits) / static_cast<double>(quality.needle_cells);
-  quality.reference_needle_hit_rate = static_cast<double>(reference_hits) / static_cast<double>(quality.needle_cells);
+  const std::vector<NeedleCell> cells = needle_cells(workload, selected);
+  if (cells.empty()) return;
+  const auto rate = [](const std::vector<NeedleCell>& of) {
+    const auto hits =
+        std::count_if(of.begin(), of.end(), [](const NeedleCell& cell) { return cell.share() >= kFound; });
+    return static_cast<double>(hits) / static_cast<double>(of.size());
+  };
+  quality.needle_cells = static_cast<i64>(cells.size());
+  quality.needle_answer_cells =
+      std::count_if(cells.begin(), cells.end(), [](const NeedleCell& cell) { return cell.answer; });
+  quality.needle_hit_rate = rate(cells);
+  quality.reference_needle_hit_rate = rate(needle_cells(workload, reference));
 }
 
 }  // namespace
@@ -117,17 +106,18 @@ Quality compare_selections(const Workload& workload, const SelectedTokens& refer
   Quality quality;
   quality.reference = reference.name;
   std::vector<double> recalls, overlaps;
+  const i64 first = first_row(workload);
   for (i64 m = 0; m < workload.rows(); ++m) {
     const std::span<const i32> wanted = reference.row(m), found = selected.row(m);
     if (wanted.empty()) continue;
-    const RowQuality& row = quality.per_row.emplace_back(RowQuality{.row = m,
+    const RowQuality& row = quality.per_row.emplace_back(RowQuality{.row = first + m,
                                                                     .wanted = static_cast<i64>(wanted.size()),
                                                                     .selected = static_cast<i64>(found.size()),
                                                                     .shared = shared_tokens(wanted, found),
                                                                     .attention_mass = {}});
     if (recalls.empty() || row.recall() < *quality.recall.worst) {
       quality.recall.worst = row.recall();
-      quality.recall.worst_row = m;
+      quality.recall.worst_row = first + m;
     }
     recalls.push_back(row.recall());
     overlaps.push_back(row.iou());

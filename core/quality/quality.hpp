@@ -28,7 +28,7 @@ struct Recall {
 
 /// How much of the reference's selection R a row's selection S keeps.
 struct RowQuality {
-  i64 row = 0;
+  i64 row = 0;                               ///< its number: rows count from first_row of the workload
   i64 wanted = 0, selected = 0, shared = 0;  ///< |R|, |S|, |S and R|
   std::optional<double> attention_mass;      ///< main-attention probability on S over that on R; empty: not recorded
 

@@ -214,6 +214,15 @@ Cell recall_cell(Row row, const Value& shown, const SiPrefix& prefix) {
   return row.one.quality ? quality_cell(row, shown, prefix) : Cell{"–", Style::faint};
 }
 
+/// With the row's number: "0.4803 (17)".
+Cell worst_cell(Row row, const Value& shown, const SiPrefix& prefix) {
+  Cell cell = quality_cell(row, shown, prefix);
+  if (row.one.quality && row.one.quality->recall.worst_row) {
+    cell.text += fmt::format(" ({})", *row.one.quality->recall.worst_row);
+  }
+  return cell;
+}
+
 Cell mass_cell(Row, const Value& shown, const SiPrefix&) {
   return {number_of(shown) ? four_decimals(number_of(shown)) : ""};
 }
@@ -335,7 +344,7 @@ constexpr std::array kColumns{
     csv("closure_residual", [](Row row) { return of_whole(row, &ReportCase::closure_residual); }),
     in_summary("recall", recall_cell, 0, recall<&Recall::mean>("recall_mean", "recall.mean", 40, no_rows)),
     in_summary("p1", quality_cell, 3, recall<&Recall::p1>("recall_p1", "recall.p1", 60, no_rows)),
-    in_summary("worst", quality_cell, 1, recall<&Recall::worst>("recall_worst", "recall.worst", 70, no_rows)),
+    in_summary("worst row", worst_cell, 1, recall<&Recall::worst>("recall_worst", "recall.worst", 70, no_rows)),
     in_summary("IoU", quality_cell, 5, quality<&Quality::iou>("iou", "iou", 80, no_rows)),
     in_summary("mass", mass_cell, 2,
                quality<&Quality::attention_mass>("attention_mass", "attention_mass", 90, no_mass)),

@@ -229,6 +229,9 @@ std::vector<Cell> describe_notes(const Report& report) {
     notes.push_back({unshown_needles(*one.quality), Style::faint});
     break;  // the reference is the same for all
   }
+  if (!report.explain_worst.empty()) {
+    notes.push_back({"the worst row, explained: " + printable(report.explain_worst), Style::faint});
+  }
   for (const Warning& warning : report.warnings) notes.push_back({warning_line(warning), Style::caution});
   const auto with_verdict = [&](SpeedupVerdict verdict) {
     std::vector<std::string> names;

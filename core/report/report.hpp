@@ -161,6 +161,7 @@ struct Report {
   ReportMeasurement measurement;
   std::vector<ReportCase> cases;
   std::optional<ReportRecorded> recorded_topk = {};  ///< empty: the workload has none, or the run was interrupted
+  std::string explain_worst = {};  ///< the command that explains the row of lowest recall; empty: there is none
   std::vector<Refusal> skipped;
   std::vector<Warning> warnings;
   bool interrupted = false;

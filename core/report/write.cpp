@@ -14,7 +14,7 @@ constexpr std::array kFormats{
     ReportFormat{"json", ".json", write_json, write_agreement_json},
     ReportFormat{"jsonl", ".jsonl", write_json_lines},
     ReportFormat{"csv", ".csv", write_csv},
-    ReportFormat{"rows", "", write_rows},
+    ReportFormat{"rows", "", write_rows, write_agreement_rows},
     ReportFormat{"md", ".md", write_markdown},
     ReportFormat{"junit", ".xml .junit", nullptr, write_agreement_junit},
 };

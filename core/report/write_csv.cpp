@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -46,23 +47,34 @@ void add_row(std::string& text, const ReportRow& row) {
   add_line(text, [&](const Column& column) { return field_of(value_of(column, row)); });
 }
 
+constexpr const char* kRowsHead = "indexer,router,backend,reference,row,recall,iou,missed,attention_mass\r\n";
+
+void add_rows(std::string& text, std::string_view indexer, const std::optional<std::string>& router,
+              std::string_view backend, const Quality& quality) {
+  const std::string head = fmt::format("{},{},{},{}", quoted_field(indexer), router.value_or(""), quoted_field(backend),
+                                       quoted_field(quality.reference));
+  for (const RowQuality& row : quality.per_row) {
+    text += fmt::format("{},{},{},{},{},{}\r\n", head, row.row, exact_number(row.recall()), exact_number(row.iou()),
+                        row.wanted - row.shared, row.attention_mass ? exact_number(*row.attention_mass) : "");
+  }
+}
+
 }  // namespace
 
 std::string write_rows(const Report& report, const WriterOptions& /*options*/) {
-  std::string text = "indexer,router,backend,reference,row,recall,iou,missed,attention_mass\r\n";
-  const auto add = [&](const ReportCase& one, const Quality& quality) {
-    const std::string head = fmt::format("{},{},{},{}", quoted_field(one.spec.name),
-                                         one.spec.heads ? router_name(one.spec.heads->router) : "",
-                                         quoted_field(one.backend), quoted_field(quality.reference));
-    for (const RowQuality& row : quality.per_row) {
-      text += fmt::format("{},{},{},{},{},{}\r\n", head, row.row, exact_number(row.recall()), exact_number(row.iou()),
-                          row.wanted - row.shared, row.attention_mass ? exact_number(*row.attention_mass) : "");
-    }
-  };
+  std::string text = kRowsHead;
   for (const ReportCase& one : report.cases) {
-    if (one.quality) add(one, *one.quality);
+    if (one.quality) add_rows(text, one.spec.name, router_of(one.spec), one.backend, *one.quality);
   }
-  if (report.recorded_topk) add(recorded_case(report), report.recorded_topk->quality);
+  if (report.recorded_topk) add_rows(text, recorded_case(report).spec.name, {}, "", report.recorded_topk->quality);
+  return text;
+}
+
+std::string write_agreement_rows(const AgreementReport& report, const WriterOptions& /*options*/) {
+  std::string text = kRowsHead;
+  for (const AgreementCase& one : report.cases) {
+    if (one.quality) add_rows(text, one.indexer, one.router, report.side.name, *one.quality);
+  }
   return text;
 }
 

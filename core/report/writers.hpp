@@ -65,6 +65,8 @@ std::string write_table(const Report& report, const WriterOptions& options);
 
 std::string write_agreement_table(const AgreementReport& report, const WriterOptions& options);
 std::string write_agreement_json(const AgreementReport& report, const WriterOptions& options = {});
+/// write_rows of the cases that have quality: of --against-indexer, and of judged ids.
+std::string write_agreement_rows(const AgreementReport& report, const WriterOptions& options = {});
 std::string write_agreement_junit(const AgreementReport& report, const WriterOptions& options = {});
 
 /// kVerdictNames for people.

@@ -1,15 +1,23 @@
 #include "core/workload/subset.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <array>
 #include <cstring>
+#include <numeric>
+#include <optional>
 #include <string>
 #include <utility>
 
+#include "core/base/decimal.hpp"
 #include "core/base/error.hpp"
 #include "core/workload/workload_fields.hpp"
 
 namespace misa {
 namespace {
+
+constexpr u64 kMostRowNumber = 0x7fffffff;
 
 HostTensor same(const HostTensor& from) { return from.copy(); }
 std::vector<i32> same(const std::vector<i32>& from) { return from; }
@@ -63,6 +71,14 @@ void keep_listed(HostTensor& tensor, std::vector<i32>& rows, const std::vector<i
   }
   tensor = positions.empty() ? HostTensor() : gather(tensor, positions);
   rows = std::move(renumbered);
+}
+
+/// Rows `kept` of everything that has an entry for a row; keys stay.
+void keep(Workload& workload, const std::vector<i64>& kept) {
+  take_rows(workload, kept, {}, workload);
+  keep_listed(workload.attention_mass, workload.attention_mass_row, kept);
+  keep_top_k(workload, workload.metadata);  // the rows kept may be none of those with a recorded selection
+  keep_listed(workload.topk, workload.topk_row, kept);
 }
 
 void take_contiguous_keys(const Workload& from, Workload& to) {
@@ -176,12 +192,37 @@ Workload keep_rows(Workload workload, i64 count) {
   }
   std::vector<i64> kept;
   for (i64 i = 1; i <= count; ++i) kept.push_back(i * rows / count - 1);
-
-  take_rows(workload, kept, {}, workload);
-  keep_listed(workload.attention_mass, workload.attention_mass_row, kept);
-  keep_top_k(workload, workload.metadata);  // the rows kept may be none of those with a recorded selection
-  keep_listed(workload.topk, workload.topk_row, kept);
+  keep(workload, kept);
   return workload;
+}
+
+Workload keep_row(Workload workload, i64 row) {
+  const i64 rows = workload.rows();
+  if (row < 0 || row >= rows) {
+    throw Error(ErrorKind::usage, "MP-E450",
+                rows == 0 ? std::string("there are no rows")
+                          : fmt::format("there is no row {}: rows are 0 to {}", row, rows - 1),
+                workload.name, rows == 0 ? "another workload" : fmt::format("--row {}", rows - 1));
+  }
+  std::vector<i64> kept{row};
+  if (workload.paged()) {
+    const std::array<i64, 1> sequence{workload.sequence[static_cast<std::size_t>(row)]};
+    kept.resize(static_cast<std::size_t>(workload.next_n));
+    std::iota(kept.begin(), kept.end(), row / workload.next_n * workload.next_n);
+    workload.block_table = gather(workload.block_table, sequence);
+    workload.seq_lens = gather(workload.seq_lens, sequence);
+  }
+  const i64 number = first_row(workload) + kept.front();
+  keep(workload, kept);
+  if (workload.paged()) std::fill(workload.sequence.begin(), workload.sequence.end(), 0);
+  workload.metadata["first_row"] = std::to_string(number);
+  return workload;
+}
+
+i64 first_row(const Workload& workload) {
+  const auto found = workload.metadata.find("first_row");
+  const std::optional<u64> number = found == workload.metadata.end() ? std::nullopt : whole_number_of(found->second);
+  return number && *number <= kMostRowNumber ? static_cast<i64>(*number) : 0;
 }
 
 }  // namespace misa

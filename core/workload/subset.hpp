@@ -19,6 +19,15 @@ Workload take(const Workload& workload, std::span<const i64> rows, std::span<con
 /// rows than `count`.
 Workload keep_rows(Workload workload, i64 count);
 
+/// Row `row` of the workload alone, with its sequence, its window and its number (first_row); keys stay. Paged rows of
+/// a sequence stay together: all of row `row`'s sequence are kept. Moves what it keeps. Error(usage) MP-E450: there is
+/// no such row.
+Workload keep_row(Workload workload, i64 row);
+
+/// The number of the workload's first row: `first_row` of the metadata, which keep_row writes, else 0. Reports count
+/// rows from it, and so does the random router.
+i64 first_row(const Workload& workload);
+
 /// Memory that keep_rows takes beside the workload, at most.
 i64 thinning_bytes(const Workload& workload, i64 count);
 
