@@ -271,14 +271,6 @@ std::vector<std::string> command_words(const CLI::App& app, const CLI::App& comm
   return words;
 }
 
-std::string shell_word(const std::string& word) {
-  constexpr std::string_view kPlain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./=,:+@%";
-  if (!word.empty() && word.find_first_not_of(kPlain) == std::string::npos) return word;
-  std::string text = "'";
-  for (const char c : word) text += c == '\'' ? std::string("'\\''") : std::string(1, c);
-  return text + "'";
-}
-
 std::string command_text(const std::vector<std::string>& words, const std::vector<std::string_view>& without) {
   std::string line;
   for (std::size_t i = 0; i < words.size(); ++i) {

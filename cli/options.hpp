@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/base/error.hpp"
+#include "core/base/shell_word.hpp"
 #include "core/indexer/backend.hpp"
 
 namespace misa::cli {
@@ -71,7 +72,5 @@ std::vector<std::string> command_words(const CLI::App& app, const CLI::App& comm
 
 /// Such words as a line that a shell reads back, without some options and their values.
 std::string command_text(const std::vector<std::string>& words, const std::vector<std::string_view>& without);
-/// A word as a shell reads it back.
-std::string shell_word(const std::string& word);
 
 }  // namespace misa::cli

@@ -27,7 +27,7 @@ Figure draw(const BarChart& chart) {
   const double bottom = 4 + kStride * static_cast<double>(chart.bars.size());
   Marks marks;
   for (const double tick : ticks(scale, 6)) {
-    marks.line(scale.at(tick), 2, scale.at(tick), bottom, "grid");
+    if (tick > 0) marks.line(scale.at(tick), 2, scale.at(tick), bottom, "grid");
     marks.text(scale.at(tick), bottom + 13, chart.text ? chart.text(tick) : tick_text(tick),
                tick > 0 ? "soft mid" : "soft");
   }
@@ -49,7 +49,6 @@ Figure draw(const BarChart& chart) {
     }
     top += kStride;
   }
-  marks.line(kMargin, 2, kMargin, bottom, "axis");
   marks.text(kWidth / 2, bottom + 28, chart.axis, "soft mid");
   std::vector<LegendEntry> entries;
   for (int style = 0; style < static_cast<int>(chart.parts.size()); ++style) {

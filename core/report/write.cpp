@@ -16,6 +16,7 @@ constexpr std::array kFormats{
     ReportFormat{"csv", ".csv", write_csv},
     ReportFormat{"rows", "", write_rows, write_agreement_rows},
     ReportFormat{"md", ".md", write_markdown},
+    ReportFormat{"html", ".html .htm", write_html, write_agreement_html},
     ReportFormat{"junit", ".xml .junit", nullptr, write_agreement_junit},
 };
 

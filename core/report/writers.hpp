@@ -61,6 +61,9 @@ std::string write_csv(const Report& report, const WriterOptions& options = {});
 /// CSV of the quality of each row that has a token to find, indexer by indexer.
 std::string write_rows(const Report& report, const WriterOptions& options = {});
 std::string write_markdown(const Report& report, const WriterOptions& options = {});
+/// The page of the JSON document (html_page).
+std::string write_html(const Report& report, const WriterOptions& options = {});
+std::string write_agreement_html(const AgreementReport& report, const WriterOptions& options = {});
 std::string write_table(const Report& report, const WriterOptions& options);
 
 std::string write_agreement_table(const AgreementReport& report, const WriterOptions& options);

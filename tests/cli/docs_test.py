@@ -90,6 +90,8 @@ COMMANDS = {
     "misa-prof profile --trace layer3.safetensors -o - -o json:result.json -o md:result.md": ONCE,
     "misa-prof compare --help": [],
     "misa-prof explain --indexer misa --row 30": [],
+    "misa-prof report result.json": [],
+    "misa-prof report result.json --figure cost -o cost.svg": [],
     "misa-prof shrink BUNDLE -o small.safetensors": [],
     "misa-prof inspect FILE": [],
     "misa-prof nsight --indexer misa --stage score": [],
@@ -119,7 +121,12 @@ COMMANDS = {
     "build/release/cli/misa-prof profile --trace traces/layer1.prefill.safetensors --indexer dsa,hisa": NEEDS_WHEELS,
     "build/release/cli/misa-prof compare --trace traces/layer1.decode.safetensors --indexer dsa": NEEDS_WHEELS,
     "scripts/test_recorder.sh": BY_CI,
+    # docs/report.md
+    "misa-prof profile --indexer all -o - -o json:result.json": QUICK,
+    "misa-prof report result.json -o report.html": [],
+    "misa-prof report result.json --figure stages -o stages.svg": [],
     # the program's help
+    "misa-prof report result.json -o page.html": [],
     "misa-prof profile --model glm-5 --workload decode-8k --indexer dsa,misa --active-heads 4": ONCE,
     "misa-prof profile --trace layer3.safetensors -o - -o json:result.json": ONCE,
     "misa-prof compare --write-golden goldens": ["--rows", "2", "--indexer", "dsa"],
@@ -145,6 +152,11 @@ def a_trace(folder, name):
     made = misa("generate", "--model", "tiny", "--workload", "ci", "-o", folder / "a.safetensors")
     assert made.returncode == 0, made.stderr
     (folder / "a.safetensors").rename(folder / name)
+
+
+def a_result(folder, name):
+    made = misa("profile", "--model", "tiny", "--workload", "ci", *ONCE, "-o", f"json:{folder / name}")
+    assert made.returncode == 0, made.stderr
 
 
 def goldens(folder, name):
@@ -179,7 +191,8 @@ def a_library(folder, name):
 # What a command finds where the document names something of the reader's own.
 THE_READERS = {
     "my-layer.safetensors": a_trace, "layer3.safetensors": a_trace, "your-trace.safetensors": a_trace,
-    "FILE": a_trace, "ids.npy": selected_ids, "goldens": goldens, "BUNDLE": a_bundle, "failure": a_bundle,
+    "FILE": a_trace, "result.json": a_result, "ids.npy": selected_ids,
+    "goldens": goldens, "BUNDLE": a_bundle, "failure": a_bundle,
     "plugin:./libdsa_cpu.so": a_library,
 }
 
@@ -296,7 +309,7 @@ class Documents(Cli):
                 with self.subTest(document=document.name, command=text):
                     seen.add(text)
                     self.run_command(text, shown)
-        for command in ("profile", "compare", "explain", "selftest", "shrink", "generate", "inspect", "nsight", "list"):
+        for command in ("profile", "compare", "explain", "report", "selftest", "shrink", "generate", "inspect", "nsight", "list"):
             self.clear_folder()
             for text in examples(command):
                 with self.subTest(help=command, command=text):

@@ -487,7 +487,7 @@ TEST_CASE("GitHub gets a command for each case that did not pass, escaped as its
 }
 
 TEST_CASE("agreement's formats are found by name") {
-  CHECK(agreement_format_names() == std::vector<std::string_view>{"table", "json", "rows", "junit"});
+  CHECK(agreement_format_names() == std::vector<std::string_view>{"table", "json", "rows", "html", "junit"});
   CHECK_THROWS_AS(write_report(sample_agreement(), "csv"), Error);
 }
 

@@ -476,7 +476,7 @@ TEST_CASE("results obey the published schema, and a strict checker refuses what 
 }
 
 TEST_CASE("every format has a name and an ending of its own, and writes what it says it writes") {
-  CHECK(profile_format_names() == std::vector<std::string_view>{"table", "json", "jsonl", "csv", "rows", "md"});
+  CHECK(profile_format_names() == std::vector<std::string_view>{"table", "json", "jsonl", "csv", "rows", "md", "html"});
   std::set<std::string_view> seen;
   for (const ReportFormat& format : report_formats()) {
     CHECK(seen.insert(format.name).second);

@@ -1,0 +1,51 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/chart/svg.hpp"
+#include "core/report/json_parts.hpp"
+
+// What is shown of a document: drawings and tables, before they are written as a page or as a file.
+namespace misa {
+
+struct PageColumn {
+  std::string title;    ///< with the unit
+  bool number = false;  ///< set flush right
+};
+
+/// A table; the first cell of each row is its heading. Cells are text, not yet escaped.
+struct PageTable {
+  std::string caption{};
+  std::vector<PageColumn> columns{};
+  std::vector<std::vector<std::string>> rows{};
+};
+
+/// A drawing with the table of its numbers.
+struct Exhibit {
+  std::string name{};                     ///< of the drawing, for `report --figure`: "cost"
+  std::optional<chart::Figure> figure{};  ///< empty: the table alone
+  std::string remark{};                   ///< how to read it, or why it is not drawn
+  PageTable table{};                      ///< without rows: none
+  bool folded = false;                    ///< the table is shown on demand
+};
+
+struct PageSection {
+  std::string heading;
+  std::string remark{};
+  std::vector<Exhibit> exhibits{};
+  bool side_by_side = false;  ///< several small drawings in a line
+};
+
+/// The sections of a document: what a result, an agreement, a sweep or a needle map shows. Values that are missing or
+/// of a wrong type are left out, whatever the document holds.
+std::vector<PageSection> sections_of(const Json& document);
+/// One kind each.
+std::vector<PageSection> result_sections(const Json& document);
+std::vector<PageSection> agreement_sections(const Json& document);
+
+/// Names of the cases of a document, no two alike as far as their parameters differ: "misa, h 8", "hisa on cuda".
+std::vector<std::string> names_of_cases(const Json& cases);
+
+}  // namespace misa
