@@ -15,6 +15,7 @@ namespace {
 bool routes(const IndexerSpec& spec) { return spec.heads.has_value(); }
 bool samples(const IndexerSpec& spec) { return spec.heads && samples_keys(spec.heads->router); }
 bool draws(const IndexerSpec& spec) { return spec.heads && spec.heads->router == Router::random; }
+bool pools(const IndexerSpec& spec) { return spec.pools(); }
 bool has_blocks(const IndexerSpec& spec) { return spec.blocks || (spec.heads && spec.heads->router == Router::pooled); }
 bool prunes(const IndexerSpec& spec) { return spec.blocks.has_value(); }
 bool reranks(const IndexerSpec& spec) { return spec.rerank.has_value(); }
@@ -47,12 +48,13 @@ constexpr std::string_view kSelects = "ids are judged, and no backend of ours is
 constexpr std::string_view kRates = "--against-indexer rates, and makes no comparison";
 constexpr std::string_view kRatesOrMistakes = "it is not done with --against-indexer, nor with --inject";
 
-constexpr std::array<Rule, 37> kRules{{
+constexpr std::array<Rule, 38> kRules{{
     {"--router", "no indexer of this run routes heads", none<routes>},
     {"--active-heads", "no indexer of this run routes heads", none<routes>},
     {"--sampled-keys", "no router of this run samples keys", none<samples>},
     {"--block-size", kNoBlocks, none<has_blocks>},
     {"--block-window", kNoBlocks, none<has_blocks>},
+    {"--pooling", "no indexer of this run reads means or sampled keys", none<pools>},
     {"--candidates", "no indexer of this run ranks tokens again", none<reranks>},
     {"--blocks", "no indexer of this run keeps blocks", none<prunes>},
     {"--seed", "the workload is recorded, and no router of this run draws",

@@ -8,6 +8,7 @@
 #include "core/base/error.hpp"
 #include "core/base/suggest.hpp"
 #include "core/workload/placement.hpp"
+#include "core/workload/synthetic.hpp"
 #include "core/workload/trace.hpp"
 
 namespace misa::cli {
@@ -45,6 +46,11 @@ void IndexerOptions::add(CLI::App& command) {
       kIndexerGroup);
   add_count(command, "--blocks", blocks, "Blocks that hisa keeps", kIndexerGroup);
   add_name(command, "--block-window", block_window, "visible, or upstream as the released patch", kIndexerGroup);
+  add_text(
+      command, "--pooling", pooling,
+      "fresh: means and sampled keys in every run, or cached: those that a step changes (default: cached at decode, "
+      "else fresh)",
+      "NAME", kIndexerGroup);
 }
 
 IndexerSettings IndexerOptions::settings(const Workload& workload, u64 seed) const {
@@ -68,6 +74,12 @@ IndexerSettings IndexerOptions::settings(const Workload& workload, u64 seed) con
     throw Error(ErrorKind::usage, "MP-E027", "--block-window is '" + block_window + "'", {}, "visible or upstream");
   }
   settings.block_window = *window;
+  const auto phase = workload.metadata.find("phase");
+  const bool decodes = phase != workload.metadata.end() && phase->second == phase_name(Phase::decode);
+  const auto pools =
+      find_pooling(!pooling.empty() ? pooling : pooling_name(decodes ? Pooling::cached : Pooling::fresh));
+  if (!pools) throw Error(ErrorKind::usage, "MP-E071", "--pooling is '" + pooling + "'", {}, "fresh or cached");
+  settings.pooling = *pools;
   if (*window == BlockWindow::upstream) check_unseen_keys(workload, workload.name);
   return settings;
 }

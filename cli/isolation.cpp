@@ -20,6 +20,7 @@ std::vector<std::string> arguments_of(const IndexerSpec& spec) {
   add("--top-k", std::to_string(spec.top_k));
   add("--seed", std::to_string(spec.seed));
   add("--block-window", std::string(block_window_name(spec.block_window)));
+  add("--pooling", std::string(pooling_name(spec.pooling)));
   if (spec.heads) {
     add("--router", std::string(router_name(spec.heads->router)));
     add("--active-heads", std::to_string(spec.heads->active));

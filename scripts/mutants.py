@@ -284,7 +284,7 @@ MUTANTS = {
         ("std::max<i64>([-0-]{+1+}, problem.end[m] - problem.begin[m])", "an empty row sees a token"),
         ("i64 head_flops = 2 * dim[- + 3-];", "relu, weight and sum cost nothing"),
         ("dim[- * (scaled ? 2 : 1)-]", "scaling a key before its mean costs nothing"),
-        ("[-means.count * dim-]{+0+}; pool.bytes", "dividing a mean costs nothing"),
+        ("[-means.pooled * dim-]{+0+}; pool.bytes", "dividing a mean costs nothing"),
         ("rows * [-active-]{+heads+} * dim * value_bytes", "the routed batch has all heads"),
         ("[-(-]sampled[- + 1) / 2-]", "the lower half of the samples costs too"),
         ("[-(-]heads[- - kept)-] * 2 * dim;", "kept heads cost a linear query too"),

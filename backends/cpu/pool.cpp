@@ -14,7 +14,7 @@ namespace misa::cpu {
 namespace {
 
 void pool(const PoolTask& task, int threads) {
-  const i64 count = task.means.shape[0], dim = task.means.shape[1];
+  const i64 count = task.count(), dim = task.means.shape[1];
   const Windows& ranges = task.ranges;
   const auto continues = [&](i64 i) {
     return i > 0 && ranges.sequence[i] == ranges.sequence[i - 1] && ranges.begin[i] == ranges.begin[i - 1] &&
@@ -37,7 +37,7 @@ void pool(const PoolTask& task, int threads) {
         for (i64 d = 0; d < dim; ++d) sum[d] += scale * key[d];
       }
       const double tokens = static_cast<double>(std::max<i64>(1, ranges.end[i] - ranges.begin[i]));
-      for (i64 d = 0; d < dim; ++d) task.means(i, d) = static_cast<float>(sum[d] / tokens);
+      for (i64 d = 0; d < dim; ++d) task.means(task.place(i), d) = static_cast<float>(sum[d] / tokens);
     }
   }
   stop_if_interrupted();

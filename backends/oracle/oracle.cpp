@@ -129,7 +129,7 @@ std::vector<double> head_energies(const RankTask& task, i64 m) {
 void pool(const PoolTask& task, int threads) {
   const i64 dim = task.means.shape[1];
 #pragma omp parallel for schedule(dynamic) num_threads(threads)
-  for (i64 p = 0; p < task.means.shape[0]; ++p) {
+  for (i64 p = 0; p < task.count(); ++p) {
     const i64 begin = task.ranges.begin[p], end = task.ranges.end[p];
     std::vector<double> sum(dim, 0.0), key(dim);
     double scale = 1;
@@ -138,7 +138,7 @@ void pool(const PoolTask& task, int threads) {
       for (i64 d = 0; d < dim; ++d) sum[d] += scale * key[d];
     }
     const double count = static_cast<double>(std::max<i64>(1, end - begin));
-    for (i64 d = 0; d < dim; ++d) task.means(p, d) = static_cast<float>(sum[d] / count);
+    for (i64 d = 0; d < dim; ++d) task.means(task.place(p), d) = static_cast<float>(sum[d] / count);
   }
   stop_if_interrupted();
 }

@@ -15,14 +15,18 @@
 
 namespace misa {
 
-/// Mean keys. out[i, :] = mean of k_scale(t) * k[t, :] over t in [ranges.begin[i], ranges.end[i]) of sequence
+/// Mean keys. out[place(i), :] = mean of k_scale(t) * k[t, :] over t in [ranges.begin[i], ranges.end[i]) of sequence
 /// ranges.sequence[i]; an empty range gives zeros.
 struct PoolTask {
   static constexpr Primitive kPrimitive = Primitive::pool;
 
   KeyCache keys;
-  Windows ranges;        ///< [P]; ranges that share a begin are cheapest when they stand together, shortest first
-  View<float, 2> means;  ///< [P, D]
+  Windows ranges;        ///< [R]; ranges that share a begin are cheapest when they stand together, shortest first
+  View<float, 2> means;  ///< [P, D], P >= R
+  View<const i32, 1> places = {};  ///< [R] the row of `means` that each mean is written to; empty: its own, P = R
+
+  constexpr i64 count() const { return ranges.begin.shape[0]; }
+  constexpr i64 place(i64 i) const { return places.empty() ? i : places[i]; }
 };
 
 /// Ranks heads by `router` (formulas: Router) over keys[windows] and keeps the best, ties: lower head first. NaN ranks

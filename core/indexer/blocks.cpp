@@ -153,6 +153,31 @@ BlockLayout layout_blocks(const Problem& problem, i64 block_size, BlockWindow wi
   return layout;
 }
 
+std::vector<i32> changed_keys(const BlockLayout& layout, const Problem& problem, bool tails) {
+  // Contiguous keys have one numbering of tokens.
+  const auto numbering = [&](i32 sequence) { return problem.shape.paged ? sequence : 0; };
+  std::map<i32, std::vector<i32>> own;                   // tokens of the rows, of each sequence
+  std::vector<i64> readers(layout.begin.size() + 1, 0);  // how many more read key p than read key p - 1
+  for (std::size_t m = 0; m < problem.begin.size(); ++m) {
+    if (problem.end[m] <= problem.begin[m]) continue;
+    own[numbering(problem.sequence[m])].push_back(problem.end[m] - 1);
+    const i32 last = layout.last[m] - (tails ? 1 : 0);
+    ++readers[static_cast<std::size_t>(layout.first[m])];
+    --readers[static_cast<std::size_t>(std::max(last, layout.first[m]))];
+  }
+  for (auto& [sequence, tokens] : own) std::sort(tokens.begin(), tokens.end());
+  std::vector<i32> changed;
+  i64 reading = 0;
+  for (std::size_t p = 0; p < layout.begin.size(); ++p) {
+    reading += readers[p];
+    const auto tokens = own.find(numbering(layout.sequence[p]));
+    if (reading == 0 || tokens == own.end()) continue;
+    const auto next = std::lower_bound(tokens->second.begin(), tokens->second.end(), layout.begin[p]);
+    if (next != tokens->second.end() && *next < layout.end[p]) changed.push_back(static_cast<i32>(p));
+  }
+  return changed;
+}
+
 BlockLayout layout_samples(const Problem& problem, i64 samples) {
   const SampleRegions regions(problem, samples);
   BlockLayout layout = empty_layout(problem, regions.count.pooled);

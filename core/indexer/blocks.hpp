@@ -25,6 +25,11 @@ struct BlockLayout {
 
 BlockLayout layout_blocks(const Problem& problem, i64 block_size, BlockWindow window);
 
+/// The pooled keys that a step changes whose own tokens are those of the rows: those whose range holds a token end - 1
+/// of a row, and that a row reads. With `tails` no row reads the last one that it sees, which a mean of its own
+/// replaces. All others were pooled when their last token came. [U], ascending. (ours)
+std::vector<i32> changed_keys(const BlockLayout& layout, const Problem& problem, bool tails);
+
 /// How large a layout is, without laying it out.
 struct BlockCount {
   i64 pooled = 0;   ///< pooled keys

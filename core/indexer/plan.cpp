@@ -76,30 +76,55 @@ struct LogitsBuffer {
   }
 };
 
+/// Token ranges, on the backend.
+struct Ranges {
+  IndexVector sequence, begin, end;
+
+  void upload(Backend& backend, const std::vector<i32>& sequences, const std::vector<i32>& begins,
+              const std::vector<i32>& ends) {
+    sequence.upload(backend, sequences);
+    begin.upload(backend, begins);
+    end.upload(backend, ends);
+  }
+  Windows view() const { return {sequence.view, begin.view, end.view}; }
+};
+
 /// Pooled or sampled keys: where the blocks lie, and their means, once for all rows.
-struct Pooling {
+struct PooledKeys {
   BlockLayout layout;
-  IndexVector range_sequence, range_begin, range_end;
+  bool heads;          ///< that are ranked over them, not blocks
+  Ranges ranges;       ///< that a run pools
+  IndexVector places;  ///< of their means, where these are not all
   IndexVector row_sequence, row_first, row_last, row_origin, tail_begin;
   Matrix<float> means;  ///< [P, D]
 
-  explicit Pooling(BlockLayout blocks) : layout(std::move(blocks)) {}
+  PooledKeys(BlockLayout blocks, bool ranks_heads) : layout(std::move(blocks)), heads(ranks_heads) {}
 
-  bool own_tails() const { return !layout.tail_begin.empty(); }
+  /// Heads are ranked over the row's own last mean; blocks are not, since a row keeps its last one whatever its score.
+  bool own_tails() const { return heads && !layout.tail_begin.empty(); }
 
-  void allocate(Backend& backend, i64 head_dim) {
-    range_sequence.upload(backend, layout.sequence);
-    range_begin.upload(backend, layout.begin);
-    range_end.upload(backend, layout.end);
+  void allocate(Backend& backend, const Problem& problem, Pooling pooling) {
+    ranges.upload(backend, layout.sequence, layout.begin, layout.end);
     row_sequence.upload(backend, std::vector<i32>(layout.first.size(), 0));
     row_first.upload(backend, layout.first);
     row_last.upload(backend, layout.last);
     row_origin.upload(backend, layout.origin);
     tail_begin.upload(backend, layout.tail_begin);
-    means.allocate(backend, layout.pooled(), head_dim);
+    means.allocate(backend, layout.pooled(), problem.shape.head_dim);
+    if (pooling == Pooling::fresh) return;
+    backend.pool(task(problem));
+    const std::vector<i32> changed = changed_keys(layout, problem, own_tails());
+    const auto of_changed = [&](const std::vector<i32>& all) {
+      std::vector<i32> some;
+      for (const i32 p : changed) some.push_back(all[static_cast<std::size_t>(p)]);
+      return some;
+    };
+    ranges.upload(backend, of_changed(layout.sequence), of_changed(layout.begin), of_changed(layout.end));
+    places.upload(backend, changed);
   }
 
-  Windows ranges() const { return {range_sequence.view, range_begin.view, range_end.view}; }
+  /// What a run pools.
+  PoolTask task(const Problem& problem) const { return {problem.keys, ranges.view(), means.view, places.view}; }
   Windows windows() const { return {row_sequence.view, row_first.view, row_last.view}; }
   /// The means are a key cache of their own: contiguous, f32, unscaled.
   KeyCache keys() const {
@@ -109,14 +134,12 @@ struct Pooling {
 };
 
 /// Bytes of the indices of a layout of `pooled` keys and `rows` rows.
-i64 index_bytes(i64 pooled, i64 rows) { return (3 * pooled + 5 * rows) * 4; }
+i64 index_bytes(i64 pooled, i64 rows) { return (4 * pooled + 5 * rows) * 4; }
 
 /// Every step that an indexer takes.
 StageSet all_stages(const IndexerSpec& spec) {
   StageSet all = StageSet(Stage::score) | Stage::select;
-  if (spec.blocks || (spec.heads && (spec.heads->router == Router::pooled || samples_keys(spec.heads->router)))) {
-    all = all | Stage::pool;
-  }
+  if (spec.pools()) all = all | Stage::pool;
   if (spec.blocks || spec.heads) all = all | Stage::route;
   return spec.rerank ? all | Stage::rerank : all;
 }
@@ -199,7 +222,7 @@ struct Plan::State {
   IndexerSpec& spec = sizes.spec;
   i64 rows, heads, head_dim, chunk = 0, workspace = 0;
 
-  std::optional<Pooling> head_blocks, token_blocks;
+  std::optional<PooledKeys> head_blocks, token_blocks;
   Matrix<float> tails, routed_weights;
   Matrix<double> energies, slopes;
   Buffer routed_values;
@@ -270,14 +293,15 @@ struct Plan::State {
       const HeadRouting& routing = *spec.heads;
       head_blocks.emplace(routing.router == Router::pooled
                               ? layout_blocks(problem, routing.block_size, spec.block_window)
-                              : layout_samples(problem, routing.samples));
+                              : layout_samples(problem, routing.samples),
+                          true);
     }
-    if (spec.blocks) token_blocks.emplace(layout_blocks(problem, spec.blocks->block_size, spec.block_window));
+    if (spec.blocks) token_blocks.emplace(layout_blocks(problem, spec.blocks->block_size, spec.block_window), false);
   }
 
   void allocate() {
     if (pools_heads()) {
-      head_blocks->allocate(backend, head_dim);
+      head_blocks->allocate(backend, problem, spec.pooling);
       if (head_blocks->own_tails()) tails.allocate(backend, chunk, head_dim);
     }
     if (spec.heads) {
@@ -288,7 +312,7 @@ struct Plan::State {
       if (spec.heads->linear_head(heads)) slopes.allocate(backend, chunk, heads);
     }
     if (spec.blocks) {
-      token_blocks->allocate(backend, head_dim);
+      token_blocks->allocate(backend, problem, spec.pooling);
       block_logits.allocate(backend, chunk, sizes.token_blocks->longest);
       selected_blocks.allocate(backend, rows, spec.blocks->blocks);
     }
@@ -443,13 +467,12 @@ struct Plan::State {
 
   void run(const Follow& follow, Observer* observer) {
     if (whole) return run_whole(observer);
-    if (pools_heads()) {
+    for (const std::optional<PooledKeys>* keys : {&head_blocks, &token_blocks}) {
+      if (!*keys) continue;
+      const PoolTask task = (*keys)->task(problem);
+      if (task.count() == 0) continue;
       const Span span(observer, Stage::pool);
-      span.ran(Primitive::pool, backend.pool({problem.keys, head_blocks->ranges(), head_blocks->means.view}));
-    }
-    if (spec.blocks) {
-      const Span span(observer, Stage::pool);
-      span.ran(Primitive::pool, backend.pool({problem.keys, token_blocks->ranges(), token_blocks->means.view}));
+      span.ran(Primitive::pool, backend.pool(task));
     }
     for (i64 first = 0; first < rows; first += chunk) {
       run_chunk(first, std::min(chunk, rows - first), follow, observer);

@@ -30,7 +30,14 @@ constexpr std::array<IndexerInfo, 6> kIndexers{{
     {"misa-lr-dagger", "misa-lr picks k' candidates, all heads rank them again", "ours", true, false, true, true},
 }};
 
-constexpr std::array<std::string_view, 2> kBlockWindows{"visible", "upstream"};
+constexpr std::array<std::string_view, 2> kBlockWindows{"visible", "upstream"}, kPoolings{"fresh", "cached"};
+
+/// The value of an enumeration that `names` lists.
+template <class Value>
+std::optional<Value> value_called(const std::array<std::string_view, 2>& names, std::string_view name) {
+  const auto found = std::find(names.begin(), names.end(), name);
+  return found == names.end() ? std::nullopt : std::optional(static_cast<Value>(found - names.begin()));
+}
 
 void require_positive(i64 value, const char* option) {
   if (value >= 1) return;
@@ -77,10 +84,11 @@ std::optional<Router> find_router(std::string_view name) {
 std::string_view block_window_name(BlockWindow window) { return kBlockWindows[static_cast<std::size_t>(window)]; }
 
 std::optional<BlockWindow> find_block_window(std::string_view name) {
-  const auto found = std::find(kBlockWindows.begin(), kBlockWindows.end(), name);
-  if (found == kBlockWindows.end()) return std::nullopt;
-  return static_cast<BlockWindow>(found - kBlockWindows.begin());
+  return value_called<BlockWindow>(kBlockWindows, name);
 }
+
+std::string_view pooling_name(Pooling pooling) { return kPoolings[static_cast<std::size_t>(pooling)]; }
+std::optional<Pooling> find_pooling(std::string_view name) { return value_called<Pooling>(kPoolings, name); }
 
 IndexerSpec make_indexer(std::string_view name, const IndexerSettings& settings) {
   const IndexerInfo* info = find_row(kIndexers, name);
@@ -95,8 +103,11 @@ IndexerSpec make_indexer(std::string_view name, const IndexerSettings& settings)
   require_positive(settings.samples, "samples");
   if (settings.block_size) require_positive(*settings.block_size, "block-size");
 
-  IndexerSpec spec{
-      .name = std::string(name), .top_k = settings.top_k, .block_window = settings.block_window, .seed = settings.seed};
+  IndexerSpec spec{.name = std::string(name),
+                   .top_k = settings.top_k,
+                   .block_window = settings.block_window,
+                   .pooling = settings.pooling,
+                   .seed = settings.seed};
   if (info->routes_heads) {
     spec.heads = HeadRouting{.router = settings.router.value_or(info->linear ? Router::covariance : Router::pooled),
                              .active = settings.active_heads,

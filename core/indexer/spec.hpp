@@ -43,6 +43,15 @@ enum class BlockWindow : u8 {
 std::string_view block_window_name(BlockWindow window);
 std::optional<BlockWindow> find_block_window(std::string_view name);
 
+/// When pooled and sampled keys are made.
+enum class Pooling : u8 {
+  fresh,   ///< in every run, from all keys
+  cached,  ///< with the plan, as engines keep them from step to step: a run makes those that its rows' own tokens
+           ///< change (changed_keys), and the last blocks of rows; all other keys stay as they are   (ours)
+};
+std::string_view pooling_name(Pooling pooling);
+std::optional<Pooling> find_pooling(std::string_view name);
+
 /// Score with `active` heads of each row, ranked by `router` over blocks of `block_size` tokens or over `samples`
 /// tokens. With `linear`, the last two of them are a linear head that stands for all heads that are not kept.
 struct HeadRouting {
@@ -74,10 +83,14 @@ struct IndexerSpec {
   std::string name;
   i64 top_k = 2048;
   BlockWindow block_window = BlockWindow::visible;
+  Pooling pooling = Pooling::fresh;
   u64 seed = 1;  ///< of the random router
   std::optional<HeadRouting> heads = {};
   std::optional<BlockPruning> blocks = {};
   std::optional<Rerank> rerank = {};
+
+  /// Whether it reads means of keys, or sampled ones.
+  bool pools() const { return blocks || (heads && (heads->router == Router::pooled || samples_keys(heads->router))); }
 };
 
 struct IndexerInfo {
@@ -98,6 +111,7 @@ struct IndexerSettings {
   i64 samples = 64;
   std::optional<Router> router = {};  ///< unset: misa pooled, misa-lr covariance
   BlockWindow block_window = BlockWindow::visible;
+  Pooling pooling = Pooling::fresh;
   u64 seed = 1;
   i64 context = 0;  ///< tokens that the longest row sees; 0: not known
 };

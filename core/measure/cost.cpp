@@ -67,26 +67,43 @@ i64 shared_tokens(const Problem& problem, const RowCounts& counts) {
 
 /// Block means, or sampled keys, that scoring or routing reads.
 struct Means {
-  i64 pooled_tokens = 0;  ///< under them
+  i64 pooled_tokens = 0;  ///< under those that a run pools
+  i64 pooled = 0;         ///< that a run pools
   i64 count = 0;          ///< P + T
   RowCounts blocks;       ///< b[m]
   BlockLayout layout;
 };
 
-Means means_of(const Problem& problem, BlockLayout layout_of_rows) {
+/// `heads`: those that are ranked over the means, where a row's last block has a mean of its own.
+Means means_of(const Problem& problem, BlockLayout layout_of_rows, Pooling pooling, bool heads) {
   Means means;
   means.layout = std::move(layout_of_rows);
   const BlockLayout& layout = means.layout;
-  means.pooled_tokens = distinct_tokens(layout.sequence, layout.begin, layout.end);
+  const bool tails = heads && !layout.tail_begin.empty();
+  std::vector<i32> sequence = layout.sequence, begin = layout.begin, end = layout.end;
+  if (pooling == Pooling::cached) {
+    sequence.clear(), begin.clear(), end.clear();
+    for (const i32 changed : changed_keys(layout, problem, tails)) {
+      const auto p = static_cast<std::size_t>(changed);
+      sequence.push_back(layout.sequence[p]), begin.push_back(layout.begin[p]), end.push_back(layout.end[p]);
+    }
+  }
   means.count = layout.pooled();
+  means.pooled = std::ssize(begin);
   for (std::size_t m = 0; m < problem.begin.size(); ++m) {
     const i64 blocks = layout.last[m] - layout.first[m];
     means.blocks.push(blocks);
     // A row that ends inside its last block averages fewer tokens than the mean that the sequence shares.
-    const bool own_tail = blocks > 0 && !layout.tail_begin.empty() &&
-                          problem.end[m] < layout.end[static_cast<std::size_t>(layout.last[m] - 1)];
+    const bool own_tail =
+        blocks > 0 && tails && problem.end[m] < layout.end[static_cast<std::size_t>(layout.last[m] - 1)];
     if (own_tail) ++means.count;
+    // No cached mean stands for a row's last block, though it be whole.
+    if (own_tail || (pooling == Pooling::cached && blocks > 0 && tails)) {
+      ++means.pooled;
+      sequence.push_back(problem.sequence[m]), begin.push_back(layout.tail_begin[m]), end.push_back(problem.end[m]);
+    }
   }
+  means.pooled_tokens = distinct_tokens(sequence, begin, end);
   return means;
 }
 
@@ -123,8 +140,8 @@ std::vector<StageCost> stage_costs(const IndexerSpec& spec, const Problem& probl
   StageCost pool{.stages = Stage::pool};
   StageCost route{.stages = Stage::route};
   const auto count_pool = [&](const Means& means) {
-    pool.flops += means.pooled_tokens * dim * (scaled ? 2 : 1) + means.count * dim;
-    pool.bytes += means.pooled_tokens * key_bytes + means.count * mean_bytes;
+    pool.flops += means.pooled_tokens * dim * (scaled ? 2 : 1) + means.pooled * dim;
+    pool.bytes += means.pooled_tokens * key_bytes + means.pooled * mean_bytes;
   };
 
   if (spec.heads) {
@@ -133,7 +150,8 @@ std::vector<StageCost> stage_costs(const IndexerSpec& spec, const Problem& probl
     route.bytes += routed_query_bytes + routed_weight_bytes + rows * kept * kIndex;
     switch (spec.heads->router) {
       case Router::pooled: {
-        const Means means = means_of(problem, layout_blocks(problem, spec.heads->block_size, spec.block_window));
+        const Means means =
+            means_of(problem, layout_blocks(problem, spec.heads->block_size, spec.block_window), spec.pooling, true);
         count_pool(means);
         route.flops += means.blocks.sum * heads * head_flops;
         route.bytes += query_bytes + weight_bytes + means.count * mean_bytes;
@@ -155,7 +173,7 @@ std::vector<StageCost> stage_costs(const IndexerSpec& spec, const Problem& probl
       case Router::random: route.bytes += routed_query_bytes + routed_weight_bytes; break;
       case Router::linear_residual:
       case Router::covariance: {
-        const Means samples = means_of(problem, layout_samples(problem, spec.heads->samples));
+        const Means samples = means_of(problem, layout_samples(problem, spec.heads->samples), spec.pooling, true);
         count_pool(samples);
         const bool linear = spec.heads->linear_head(heads);
         route.flops += samples.blocks.sum * heads * (2 * dim + 1);
@@ -177,7 +195,8 @@ std::vector<StageCost> stage_costs(const IndexerSpec& spec, const Problem& probl
   RowCounts scored;
   i64 key_reads = tokens;
   if (spec.blocks) {
-    const Means means = means_of(problem, layout_blocks(problem, spec.blocks->block_size, spec.block_window));
+    const Means means =
+        means_of(problem, layout_blocks(problem, spec.blocks->block_size, spec.block_window), spec.pooling, false);
     count_pool(means);
     const i64 logits = means.blocks.sum * kFloat;
     route.flops += means.blocks.sum * heads * head_flops;

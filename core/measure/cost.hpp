@@ -29,11 +29,12 @@ i64 visible_pairs(const Problem& problem);
 /// key value, each by its own dtype, for they may differ; s = 4 where keys have a scale, else 0; K = e * D + s bytes of
 /// a key. Means are f32, whatever the keys are. n[m] visible tokens and b[m] visible blocks of row m; N visible tokens
 /// (a token that several rows see counts once); P block means that rows share; T rows whose last block is a mean of its
-/// own (block window `visible`). All counts are exact.
+/// own (block window `visible`, of the means that heads are ranked over). All counts are exact.
 ///
 ///   stage    when            flops                               bytes, each thing once
 ///   pool     router pooled   V * D * (1, or 2 with scales)       read V * K, write (P + T) * D * 4
-///            or blocks         + (P + T) * D                       V tokens under the means
+///            or blocks         + (P + T) * D                       V tokens under the means; cached: P those that
+///                                                                  changed, T all rows' last blocks, V under these
 ///   route    pooled          R * H * (2 D + 3)                   read q, w and (P + T) * D * 4; write gathered
 ///            oracle          N' * H * (2 D + 3)                  read q, w and N * K; write gathered
 ///            selfk           M * H * (2 D + 3)                   read q, w and min(M, N) * K; write gathered

@@ -173,6 +173,7 @@ std::vector<std::string> describe_parameters(const ReportCase& one) {
   }
   if (parameters.candidates) parts.push_back(counted(*parameters.candidates, "candidate", "candidates"));
   if (parameters.block_window) parts.push_back(*parameters.block_window + " blocks");
+  if (parameters.pooling == "cached") parts.push_back("cached means");
   parts.push_back(printable(one.backend) + ", " + counted(one.threads, "thread", "threads"));
   return parts;
 }

@@ -120,7 +120,8 @@ Json parameters_json(const ReportParameters& parameters) {
           {"blocks", or_null(parameters.blocks)},
           {"block_size", or_null(parameters.block_size)},
           {"candidates", or_null(parameters.candidates)},
-          {"block_window", or_null(parameters.block_window)}};
+          {"block_window", or_null(parameters.block_window)},
+          {"pooling", or_null(parameters.pooling)}};
 }
 
 Json quality_json(const Quality& quality) {

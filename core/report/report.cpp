@@ -16,6 +16,7 @@ ReportParameters parameters_of(const IndexerSpec& spec) {
   }
   if (spec.rerank) parameters.candidates = spec.rerank->candidates;
   if (parameters.head_block_size || spec.blocks) parameters.block_window = block_window_name(spec.block_window);
+  if (spec.pools()) parameters.pooling = pooling_name(spec.pooling);
   return parameters;
 }
 

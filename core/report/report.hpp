@@ -84,6 +84,7 @@ struct ReportParameters {
   std::optional<i64> block_size;       ///< tokens per block that is kept or left
   std::optional<i64> candidates;       ///< that are scored again
   std::optional<std::string> block_window;
+  std::optional<std::string> pooling;
 };
 ReportParameters parameters_of(const IndexerSpec& spec);
 

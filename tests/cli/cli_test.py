@@ -391,7 +391,7 @@ class Errors(Cli):
         for arguments in (["--seed", "-1"], ["--rows", "0"], ["--rows", "x"], ["--top-k", "0"], ["--active-heads", "-3"],
                           ["--block-size", "0"], ["--threads", "0"], ["--threads", "100000"], ["--samples", "0"],
                           ["--budget", "-1"], ["--max-memory", "lots"], ["--max-memory", "0"], ["--indexer", ""],
-                          ["--indexer", "dsa,dsa"], ["--block-window", "left"], ["--color", "blue"], ["extra"],
+                          ["--indexer", "dsa,dsa"], ["--block-window", "left"], ["--pooling", "warm"], ["--color", "blue"], ["extra"],
                           ["--candidates", "5", "--top-k", "10"], ["-o", "a.json", "-o", "a.json"], ["-o", "json:"]):
             self.fails(2, "MP-E[03]", "profile", "--model", "tiny", "--workload", "ci", *arguments)
         self.fails(2, "MP-E045.*active-heads is 1", "profile", *FAST, "--indexer", "misa-lr", "--active-heads", "1")

@@ -171,7 +171,8 @@ class Warned(Cli):
         for name, value, indexer in (("--blocks", "3", "dsa,misa"), ("--active-heads", "3", "dsa,hisa"),
                                      ("--router", "gate", "dsa,hisa"), ("--sampled-keys", "9", "misa"),
                                      ("--candidates", "600", "misa,hisa"), ("--block-size", "64", "dsa,misa-lr"),
-                                     ("--block-window", "visible", "dsa"), ("--warm", None, "dsa"),
+                                     ("--block-window", "visible", "dsa"), ("--pooling", "cached", "dsa"),
+                                     ("--warm", None, "dsa"),
                                      ("--no-graph", None, "dsa"), ("--no-fusion", None, "dsa")):
             words = [name] if value is None else [name, value]
             found = warnings(self.profile("--indexer", indexer, *words))
@@ -180,7 +181,8 @@ class Warned(Cli):
         for name, value, indexer in (("--blocks", "3", "hisa"), ("--active-heads", "3", "misa"),
                                      ("--router", "gate", "misa"), ("--sampled-keys", "9", "misa-lr"),
                                      ("--candidates", "600", "misa-dagger"), ("--block-size", "64", "hisa"),
-                                     ("--block-window", "visible", "misa"), ("--seed", "3", "dsa")):
+                                     ("--block-window", "visible", "misa"), ("--pooling", "fresh", "misa-lr"),
+                                     ("--seed", "3", "dsa")):
             self.assertEqual(warnings(self.profile("--indexer", indexer, name, value)), [], name)
         once = self.succeeds("profile", *TINY, "--indexer", "dsa", "--profile-once", "--budget", "3", "--format", "json")
         self.assertIn("--budget does nothing: --profile-once", warnings(strict_json(once))[0][1])
@@ -417,7 +419,7 @@ class Words(Cli):
                          self.succeeds("list", "--names", "indexers").splitlines())
 
     def test_no_text_option_takes_nothing(self):
-        for name in ("--trace", "--model", "--workload", "--preset", "--indexer", "--router", "--block-window", "--backend",
+        for name in ("--trace", "--model", "--workload", "--preset", "--indexer", "--router", "--block-window", "--pooling", "--backend",
                      "--format", "-o", "--color", "--dump-selection", "--config"):
             self.fails(2, "MP-E0", "profile", *FAST, name, "")
         for name in ("--against", "--stages", "--against-indexer", "--inject", "--write-golden", "--bundle"):

@@ -16,7 +16,8 @@ struct DrawnCase {
            ", blocks " + std::to_string(settings.blocks) + ", block_size " + std::to_string(*settings.block_size) +
            ", samples " + std::to_string(settings.samples) + ", router " +
            std::string(router_name(settings.router.value_or(Router::pooled))) + ", block window " +
-           std::string(block_window_name(settings.block_window));
+           std::string(block_window_name(settings.block_window)) + ", pooling " +
+           std::string(pooling_name(settings.pooling));
   }
 };
 
@@ -52,6 +53,7 @@ inline DrawnCase drawn_case(u64 seed) {
   }
   drawn.settings.router = draw.one_of(allowed);
   drawn.settings.block_window = draw.whole(0, 2) == 0 ? BlockWindow::upstream : BlockWindow::visible;
+  drawn.settings.pooling = seed % 2 == 0 ? Pooling::cached : Pooling::fresh;
   drawn.settings.seed = seed;
   drawn.settings.samples = draw.one_of<i64>({1, 2, 8, 30, 128});
   if (indexer.linear) drawn.settings.active_heads = draw.whole(2, 10);

@@ -41,6 +41,9 @@ class Pool final : public PlacedTask {
         each_(std::ssize(ranges.begin) / turns_),
         means_(on_.make<float, 2>({std::ssize(ranges.begin), workload_.head_dim()})) {
     turns = turns_;
+    if (each_ % 2 == 0) return;
+    for (i64 p = each_; p-- > 0;) places_.push_back(static_cast<i32>(p));
+    placed_ = on_.place<i32, 1>(places_, {each_});
   }
   std::string_view run(i64 turn) override { return backend_.pool(task(turn)); }
   Outputs outputs() override {
@@ -53,8 +56,9 @@ class Pool final : public PlacedTask {
     const Arithmetic a = *found.choices.arithmetic;
     const PoolTask task = this->task(0);
     Judged judged;
-    std::size_t at = 0;
     for (i64 p = 0; p < each_; ++p) {
+      const i64 place = places_.empty() ? p : places_[static_cast<std::size_t>(p)];
+      std::size_t at = static_cast<std::size_t>(place * task.means.shape[1]);
       const i64 begin = ranges_.begin[p], end = ranges_.end[p];
       const double count = static_cast<double>(std::max<i64>(1, end - begin)), operations = count + 2;
       for (i64 d = 0; d < task.means.shape[1]; ++d, ++at) {
@@ -72,7 +76,7 @@ class Pool final : public PlacedTask {
 
  private:
   PoolTask task(i64 turn) const {
-    return {placement_.problem().keys, slice(ranges_, turn * each_, each_), means_.slice(turn * each_, each_)};
+    return {placement_.problem().keys, slice(ranges_, turn * each_, each_), means_.slice(turn * each_, each_), placed_};
   }
   static double magnitude(const KeyCache& keys, i64 sequence, i64 token, i64 d) {
     return std::visit(
@@ -89,6 +93,8 @@ class Pool final : public PlacedTask {
   Windows ranges_;
   i64 each_;
   View<float, 2> means_;
+  std::vector<i32> places_;  ///< an odd number of means is written backwards
+  View<const i32, 1> placed_;
 };
 
 class Score final : public PlacedTask {

@@ -23,7 +23,7 @@ namespace misa::cuda {
 namespace {
 
 template <class K>
-__global__ void pool_kernel(Keys<K> keys, Windows ranges, View<float, 2> means) {
+__global__ void pool_kernel(Keys<K> keys, Windows ranges, View<float, 2> means, View<const i32, 1> places) {
   const i64 p = blockIdx.x, begin = ranges.begin[p], end = ranges.end[p];
   const unsigned d = threadIdx.x;
   double sum = 0;
@@ -33,7 +33,8 @@ __global__ void pool_kernel(Keys<K> keys, Windows ranges, View<float, 2> means) 
     // Two operations, each rounded as the reference rounds it.
     sum = __dadd_rn(sum, __dmul_rn(static_cast<double>(scale), static_cast<double>(to_float(key[d]))));
   }
-  means(p, d) = static_cast<float>(sum / static_cast<double>(end > begin ? end - begin : 1));
+  means(places.empty() ? p : places[p], d) =
+      static_cast<float>(sum / static_cast<double>(end > begin ? end - begin : 1));
 }
 
 constexpr int kDim = 128, kEach = 8;  // keys that a lane sums at once: 16 bytes of each
@@ -145,7 +146,7 @@ struct Run {
 
 template <class K, bool Many>
 __global__ void __launch_bounds__(32 * Cut<Many>::kWarps, Cut<Many>::kBlocks)
-    pool_vectors_kernel(Keys<K> keys, Windows ranges, View<float, 2> means, int each) {
+    pool_vectors_kernel(Keys<K> keys, Windows ranges, View<float, 2> means, View<const i32, 1> places, int each) {
   constexpr int kLogWarps = Cut<Many>::kLogWarps, kWarps = Cut<Many>::kWarps, kMostTeams = Cut<Many>::kMostTeams;
   auto* stages = &shared_as<uint4[kEach][32]>();
   __shared__ float4 memory[kWarps + 2 * kMostTeams][32];
@@ -153,7 +154,7 @@ __global__ void __launch_bounds__(32 * Cut<Many>::kWarps, Cut<Many>::kBlocks)
   wait_for_stream();
   const int lane = static_cast<int>(threadIdx.x % 32), warp = static_cast<int>(threadIdx.x / 32);
   const i64 first = static_cast<i64>(blockIdx.x) * each;
-  const int count = static_cast<int>(min(static_cast<i64>(each), means.shape[0] - first));
+  const int count = static_cast<int>(min(static_cast<i64>(each), ranges.begin.shape[0] - first));
   if (static_cast<int>(threadIdx.x) < count) {  // registers are short
     const i64 range = first + threadIdx.x;
     sequence[threadIdx.x] = ranges.sequence[range];
@@ -222,7 +223,8 @@ __global__ void __launch_bounds__(32 * Cut<Many>::kWarps, Cut<Many>::kBlocks)
           mean = mean + sum_group<false>(rest, {}, stages[warp]);
         }
         const float divisor = static_cast<float>(max(1, tokens));
-        float* to = &means(first + i, first_dimension<K>(lane));
+        const i64 place = places.empty() ? first + i : places[first + i];
+        float* to = &means(place, first_dimension<K>(lane));
         const i64 step = means.stride[1];
         to[0] = mean.x / divisor;
         to[step] = mean.y / divisor;
@@ -237,11 +239,11 @@ __global__ void __launch_bounds__(32 * Cut<Many>::kWarps, Cut<Many>::kBlocks)
 
 template <bool Many, class K>
 void launch(const Keys<K>& keys, const PoolTask& task, int num_sms, cudaStream_t stream) {
-  const i64 count = task.means.shape[0];
+  const i64 count = task.count();
   const i64 each = std::clamp<i64>(ceil_div(count, Cut<Many>::kBlocks * num_sms), 1, kMostRanges);
   launch_kernel("pool_vectors", pool_vectors_kernel<K, Many>,
                 {ceil_div(count, each), 32 * Cut<Many>::kWarps, Cut<Many>::kStageBytes, stream}, true, keys,
-                task.ranges, task.means, static_cast<int>(each));
+                task.ranges, task.means, task.places, static_cast<int>(each));
 }
 
 template <class K>
@@ -255,7 +257,7 @@ bool accepts(const PoolTask& task) {
 bool pools_vectors(const PoolTask& task) { return accepts<E4m3>(task) || accepts<Bf16>(task); }
 
 void pool_vectors(const PoolTask& task, int num_sms, cudaStream_t stream) {
-  const bool many = task.means.shape[0] > static_cast<i64>(kMostRanges) * num_sms;
+  const bool many = task.count() > static_cast<i64>(kMostRanges) * num_sms;
   with_keys(task.keys, [&]<class K>(const Keys<K>& keys) {
     if constexpr (!std::is_same_v<K, float>) {
       (many ? launch<true, K> : launch<false, K>)(keys, task, num_sms, stream);
@@ -265,8 +267,8 @@ void pool_vectors(const PoolTask& task, int num_sms, cudaStream_t stream) {
 
 void pool_plainly(const PoolTask& task, int /*num_sms*/, cudaStream_t stream) {
   with_keys(task.keys, [&]<class K>(const Keys<K>& keys) {
-    launch_kernel("pool_plain", pool_kernel<K>, {task.means.shape[0], task.means.shape[1], 0, stream}, false, keys,
-                  task.ranges, task.means);
+    launch_kernel("pool_plain", pool_kernel<K>, {task.count(), task.means.shape[1], 0, stream}, false, keys,
+                  task.ranges, task.means, task.places);
   });
 }
 

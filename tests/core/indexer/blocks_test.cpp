@@ -52,6 +52,16 @@ TEST_CASE("upstream blocks ignore where sequences begin") {
   CHECK(layout.tail_begin.empty());
 }
 
+TEST_CASE("a step changes the blocks of its rows' own tokens that a row reads") {
+  // Two sequences of 9 and 6 tokens; the rows' own tokens are 7 and 8, and 5. Blocks of 4: 0 4 8, 0 4.
+  const Problem problem = problem_of({0, 0, 1}, {0, 0, 0}, {8, 9, 6}, 64, true);
+  const BlockLayout layout = layout_blocks(problem, 4, BlockWindow::visible);
+  REQUIRE(layout.begin == std::vector<i32>{0, 4, 8, 0, 4});
+  // Each row has a mean of its own for its last block, so that only the second row reads a changed one: 4 to 7.
+  CHECK(changed_keys(layout, problem, true) == std::vector<i32>{1});
+  CHECK(changed_keys(layout, problem, false) == std::vector<i32>{1, 2, 4});
+}
+
 TEST_CASE("a row that sees nothing has no blocks") {
   for (const BlockWindow window : {BlockWindow::visible, BlockWindow::upstream}) {
     const Problem problem = problem_of({0, 1}, {0, 0}, {0, 5}, 16, true);

@@ -1,5 +1,8 @@
 #include <doctest/doctest.h>
 
+#include <cstring>
+#include <set>
+
 #include "core/base/error.hpp"
 #include "core/indexer/forwarding_backend.hpp"
 #include "core/indexer/routing.hpp"
@@ -95,6 +98,37 @@ bool takes(const std::string& indexer, Router router) {
       std::find_if(indexers().begin(), indexers().end(), [&](const auto& one) { return one.name == indexer; });
   return !info->linear || samples_keys(router);
 }
+
+/// Takes away the keys of the rows' own tokens, of a problem in host memory, until it is destroyed.
+class WithoutOwnKeys {
+ public:
+  explicit WithoutOwnKeys(const Problem& problem) {
+    std::visit(
+        [&](const auto& values) {
+          std::set<std::byte*> keys;
+          for (std::size_t m = 0; m < problem.end.size(); ++m) {
+            if (problem.end[m] <= problem.begin[m]) continue;
+            const TokenAddress at = address_of(problem.keys, values.shape[1], problem.sequence[m], problem.end[m] - 1);
+            keys.insert(reinterpret_cast<std::byte*>(
+                const_cast<void*>(static_cast<const void*>(&values(at.page, at.slot, 0)))));
+          }
+          const std::size_t bytes = static_cast<std::size_t>(values.shape[2]) * sizeof(values(0, 0, 0));
+          for (std::byte* key : keys) {
+            kept_.emplace_back(key, std::vector<std::byte>(key, key + bytes));
+            std::memset(key, 0, bytes);
+          }
+        },
+        problem.keys.values);
+  }
+  ~WithoutOwnKeys() {
+    for (const auto& [key, bytes] : kept_) std::memcpy(key, bytes.data(), bytes.size());
+  }
+  WithoutOwnKeys(const WithoutOwnKeys&) = delete;
+  WithoutOwnKeys& operator=(const WithoutOwnKeys&) = delete;
+
+ private:
+  std::vector<std::pair<std::byte*, std::vector<std::byte>>> kept_;
+};
 
 }  // namespace
 
@@ -223,6 +257,36 @@ TEST_CASE("chunks of rows select what all rows at once select") {
         const Chosen whole = choose("cpu", workload, spec);
         CHECK(whole == choose("cpu", workload, spec, {.rows_per_chunk = 1}));
         CHECK(whole == choose("cpu", workload, spec, {.rows_per_chunk = 3}));
+      }
+    }
+  }
+}
+
+TEST_CASE("means that are kept from a step to the next select what means of all keys select") {
+  for (u64 seed = 1; seed <= 60; ++seed) {
+    const CaseOptions options = seed % 3 == 0 ? draw_case(seed) : draw_paged_case(seed);
+    CAPTURE(options.describe());
+    const Workload workload = draw_workload(options);
+    for (const std::string& indexer : kIndexers) {
+      for (const BlockWindow window : {BlockWindow::visible, BlockWindow::upstream}) {
+        CAPTURE(indexer);
+        IndexerSettings settings = small_settings();
+        settings.block_window = window;
+        IndexerSpec spec = make_indexer(indexer, settings);
+        if (!spec.pools()) continue;
+        for (const std::string& name : kBackends) {
+          CAPTURE(name);
+          const Chosen fresh = choose(name, workload, spec);
+          spec.pooling = Pooling::cached;
+          const std::unique_ptr<Backend> backend = make_backend(name, 2);
+          const Placement placement(*backend, workload);
+          std::optional<WithoutOwnKeys> before_the_step(placement.problem());
+          Plan plan(*backend, spec, placement.problem());
+          before_the_step.reset();
+          plan.run(nullptr);
+          CHECK(fresh == chosen_by(*backend, workload.rows(), plan));
+          spec.pooling = Pooling::fresh;
+        }
       }
     }
   }

@@ -149,6 +149,22 @@ TEST_CASE("queries and keys of different dtypes are each counted by their own") 
   }
 }
 
+TEST_CASE("cached means cost what a step changes: a block of hisa, nothing of samples") {
+  const Problem problem = problem_of({{0, 0, 100}});
+  IndexerSpec hisa = spec_of(2);
+  hisa.blocks = BlockPruning{.blocks = 4, .block_size = 8};
+  hisa.pooling = Pooling::cached;
+  const StageCost pool = stage(stage_costs(hisa, problem), Stage::pool);
+  CHECK(pool.flops == 4 * kDim + kDim);  // tokens 96 to 99
+  CHECK(pool.bytes == 4 * kDim * 4 + kDim * 4);
+
+  IndexerSpec lines = spec_of(2);
+  lines.heads = HeadRouting{.router = Router::covariance, .active = 2, .samples = 4};
+  CHECK(names(stage_costs(lines, problem)) == std::vector<std::string>{"pool", "route", "score", "select"});
+  lines.pooling = Pooling::cached;
+  CHECK(names(stage_costs(lines, problem)) == std::vector<std::string>{"route", "score", "select"});
+}
+
 TEST_CASE("misa pools keys once, ranks heads over blocks and scores with the active ones") {
   const Problem problem = problem_of(two_sequences(5, 3));
   IndexerSpec spec = spec_of(2);
@@ -162,6 +178,13 @@ TEST_CASE("misa pools keys once, ranks heads over blocks and scores with the act
   const StageCost pool = stage(costs, Stage::pool);
   CHECK(pool.flops == 8 * kDim + means * kDim);
   CHECK(pool.bytes == 8 * kDim * 4 + means * kDim * 4);
+
+  // Cached, the blocks of 5 tokens' first 4 and of the second's first 2 are read beside a mean of each row's own, and
+  // all 8 tokens are the rows'.
+  spec.pooling = Pooling::cached;
+  const StageCost upkeep = stage(stage_costs(spec, problem), Stage::pool);
+  CHECK(upkeep.flops == 8 * kDim + (3 + 8) * kDim);
+  CHECK(upkeep.bytes == 8 * kDim * 4 + (3 + 8) * kDim * 4);
 
   const StageCost route = stage(costs, Stage::route);
   const i64 row_blocks = (1 + 1 + 2 + 2 + 3) + (1 + 1 + 2);
