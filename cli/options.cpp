@@ -52,6 +52,22 @@ CLI::Validator decimal(double least, double most) {
   return {check, ""};
 }
 
+/// "5%" and "0.05" -> 0.05; nothing for other text or more than all.
+std::optional<double> share_of(const std::string& text) {
+  const bool percent = !text.empty() && text.back() == '%';
+  const std::optional<double> value = decimal_number_of(percent ? text.substr(0, text.size() - 1) : text);
+  if (!value) return std::nullopt;
+  const double share = percent ? *value / 100 : *value;
+  return share <= 1 ? std::optional(share) : std::nullopt;
+}
+
+CLI::Validator is_share() {
+  const auto check = [](const std::string& text) {
+    return share_of(text) ? std::string() : fmt::format("'{}' is not a share such as 5% or 0.05", text);
+  };
+  return {check, ""};
+}
+
 /// An option whose text `read` turns into the value; CLI11's own conversion would read "010" as 8 and depend on the
 /// locale. The help shows the value as the default where it is not optional.
 template <class Value, class Read>
@@ -227,6 +243,10 @@ void add_decimal(CLI::App& command, const char* name, Value& value, const char* 
 template void add_decimal(CLI::App&, const char*, double&, const char*, const char*, const char*, double, double);
 template void add_decimal(CLI::App&, const char*, std::optional<double>&, const char*, const char*, const char*, double,
                           double);
+
+void add_share(CLI::App& command, const char* name, std::optional<double>& value, const char* what, const char* group) {
+  add_number(command, name, value, what, share_of)->check(is_share())->type_name("SHARE")->group(group);
+}
 
 void add_device(CLI::App& command, std::optional<i64>& device) {
   add_count(command, "--device", device, "Device of the cuda backend (default: 0)", kBackendGroup, 0);

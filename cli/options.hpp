@@ -52,6 +52,9 @@ template <class Value>  // double or std::optional<double>
 void add_decimal(CLI::App& command, const char* name, Value& value, const char* what, const char* type,
                  const char* group, double least, double most);
 
+/// An option that takes a share from 0 to 1, as "5%" or "0.05".
+void add_share(CLI::App& command, const char* name, std::optional<double>& value, const char* what, const char* group);
+
 /// --kernel PRIMITIVE=NAME, which may be given several times.
 void add_kernels(CLI::App& command, std::vector<std::string>& values);
 /// The kernels that such values force. Error(usage) MP-E059 where one names no primitive.

@@ -56,7 +56,7 @@ std::string OutputOptions::format_of_ending(const std::string& path) const {
               fmt::format("-o {}:{}, or one of {}", formats_.front(), path, fmt::join(endings, ", ")));
 }
 
-void OutputOptions::add(CLI::App& command) {
+void OutputOptions::add(CLI::App& command, bool host) {
   add_name(command, "--format", format_, fmt::format("{}", fmt::join(formats_, ", ")), kOutputGroup);
   add_list(command, "-o,--output", outputs_,
            "[FORMAT:]FILE, repeatable; '-' is standard output. Without FORMAT: the file's ending says which; without "
@@ -66,7 +66,7 @@ void OutputOptions::add(CLI::App& command) {
       ->type_name("WHEN")
       ->capture_default_str()
       ->group(kOutputGroup);
-  add_flag(command, "--host", host_, "Write the name of this machine into results", kOutputGroup);
+  if (host) add_flag(command, "--host", host_, "Write the name of this machine into results", kOutputGroup);
 }
 
 std::vector<Target> OutputOptions::targets(const std::vector<std::string>& inputs) const {

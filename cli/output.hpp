@@ -26,7 +26,8 @@ class OutputOptions {
   explicit OutputOptions(std::vector<std::string_view> formats = profile_format_names())
       : formats_(std::move(formats)) {}
 
-  void add(CLI::App& command);
+  /// `host`: with --host, for results that say where they were made.
+  void add(CLI::App& command, bool host = true);
 
   /// Results name this machine.
   bool host() const { return host_; }

@@ -27,8 +27,8 @@ constexpr int kUsage = static_cast<int>(ErrorKind::usage);
 
 constexpr const char* kFooter =
     "\nExit codes: 0 ok, 1 mismatch, 2 usage, 3 input, 4 unavailable, 5 nothing,\n"
-    "            7 inconclusive, 10 runtime, 70 internal error, 130 interrupted. `misa-prof COMMAND --help` shows "
-    "examples.\n";
+    "            6 slower, 7 inconclusive, 10 runtime, 70 internal error, 130 interrupted.\n"
+    "`misa-prof COMMAND --help` shows examples.\n";
 
 /// A standard error that cannot be written (full, closed) must not change how the program ends.
 void to_standard_error(const std::string& text) { (void)std::fwrite(text.data(), 1, text.size(), stderr); }
@@ -96,8 +96,8 @@ int run(int argc, char** argv) {
   app.require_subcommand(0, 1);
   app.formatter(std::make_shared<HelpFormatter>());
   std::vector<std::pair<CLI::App*, Work>> commands;
-  for (const auto add : {add_profile, add_compare, add_explain, add_report, add_selftest, add_shrink, add_generate,
-                         add_inspect, add_nsight, add_list, add_manual}) {
+  for (const auto add : {add_profile, add_compare, add_diff, add_explain, add_report, add_selftest, add_shrink,
+                         add_generate, add_inspect, add_nsight, add_list, add_manual}) {
     Work work = add(app);
     commands.emplace_back(app.get_subcommands({}).back(), std::move(work));
     commands.back().first->allow_extras();

@@ -17,6 +17,8 @@ constexpr double kMostCorrelation = 0.1;
 /// With few blocks chance correlates them more: of the last size, this is too much.
 constexpr double kLastCorrelation = 0.45;
 constexpr std::size_t kFewBlocks = 10;  // that are not put together any more: an interval of several ratios needs them
+constexpr double kLeastError = 1e-9;    // of a log ratio: runs that agree to the nanosecond
+constexpr double kKnown = 1e9;          // degrees of freedom of a variance that is no estimate
 constexpr std::size_t kMostBatches = 10;  // of a run's samples
 
 /// P(Binomial(n, 1/2) <= k)
@@ -139,7 +141,7 @@ Side side_of(std::span<const RunSamples> runs, double noise) {
   if (medians.size() == 1) {
     side.variance = within + noise * noise;
     // The noise is taken for known; only the spread within the run is an estimate.
-    side.degrees = within > 0 ? within_degrees * side.variance * side.variance / (within * within) : 1e9;
+    side.degrees = within > 0 ? within_degrees * side.variance * side.variance / (within * within) : kKnown;
   } else {
     const double between = variance(medians);
     side.variance = std::max(between, within) / count;
@@ -176,11 +178,11 @@ TimeRatio TimeRatio::separate(std::span<const RunSamples> a, std::span<const Run
   TimeRatio found(std::exp(side_b.centre - side_a.centre));
   if (!side_a.known || !side_b.known) return found;
   const double sum = side_a.variance + side_b.variance;
-  if (!(sum > 0)) return found;
-  found.error_ = std::sqrt(sum);
-  found.degrees_of_freedom_ =
-      sum * sum /
-      (side_a.variance * side_a.variance / side_a.degrees + side_b.variance * side_b.variance / side_b.degrees);
+  found.error_ = std::max(std::sqrt(sum), kLeastError);
+  found.degrees_of_freedom_ = sum > 0 ? sum * sum /
+                                            (side_a.variance * side_a.variance / side_a.degrees +
+                                             side_b.variance * side_b.variance / side_b.degrees)
+                                      : kKnown;
   return found;
 }
 

@@ -7,6 +7,7 @@
 
 #include "core/report/text.hpp"
 #include "core/report/writers.hpp"
+#include "core/report/xml.hpp"
 
 namespace misa {
 namespace {
@@ -34,30 +35,6 @@ struct Suite {
     return std::count_if(tests.begin(), tests.end(), [&](const Test& test) { return test.outcome == outcome; });
   }
 };
-
-/// Line ends stand in text as they are; an XML reader makes spaces of them in an attribute.
-std::string escaped(std::string_view text, bool in_attribute) {
-  std::string out;
-  for (char c : xml_characters(text)) {
-    switch (c) {
-      case '&': out += "&amp;"; break;
-      case '<': out += "&lt;"; break;
-      case '>': out += "&gt;"; break;
-      case '"': out += "&quot;"; break;
-      case '\r': out += "&#13;"; break;
-      case '\n': out += in_attribute ? "&#10;" : "\n"; break;
-      case '\t': out += in_attribute ? "&#9;" : "\t"; break;
-      default: out += c;
-    }
-  }
-  return out;
-}
-
-std::string attribute(std::string_view name, std::string_view value) {
-  return fmt::format(" {}=\"{}\"", name, escaped(value, true));
-}
-
-std::string attribute(std::string_view name, i64 value) { return fmt::format(" {}=\"{}\"", name, value); }
 
 std::string time_attribute(double seconds) {
   return std::isfinite(seconds) && seconds >= 0 ? fmt::format(" time=\"{:.3f}\"", seconds) : std::string();
@@ -157,30 +134,31 @@ Suite suite_of(const AgreementReport& report, const AgreementCase& one) {
 }
 
 std::string text_of(const Test& test, const std::string& classname) {
-  std::string out = "    <testcase" + attribute("name", test.name) + attribute("classname", classname) + ">\n";
+  std::string out = "    <testcase" + xml_attribute("name", test.name) + xml_attribute("classname", classname) + ">\n";
   if (test.outcome != Outcome::passed) {
     const std::string_view element = outcome_name(test.outcome);
     out += fmt::format("      <{}", element);
-    if (!test.type.empty()) out += attribute("type", test.type);
-    out += attribute("message", test.message);
-    out += test.body.empty() ? "/>\n" : fmt::format(">{}</{}>\n", escaped(test.body, false), element);
+    if (!test.type.empty()) out += xml_attribute("type", test.type);
+    out += xml_attribute("message", test.message);
+    out += test.body.empty() ? "/>\n" : fmt::format(">{}</{}>\n", xml_escaped(test.body, false), element);
   }
-  if (!test.output.empty()) out += "      <system-out>" + escaped(test.output, false) + "</system-out>\n";
+  if (!test.output.empty()) out += "      <system-out>" + xml_escaped(test.output, false) + "</system-out>\n";
   return out + "    </testcase>\n";
 }
 
 std::string text_of(const Suite& suite, const ReportEnvironment& environment, std::span<const Warning> warnings) {
-  std::string out =
-      "  <testsuite" + attribute("name", suite.name) + attribute("tests", static_cast<i64>(suite.tests.size())) +
-      attribute("failures", suite.count(Outcome::failure)) + attribute("errors", suite.count(Outcome::error)) +
-      attribute("skipped", suite.count(Outcome::skipped)) + time_attribute(suite.seconds);
-  if (environment.timestamp_utc) out += attribute("timestamp", *environment.timestamp_utc);
-  if (environment.host) out += attribute("hostname", *environment.host);
+  std::string out = "  <testsuite" + xml_attribute("name", suite.name) +
+                    xml_attribute("tests", static_cast<i64>(suite.tests.size())) +
+                    xml_attribute("failures", suite.count(Outcome::failure)) +
+                    xml_attribute("errors", suite.count(Outcome::error)) +
+                    xml_attribute("skipped", suite.count(Outcome::skipped)) + time_attribute(suite.seconds);
+  if (environment.timestamp_utc) out += xml_attribute("timestamp", *environment.timestamp_utc);
+  if (environment.host) out += xml_attribute("hostname", *environment.host);
   out += ">\n";
   if (!suite.properties.empty()) {
     out += "    <properties>\n";
     for (const auto& [name, value] : suite.properties) {
-      out += "      <property" + attribute("name", name) + attribute("value", value) + "/>\n";
+      out += "      <property" + xml_attribute("name", name) + xml_attribute("value", value) + "/>\n";
     }
     out += "    </properties>\n";
   }
@@ -188,7 +166,7 @@ std::string text_of(const Suite& suite, const ReportEnvironment& environment, st
   if (!warnings.empty()) {
     std::vector<std::string> lines;
     for (const Warning& warning : warnings) lines.push_back(warning_line(warning));
-    out += "    <system-err>" + escaped(joined(lines, "\n"), false) + "</system-err>\n";
+    out += "    <system-err>" + xml_escaped(joined(lines, "\n"), false) + "</system-err>\n";
   }
   return out + "  </testsuite>\n";
 }
@@ -212,8 +190,8 @@ std::string write_agreement_junit(const AgreementReport& report, const WriterOpt
     seconds += suite.seconds;
     body += text_of(suite, report.environment, report.warnings);
   }
-  return "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites" + attribute("name", "misa-prof compare") +
-         attribute("tests", tests) + attribute("failures", failures) + attribute("errors", errors) +
+  return "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites" + xml_attribute("name", "misa-prof compare") +
+         xml_attribute("tests", tests) + xml_attribute("failures", failures) + xml_attribute("errors", errors) +
          time_attribute(seconds) + ">\n" + body + "</testsuites>\n";
 }
 

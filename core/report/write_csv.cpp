@@ -9,10 +9,8 @@
 #include "core/report/writers.hpp"
 
 namespace misa {
-namespace {
 
-/// Follows RFC 4180: quotes where a field holds a quote, a comma, a line break or an edge of space.
-std::string quoted_field(std::string_view text) {
+std::string csv_field(std::string_view text) {
   std::string repaired = repaired_utf8(text);
   const bool edge = !repaired.empty() && (repaired.front() == ' ' || repaired.back() == ' ');
   if (!edge && repaired.find_first_of("\",\r\n") == std::string::npos) return repaired;
@@ -24,10 +22,12 @@ std::string quoted_field(std::string_view text) {
   return quoted + '"';
 }
 
+namespace {
+
 std::string field_of(const Value& value) {
   if (const auto* whole = std::get_if<i64>(&value)) return fmt::format("{}", *whole);
   if (const auto* number = std::get_if<double>(&value)) return exact_number(*number);
-  if (const auto* text = std::get_if<std::string>(&value)) return quoted_field(*text);
+  if (const auto* text = std::get_if<std::string>(&value)) return csv_field(*text);
   return {};
 }
 
@@ -51,8 +51,8 @@ constexpr const char* kRowsHead = "indexer,router,backend,reference,row,recall,i
 
 void add_rows(std::string& text, std::string_view indexer, const std::optional<std::string>& router,
               std::string_view backend, const Quality& quality) {
-  const std::string head = fmt::format("{},{},{},{}", quoted_field(indexer), router.value_or(""), quoted_field(backend),
-                                       quoted_field(quality.reference));
+  const std::string head = fmt::format("{},{},{},{}", csv_field(indexer), router.value_or(""), csv_field(backend),
+                                       csv_field(quality.reference));
   for (const RowQuality& row : quality.per_row) {
     text += fmt::format("{},{},{},{},{},{}\r\n", head, row.row, exact_number(row.recall()), exact_number(row.iou()),
                         row.wanted - row.shared, row.attention_mass ? exact_number(*row.attention_mass) : "");

@@ -55,6 +55,9 @@ std::string unshown_needles(const Quality& quality);
 /// Skips, needles that are not shown, warnings, interruption.
 std::vector<Cell> describe_notes(const Report& report);
 
+/// A field of CSV by RFC 4180: quotes where it holds a quote, a comma, a line break or an edge of space.
+std::string csv_field(std::string_view text);
+
 std::string write_json(const Report& report, const WriterOptions& options = {});
 std::string write_json_lines(const Report& report, const WriterOptions& options = {});
 std::string write_csv(const Report& report, const WriterOptions& options = {});

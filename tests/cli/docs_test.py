@@ -15,7 +15,7 @@ import subprocess
 import unittest
 
 import program
-from program import ROOT, Cli, main, misa
+from program import FAST, ROOT, Cli, main, misa
 
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 OURS = re.compile(r"(?:[A-Z_]+=\S+ )*(?:\S*/)?(?:misa-prof \w|misa-bench|[a-z0-9_]+\.(?:sh|py)\b|\.ci/run|ctest )")
@@ -99,6 +99,10 @@ COMMANDS = {
     "MISA_UPDATE_GOLDENS=1 ctest --test-dir build/dev -R '^core/report$'": BUILDS,
     "scripts/build.sh dev --target misa-bench && build/dev/tests/bench/misa-bench --benchmark_min_time=1": BUILDS,
     "OUT=results MISA_BIN=build/gpu/bin tests/gpu/run.sh": NEEDS_GPU,
+    # docs/diff.md
+    "misa-prof diff before.json after.json --max-slowdown 5%": [],
+    "misa-prof diff --a a1.json,a2.json,a3.json --b b1.json,b2.json,b3.json": [],
+    "misa-prof diff --a a1.json,a2.json,a3.json --b b1.json,b2.json,b3.json --max-slowdown 5%": [],
     # docs/misa-lr.md
     "misa-prof profile --indexer dsa,misa,misa-lr,misa-lr-dagger --candidates 6144": QUICK,
     "misa-prof profile --indexer misa-lr --router linear-residual --active-heads 16 --sampled-keys 256": QUICK,
@@ -188,12 +192,22 @@ def a_library(folder, name):
                     source, "-o", folder / name.removeprefix("plugin:"), "-lm"], check=True)
 
 
+def a_quiet_result(folder, name):
+    """A result of a machine without noise: the command shows what it does, not how this machine is."""
+    result = program.strict_json(misa("profile", *FAST, "--indexer", "dsa", "--format", "json").stdout)
+    result["measurement"]["contention"]["loaded"] = False
+    result["cases"][0]["end_to_end_ns"]["raw"] = [1000] * 12
+    for one in name.split(","):
+        (folder / one).write_text(program.json.dumps(result))
+
+
 # What a command finds where the document names something of the reader's own.
 THE_READERS = {
     "my-layer.safetensors": a_trace, "layer3.safetensors": a_trace, "your-trace.safetensors": a_trace,
     "FILE": a_trace, "result.json": a_result, "ids.npy": selected_ids,
     "goldens": goldens, "BUNDLE": a_bundle, "failure": a_bundle,
     "plugin:./libdsa_cpu.so": a_library,
+    **dict.fromkeys(("before.json", "after.json", "a1.json,a2.json,a3.json", "b1.json,b2.json,b3.json"), a_quiet_result),
 }
 
 
@@ -309,7 +323,7 @@ class Documents(Cli):
                 with self.subTest(document=document.name, command=text):
                     seen.add(text)
                     self.run_command(text, shown)
-        for command in ("profile", "compare", "explain", "report", "selftest", "shrink", "generate", "inspect", "nsight", "list"):
+        for command in ("profile", "compare", "diff", "explain", "report", "selftest", "shrink", "generate", "inspect", "nsight", "list"):
             self.clear_folder()
             for text in examples(command):
                 with self.subTest(help=command, command=text):
