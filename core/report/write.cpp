@@ -10,12 +10,12 @@ namespace {
 
 /// In the order in which names and endings are listed.
 constexpr std::array kFormats{
-    ReportFormat{"table", ".txt", write_table, write_agreement_table},
-    ReportFormat{"json", ".json", write_json, write_agreement_json},
+    ReportFormat{"table", ".txt", write_table, write_agreement_table, write_niah_table},
+    ReportFormat{"json", ".json", write_json, write_agreement_json, write_niah_json},
     ReportFormat{"jsonl", ".jsonl", write_json_lines},
-    ReportFormat{"csv", ".csv", write_csv},
+    ReportFormat{"csv", ".csv", write_csv, nullptr, write_niah_csv},
     ReportFormat{"rows", "", write_rows, write_agreement_rows},
-    ReportFormat{"md", ".md", write_markdown},
+    ReportFormat{"md", ".md", write_markdown, nullptr, write_niah_markdown},
     ReportFormat{"html", ".html .htm", write_html, write_agreement_html},
     ReportFormat{"junit", ".xml .junit", nullptr, write_agreement_junit},
 };
@@ -44,12 +44,18 @@ std::span<const ReportFormat> report_formats() { return kFormats; }
 std::vector<std::string_view> profile_format_names() { return names_with(&ReportFormat::profile); }
 std::vector<std::string_view> agreement_format_names() { return names_with(&ReportFormat::agreement); }
 
+std::vector<std::string_view> niah_format_names() { return names_with(&ReportFormat::niah); }
+
 std::string write_report(const Report& report, std::string_view format, const WriterOptions& options) {
   return write(report, &ReportFormat::profile, format, options);
 }
 
 std::string write_report(const AgreementReport& report, std::string_view format, const WriterOptions& options) {
   return write(report, &ReportFormat::agreement, format, options);
+}
+
+std::string write_report(const NiahReport& report, std::string_view format, const WriterOptions& options) {
+  return write(report, &ReportFormat::niah, format, options);
 }
 
 }  // namespace misa

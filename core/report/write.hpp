@@ -11,6 +11,7 @@
 namespace misa {
 
 struct AgreementReport;
+struct NiahReport;
 
 struct WriterOptions {
   bool colour = false;  ///< ANSI, of the table only
@@ -23,13 +24,15 @@ struct ReportFormat {
   std::string_view endings;  ///< of files, with blanks between them: ".xml .junit"
   std::string (*profile)(const Report&, const WriterOptions&) = nullptr;             ///< null: not for a profile
   std::string (*agreement)(const AgreementReport&, const WriterOptions&) = nullptr;  ///< null: not for a comparison
+  std::string (*niah)(const NiahReport&, const WriterOptions&) = nullptr;            ///< null: not for a needle map
 };
 
 /// Every format: table, json, jsonl, csv, md, junit.
 std::span<const ReportFormat> report_formats();
-/// The names of those that a profile, or a comparison, is written in.
+/// The names of those that a profile, a comparison, or a needle map is written in.
 std::vector<std::string_view> profile_format_names();
 std::vector<std::string_view> agreement_format_names();
+std::vector<std::string_view> niah_format_names();
 
 /// The whole report in the format of that name, with a line break at its end. Text from outside is made safe for the
 /// format: invalid UTF-8 becomes U+FFFD everywhere, control characters do so where they would reach a terminal.
@@ -38,6 +41,8 @@ std::string write_report(const Report& report, std::string_view format, const Wr
 /// junit: a testsuite per indexer, a testcase per choice and per check; misses and violations are failures, what could
 /// not be judged is an error, what was not compared or had nothing to compare is skipped.
 std::string write_report(const AgreementReport& report, std::string_view format, const WriterOptions& options = {});
+
+std::string write_report(const NiahReport& report, std::string_view format, const WriterOptions& options = {});
 
 /// JSON lines as the cases come: header, cases, footer, each one record and handed to `sink` whole, to be flushed. A
 /// file without a footer was cut off. The footer may say "complete": false.

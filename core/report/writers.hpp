@@ -75,6 +75,12 @@ std::string write_agreement_json(const AgreementReport& report, const WriterOpti
 std::string write_agreement_rows(const AgreementReport& report, const WriterOptions& options = {});
 std::string write_agreement_junit(const AgreementReport& report, const WriterOptions& options = {});
 
+std::string write_niah_table(const NiahReport& report, const WriterOptions& options);
+std::string write_niah_json(const NiahReport& report, const WriterOptions& options = {});
+/// A line for each cell.
+std::string write_niah_csv(const NiahReport& report, const WriterOptions& options = {});
+std::string write_niah_markdown(const NiahReport& report, const WriterOptions& options = {});
+
 /// kVerdictNames for people.
 constexpr std::array<std::string_view, kVerdictNames.size()> kVerdictWords{
     "exact", "tie-swap", "within bound", "follows", "unbounded", "unknown", "miss", "violation", "unjudged", "empty"};

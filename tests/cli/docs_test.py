@@ -95,6 +95,11 @@ COMMANDS = {
     "misa-prof shrink BUNDLE -o small.safetensors": [],
     "misa-prof inspect FILE": [],
     "misa-prof nsight --indexer misa --stage score": [],
+    # docs/niah.md, docs/cli.md
+    "misa-prof niah": ["--context", "4k", "--seeds", "1"],
+    "misa-prof niah --context 4k:32k:*2 --depths 5 --indexer dsa,misa:active-heads=4,misa:router=gate": ["--seeds", "1"],
+    "misa-prof niah --needle-mode silent --context 4k,32k --depths 5": ["--seeds", "1"],
+    "misa-prof niah --backend cuda --needles 8 -o - -o json:needles.json": DRY,
     # docs/measurement.md
     "MISA_UPDATE_GOLDENS=1 ctest --test-dir build/dev -R '^core/report$'": BUILDS,
     "scripts/build.sh dev --target misa-bench && build/dev/tests/bench/misa-bench --benchmark_min_time=1": BUILDS,
@@ -323,7 +328,8 @@ class Documents(Cli):
                 with self.subTest(document=document.name, command=text):
                     seen.add(text)
                     self.run_command(text, shown)
-        for command in ("profile", "compare", "diff", "explain", "report", "selftest", "shrink", "generate", "inspect", "nsight", "list"):
+        for command in ("profile", "compare", "diff", "explain", "report", "selftest", "shrink", "generate", "inspect",
+                        "nsight", "niah", "list"):
             self.clear_folder()
             for text in examples(command):
                 with self.subTest(help=command, command=text):
