@@ -174,9 +174,16 @@ Task score_candidates(Backend& backend, const Given& of, Dtype dtype) {
   return task;
 }
 
-/// All heads over block means: HISA's blocks.
+/// All heads over block means: HISA's blocks. Rows see as many means as `blocks`, or fewer, by threes from 0 or `apart`
+/// on.
 Task score_means(Backend& backend, const Given& of) {
-  return place_score(backend, prefill(of[0], of[1], 64, Dtype::e4m3, Dtype::f32));
+  Workload workload = prefill(of[0], of[1] + of[2], 64, Dtype::e4m3, Dtype::f32);
+  for (i64 m = 0; m < of[0]; ++m) {
+    const std::size_t row = static_cast<std::size_t>(m);
+    workload.ks[row] = static_cast<i32>(m / 3 % 2 * of[2]);
+    workload.ke[row] = static_cast<i32>(workload.ks[row] + of[1] - (of[2] > 0 ? m % 5 * of[1] / 6 : 0));
+  }
+  return place_score(backend, std::move(workload));
 }
 
 Task score_drawn(Backend& backend, const Given& of) {
@@ -383,7 +390,8 @@ std::vector<Family> families() {
        few_candidates, candidates},
       {score, "score_candidates_bf16", "rows keys runs length heads shared", with<score_candidates>(Dtype::bf16),
        few_candidates, candidates},
-      {score, "score_means", "rows blocks", score_means, list("33 70, 5 600"), list("1024 1024")},
+      {score, "score_means", "rows blocks apart", score_means,
+       list("33 70 0, 5 600 40, 1060 70 20, 150 600 0, 540 600 7"), list("1024 1024 0, 1 1024 0, 32 512 0")},
       {score, "score_drawn", "seed", score_drawn, seeds(190)},
       // On 132 processors 4,097 to 8,192 columns are held from 265 rows on, up to 32,768 from 67 rows on; fewer rows of
       // more than 8,192 are spread. 20,001 columns are no multiple of 4, and 16,000 of them too many for a sample.
@@ -394,7 +402,7 @@ std::vector<Family> families() {
             "266 33000 2048 3, 270 132000 64 0, 70000 5 1 0"),
        list("1024 8192 2048 0, 1024 32768 2048 0, 1024 32768 8192 0, 1024 131072 2048 0, 1024 131072 2048 1, "
             "1024 131072 8192 0, "
-            "1 131072 2048 0, 64 131072 2048 0, 16 1048576 2048 0")},
+            "1 131072 2048 0, 32 65536 2048 0, 64 131072 2048 0, 16 1048576 2048 0")},
       hard_select("select_equal",
                   pairs({1, 15, 16, 64, 65, 4095, 4096, 4097, 16384, 16385, 16448}, {1, 64, 2048, 4094})),
       hard_select("select_zeros", pairs(kSizes, kCounts)),

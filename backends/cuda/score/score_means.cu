@@ -1,12 +1,15 @@
 // logits[m, c] = sum over h of weights[m, h] * relu(q[m, h] . kbar): queries of head_dim 128, f32 block means
 //
-// Scores the blocks of HISA. A warpgroup takes one row and a segment of its columns, 64 means at a time, in shared
-// memory in the layout of the tensor cores. Bound by L2. The head sum has the order of score_tile.cu.
+// Scores the blocks of HISA. A block takes a segment of columns, 64 means at a time, in shared memory in the layout of
+// the tensor cores. Of many rows it takes four, which share the means where their windows begin together, and two
+// warpgroups take two rows each; of few rows it takes one, and so few columns that every SM has work. Bound by the
+// latency of its steps: load, convert, multiply. The head sum has the order of score_tile.cu.
 //   FP8:  queries are widened to f16, exactly; means are scaled by powers of two and rounded to f16
 //   bf16: a mean is the sum of two bf16 numbers, which takes two MMAs
 
 #include <cuda_bf16.h>
 
+#include <algorithm>
 #include <limits>
 #include <type_traits>
 
@@ -20,15 +23,16 @@
 namespace misa::cuda {
 namespace {
 
-constexpr int kDim = 128, kTileMeans = 64, kTiles = 8, kThreads = 128;
-constexpr int kRun = kTileMeans * kTiles;  // columns of a block
+constexpr int kDim = 128, kTileMeans = 64, kMostTiles = 8;
+constexpr int kGroupThreads = 128;  // of a warpgroup
 
-template <class Q, int H>
+template <class Q, int H, int Rows>
 struct Shared {
   static constexpr int kParts = std::is_same_v<Q, E4m3> ? 1 : 2;  // of a mean
-  alignas(1024) u8 queries[2][H * 128];                           // by 64 dimensions
+  alignas(1024) u8 queries[Rows][2][H * 128];                     // by 64 dimensions
   alignas(1024) u8 means[kParts][2][kTileMeans * 128];
   float scales[kTileMeans];
+  int begins[Rows], visibles[Rows];  ///< windows
 };
 
 /// Returns a query's dimensions [8 chunk, 8 chunk + 8) as an operand of the tensor cores.
@@ -48,31 +52,45 @@ __device__ inline void split(float x, float y, __nv_bfloat162& most, __nv_bfloat
   rest = __floats2bfloat162_rn(isfinite(dx) ? dx : 0.0f, isfinite(dy) ? dy : 0.0f);
 }
 
-template <class Q, int H>
-__global__ void __launch_bounds__(kThreads)
+/// `Each` rows of a warpgroup; `run`: columns of a block.
+template <class Q, int H, int Groups, int Each>
+__global__ void __launch_bounds__(Groups* kGroupThreads)
     score_means_kernel(View<const Q, 3> queries, View<const float, 2> weights, View<const float, 2> means,
-                       Windows windows, View<float, 2> logits) {
-  auto& shared = shared_as<Shared<Q, H>>();
-  const int width = static_cast<int>(logits.shape[1]), per_row = (width + kRun - 1) / kRun;
-  const i64 m = blockIdx.x / static_cast<unsigned>(per_row);
-  const int first = static_cast<int>(blockIdx.x % static_cast<unsigned>(per_row)) * kRun;
+                       Windows windows, View<float, 2> logits, int run) {
+  constexpr int kRows = Groups * Each, kThreads = Groups * kGroupThreads;
+  auto& shared = shared_as<Shared<Q, H, kRows>>();
+  const int width = static_cast<int>(logits.shape[1]), per_row = (width + run - 1) / run;
+  const i64 rows = logits.shape[0], first_row = blockIdx.x / static_cast<unsigned>(per_row) * i64{kRows};
+  const int first = static_cast<int>(blockIdx.x % static_cast<unsigned>(per_row)) * run;
   const int thread = static_cast<int>(threadIdx.x), lane = thread % 32, warp = thread / 32, quad = lane % 4;
-  const int heads = static_cast<int>(queries.shape[1]), begin = windows.begin[m];
-  const int visible = max(0, min(width, windows.end[m] - begin)), count = min(kRun, width - first);
-  for (int c = max(first, visible) + thread; c < first + count; c += kThreads) {
-    logits(m, c) = -std::numeric_limits<float>::infinity();
+  const int heads = static_cast<int>(queries.shape[1]), last = min(first + run, width);
+  for (int r = 0; r < kRows; ++r) {
+    const i64 m = min(first_row + r, rows - 1);
+    const int begin = windows.begin[m];
+    const int visible = first_row + r < rows ? max(0, min(width, windows.end[m] - begin)) : 0;
+    if (thread == 0) {
+      shared.begins[r] = begin;
+      shared.visibles[r] = visible;
+    }
+    if (first_row + r >= rows) continue;
+    for (int c = max(first, visible) + thread; c < last; c += kThreads) {
+      logits(m, c) = -std::numeric_limits<float>::infinity();
+    }
+    if (first >= visible) continue;
+    for (int i = thread; i < H * 16; i += kThreads) {
+      const int head = i / 16, chunk = i % 16;
+      *reinterpret_cast<uint4*>(shared.queries[r][chunk / 8] + swizzled(head, chunk % 8 * 16)) =
+          head < heads ? operand_of(&queries(m, head, 0), chunk) : uint4{};
+    }
   }
-  if (first >= visible) return;
+  __syncthreads();
+  const int group = warp / 4;
+  SpreadHeads<H, Q> spread[Each];
+#pragma unroll
+  for (int i = 0; i < Each; ++i) spread[i] = {weights, min(first_row + group * Each + i, rows - 1)};
 
-  for (int i = thread; i < H * 16; i += kThreads) {
-    const int head = i / 16, chunk = i % 16;
-    *reinterpret_cast<uint4*>(shared.queries[chunk / 8] + swizzled(head, chunk % 8 * 16)) =
-        head < heads ? operand_of(&queries(m, head, 0), chunk) : uint4{};
-  }
-  const SpreadHeads<H, Q> spread(weights, m);
-
-  float sums[H / 2];
-  for (int base = first; base < min(first + count, visible); base += kTileMeans) {
+  // Loads the means from column `base` on as rows see them whose window begins at `begin`, the first `visible` of all.
+  const auto load = [&](int base, int begin, int visible) {
     __syncthreads();
     for (int row = warp; row < kTileMeans; row += kThreads / 32) {
       float4 four{0, 0, 0, 0};
@@ -93,12 +111,16 @@ __global__ void __launch_bounds__(kThreads)
     }
     fence_for_tensor_cores();
     __syncthreads();
+  };
+
+  const auto score = [&](int r, const SpreadHeads<H, Q>& heads_of_row, int base) {
+    float sums[H / 2];
     wgmma_fence();
 #pragma unroll
-    for (int step = 0; step < Shared<Q, H>::kParts * kDim / 16; ++step) {
+    for (int step = 0; step < Shared<Q, H, kRows>::kParts * kDim / 16; ++step) {
       const int part = step / (kDim / 16), panel = step / 4 % 2;
       const u64 a = wgmma_operand(shared_address(shared.means[part][panel])) + 2 * (step % 4);
-      const u64 b = wgmma_operand(shared_address(shared.queries[panel])) + 2 * (step % 4);
+      const u64 b = wgmma_operand(shared_address(shared.queries[r][panel])) + 2 * (step % 4);
       if constexpr (std::is_same_v<Q, E4m3>) {
         wgmma_f16<H>(sums, a, b, step > 0);
       } else {
@@ -108,24 +130,55 @@ __global__ void __launch_bounds__(kThreads)
     wgmma_commit();
     wgmma_wait<0>();
 #pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      const float sum = spread.sum(sums, r);
-      const int row = warp * 16 + lane / 4 + 8 * r;
+    for (int half = 0; half < 2; ++half) {
+      const float sum = heads_of_row.sum(sums, half);
+      const int row = warp % 4 * 16 + lane / 4 + 8 * half;
       const float scale = std::is_same_v<Q, E4m3> ? shared.scales[row] : 1.0f;
-      if (quad == r && base + row < visible) logits(m, base + row) = scale * sum;
+      if (quad == half && base + row < shared.visibles[r]) logits(first_row + r, base + row) = scale * sum;
+    }
+  };
+
+  for (int base = first; base < last; base += kTileMeans) {
+    for (int leader = 0; leader < kRows;) {
+      int next = leader + 1, most = shared.visibles[leader];
+      for (; next < kRows && shared.begins[next] == shared.begins[leader]; ++next) {
+        most = max(most, shared.visibles[next]);
+      }
+      if (base < most) {
+        load(base, shared.begins[leader], most);
+#pragma unroll
+        for (int i = 0; i < Each; ++i) {
+          const int r = group * Each + i;
+          if (r >= leader && r < next && base < shared.visibles[r]) score(r, spread[i], base);
+        }
+      }
+      leader = next;
     }
   }
 }
 
-template <class Q, int H>
-void launch(const ScoreTask& task, cudaStream_t stream) {
+template <class Q, int H, int Groups, int Each>
+void launch(const ScoreTask& task, i64 run, cudaStream_t stream) {
   const View<float, 2> logits = std::get<View<float, 2>>(task.logits);
   const auto& means = std::get<View<const float, 3>>(task.keys.values);
-  const i64 blocks = logits.shape[0] * ceil_div(logits.shape[1], kRun);
-  launch_kernel("score_means", score_means_kernel<Q, H>, {blocks, kThreads, sizeof(Shared<Q, H>), stream}, false,
+  const i64 blocks = ceil_div(logits.shape[0], i64{Groups * Each}) * ceil_div(logits.shape[1], run);
+  launch_kernel("score_means", score_means_kernel<Q, H, Groups, Each>,
+                {blocks, Groups * kGroupThreads, sizeof(Shared<Q, H, Groups * Each>), stream}, false,
                 std::get<View<const Q, 3>>(task.queries.values), task.queries.weights,
                 {means.data, {means.shape[1], means.shape[2]}, {means.stride[1], means.stride[2]}}, task.windows,
-                logits);
+                logits, static_cast<int>(run));
+}
+
+template <class Q, int H>
+void launch(const ScoreTask& task, int num_sms, cudaStream_t stream) {
+  const View<float, 2> logits = std::get<View<float, 2>>(task.logits);
+  const i64 rows = logits.shape[0], tiles = ceil_div(logits.shape[1], i64{kTileMeans});
+  // Four rows of a block, if two blocks an SM have work so.
+  if (ceil_div(rows, i64{4}) * ceil_div(tiles, i64{kMostTiles}) >= 2 * num_sms) {
+    return launch<Q, H, 2, 2>(task, kTileMeans * kMostTiles, stream);
+  }
+  const i64 each = std::clamp<i64>(rows * tiles / (4 * num_sms), 1, kMostTiles);
+  launch<Q, H, 1, 1>(task, kTileMeans * each, stream);
 }
 
 template <class Q>
@@ -135,8 +188,8 @@ bool takes(const ScoreTask& task) {
 }
 
 template <class Q>
-void score_with(const ScoreTask& task, cudaStream_t stream) {
-  with_heads(heads_of(task.queries), [&]<int H>() { launch<Q, H>(task, stream); });
+void score_with(const ScoreTask& task, int num_sms, cudaStream_t stream) {
+  with_heads(heads_of(task.queries), [&]<int H>() { launch<Q, H>(task, num_sms, stream); });
 }
 
 }  // namespace
@@ -148,8 +201,8 @@ bool scores_means(const ScoreTask& task) {
   return takes<E4m3>(task) || takes<Bf16>(task);
 }
 
-void score_means(const ScoreTask& task, int /*num_sms*/, cudaStream_t stream) {
-  takes<E4m3>(task) ? score_with<E4m3>(task, stream) : score_with<Bf16>(task, stream);
+void score_means(const ScoreTask& task, int num_sms, cudaStream_t stream) {
+  takes<E4m3>(task) ? score_with<E4m3>(task, num_sms, stream) : score_with<Bf16>(task, num_sms, stream);
 }
 
 }  // namespace misa::cuda

@@ -3,9 +3,10 @@
 
 usage: peers.py [--bin DIR] [-o FILE] [--only STAGE,...]      stages: score, decode, select, end-to-end
 
-Peers (requirements.txt) are timed if they can be imported: DeepGEMM in SGLang's packaging, FlashInfer's top-k, torch.topk.
-Ours are misa-stages-bench and misa-prof of DIR (build/gpu/bin), run before and after the peers; the peers of one shape take
-turns, and so do our scores where DIR has libmisa_kernels.so: a device that has worked for long is slower. Inputs have the
+Peers (requirements.txt) are timed if they can be imported: DeepGEMM in SGLang's packaging, FlashInfer's top-k, SGLang's
+topk_v2, torch.topk. Ours are misa-stages-bench and misa-prof of DIR (build/gpu/bin), run before and after the peers; the
+peers of one shape take turns, and so do our scores, selections and whole indexers where DIR has libmisa_kernels.so: a device
+that has worked for long is slower. Inputs have the
 same shapes and distributions as ours and are, as ours, reused: prefill keys are warm in L2, decoded keys do not fit into it.
 Where a peer cannot run, its figure of an earlier run on an H200 stands in, and the table says so.
 Status 1: a peer's result is not what the formula gives. Needs torch; installs nothing; DeepGEMM and FlashInfer compile.
@@ -29,15 +30,18 @@ DIM, PAGE, K = 128, 64, 2048
 SCORES = [(64, 1024, 8192), (64, 1024, 32768), (64, 1024, 65536), (64, 1024, 131072), (64, 2048, 131072),
           (64, 4096, 131072), (32, 1024, 131072)]
 DECODES = [(64, 32, 65536, 1), (64, 32, 65536, 2)]
-SELECTS = [(1024, 8192, K), (1024, 32768, K), (1024, 131072, K), (1024, 131072, 8192), (1, 131072, K), (64, 131072, K)]
+SELECTS = [(1024, 8192, K), (1024, 32768, K), (1024, 131072, K), (1024, 131072, 8192), (1, 131072, K), (32, 65536, K),
+           (64, 131072, K)]
+INDEXERS = ("dsa", "misa", "misa-lr-dagger")
 PREFILL = (1024, 131072)
+PREFILLS = [(1024, 32768), PREFILL]
 
 # Microseconds on an H200 (driver 580, CUDA 13.0, DeepGEMM 54e2261, torch 2.11), for where a peer cannot run.
 EARLIER = {("deep_gemm", "score", 64, 1024, 8192): 132, ("deep_gemm", "score", 64, 1024, 32768): 506,
            ("deep_gemm", "score", 64, 1024, 65536): 999, ("deep_gemm", "score", 64, 1024, 131072): 2150,
            ("deep_gemm", "score", 64, 2048, 131072): 4530, ("deep_gemm", "score", 32, 1024, 131072): 1230,
            ("deep_gemm + torch", "end-to-end", *PREFILL): 3770}
-SHAPES = {"score": SCORES, "decode": DECODES, "select": SELECTS, "end-to-end": [PREFILL]}
+SHAPES = {"score": SCORES, "decode": DECODES, "select": SELECTS, "end-to-end": PREFILLS}
 
 
 def imported(name, package):
@@ -122,22 +126,43 @@ class Decode:
         return self
 
 
-def selections(scores, k, infer):
-    """Top-k of the peers, checked against each other: functions by name."""
+def topk_v2(sglang, rows, columns, k):
+    """SGLang's selection of k from rows of `columns` scores: a function of scores. Its plan is made once."""
+    lengths = torch.full((rows,), columns, dtype=torch.int32, device="cuda")
+    plan, ids = sglang.plan_topk_v2(lengths), torch.empty(rows, k, dtype=torch.int32, device="cuda")
+
+    def select(scores):
+        sglang.topk_transform_paged_v2(scores, lengths, None, ids, 1, plan)
+        return ids
+
+    return select
+
+
+def selections(scores, k, infer, sglang, folder):
+    """Top-k of the peers and ours, checked against torch's: functions by name."""
     works = {"torch": lambda: torch.topk(scores, k, dim=-1, sorted=False)}
+    wanted = works["torch"]()[0].sort(dim=-1).values
     if infer is not None:
         works["flashinfer"] = lambda: infer.top_k(scores, k)
-        mine, theirs = (work()[0].sort(dim=-1).values for work in works.values())
-        if not torch.equal(mine, theirs):
-            raise SystemExit("flashinfer.top_k and torch.topk take different scores")
+    if sglang is not None and k <= 2048:
+        theirs = topk_v2(sglang, *scores.shape, k)
+        works["sglang topk_v2"] = lambda: theirs(scores)
+    mine = ours.selector(folder, scores, k)
+    if mine is not None:
+        works["ours"] = mine
+    for name, work in works.items():
+        found = work()
+        found = found[0] if isinstance(found, tuple) else scores.gather(1, found.long())
+        if not torch.equal(found.sort(dim=-1).values, wanted):
+            raise SystemExit(f"{name} and torch.topk take different scores of {list(scores.shape)}")
     return works
 
 
-def works(stage, shape, gemm, infer, folder):
+def works(stage, shape, gemm, infer, sglang, folder):
     """What is timed, by the peer's name; each is checked first. `folder`: of our library."""
     if stage == "select":
         rows, columns, k = shape
-        return selections(torch.randn(rows, columns, device="cuda"), k, infer)
+        return selections(torch.randn(rows, columns, device="cuda"), k, infer, sglang, folder)
     if gemm is None:
         return {}
     if stage == "score":
@@ -148,16 +173,23 @@ def works(stage, shape, gemm, infer, folder):
     pairs = {"deep_gemm + torch": lambda: torch.topk(prefill.score(), K, dim=-1, sorted=False)}
     if infer is not None:
         pairs["deep_gemm + flashinfer"] = lambda: infer.top_k(prefill.score(packed=True), K)
+    if sglang is not None:
+        select = topk_v2(sglang, *shape, K)
+        pairs["deep_gemm + sglang topk_v2"] = lambda: select(prefill.score())
+    for name in INDEXERS:
+        mine = ours.indexer(folder, name, prefill.q, prefill.weights, prefill.keys, prefill.scales)
+        if mine is not None:
+            pairs["ours" if name == "dsa" else f"our {name}"] = mine
     return pairs
 
 
-def peers_once(stages, gemm, infer, folder, problems):
+def peers_once(stages, gemm, infer, sglang, folder, problems):
     """Microseconds by (peer, stage, *shape). What does not run goes into `problems`."""
     taken = {}
     for stage, shape in ((stage, shape) for stage in stages for shape in SHAPES[stage]):
         for top_k in dict.fromkeys((infer, None)):  # without FlashInfer where it does not run
             try:
-                for name, microseconds in interleaved(works(stage, shape, gemm, top_k, folder)).items():
+                for name, microseconds in interleaved(works(stage, shape, gemm, top_k, sglang, folder)).items():
                     taken[(name, stage, *shape)] = microseconds
                 break
             except Exception as problem:
@@ -173,8 +205,9 @@ def ours_once(stages, folder):
     times = ours.stages(folder, names.values()) if names else {}
     taken = {key: times[name] for key, name in names.items()}
     if "end-to-end" in stages:
-        for indexer, microseconds in ours.end_to_end(folder, "prefill-128k", PREFILL[0]).items():
-            taken[("end-to-end", *PREFILL, indexer)] = microseconds
+        for rows, context in PREFILLS:
+            for indexer, microseconds in ours.end_to_end(folder, f"prefill-{context // 1024}k", rows, INDEXERS).items():
+                taken[("end-to-end", rows, context, indexer)] = microseconds
     return taken
 
 
@@ -203,11 +236,14 @@ def rows_of(ours_taken, peers_taken):
     """Every shape: ours, then each peer with the ratio peer / ours."""
     rows = []
     for key in ours_taken[0]:
-        in_turns = [taken[("ours", *key)] for taken in peers_taken if ("ours", *key) in taken]
+        whole = key[0] == "end-to-end"  # the last of its key is our indexer
+        stage, shape = key[0], key[1:-1] if whole else key[1:]
+        name = f"our {key[-1]}" if whole and key[-1] != "dsa" else "ours"
+        in_turns = [taken[(name, stage, *shape)] for taken in peers_taken if (name, stage, *shape) in taken]
         mine = in_turns or [taken[key] for taken in ours_taken]
-        stage, shape = key[0], PREFILL if key[0] == "end-to-end" else key[1:]
         found = {}
-        for peer in sorted({name for taken in peers_taken for name, *of in taken if tuple(of) == (stage, *shape)} - {"ours"}):
+        for peer in sorted({name for taken in peers_taken for name, *of in taken
+                            if tuple(of) == (stage, *shape) and not name.startswith("our")}):
             found[peer] = [taken[(peer, stage, *shape)] for taken in peers_taken if (peer, stage, *shape) in taken]
         row = {"stage": stage, "shape": list(key[1:]), "ours_us": sum(mine) / len(mine), "ours_runs_us": mine,
                "ours_in_turns": bool(in_turns), "peers": {}}
@@ -252,17 +288,18 @@ def main():
 
     gemm, gemm_version = imported("deep_gemm", "sgl-deep-gemm")
     infer, infer_version = imported("flashinfer", "flashinfer-python")
+    sglang, sglang_version = imported("sglang.kernels.ops.attention.dsv4.topk", "sglang")
     compiled(stages, gemm, infer)
     say("compiled")
     ours_taken, peers_taken, problems = [ours_once(stages, options.bin)], [], {}
     say("ours timed")
     for _ in range(2):
-        peers_taken.append(peers_once(stages, gemm, infer, options.bin, problems))
+        peers_taken.append(peers_once(stages, gemm, infer, sglang, options.bin, problems))
         say("peers timed")
     ours_taken.append(ours_once(stages, options.bin))
     rows = rows_of(ours_taken, peers_taken)
     report = {"device": torch.cuda.get_device_name(),
-              "peers": {"torch": torch.__version__, "deep_gemm": gemm_version, "flashinfer": infer_version,
+              "peers": {"torch": torch.__version__, "deep_gemm": gemm_version, "flashinfer": infer_version, "sglang": sglang_version,
                         "tilelang": "its wheel is a compiler without an indexer kernel; paper.py stands in with Triton"},
               "problems": problems, "rows": rows, "seconds": time.monotonic() - start}
     print(table(report))
