@@ -9,6 +9,8 @@
 #include "cli/output.hpp"
 #include "core/base/error.hpp"
 #include "core/base/suggest.hpp"
+#include "core/experiment/diff.hpp"
+#include "core/report/diff_report.hpp"
 #include "core/report/html.hpp"
 #include "core/report/result_file.hpp"
 #include "core/report/text.hpp"
@@ -20,8 +22,9 @@ constexpr const char* kReportExamples =
     "\nExamples:\n"
     "  misa-prof report result.json\n"
     "  misa-prof report result.json -o page.html\n"
+    "  misa-prof report before.json after.json -o difference.html\n"
     "  misa-prof report result.json --figure cost -o cost.svg\n"
-    "\nExit codes: 0 ok, 2 usage, 3 input, 10 runtime.\n";
+    "\nExit codes: 0 ok, 2 usage, 3 input, 5 the two have no case in common, 10 runtime.\n";
 
 struct ReportOptions {
   std::vector<std::string> results;
@@ -46,39 +49,62 @@ std::string output_path(const ReportOptions& options) {
   return path;
 }
 
+/// What is shown, as a page and as drawings.
+struct Shown {
+  std::string page;
+  std::vector<Exhibit> drawings;
+};
+
+Shown show(const std::string& path) {
+  const ResultFile result =
+      read_result_file(path, {ResultKind::result, ResultKind::agreement, ResultKind::sweep, ResultKind::niah}, true);
+  return {html_page({path, result.document}), drawings_of(result.document)};
+}
+
+/// Whatever differs between them, the page says so.
+Shown show_difference(const std::string& path_a, const std::string& path_b) {
+  const auto read = [](const std::string& path) {
+    return read_result_file(path, {ResultKind::result, ResultKind::sweep}, true);
+  };
+  const DiffRequest request{
+      .a = {read(path_a)}, .b = {read(path_b)}, .allowed = {.inputs = true, .host = true, .build = true, .run = true}};
+  const DiffReport difference = diff(request);
+  return {html_difference({path_a, request.a.front().document}, {path_b, request.b.front().document}, difference),
+          drawings_of(difference_sections(difference))};
+}
+
 /// The drawing of that name as a file of its own.
-std::string drawing(const Json& document, const std::string& name, const std::string& path) {
-  const std::vector<Exhibit> drawings = drawings_of(document);
+std::string drawing(const Shown& shown, const std::string& name) {
   std::vector<std::string> names;
-  for (const Exhibit& one : drawings) {
+  for (const Exhibit& one : shown.drawings) {
     if (one.name == name) return chart::standalone_svg(*one.figure);
     names.push_back(one.name);
   }
-  throw Error(ErrorKind::usage, "MP-E477", "there is no drawing '" + name + "' of this result", path,
+  throw Error(ErrorKind::usage, "MP-E477", "there is no drawing '" + name + "' of this result", {},
               names.empty() ? "a result that has times or quality" : joined(names, ", "));
 }
 
 void run_report(const ReportOptions& options) {
-  if (options.results.empty()) {
+  const std::vector<std::string>& results = options.results;
+  if (results.empty()) {
     throw Error(ErrorKind::usage, "MP-E475", "report needs a result", {},
                 "misa-prof profile -o json:result.json, then misa-prof report result.json");
   }
-  if (options.results.size() > 1) {
-    throw Error(ErrorKind::usage, "MP-E476", fmt::format("report takes one result, not {}", options.results.size()), {},
-                "misa-prof report " + shell_word(options.results.front()));
+  if (results.size() > 2) {
+    throw Error(ErrorKind::usage, "MP-E476", fmt::format("report takes one result or two, not {}", results.size()), {},
+                "misa-prof diff --a A1.json,A2.json --b B1.json,B2.json");
   }
-  const std::string& path = options.results.front();
   const std::string output = output_path(options);
   if (output != "-") {
-    check_no_input(output, options.results);
+    check_no_input(output, results);
     check_writable(output);
   }
-  const ResultFile result = read_result_file(path, {ResultKind::result, ResultKind::agreement}, true);
-  if (!options.figure.empty()) return write_text(output, drawing(result.document, options.figure, path));
-  write_text(output, html_page({path, result.document}));
+  const Shown shown = results.size() == 1 ? show(results[0]) : show_difference(results[0], results[1]);
+  if (!options.figure.empty()) return write_text(output, drawing(shown, options.figure));
+  write_text(output, shown.page);
   if (output == "-") return;
   std::vector<std::string> names;
-  for (const Exhibit& one : drawings_of(result.document)) names.push_back(one.name);
+  for (const Exhibit& one : shown.drawings) names.push_back(one.name);
   write_text("-", fmt::format("{}: {}\n", printable(output),
                               names.empty() ? "tables alone" : "drawings " + printable(joined(names, ", "))));
 }
@@ -86,10 +112,13 @@ void run_report(const ReportOptions& options) {
 }  // namespace
 
 Work add_report(CLI::App& app) {
-  CLI::App& command = *app.add_subcommand("report", "Make a page of drawings and tables of a result");
+  CLI::App& command =
+      *app.add_subcommand("report", "Make a page of drawings and tables of a result, or of the difference of two");
   const auto options = std::make_shared<ReportOptions>();
   command.footer(kReportExamples);
-  command.add_option("RESULT", options->results, "A result that another command wrote as JSON or JSON lines")
+  command
+      .add_option("RESULT", options->results,
+                  "A result that another command wrote as JSON or JSON lines; two: their difference")
       ->check(not_empty());
   add_name(command, "--figure", options->figure, "One drawing alone, as SVG; report names them", kOutputGroup);
   add_text(command, "-o,--output", options->output, "The file to write (default: report.html, or NAME.svg)", "FILE",

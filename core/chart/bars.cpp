@@ -33,7 +33,7 @@ Figure draw(const BarChart& chart) {
   }
   double top = 4;
   for (const Bar& bar : chart.bars) {
-    marks.text(kMargin, top + 10, bar.name);
+    marks.text(kMargin, top + 10, fitted(bar.name, kWidth - 2 * kMargin - text_width(bar.total) - 8));
     marks.text(kWidth - kMargin, top + 10, bar.total, "end");
     double sum = 0;
     for (const BarPart& part : bar.parts) {

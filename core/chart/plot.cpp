@@ -10,7 +10,7 @@
 namespace misa::chart {
 namespace {
 
-constexpr double kTop = 12, kRight = 12, kPlotHeight = 200, kTickHeight = 14, kTitleLine = 16, kGap = 8;
+constexpr double kTop = 12, kRight = 12, kPlotHeight = 200, kMarkLine = 14, kTickHeight = 14, kTitleLine = 16, kGap = 8;
 
 bool drawable(double value, const Axis& axis) { return std::isfinite(value) && (!axis.log || value > 0); }
 
@@ -61,8 +61,9 @@ class PlotDrawing {
     }
     for (const Mark& mark : plot.marks) xs.insert(xs.end(), {mark.at, mark.low, mark.high});
     if (plot.level) ys.push_back(*plot.level);
-    bottom_ = kTop + kPlotHeight;
-    y_ = scale_of(plot.y, ys, bottom_, kTop);
+    top_ = kTop + kMarkLine * static_cast<double>(plot.marks.size());
+    bottom_ = top_ + kPlotHeight;
+    y_ = scale_of(plot.y, ys, bottom_, top_);
     double widest = 0;
     for (const double tick : ticks_of(plot.y, y_, 6)) {
       widest = std::max(widest, text_width(text_of_tick(plot.y, tick)));
@@ -93,31 +94,31 @@ class PlotDrawing {
       const double at = x_.at(tick), middle = std::min(at, kWidth - 2 - half);
       if (middle - half < used + 4) continue;
       used = middle + half;
-      marks_.line(at, kTop, at, bottom_, "grid");
+      marks_.line(at, top_, at, bottom_, "grid");
       marks_.text(middle, bottom_ + kTickHeight, text, "soft mid");
     }
     marks_.line(left_, bottom_, kWidth - kRight, bottom_, "axis");
-    marks_.line(left_, kTop, left_, bottom_, "axis");
+    marks_.line(left_, top_, left_, bottom_, "axis");
     marks_.text((left_ + kWidth - kRight) / 2, bottom_ + kTickHeight + kTitleLine, plot_.x.title, "soft mid");
-    marks_.upright_text(12, (kTop + bottom_) / 2, plot_.y.title);
+    marks_.upright_text(12, (top_ + bottom_) / 2, plot_.y.title);
     if (plot_.level) marks_.line(left_, y_.at(*plot_.level), kWidth - kRight, y_.at(*plot_.level), "axis dash");
   }
 
-  /// The interval as a band, the value as a dashed line, its name at the top, each mark a line lower.
+  /// The interval as a band, the value as a dashed line, its name above the plot, each mark a line lower.
   void draw_marks() {
-    double line = kTop + 11;
+    double line = kTop + 8;
     for (const Mark& mark : plot_.marks) {
       const auto inside = [&](double value) { return std::clamp(x_.at(value), left_, kWidth - kRight); };
       const std::string colour = fmt::format("s{}", mark.style % kStyles);
       if (mark.low < mark.high) {
-        marks_.rect(inside(mark.low), kTop, inside(mark.high) - inside(mark.low), kPlotHeight, "band " + colour,
+        marks_.rect(inside(mark.low), top_, inside(mark.high) - inside(mark.low), kPlotHeight, "band " + colour,
                     mark.name);
       }
       const double at = inside(mark.at);
-      marks_.line(at, kTop, at, bottom_, "line dash " + colour);
+      marks_.line(at, line - 9, at, bottom_, "line dash " + colour);
       const bool left = at + 4 + text_width(mark.name) > kWidth - kRight;
       marks_.text(left ? at - 4 : at + 4, line, mark.name, left ? "end" : "");
-      line += 14;
+      line += kMarkLine;
     }
   }
 
@@ -147,7 +148,7 @@ class PlotDrawing {
   const Plot& plot_;
   Marks marks_;
   Scale x_, y_;
-  double left_ = 0, bottom_ = 0;
+  double left_ = 0, top_ = 0, bottom_ = 0;
 };
 
 }  // namespace

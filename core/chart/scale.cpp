@@ -83,6 +83,7 @@ std::string token_text(double tokens) {
   constexpr double k = 1024;
   if (tokens >= k * k && std::fmod(tokens, k * k) == 0) return fmt::format("{:.0f}m", tokens / (k * k));
   if (tokens >= k && std::fmod(tokens, k) == 0) return fmt::format("{:.0f}k", tokens / k);
+  if (tokens >= 10 * k) return fmt::format("{:.1f}k", tokens / k);
   return fmt::format("{:.0f}", tokens);
 }
 

@@ -25,7 +25,7 @@ std::vector<double> ticks(const Scale& scale, int most);
 /// The shortest decimal of at most six digits: "0.25", "1500".
 std::string tick_text(double value);
 
-/// In powers of 1024: "4k", "128k", "1m"; other numbers as they are.
+/// In powers of 1024: "4k", "128k", "1m"; others as they are, and rounded above 10k: "5000", "21.5k".
 std::string token_text(double tokens);
 
 }  // namespace misa::chart

@@ -10,6 +10,7 @@ namespace misa::chart {
 namespace {
 
 constexpr double kTitleHeight = 26, kMarkRadius = 4;
+constexpr double kCharacter = 0.57;  // its width, of the text's size, on average
 
 /// Chosen for a contrast of at least 4.5 with the paper, and apart for those who do not see red and green.
 constexpr std::string_view kStyleSheet =
@@ -29,7 +30,7 @@ constexpr std::string_view kStyleSheet =
 .chart .paper{fill:var(--paper)}.chart .grid{stroke:var(--grid)}.chart .axis{stroke:var(--soft)}
 .chart .mark{fill:var(--s);stroke:var(--s);stroke-width:1.5}.chart .hollow{fill:var(--paper)}
 .chart .line{fill:none;stroke:var(--s);stroke-width:1.75}.chart .dash{stroke-dasharray:5 3}
-.chart .band{fill:var(--s);fill-opacity:.16}.chart .bar{fill:var(--s);stroke:var(--paper)}
+.chart .band{fill:var(--s);fill-opacity:.1}.chart .bar{fill:var(--s);stroke:var(--paper)}
 .chart .cell{fill:var(--s)}.chart .none{fill:var(--grid)}
 )";
 
@@ -90,7 +91,11 @@ std::string coordinate(double value) {
   return text == "-0" ? "0" : text;
 }
 
-double text_width(std::string_view text) { return 0.57 * kTextSize * static_cast<double>(display_width(text)); }
+double text_width(std::string_view text) { return kCharacter * kTextSize * static_cast<double>(display_width(text)); }
+
+std::string fitted(std::string_view text, double width) {
+  return shortened(text, static_cast<i64>(width / (kCharacter * kTextSize)));
+}
 
 void Marks::line(double x1, double y1, double x2, double y2, std::string_view css) {
   markup_ += fmt::format("<path class=\"{}\" d=\"M{} {}L{} {}\"/>\n", css, coordinate(x1), coordinate(y1),

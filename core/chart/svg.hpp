@@ -24,6 +24,9 @@ std::string coordinate(double value);
 /// About how wide `text` is drawn.
 double text_width(std::string_view text);
 
+/// `text`, its end replaced by an ellipsis where it is wider than `width`.
+std::string fitted(std::string_view text, double width);
+
 /// Marks of a drawing whose texts need no escaping by the caller.
 ///
 /// Colours are classes of `style_sheet`: "s0" to "s7" choose the series, "mark", "line", "bar", "band" how it is

@@ -54,6 +54,8 @@ std::vector<std::string> names_of_cases(const Json& cases) {
 std::vector<PageSection> sections_of(const Json& document) {
   const std::string schema = text_at(document, "schema").value_or("");
   if (schema == schema_name(ResultKind::agreement)) return agreement_sections(document);
+  if (schema == schema_name(ResultKind::sweep)) return sweep_sections(document);
+  if (schema == schema_name(ResultKind::niah)) return niah_sections(document);
   return result_sections(document);
 }
 

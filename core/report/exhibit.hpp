@@ -10,6 +10,8 @@
 // What is shown of a document: drawings and tables, before they are written as a page or as a file.
 namespace misa {
 
+struct DiffReport;
+
 struct PageColumn {
   std::string title;    ///< with the unit
   bool number = false;  ///< set flush right
@@ -44,6 +46,13 @@ std::vector<PageSection> sections_of(const Json& document);
 /// One kind each.
 std::vector<PageSection> result_sections(const Json& document);
 std::vector<PageSection> agreement_sections(const Json& document);
+std::vector<PageSection> sweep_sections(const Json& document);
+std::vector<PageSection> niah_sections(const Json& document);
+
+/// Of two results. Where their inputs or machines differ, no time of one is set against one of the other.
+std::vector<PageSection> difference_sections(const DiffReport& report);
+/// In what they are not alike, and which cases only one of them has.
+std::vector<std::string> difference_warnings(const DiffReport& report);
 
 /// Names of the cases of a document, no two alike as far as their parameters differ: "misa, h 8", "hisa on cuda".
 std::vector<std::string> names_of_cases(const Json& cases);

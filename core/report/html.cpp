@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 #include <string_view>
 #include <utility>
 
@@ -42,7 +43,8 @@ th,td{padding:.2rem .6rem .2rem 0;text-align:left;vertical-align:top;border-bott
 thead th{color:var(--soft);font-weight:600;vertical-align:bottom}
 tbody th{font-weight:500;white-space:nowrap}
 .n{text-align:right;white-space:nowrap}
-.wrap td{overflow-wrap:anywhere}.wrap th{white-space:normal;min-width:7rem}
+td{white-space:nowrap}.long{white-space:normal;min-width:16rem}
+.wrap td{white-space:normal;overflow-wrap:anywhere}.wrap th{white-space:normal;min-width:7rem}
 details{margin:.5rem 0}summary{cursor:pointer;font-size:.875rem}
 pre{overflow-x:auto;background:var(--grid);padding:.75rem;border-radius:.25rem;font-size:.875rem}
 footer{margin:2rem auto;color:var(--soft);font-size:.875rem}
@@ -52,6 +54,8 @@ footer{margin:2rem auto;color:var(--soft);font-size:.875rem}
 @media print{.skip,nav{display:none}.exhibit,table{break-inside:avoid}body{font-size:11pt}h2{break-after:avoid}
 .scroll{overflow:visible}}
 )";
+
+constexpr i64 kLongCell = 48;  // characters; a longer one has several lines
 
 class PageWriter {
  public:
@@ -89,7 +93,10 @@ class PageWriter {
         const std::string_view element = i == 0 ? "th" : "td";
         const bool number_cell = i < table.columns.size() && table.columns[i].number;
         out_ += fmt::format("<{0}{1}{2}>{3}</{0}>", element, i == 0 ? " scope=\"row\"" : "",
-                            number_cell ? " class=\"n\"" : "", escaped(row[i]));
+                            number_cell                         ? " class=\"n\""
+                            : display_width(row[i]) > kLongCell ? " class=\"long\""
+                                                                : "",
+                            escaped(row[i]));
       }
       out_ += "</tr>\n";
     }
@@ -144,20 +151,27 @@ std::string command_of(const Json& document) {
   return joined(words, " ");
 }
 
+constexpr i64 kMostAlike = 2;  // warnings of one id: a sweep has one for each group
+
 /// Everything that makes the numbers less than they seem, as lines.
 std::vector<std::string> warnings_of(const Json& document) {
   std::vector<std::string> lines;
   if (!truth_at(document, "complete").value_or(false)) {
     lines.emplace_back("This result is not complete: the run was interrupted.");
   }
+  std::map<std::string, i64> seen;
   for (const Json& warning : array_at(document, "warnings")) {
-    const std::string where = text_at(warning, "where").value_or("");
-    lines.push_back(
-        joined({text_at(warning, "id").value_or("warning") + ":", text_at(warning, "text").value_or("")}, " ") +
-        (where.empty() ? "" : "; " + where));
+    const std::string id = text_at(warning, "id").value_or("warning"), where = text_at(warning, "where").value_or("");
+    if (++seen[id] > kMostAlike) continue;
+    lines.push_back(id + ": " + text_at(warning, "text").value_or("") + (where.empty() ? "" : "; " + where));
+  }
+  for (const auto& [id, count] : seen) {
+    if (count > kMostAlike)
+      lines.push_back(fmt::format("{}: {} more like it are in the result", id, count - kMostAlike));
   }
   for (const Json& skip : array_at(document, "skipped")) {
-    const std::string what = text_at(skip, "indexer").value_or(text_at(skip, "key").value_or("a case"));
+    const std::string what =
+        text_at(skip, "key").value_or(text_at(skip, "indexer").value_or(text_at(skip, "name").value_or("a case")));
     const std::string backend = text_at(skip, "backend").value_or("");
     lines.push_back(fmt::format("{}{} was skipped: {}", what, backend.empty() ? "" : " on " + backend,
                                 text_at(skip, "reason").value_or("no reason is given")));
@@ -218,14 +232,16 @@ void add_warnings(PageWriter& page, const std::vector<std::string>& lines) {
   page.add("</ul>\n</section>\n");
 }
 
-/// How it was made: the command, the workload, the machine.
-void add_origin(PageWriter& page, const Json& document) {
-  page.heading("Command");
-  page.add("<pre tabindex=\"0\" role=\"region\" aria-label=\"Command\"><code>" + escaped(command_of(document)) +
-           "</code></pre>\n");
+/// How it was made: the command, the workload, the machine. `whose` is "" or " of A".
+void add_origin(PageWriter& page, const Json& document, const std::string& whose) {
+  page.heading("Command" + whose);
+  page.add(fmt::format("<pre tabindex=\"0\" role=\"region\" aria-label=\"Command line{}\"><code>{}</code></pre>\n",
+                       whose, escaped(command_of(document))));
   page.end_section();
-  page.heading("Workload and environment");
-  page.table(members_table("Workload", find_value(document, "workload")), false, true);
+  page.heading("Workload and environment" + whose);
+  for (const auto& [name, key] : {std::pair{"Workload", "workload"}, {"Inputs", "inputs"}, {"Options", "options"}}) {
+    page.table(members_table(name, find_value(document, key)), false, true);
+  }
   page.table(roofs_table(document), false, false);
   Json machine = Json::object();
   if (const Json* environment = find_value(document, "environment"); environment && environment->is_object()) {
@@ -262,7 +278,7 @@ std::string html_page(const PageSource& source) {
   PageWriter page;
   add_warnings(page, warnings_of(document));
   for (const PageSection& section : sections_of(document)) page.section(section);
-  add_origin(page, document);
+  add_origin(page, document, "");
   const std::string subtitle = joined({source.path, text_at(document, "environment.timestamp_utc").value_or(""),
                                        text_at(document, "environment.cpu").value_or(""),
                                        "misa-prof " + text_at(document, "tool.version").value_or("of unknown version")},
@@ -270,11 +286,29 @@ std::string html_page(const PageSource& source) {
   return whole_page("misa-prof: " + title_of(document), subtitle, page);
 }
 
-std::vector<Exhibit> drawings_of(const Json& document) {
+std::string html_difference(const PageSource& a, const PageSource& b, const DiffReport& difference) {
+  PageWriter page;
+  std::vector<std::string> lines = difference_warnings(difference);
+  for (const auto& [side, source] : {std::pair{"A: ", &a}, {"B: ", &b}}) {
+    for (const std::string& line : warnings_of(source->document)) lines.push_back(side + line);
+  }
+  add_warnings(page, lines);
+  for (const PageSection& section : difference_sections(difference)) page.section(section);
+  add_origin(page, a.document, " of A");
+  add_origin(page, b.document, " of B");
+  return whole_page("misa-prof: difference of two results", "A: " + a.path + " · B: " + b.path, page);
+}
+
+std::vector<Exhibit> drawings_of(const Json& document) { return drawings_of(sections_of(document)); }
+
+std::vector<Exhibit> drawings_of(std::vector<PageSection> sections) {
   std::vector<Exhibit> drawings;
-  for (PageSection& section : sections_of(document)) {
+  std::map<std::string, i64> seen;
+  for (PageSection& section : sections) {
     for (Exhibit& exhibit : section.exhibits) {
-      if (exhibit.figure) drawings.push_back(std::move(exhibit));
+      if (!exhibit.figure) continue;
+      if (const i64 count = ++seen[exhibit.name]; count > 1) exhibit.name += fmt::format("-{}", count);
+      drawings.push_back(std::move(exhibit));
     }
   }
   return drawings;

@@ -18,7 +18,12 @@ struct PageSource {
 /// Every text is escaped.
 std::string html_page(const PageSource& source);
 
-/// The drawings of a document by name, in the order of the page.
+/// The same about two results that were compared (core/experiment/diff.hpp), with the origin of both.
+std::string html_difference(const PageSource& a, const PageSource& b, const DiffReport& difference);
+
+/// The drawings of sections, or of a document, in the order of the page. No two have the same name: the second "speed"
+/// is "speed-2".
+std::vector<Exhibit> drawings_of(std::vector<PageSection> sections);
 std::vector<Exhibit> drawings_of(const Json& document);
 
 }  // namespace misa

@@ -16,7 +16,7 @@ constexpr std::array kFormats{
     ReportFormat{"csv", ".csv", write_csv, nullptr, write_niah_csv},
     ReportFormat{"rows", "", write_rows, write_agreement_rows},
     ReportFormat{"md", ".md", write_markdown, nullptr, write_niah_markdown},
-    ReportFormat{"html", ".html .htm", write_html, write_agreement_html},
+    ReportFormat{"html", ".html .htm", write_html, write_agreement_html, write_niah_html},
     ReportFormat{"junit", ".xml .junit", nullptr, write_agreement_junit},
 };
 

@@ -12,4 +12,8 @@ std::string write_agreement_html(const AgreementReport& report, const WriterOpti
   return html_page({.document = Json::parse(write_agreement_json(report))});
 }
 
+std::string write_niah_html(const NiahReport& report, const WriterOptions& /*options*/) {
+  return html_page({.document = Json::parse(write_niah_json(report))});
+}
+
 }  // namespace misa

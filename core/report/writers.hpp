@@ -80,6 +80,7 @@ std::string write_niah_json(const NiahReport& report, const WriterOptions& optio
 /// A line for each cell.
 std::string write_niah_csv(const NiahReport& report, const WriterOptions& options = {});
 std::string write_niah_markdown(const NiahReport& report, const WriterOptions& options = {});
+std::string write_niah_html(const NiahReport& report, const WriterOptions& options = {});
 
 /// kVerdictNames for people.
 constexpr std::array<std::string_view, kVerdictNames.size()> kVerdictWords{

@@ -91,6 +91,7 @@ COMMANDS = {
     "misa-prof compare --help": [],
     "misa-prof explain --indexer misa --row 30": [],
     "misa-prof report result.json": [],
+    "misa-prof report before.json after.json -o difference.html": [],
     "misa-prof report result.json --figure cost -o cost.svg": [],
     "misa-prof shrink BUNDLE -o small.safetensors": [],
     "misa-prof inspect FILE": [],

@@ -137,9 +137,9 @@ class Endings(Cli):
         self.assertTrue((self.folder / "g.xml").read_text().startswith("<?xml"))
 
     def test_an_ending_that_stands_for_no_format_is_refused_with_those_that_do(self):
-        for name in ("report.html", "report.pdf", "report.xml", "a.safetensors", "report.json.gz", "x.yaml"):
+        for name in ("report.pdf", "report.xml", "a.safetensors", "report.json.gz", "x.yaml"):
             self.fails(2, r"MP-E054.*'\.\w+'.*try: -o table:\S+, or one of \.txt, \.json, \.jsonl, \.csv, \.md", "profile", *FAST, "-o", name)
-        for name in ("report.html", "report.csv", "report.md", "report.jsonl"):
+        for name in ("report.csv", "report.md", "report.jsonl"):
             self.fails(2, r"MP-E054.*try: -o table:\S+, or one of \.txt, \.json, \.xml, \.junit", "compare", *FAST[:4], "-o",
                        name)
         self.only_files()
@@ -300,7 +300,7 @@ class Advice(Cli):
         for words in ([*profile, "--candidates", "5", "--top-k", "10"], [*profile, "--candidates", "5"],
                       [*profile, "--indexer", "misa-lr", "--router", "gate"],
                       [*profile, "--threads", "100000"], [*profile, "--device", "0", "--backend", "oracle"],
-                      [*profile, "-o", "report.html"], [*profile, "-o", "jsn:a.json"], [*profile, "-o", "json:"],
+                      [*profile, "-o", "report.pdf"], [*profile, "-o", "jsn:a.json"], [*profile, "-o", "json:"],
                       [*profile, "--dump-selection", "-"], [*profile, "--dump-selection", "a.pt"],
                       ["generate", *TINY, "-o", "a.pt"], ["generate", *TINY],
                       [*compare, "--against", "cpu"], [*compare, "--min-recall", "0"],

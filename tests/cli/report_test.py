@@ -8,11 +8,14 @@ import html.parser
 import json
 import random
 import re
+import subprocess
+import sys
 import xml.etree.ElementTree as tree
 
-from program import FAST, Cli, main, misa
+from program import FAST, PROGRAM, ROOT, Cli, main, misa
 
 HOSTILE = "</title><script>alert(1)</script>\"'&<img src=x onerror=alert(1)>]]>"
+PICTURES = ROOT / "docs" / "pictures"
 VOID = {"meta", "br", "img", "link", "input"}
 
 
@@ -217,6 +220,62 @@ class Report(Cli):
         self.assertLess(shown.count("<svg"), 10)
         cost = tree.fromstring(self.succeeds("report", self.folder / "changed.json", "--figure", "cost", "-o", "-"))
         self.assertLess(sum(one.tag.endswith("}text") for one in cost.iter()), 40, "a legend of 200 names")
+
+    def test_speed_against_context_is_that_of_the_sweep(self):
+        path = PICTURES / "sweep.json"
+        document, page = json.loads(path.read_text()), self.page(path)
+        over_dsa = [one for one in document["crossovers"] if one["over"] == "dsa"]
+        shown = [row for row in page.tables[0][1:]]
+        ratios = [(one["of"], ratio) for one in over_dsa for ratio in one["ratios"]]
+        self.assertGreater(len(ratios), 3)
+        for (name, ratio), row in zip(ratios, shown, strict=True):
+            self.assertEqual((row[0], row[1], row[4]), (name, f"{ratio['context'] // 1024}k", ratio["verdict"]))
+            self.assertAlmostEqual(float(row[2]), ratio["ratio"], delta=0.006 * ratio["ratio"])
+        for one in over_dsa:
+            self.assertIn(one["of"], "".join(page.text))
+            if one["verdict"] != "crossover":
+                self.assertIn(f"{one['of']}: {one['verdict']}", "".join(page.text))
+        drawn = tree.fromstring(self.succeeds("report", path, "--figure", "speed", "-o", "-"))
+        tips = [one.text for one in drawn.iter() if one.tag.endswith("}title")]
+        for name, ratio in ratios:
+            self.assertTrue(any(tip.startswith(f"{name} at {ratio['context'] // 1024}k: ") for tip in tips))
+
+    def test_a_needle_map_has_the_shares_of_its_document(self):
+        path = PICTURES / "niah.json"
+        document, page = json.loads(path.read_text()), self.page(path)
+        for one, table in zip(document["maps"], page.tables[1:]):
+            shown = [[float(cell.removesuffix(" %")) for cell in row[1:]] for row in table[1:]]
+            for column, shares in enumerate(one["shares"]):
+                for row, share in enumerate(shares):
+                    self.assertAlmostEqual(shown[row][column], 100 * share, delta=0.051)
+
+    def test_pictures_of_the_readme_are_those_of_their_results(self):
+        done = subprocess.run([sys.executable, ROOT / "scripts" / "pictures.py", PROGRAM[-1], "--check"],
+                              capture_output=True, text=True, check=False)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        for picture in re.findall(r"docs/pictures/[\w-]+\.svg", (ROOT / "README.md").read_text()):
+            self.assertTrue((ROOT / picture).is_file(), picture)
+            tree.parse(ROOT / picture)
+
+    def test_two_results_give_their_difference(self):
+        path = self.result(*FAST, "--indexer", "dsa,misa")
+        document = json.loads(path.read_text())
+        document["cases"][1]["quality"]["recall"]["mean"] -= 0.25
+        changed = self.written(document)
+        page = Page(self.succeeds("report", path, changed, "-o", "-"))
+        rows = {row[0]: row for table in page.tables for row in table}
+        self.assertEqual(next(row[3] for name, row in rows.items() if re.search("misa.*: recall$", name)), "-0.2500")
+        self.assertIn("Recall has changed in 1 of 2 cases.", "".join(page.text))
+        self.assertNotIn("not comparable", "".join(page.text))
+        document["environment"]["cpu"] = "another <processor>"
+        page = Page(self.succeeds("report", path, self.written(document), "-o", "-"))
+        text = "".join(page.text)
+        self.assertIn("another <processor>", text)
+        self.assertIn("Times are not compared", text)
+        self.assertEqual({row[5] for row in page.tables[0][1:]}, {"not comparable"})
+        document["cases"] = document["cases"][:1]
+        document["cases"][0]["indexer"] = "another"
+        self.fails(5, "MP-E490", "report", path, self.written(document), "-o", "-")
 
     def test_wrong_words_are_refused_with_what_to_do(self):
         path = self.result(*FAST)

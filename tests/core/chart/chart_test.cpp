@@ -130,6 +130,7 @@ TEST_CASE("tokens are written in powers of 1024 where they are such") {
   CHECK(token_text(131072) == "128k");
   CHECK(token_text(1048576) == "1m");
   CHECK(token_text(5000) == "5000");
+  CHECK(token_text(22014) == "21.5k");
 }
 
 TEST_CASE("every colour of series and text has a contrast of 4.5 with the paper, in light, dark and print") {

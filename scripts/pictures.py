@@ -1,0 +1,70 @@
+#!/usr/bin/env python3
+"""Draws the pictures of README.md, docs/pictures/*.svg, from the results beside them.
+
+usage: scripts/pictures.py BINARY             draws
+       scripts/pictures.py BINARY --measure   measures anew first: minutes; nothing else may run on the machine
+       scripts/pictures.py BINARY --check     draws nothing; exit status 1 if a picture is not that of its result
+
+docs/pictures/README.md says how the results were made.
+"""
+import json
+import pathlib
+import subprocess
+import sys
+
+FOLDER = pathlib.Path(__file__).resolve().parents[1] / "docs" / "pictures"
+# Picture -> (result, drawing).
+PICTURES = {
+    "cost.svg": ("sweep.json", "cost-32k"),
+    "speed.svg": ("sweep.json", "speed"),
+    "needles.svg": ("niah.json", "needles-misa"),
+    "needles-qnorm.svg": ("niah.json", "needles-misa-qnorm-h-1"),
+}
+# Result -> the command that makes it.
+COMMANDS = {
+    "sweep.json": ["sweep", "--context", "4k:32k:*2", "--rows", "16", "--indexer", "dsa,misa,misa-dagger,hisa",
+                   "--samples", "8"],
+    "niah.json": ["niah", "--context", "4k:128k:*2", "--seeds", "1", "--indexer",
+                  "misa,misa:router=qnorm,active-heads=1"],
+}
+
+
+def small(value):
+    """A result without what no picture shows and what takes most of it: single samples, and the quality of each row."""
+    if isinstance(value, dict):
+        return {key: [] if key in ("raw", "per_row") else small(one) for key, one in value.items()}
+    return [small(one) for one in value] if isinstance(value, list) else value
+
+
+def measure(program):
+    for name, words in COMMANDS.items():
+        subprocess.run([program, *words, "-o", f"json:{FOLDER / name}"], check=True)
+        keep(FOLDER / name)
+
+
+def keep(path):
+    path.write_text(json.dumps(small(json.loads(path.read_text())), ensure_ascii=False, separators=(",", ":")) + "\n")
+
+
+def drawn(program, picture):
+    result, figure = PICTURES[picture]
+    return subprocess.run([program, "report", FOLDER / result, "--figure", figure, "-o", "-"], check=True,
+                          capture_output=True, text=True).stdout
+
+
+def main():
+    program = sys.argv[1]
+    if "--measure" in sys.argv[2:]:
+        measure(program)
+    changed = [name for name in PICTURES if not (FOLDER / name).exists() or (FOLDER / name).read_text() != drawn(program, name)]
+    if "--check" in sys.argv[2:]:
+        for name in changed:
+            print(f"docs/pictures/{name} is not what its result says: scripts/pictures.py draws it again", file=sys.stderr)
+        sys.exit(1 if changed else 0)
+    for name in changed:
+        (FOLDER / name).write_text(drawn(program, name))
+        print(f"docs/pictures/{name}")
+
+
+if __name__ == "__main__":
+    main()
