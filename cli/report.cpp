@@ -14,6 +14,7 @@
 #include "core/report/html.hpp"
 #include "core/report/result_file.hpp"
 #include "core/report/text.hpp"
+#include "core/selection/selection_file.hpp"
 
 namespace misa::cli {
 namespace {
@@ -56,6 +57,10 @@ struct Shown {
 };
 
 Shown show(const std::string& path) {
+  if (std::filesystem::path(path).extension() == ".safetensors") {
+    const SelectionFile file = read_selection(path);
+    return {html_selection(path, file), drawings_of(selection_sections(file))};
+  }
   const ResultFile result =
       read_result_file(path, {ResultKind::result, ResultKind::agreement, ResultKind::sweep, ResultKind::niah}, true);
   return {html_page({path, result.document}), drawings_of(result.document)};
@@ -118,7 +123,9 @@ Work add_report(CLI::App& app) {
   command.footer(kReportExamples);
   command
       .add_option("RESULT", options->results,
-                  "A result that another command wrote as JSON or JSON lines; two: their difference")
+                  "A result that another command wrote as JSON or JSON lines, or a selection that profile dumped; two "
+                  "results: their "
+                  "difference")
       ->check(not_empty());
   add_name(command, "--figure", options->figure, "One drawing alone, as SVG; report names them", kOutputGroup);
   add_text(command, "-o,--output", options->output, "The file to write (default: report.html, or NAME.svg)", "FILE",

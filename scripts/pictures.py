@@ -15,15 +15,15 @@ import sys
 FOLDER = pathlib.Path(__file__).resolve().parents[1] / "docs" / "pictures"
 # Picture -> (result, drawing).
 PICTURES = {
-    "cost.svg": ("sweep.json", "cost-32k"),
+    "cost.svg": ("sweep.json", "cost-64k"),
     "speed.svg": ("sweep.json", "speed"),
     "needles.svg": ("niah.json", "needles-misa"),
     "needles-qnorm.svg": ("niah.json", "needles-misa-qnorm-h-1"),
 }
 # Result -> the command that makes it.
 COMMANDS = {
-    "sweep.json": ["sweep", "--context", "4k:32k:*2", "--rows", "16", "--indexer", "dsa,misa,misa-dagger,hisa",
-                   "--samples", "8"],
+    "sweep.json": ["sweep", "--context", "4k:64k:*2", "--rows", "32", "--indexer",
+                   "dsa,misa,misa-dagger,hisa,misa-lr"],
     "niah.json": ["niah", "--context", "4k:128k:*2", "--seeds", "1", "--indexer",
                   "misa,misa:router=qnorm,active-heads=1"],
 }
@@ -36,14 +36,17 @@ def small(value):
     return [small(one) for one in value] if isinstance(value, list) else value
 
 
+def keep(name):
+    """Makes a result small, and has it name the command without the place where it was written."""
+    result = small(json.loads((FOLDER / name).read_text()))
+    result["command_line"] = ["misa-prof", *COMMANDS[name]]
+    (FOLDER / name).write_text(json.dumps(result, ensure_ascii=False, separators=(",", ":")) + "\n")
+
+
 def measure(program):
     for name, words in COMMANDS.items():
         subprocess.run([program, *words, "-o", f"json:{FOLDER / name}"], check=True)
-        keep(FOLDER / name)
-
-
-def keep(path):
-    path.write_text(json.dumps(small(json.loads(path.read_text())), ensure_ascii=False, separators=(",", ":")) + "\n")
+        keep(name)
 
 
 def drawn(program, picture):
@@ -56,10 +59,11 @@ def main():
     program = sys.argv[1]
     if "--measure" in sys.argv[2:]:
         measure(program)
-    changed = [name for name in PICTURES if not (FOLDER / name).exists() or (FOLDER / name).read_text() != drawn(program, name)]
+    changed = [name for name in PICTURES
+               if not (FOLDER / name).exists() or (FOLDER / name).read_text() != drawn(program, name)]
     if "--check" in sys.argv[2:]:
         for name in changed:
-            print(f"docs/pictures/{name} is not what its result says: scripts/pictures.py draws it again", file=sys.stderr)
+            print(f"docs/pictures/{name} is not that of its result: scripts/pictures.py draws it", file=sys.stderr)
         sys.exit(1 if changed else 0)
     for name in changed:
         (FOLDER / name).write_text(drawn(program, name))

@@ -104,10 +104,13 @@ class PlotDrawing {
     if (plot_.level) marks_.line(left_, y_.at(*plot_.level), kWidth - kRight, y_.at(*plot_.level), "axis dash");
   }
 
-  /// The interval as a band, the value as a dashed line, its name above the plot, each mark a line lower.
+  /// The interval as a band, the value as a dashed line, its name above the plot: each a line lower from left to right,
+  /// so that no line passes through a name.
   void draw_marks() {
     double line = kTop + 8;
-    for (const Mark& mark : plot_.marks) {
+    std::vector<Mark> marks = plot_.marks;
+    std::stable_sort(marks.begin(), marks.end(), [](const Mark& a, const Mark& b) { return a.at < b.at; });
+    for (const Mark& mark : marks) {
       const auto inside = [&](double value) { return std::clamp(x_.at(value), left_, kWidth - kRight); };
       const std::string colour = fmt::format("s{}", mark.style % kStyles);
       if (mark.low < mark.high) {

@@ -11,6 +11,7 @@
 namespace misa {
 
 struct DiffReport;
+struct SelectionFile;
 
 struct PageColumn {
   std::string title;    ///< with the unit
@@ -53,6 +54,9 @@ std::vector<PageSection> niah_sections(const Json& document);
 std::vector<PageSection> difference_sections(const DiffReport& report);
 /// In what they are not alike, and which cases only one of them has.
 std::vector<std::string> difference_warnings(const DiffReport& report);
+
+/// Of a recorded selection (core/selection/selection_file.hpp): which heads each row keeps.
+std::vector<PageSection> selection_sections(const SelectionFile& file);
 
 /// Names of the cases of a document, no two alike as far as their parameters differ: "misa, h 8", "hisa on cuda".
 std::vector<std::string> names_of_cases(const Json& cases);

@@ -10,6 +10,7 @@
 #include "core/base/shell_word.hpp"
 #include "core/report/result_file.hpp"
 #include "core/report/text.hpp"
+#include "core/selection/selection_file.hpp"
 
 namespace misa {
 namespace {
@@ -297,6 +298,17 @@ std::string html_difference(const PageSource& a, const PageSource& b, const Diff
   add_origin(page, a.document, " of A");
   add_origin(page, b.document, " of B");
   return whole_page("misa-prof: difference of two results", "A: " + a.path + " · B: " + b.path, page);
+}
+
+std::string html_selection(const std::string& path, const SelectionFile& file) {
+  PageWriter page;
+  for (const PageSection& section : selection_sections(file)) page.section(section);
+  page.heading("Origin");
+  PageTable metadata{.caption = "Metadata of the selection", .columns = {{"what"}, {"value"}}};
+  for (const auto& [key, value] : file.metadata) metadata.rows.push_back({key, value});
+  page.table(metadata, false, true);
+  page.end_section();
+  return whole_page("misa-prof: a recorded selection", path, page);
 }
 
 std::vector<Exhibit> drawings_of(const Json& document) { return drawings_of(sections_of(document)); }

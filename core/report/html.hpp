@@ -21,6 +21,9 @@ std::string html_page(const PageSource& source);
 /// The same about two results that were compared (core/experiment/diff.hpp), with the origin of both.
 std::string html_difference(const PageSource& a, const PageSource& b, const DiffReport& difference);
 
+/// The same about a recorded selection, with its metadata.
+std::string html_selection(const std::string& path, const SelectionFile& file);
+
 /// The drawings of sections, or of a document, in the order of the page. No two have the same name: the second "speed"
 /// is "speed-2".
 std::vector<Exhibit> drawings_of(std::vector<PageSection> sections);

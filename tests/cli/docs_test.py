@@ -134,6 +134,8 @@ COMMANDS = {
     # docs/report.md
     "misa-prof profile --indexer all -o - -o json:result.json": QUICK,
     "misa-prof report result.json -o report.html": [],
+    "misa-prof profile --indexer misa --dump-selection misa.safetensors": QUICK,
+    "misa-prof report misa.safetensors -o heads.html": [],
     "misa-prof report result.json --figure stages -o stages.svg": [],
     # the program's help
     "misa-prof report result.json -o page.html": [],

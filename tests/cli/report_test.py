@@ -3,16 +3,18 @@
 
 usage: report_test.py BINARY [EMULATOR...]  [-- unittest arguments]
 """
+import collections
 import copy
 import html.parser
 import json
 import random
 import re
+import struct
 import subprocess
 import sys
 import xml.etree.ElementTree as tree
 
-from program import FAST, PROGRAM, ROOT, Cli, main, misa
+from program import FAST, PROGRAM, ROOT, Cli, main, misa, tensors
 
 HOSTILE = "</title><script>alert(1)</script>\"'&<img src=x onerror=alert(1)>]]>"
 PICTURES = ROOT / "docs" / "pictures"
@@ -276,6 +278,21 @@ class Report(Cli):
         document["cases"] = document["cases"][:1]
         document["cases"][0]["indexer"] = "another"
         self.fails(5, "MP-E490", "report", path, self.written(document), "-o", "-")
+
+    def test_heads_of_a_selection_are_those_that_its_rows_keep(self):
+        path = self.folder / "misa.safetensors"
+        self.succeeds("profile", *FAST, "--indexer", "misa", "--active-heads", "3", "--dump-selection", path, "-o",
+                      self.folder / "a.json")
+        _, shape, data = tensors(path)["out.heads"]
+        heads = struct.unpack(f"<{shape[0] * shape[1]}i", data)
+        page = self.page(path)
+        shown = {int(row[0]): int(row[1]) for row in page.tables[0][1:]}
+        self.assertEqual(shown, dict(collections.Counter(heads)))
+        drawn = tree.fromstring(self.succeeds("report", path, "--figure", "heads", "-o", "-"))
+        cells, = [one.get("d") for one in drawn.iter() if one.get("class") == "cell s0"]
+        self.assertEqual(cells.count("M"), len(heads))
+        self.succeeds("profile", *FAST, "--indexer", "dsa", "--dump-selection", path, "-o", self.folder / "a.json")
+        self.assertIn("has no heads", "".join(self.page(path).text))
 
     def test_wrong_words_are_refused_with_what_to_do(self):
         path = self.result(*FAST)
