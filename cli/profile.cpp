@@ -49,7 +49,7 @@ struct ProfileOptions {
   double budget_seconds = 10, limit_seconds = 60;
   std::string isolated;  ///< of the process that measures a plug-in: where it meets the one that watches it
   bool no_fusion = false, no_graph = false, warm = false, once = false, dry = false;
-  std::string selection_path, config;
+  std::string selection_path, trace_out, config;
 };
 
 /// FILE, or with several indexers FILE with the indexer's name before its ending.
@@ -87,6 +87,25 @@ void check_selection_paths(const ProfileOptions& options, const std::vector<std:
   }
 }
 
+void check_trace_out(const std::string& path, const std::vector<std::string>& inputs,
+                     const std::vector<Target>& targets) {
+  if (path == "-" || path.back() == '/') {
+    throw Error(ErrorKind::usage, "MP-E023", "--trace-out '" + path + "' names no file", {}, "--trace-out trace.json");
+  }
+  const std::string ending = std::filesystem::path(path).extension().string();
+  if (!ending.empty() && ending != ".json") {
+    throw Error(ErrorKind::usage, "MP-E054", "a timeline has the ending .json, not '" + ending + "'",
+                "--trace-out " + path,
+                "--trace-out " + std::filesystem::path(path).replace_extension(".json").string());
+  }
+  check_no_input(path, inputs);
+  for (const Target& target : targets) {
+    if (!same_target(target.path, path)) continue;
+    throw Error(ErrorKind::usage, "MP-E024", "two outputs go to '" + path + "'", {}, "two names");
+  }
+  check_writable(path);
+}
+
 /// The places results go to. Refuses options that contradict each other, and names of files that cannot be written.
 std::vector<Target> checked_targets(const ProfileOptions& options) {
   const std::vector<std::string> inputs = input_files(options);
@@ -96,6 +115,7 @@ std::vector<Target> checked_targets(const ProfileOptions& options) {
                 "one of them");
   }
   if (!options.selection_path.empty()) check_selection_paths(options, inputs, targets);
+  if (!options.trace_out.empty()) check_trace_out(options.trace_out, inputs, targets);
   return targets;
 }
 
@@ -216,6 +236,9 @@ void run_profile(const ProfileOptions& options, const GivenOptions& given, std::
         kStreamed);
     if (watched) watched->note_written();
   };
+  if (!options.trace_out.empty()) {
+    request.sinks.timeline = [&](const Timeline& timeline) { write_text(options.trace_out, write_timeline(timeline)); };
+  }
   if (!options.selection_path.empty()) {
     request.sinks.selected = [&](const IndexerSpec& spec, const Selection& selection) {
       std::map<std::string, std::string> metadata = golden_facts(spec, workload);
@@ -280,6 +303,8 @@ Work add_profile(CLI::App& app) {
            "Write selected tokens, heads and blocks; with several indexers out.safetensors becomes "
            "out.INDEXER.safetensors",
            "FILE", kOutputGroup);
+  add_text(command, "--trace-out", options->trace_out,
+           "Write the first sample of each indexer as a timeline, for ui.perfetto.dev", "FILE", kOutputGroup);
   add_config(command, options->config);
   command.add_option("--isolated", options->isolated)->group("");  // hidden: no user types it
 

@@ -3,12 +3,15 @@
 // Ranges that share a begin (rows that end in the same block) continue one running sum. Sums in f64, in token order:
 // the mean does not depend on how ranges share work, and is rounded once. Bound: memory, one read of the keys.
 
+#include <omp.h>
+
 #include <array>
 #include <vector>
 
 #include "backends/cpu/tasks.hpp"
 #include "backends/cpu/tile.hpp"
 #include "core/base/interrupt.hpp"
+#include "core/base/work_spans.hpp"
 
 namespace misa::cpu {
 namespace {
@@ -26,18 +29,22 @@ void pool(const PoolTask& task, int threads) {
   }
   starts.push_back(count);
 
-#pragma omp parallel for schedule(dynamic) num_threads(threads)
-  for (std::size_t s = 0; s < starts.size() - 1; ++s) {
-    double sum[Tile::kMaxDepth] = {};
-    float key[Tile::kMaxDepth];
-    i64 token = ranges.begin[starts[s]];
-    for (i64 i = starts[s]; i < starts[s + 1]; ++i) {
-      for (; token < ranges.end[i] && !interrupted(); ++token) {
-        const double scale = widen_key(task.keys, ranges.sequence[i], token, key);
-        for (i64 d = 0; d < dim; ++d) sum[d] += scale * key[d];
+#pragma omp parallel num_threads(threads)
+  {
+    const Working working(omp_get_thread_num());
+#pragma omp for schedule(dynamic) nowait
+    for (std::size_t s = 0; s < starts.size() - 1; ++s) {
+      double sum[Tile::kMaxDepth] = {};
+      float key[Tile::kMaxDepth];
+      i64 token = ranges.begin[starts[s]];
+      for (i64 i = starts[s]; i < starts[s + 1]; ++i) {
+        for (; token < ranges.end[i] && !interrupted(); ++token) {
+          const double scale = widen_key(task.keys, ranges.sequence[i], token, key);
+          for (i64 d = 0; d < dim; ++d) sum[d] += scale * key[d];
+        }
+        const double tokens = static_cast<double>(std::max<i64>(1, ranges.end[i] - ranges.begin[i]));
+        for (i64 d = 0; d < dim; ++d) task.means(task.place(i), d) = static_cast<float>(sum[d] / tokens);
       }
-      const double tokens = static_cast<double>(std::max<i64>(1, ranges.end[i] - ranges.begin[i]));
-      for (i64 d = 0; d < dim; ++d) task.means(task.place(i), d) = static_cast<float>(sum[d] / tokens);
     }
   }
   stop_if_interrupted();

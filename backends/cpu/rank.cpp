@@ -4,6 +4,8 @@
 // a time; energies add up in f64 in token order, so they do not depend on the tiles. Routers that sample keys run it
 // over one row's samples; what follows from the products is core/indexer/linear_head.hpp. Bound: compute.
 
+#include <omp.h>
+
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -12,6 +14,7 @@
 #include "backends/cpu/tasks.hpp"
 #include "backends/cpu/tile.hpp"
 #include "core/base/interrupt.hpp"
+#include "core/base/work_spans.hpp"
 #include "core/indexer/linear_head.hpp"
 #include "core/indexer/routing.hpp"
 
@@ -126,9 +129,10 @@ void rank_in_tiles(const RankTask& task, int threads) {
 
 #pragma omp parallel num_threads(threads)
   {
+    const Working working(omp_get_thread_num());
     Tile tile;
     std::vector<double> energy(static_cast<std::size_t>(rows_per_tile(heads) * heads));
-#pragma omp for schedule(dynamic)
+#pragma omp for schedule(dynamic) nowait
     for (std::size_t s = 0; s < starts.size() - 1; ++s) {
       if (interrupted()) continue;
       const i64 first = starts[s], count = starts[s + 1] - first;
@@ -145,8 +149,9 @@ void rank_in_tiles(const RankTask& task, int threads) {
 void for_each_row(const RankTask& task, int threads, const auto& rank) {
 #pragma omp parallel num_threads(threads)
   {
+    const Working working(omp_get_thread_num());
     Tile tile;
-#pragma omp for schedule(dynamic)
+#pragma omp for schedule(dynamic) nowait
     for (i64 m = 0; m < rows_of(task.queries); ++m) {
       if (!interrupted()) rank(m, tile);
     }

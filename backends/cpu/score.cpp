@@ -4,6 +4,8 @@
 // row that sees any of them past it: 192 / H rows at a time, one GEMM of at most 192 x 256 x D, then the weighted sum
 // over heads while the products lie in L2. FLOPs: 2 D H a pair. Bound: compute.
 
+#include <omp.h>
+
 #include <algorithm>
 #include <array>
 #include <limits>
@@ -13,6 +15,7 @@
 #include "backends/cpu/tasks.hpp"
 #include "backends/cpu/tile.hpp"
 #include "core/base/interrupt.hpp"
+#include "core/base/work_spans.hpp"
 
 namespace misa::cpu {
 namespace {
@@ -79,13 +82,14 @@ void score_windows(const ScoreTask& task, int threads) {
 
 #pragma omp parallel num_threads(threads)
   {
+    const Working working(omp_get_thread_num());
     Tile tile;
 #pragma omp for schedule(static)
     for (i64 m = 0; m < rows; ++m) {
       const i64 visible = std::max<i64>(0, task.windows.end[m] - task.windows.begin[m]);
       std::fill(logits[m].data + visible, logits[m].data + logits.shape[1], kNothing);
     }
-#pragma omp for schedule(dynamic)
+#pragma omp for schedule(dynamic) nowait
     for (std::size_t n = 0; n < items.size(); ++n) {
       if (interrupted()) continue;
       const Group& group = groups[items[n].group];
@@ -125,8 +129,9 @@ void score_candidates(const ScoreTask& task, int threads) {
 
 #pragma omp parallel num_threads(threads)
   {
+    const Working working(omp_get_thread_num());
     Tile tile;
-#pragma omp for schedule(dynamic) collapse(2)
+#pragma omp for schedule(dynamic) collapse(2) nowait
     for (i64 m = 0; m < rows; ++m) {
       for (i64 t = 0; t < tiles; ++t) {
         if (interrupted()) continue;

@@ -5,6 +5,8 @@
 // makes many exact zeros), and the first columns that equal it fill up. Neither: the pass is repeated without a bound.
 // Every row is exact whatever the sample says. Bound: memory, one read of the scores.
 
+#include <omp.h>
+
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -14,6 +16,7 @@
 #include "backends/cpu/tasks.hpp"
 #include "backends/cpu/tile.hpp"
 #include "core/base/interrupt.hpp"
+#include "core/base/work_spans.hpp"
 
 namespace misa::cpu {
 namespace {
@@ -148,8 +151,9 @@ void select(const SelectTask& task, int threads) {
   const View<float, 2> logits = std::get<View<float, 2>>(task.logits);
 #pragma omp parallel num_threads(threads)
   {
+    const Working working(omp_get_thread_num());
     Scratch scratch(logits.shape[1]);
-#pragma omp for schedule(dynamic)
+#pragma omp for schedule(dynamic) nowait
     for (i64 m = 0; m < logits.shape[0]; ++m) {
       if (!interrupted()) select_row(task, logits, m, scratch);
     }

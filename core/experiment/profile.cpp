@@ -11,6 +11,7 @@
 #include "core/experiment/describe.hpp"
 #include "core/experiment/recorded.hpp"
 #include "core/experiment/rehearsal.hpp"
+#include "core/experiment/run_timeline.hpp"
 #include "core/indexer/effective.hpp"
 #include "core/indexer/plan.hpp"
 #include "core/indexer/runnable.hpp"
@@ -103,6 +104,7 @@ class ProfileRun {
     if (request_.sinks.finished) {
       for (const ReportCase& one : report_.cases) request_.sinks.finished(one);
     }
+    if (request_.sinks.timeline) hand_out_timeline();
     if (request_.sinks.reported) request_.sinks.reported(report_);
     if (request_.sinks.selected && !report_.interrupted) hand_out_selections();
     return std::move(report_);
@@ -216,7 +218,11 @@ class ProfileRun {
         const auto work = [plan = indexer.plan.get()](Observer* observer) { plan->run(observer); };
         runs_.push_back(std::make_unique<TimedRun>(
             indexer.backend, indexer.range, work,
-            TimedRunOptions{.stages = staged, .cold = request_.cold, .record = request_.graphs && !request_.once}));
+            TimedRunOptions{.stages = staged,
+                            .cold = request_.cold,
+                            .record = request_.graphs && !request_.once,
+                            .traced_threads = staged && request_.sinks.timeline ? traced_threads() : 0}));
+        if (staged) staged_runs_.push_back(runs_.back().get());
         subjects.push_back({indexer.name, [this, &warmed_up, &indexer, run = runs_.back().get()] {
                               if (is_loaded(indexer)) tell_loaded_work(indexer.spec.name);
                               auto timed = (*run)(warmed_up);
@@ -405,6 +411,27 @@ class ProfileRun {
     one.quality = compare_selections(workload_, wanted, selected);
   }
 
+  /// Threads whose work is recorded: of a device's host none is.
+  int traced_threads() const { return on_host() ? static_cast<int>(request_.threads) : 1; }
+
+  void hand_out_timeline() const {
+    std::vector<NamedRun> runs;
+    for (std::size_t i = 0; i < staged_runs_.size(); ++i) {
+      if (!staged_runs_[i]->traced()) continue;
+      runs.push_back({.indexer = indexers_[i].spec.name,
+                      .backend = std::string(indexers_[i].backend.name()),
+                      .workload = workload_.name,
+                      .on_device = !on_host(),
+                      .recorded = staged_runs_[i]->recorded(),
+                      .run = *staged_runs_[i]->traced()});
+    }
+    if (runs.empty()) return;
+    Timeline timeline = timeline_of(runs);
+    timeline.tool_version = request_.origin.tool_version;
+    timeline.command_line = request_.origin.command_line;
+    request_.sinks.timeline(timeline);
+  }
+
   void leave_unrated() {
     for (ReportCase& one : report_.cases) one.quality_reason = "interrupted";
   }
@@ -457,6 +484,7 @@ class ProfileRun {
   Circumstances circumstances_;
   std::vector<Indexer> indexers_;
   std::vector<std::unique_ptr<TimedRun>> runs_;
+  std::vector<const TimedRun*> staged_runs_;         ///< those that mark stages, by indexer
   std::optional<ContentionWatch> contention_watch_;  ///< from the first sample on
   Report report_;
 };

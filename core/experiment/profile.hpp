@@ -8,6 +8,7 @@
 #include "core/experiment/memory.hpp"
 #include "core/experiment/origin.hpp"
 #include "core/measure/sampler.hpp"
+#include "core/report/timeline.hpp"
 #include "core/selection/selection.hpp"
 
 namespace misa {
@@ -28,6 +29,8 @@ struct ProfileSinks {
   std::function<void(const Report&)> started = {};       ///< what is known before the first run: no case yet
   std::function<void(const ReportCase&)> finished = {};  ///< each case once it is whole, in their order
   std::function<void(const Report&)> reported = {};      ///< the whole report
+  /// The first sample of each indexer with its stages marked, on one timeline; none if there is no sample yet.
+  std::function<void(const Timeline&)> timeline = {};
   /// What each indexer selected on `backend`: tokens, heads and blocks; comes last, and not of an interrupted profile.
   std::function<void(const IndexerSpec&, const Selection&)> selected = {};
 };

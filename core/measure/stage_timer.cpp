@@ -53,7 +53,7 @@ void StageTimer::stop() {
   stop_ = clock_.mark();
 }
 
-RunTimes StageTimer::times() {
+RunTimes StageTimer::times(bool spans) {
   RunTimes times{.seconds = clock_.seconds(start_, stop_), .stages = {}};
   for (const Span& span : spans_) {
     auto known = std::find_if(times.stages.begin(), times.stages.end(),
@@ -61,6 +61,11 @@ RunTimes StageTimer::times() {
     if (known == times.stages.end()) known = times.stages.insert(known, {.stages = span.stages, .seconds = 0});
     known->seconds += clock_.seconds(span.from, span.to);
     add_kernels(span.kernels, known->kernels);
+    if (!spans) continue;
+    times.spans.push_back({.stages = span.stages,
+                           .begin = clock_.seconds(start_, span.from),
+                           .end = clock_.seconds(start_, span.to),
+                           .kernels = span.kernels});
   }
   return times;
 }

@@ -15,11 +15,19 @@ struct StageSeconds {
   std::vector<KernelRun> kernels = {};  ///< each once, in the order in which they ran first
 };
 
+/// A span of a run, in seconds since the run's start.
+struct StageSpan {
+  StageSet stages;
+  double begin = 0, end = 0;
+  std::vector<KernelRun> kernels = {};
+};
+
 /// One run: from start() to stop(), and what of it lay in spans. Spans of equal label add up (row chunks); labels
 /// stand in the order of their first span.
 struct RunTimes {
   double seconds = 0;
   std::vector<StageSeconds> stages;
+  std::vector<StageSpan> spans = {};  ///< one by one, where they were asked for
 };
 
 /// Times one run at a time with a backend's clock:
@@ -40,7 +48,8 @@ class StageTimer final : public Observer {
   void ran(Primitive primitive, std::string_view kernel) override;
   void end() override;
   void stop();
-  RunTimes times();
+  /// `spans`: with the spans one by one.
+  RunTimes times(bool spans = false);
 
  private:
   struct Span {

@@ -113,6 +113,7 @@ COMMANDS = {
     "misa-prof profile --indexer dsa,misa,misa-lr,misa-lr-dagger --candidates 6144": QUICK,
     "misa-prof profile --indexer misa-lr --router linear-residual --active-heads 16 --sampled-keys 256": QUICK,
     # docs/nsight.md
+    "misa-prof profile --indexer dsa,misa --trace-out timeline.json": QUICK,
     "misa-prof nsight --model deepseek-v3.2 --workload prefill-128k --rows 4096 --indexer misa --stage score": [],
     # docs/own-kernel.md
     "misa-prof compare --backend 'exec:python3 my.py {trace} {selection}' --rows 16 --arithmetic f32": BY_EXEC,
