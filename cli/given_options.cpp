@@ -8,17 +8,12 @@
 
 #include "backends/backends.hpp"
 #include "core/indexer/effective.hpp"
+#include "core/indexer/parameters.hpp"
 
 namespace misa::cli {
 namespace {
 
-bool routes(const IndexerSpec& spec) { return spec.heads.has_value(); }
-bool samples(const IndexerSpec& spec) { return spec.heads && samples_keys(spec.heads->router); }
-bool draws(const IndexerSpec& spec) { return spec.heads && spec.heads->router == Router::random; }
 bool pools(const IndexerSpec& spec) { return spec.pools(); }
-bool has_blocks(const IndexerSpec& spec) { return spec.blocks || (spec.heads && spec.heads->router == Router::pooled); }
-bool prunes(const IndexerSpec& spec) { return spec.blocks.has_value(); }
-bool reranks(const IndexerSpec& spec) { return spec.rerank.has_value(); }
 
 /// No indexer of the run passes a test; a fact holds, or does not.
 template <bool (*Test)(const IndexerSpec&)>
@@ -49,16 +44,16 @@ constexpr std::string_view kRates = "--against-indexer rates, and makes no compa
 constexpr std::string_view kRatesOrMistakes = "it is not done with --against-indexer, nor with --inject";
 
 constexpr std::array<Rule, 38> kRules{{
-    {"--router", "no indexer of this run routes heads", none<routes>},
-    {"--active-heads", "no indexer of this run routes heads", none<routes>},
-    {"--sampled-keys", "no router of this run samples keys", none<samples>},
+    {"--router", "no indexer of this run routes heads", none<routes_heads>},
+    {"--active-heads", "no indexer of this run routes heads", none<routes_heads>},
+    {"--sampled-keys", "no router of this run samples keys", none<samples_keys>},
     {"--block-size", kNoBlocks, none<has_blocks>},
     {"--block-window", kNoBlocks, none<has_blocks>},
     {"--pooling", "no indexer of this run reads means or sampled keys", none<pools>},
     {"--candidates", "no indexer of this run ranks tokens again", none<reranks>},
-    {"--blocks", "no indexer of this run keeps blocks", none<prunes>},
+    {"--blocks", "no indexer of this run keeps blocks", none<prunes_blocks>},
     {"--seed", "the workload is recorded, and no router of this run draws",
-     [](const RunFacts& facts) { return !facts.generated && none<draws>(facts); }},
+     [](const RunFacts& facts) { return !facts.generated && none<draws_heads>(facts); }},
     {"--threads", "no side of this run is on the host's cores", is_not<&RunFacts::host>},
     {"--no-fusion", "no backend of this run has fused kernels", is_not<&RunFacts::fuses>},
     {"--no-graph", kNoDevice, is_not<&RunFacts::device>},
@@ -102,12 +97,9 @@ constexpr std::array<Number, 7> kNumbers{{
     {"--active-heads", "the workload has {} head{}",
      [](const IndexerSpec& spec) { return spec.heads ? std::optional(spec.heads->active) : std::nullopt; }},
     {"--sampled-keys", "no row sees more than {} token{}",
-     [](const IndexerSpec& spec) { return samples(spec) ? std::optional(spec.heads->samples) : std::nullopt; }},
+     [](const IndexerSpec& spec) { return samples_keys(spec) ? std::optional(spec.heads->samples) : std::nullopt; }},
     {"--block-size", "no block has more than {} token{}",
-     [](const IndexerSpec& spec) {
-       const bool pools = spec.heads && spec.heads->router == Router::pooled;
-       return pools ? std::optional(spec.heads->block_size) : std::nullopt;
-     }},
+     [](const IndexerSpec& spec) { return pools_blocks(spec) ? std::optional(spec.heads->block_size) : std::nullopt; }},
     {"--block-size", "no block has more than {} token{}",
      [](const IndexerSpec& spec) { return spec.blocks ? std::optional(spec.blocks->block_size) : std::nullopt; }},
     {"--blocks", "no row sees more than {} block{}",

@@ -139,7 +139,7 @@ void StreamedTargets::write(std::string_view piece) {
   for (std::size_t i = 0; i < paths_.size(); ++i) {
     if (first) files_.push_back(std::make_unique<OutputFile>(paths_[i]));
     files_[i]->write(piece);
-    if (first) files_[i]->publish();
+    files_[i]->publish();
   }
 }
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <utility>
 
 #include "core/agreement/exact_reference.hpp"
 #include "core/base/error.hpp"
@@ -19,8 +20,8 @@ i64 MemoryLimits::of(const Backend& backend) const {
   return free ? std::min(device.value_or(*free), *free) : host;
 }
 
-std::vector<i64> plan_limits(const MemoryLimits& limits, const Backend& backend, const Workload& workload,
-                             std::vector<IndexerSpec> specs, const IndexerSettings& settings) {
+MemoryNeed memory_needed(const Backend& backend, const Workload& workload, std::vector<IndexerSpec> specs,
+                         const IndexerSettings& settings) {
   const auto is_dsa = [](const IndexerSpec& spec) { return spec.name == "dsa"; };
   // The references: dsa of this k and of the recorded selection's, one after the other, where none of `specs` is it.
   const i64 recorded = workload.topk.empty() ? settings.top_k : workload.topk.shape.at(1);
@@ -30,37 +31,42 @@ std::vector<i64> plan_limits(const MemoryLimits& limits, const Backend& backend,
     specs.push_back(make_indexer("dsa", reference));
   }
   const Problem outline = outline_of(workload);
-  const i64 placed = Placement::bytes_needed(workload);
-  std::vector<i64> shares;
-  i64 plans = 0, on_host = workload.bytes(), fetched = 0;
+  MemoryNeed need{.on_host = workload.bytes(), .placed = Placement::bytes_needed(workload)};
   for (const IndexerSpec& spec : specs) {
     const PlanBytes plan = Plan::bytes_needed(backend, spec, outline);
-    shares.push_back(plan.least());
-    plans += plan.least();
-    on_host += plan.host;
-    fetched = std::max(fetched, 2 * selection_bytes(spec, outline.shape));
+    need.shares.push_back(plan.least());
+    need.plans += plan.least();
+    need.on_host += plan.host;
+    need.fetched = std::max(need.fetched, 2 * selection_bytes(spec, outline.shape));
   }
-  on_host += fetched;
+  need.on_host += need.fetched;
+  (backend.free_bytes() ? need.on_device : need.on_host) += need.placed + need.plans;
+  return need;
+}
+
+std::vector<i64> plan_limits(const MemoryLimits& limits, const Backend& backend, const Workload& workload,
+                             std::vector<IndexerSpec> specs, const IndexerSettings& settings) {
+  MemoryNeed need = memory_needed(backend, workload, std::move(specs), settings);
   const auto check = [&](i64 needed, i64 limit, const char* where) {
     if (needed <= limit) return;
-    throw Error(
-        ErrorKind::runtime, "MP-E502",
-        fmt::format("{} needs {} bytes {} (workload {}, its copy {}, {} indexers side by side {}, what they "
-                    "select {}), the limit is {}",
-                    workload.name, needed, where, workload.bytes(), placed, specs.size(), plans, fetched, limit),
-        {}, "a larger --max-memory, fewer indexers at once (they share it), fewer --rows or a shorter context");
+    throw Error(ErrorKind::runtime, "MP-E502",
+                fmt::format("{} needs {} bytes {} (workload {}, its copy {}, {} indexers side by side {}, what they "
+                            "select {}), the limit is {}",
+                            workload.name, needed, where, workload.bytes(), need.placed, need.shares.size(), need.plans,
+                            need.fetched, limit),
+                {}, "a larger --max-memory, fewer indexers at once (they share it), fewer --rows or a shorter context");
   };
   i64 spare = 0;
   if (backend.free_bytes()) {
-    check(on_host, limits.host, "on the host");
-    check(placed + plans, limits.of(backend), "on the device");
-    spare = limits.of(backend) - placed - plans;
+    check(need.on_host, limits.host, "on the host");
+    check(need.on_device, limits.of(backend), "on the device");
+    spare = limits.of(backend) - need.on_device;
   } else {
-    check(on_host + placed + plans, limits.host, "in all");
-    spare = limits.host - on_host - placed - plans;
+    check(need.on_host, limits.host, "in all");
+    spare = limits.host - need.on_host;
   }
-  for (i64& share : shares) share += spare / static_cast<i64>(specs.size());
-  return shares;
+  for (i64& share : need.shares) share += spare / static_cast<i64>(need.shares.size());
+  return need.shares;
 }
 
 std::vector<i64> comparison_limits(const CompareRequest& request, const std::optional<IndexerSpec>& reference,

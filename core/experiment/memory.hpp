@@ -20,6 +20,18 @@ struct MemoryLimits {
   i64 of(const Backend& backend) const;
 };
 
+/// What an experiment holds at once: the workload, its copy on the backend, the plans of all indexers side by side, and
+/// what they select.
+struct MemoryNeed {
+  i64 on_host = 0, on_device = 0;  ///< bytes in all; nothing is on a device where the backend uses the host's memory
+  i64 placed = 0, plans = 0, fetched = 0;  ///< of them: the workload's copy, the plans, selections on the host
+  std::vector<i64> shares = {};            ///< the least that each plan takes, last that of the reference
+};
+/// The need of `specs` on `workload`, whose numbers are not looked at, and of dsa as their reference where it is not
+/// one of them.
+MemoryNeed memory_needed(const Backend& backend, const Workload& workload, std::vector<IndexerSpec> specs,
+                         const IndexerSettings& settings);
+
 /// The most that the plan of each of `specs` may take beside the problem when all of them are alive side by side, and
 /// last that of dsa as their reference where it is not one of them. What is left beyond the least that each takes is
 /// shared evenly. Error(runtime) MP-E502 with the bytes needed when the limits, or what a device has free, cannot hold

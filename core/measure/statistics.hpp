@@ -33,7 +33,7 @@ Summary summarise(std::span<const double> samples);
 struct PairedRatio {
   double median = 0;                ///< of the rounds' ratios; NaN without a round
   i64 rounds = 0;                   ///< that have both samples
-  std::optional<double> low, high;  ///< interval of the median; empty: fewer than kLeastRounds
+  std::optional<double> low, high;  ///< interval of the median; empty: fewer rounds than it takes
 
   /// True when the ratio is known to be another than 1.
   bool decided() const { return low && (*low > 1 || *high < 1); }
@@ -46,12 +46,13 @@ constexpr i64 kLeastRounds = 6;
 
 /// The ratios r[i] = numerator[i] / denominator[i] of the rounds i, sorted: their median and the order statistics
 ///
-///   [r(c), r(n + 1 - c)],  c the largest with 2 P(Binomial(n, 1/2) < c) <= 1 - kConfidence
+///   [r(c), r(n + 1 - c)],  c the largest with 2 P(Binomial(n, 1/2) < c) <= 1 - confidence
 ///
-/// This is the sign test turned round: of no distribution, no seed, exact for every n >= kLeastRounds (ties make it
-/// wider). Two subjects that take the same time differ by it in at most 1 of 20 runs, however the machine's speed moves
+/// This is the sign test turned round: of no distribution, no seed, exact for every n that has such a c (at kConfidence
+/// n >= kLeastRounds; ties make it wider). Two subjects that take the same time differ by it in at most 1 of 20 runs, however the machine's speed moves
 /// between rounds. Ratios that are no finite numbers are left out. Source: Hettmansperger and McKean, Robust
 /// Nonparametric Statistical Methods, section 1.3.
-PairedRatio paired_ratio(std::span<const double> numerator, std::span<const double> denominator);
+PairedRatio paired_ratio(std::span<const double> numerator, std::span<const double> denominator,
+                         double confidence = kConfidence);
 
 }  // namespace misa

@@ -50,11 +50,12 @@ class OutputFile {
   void write(std::string_view text);
   void write(const std::byte* data, i64 bytes);
   void commit();
-  /// Gives what was written so far its name, as commit() does, and goes on: what is written from now on is in the file
-  /// at once, for as long as the process lives and after it was killed. A write that fails is taken back whole.
+  /// Syncs what was written so far, gives it its name, as commit() does, and goes on: what is written from now on is in
+  /// the file at once, for as long as the process lives and after it was killed. A write that fails is taken back whole.
   void publish();
 
  private:
+  void sync();
   void rename_temporary();
   [[noreturn]] void fail(const char* action, int error);
   void discard() noexcept;

@@ -280,7 +280,15 @@ void OutputFile::rename_temporary() {
   temporary_.clear();
 }
 
+void OutputFile::sync() {
+  const bool regular = !target_.empty();
+  if (regular && retry([&] { return ::fsync(handle_); }) != 0 && errno != EINVAL && errno != ENOTSUP) {
+    fail("cannot write", errno);
+  }
+}
+
 void OutputFile::publish() {
+  sync();
   if (!temporary_.empty()) rename_temporary();
 }
 
@@ -289,10 +297,7 @@ void OutputFile::commit() {
     if (std::fflush(stdout) != 0) fail("cannot write", errno);
     return;
   }
-  const bool regular = !target_.empty();
-  if (regular && retry([&] { return ::fsync(handle_); }) != 0 && errno != EINVAL && errno != ENOTSUP) {
-    fail("cannot write", errno);
-  }
+  sync();
   const int handle = std::exchange(handle_, -1);
   if (::close(handle) != 0 && errno != EINTR) fail("cannot write", errno);
   if (!temporary_.empty()) rename_temporary();

@@ -43,6 +43,8 @@ Json identity_json(std::string_view schema_file, std::string_view schema, std::s
                    const std::string& tool_version, const std::vector<std::string>& command_line);
 Json environment_json(const ReportEnvironment& environment);
 Json workload_json(const ReportWorkload& workload);
+Json case_json(const ReportCase& one);
+Json measurement_json(const ReportMeasurement& measurement);
 Json parameters_json(const ReportParameters& parameters);
 Json quality_json(const Quality& quality);
 Json warnings_json(const std::vector<Warning>& warnings);

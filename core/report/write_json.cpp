@@ -71,38 +71,6 @@ Json stage_json(const ReportStage& stage) {
   return json;
 }
 
-Json case_json(const ReportCase& one) {
-  Json json{{"indexer", one.spec.name},
-            {"router", or_null(router_of(one.spec))},
-            {"backend", one.backend},
-            {"parameters", parameters_json(parameters_of(one.spec))},
-            {"used", parameters_json(parameters_of(one.used))},
-            {"shape", shape_json(one.shape, one.spec.top_k)},
-            {"threads", one.threads},
-            {"stages", array_of(one.stages, stage_json)}};
-  put(json, "end_to_end_ns", one.end_to_end ? time_json(*one.end_to_end) : Json(), "not timed");
-  put_ns(json, "first_call_ns", one.first_call_s);
-  Json closure;
-  if (one.closure_residual && one.closure_ok) {
-    put(closure, "residual", *one.closure_residual);
-    closure["ok"] = *one.closure_ok;
-    if (one.closure_doubt) closure["reason"] = reason_of(*one.closure_doubt);
-  }
-  put(json, "closure", closure, "stages or end to end were not timed");
-  put(json, "speedup_over_dsa", one.speedup_over_dsa, "dsa was not timed in this run");
-  put(json, "speedup", one.speedup ? speedup_json(*one.speedup) : Json(),
-      one.speedup_over_dsa ? "is dsa itself" : "dsa was not timed in this run");
-  if (!one.base.empty()) {
-    json["base"] = one.base;
-    put(json, "speedup_over_base", one.speedup_over_base, "one of the two was not timed");
-    put(json, "base_speedup", one.base_speedup ? speedup_json(*one.base_speedup) : Json(),
-        "one of the two was not timed");
-  }
-  put(json, "quality", one.quality ? quality_json(*one.quality) : Json(),
-      one.quality_reason.empty() ? "not asked for" : one.quality_reason);
-  return json;
-}
-
 Json device_state_json(const DeviceState& state) {
   Json json;
   put(json, "sm_clock_hz", state.sm_clock_hz, "");
@@ -144,14 +112,6 @@ Json device_json(const DeviceRecord& record) {
   return json;
 }
 
-Json measurement_json(const ReportMeasurement& measurement) {
-  Json json{{"cache", measurement.cache}, {"launch", measurement.launch}};
-  const std::optional<Contention>& contention = measurement.contention;
-  put(json, "contention", contention ? contention_json(*contention, measurement.loaded) : Json(), "nothing was timed");
-  put(json, "device", measurement.device ? device_json(*measurement.device) : Json(), "no driver tells");
-  return json;
-}
-
 /// All that is known before the first case.
 void put_head(Json& json, const Report& report) {
   json.update(identity_json("result-1.0.schema.json", "misa-prof/result", kReportSchemaVersion, report.tool_version,
@@ -177,6 +137,46 @@ void put_tail(Json& json, const Report& report) {
 }
 
 }  // namespace
+
+Json case_json(const ReportCase& one) {
+  Json json{{"indexer", one.spec.name},
+            {"router", or_null(router_of(one.spec))},
+            {"backend", one.backend},
+            {"parameters", parameters_json(parameters_of(one.spec))},
+            {"used", parameters_json(parameters_of(one.used))},
+            {"shape", shape_json(one.shape, one.spec.top_k)},
+            {"threads", one.threads},
+            {"stages", array_of(one.stages, stage_json)}};
+  put(json, "end_to_end_ns", one.end_to_end ? time_json(*one.end_to_end) : Json(), "not timed");
+  put_ns(json, "first_call_ns", one.first_call_s);
+  Json closure;
+  if (one.closure_residual && one.closure_ok) {
+    put(closure, "residual", *one.closure_residual);
+    closure["ok"] = *one.closure_ok;
+    if (one.closure_doubt) closure["reason"] = reason_of(*one.closure_doubt);
+  }
+  put(json, "closure", closure, "stages or end to end were not timed");
+  put(json, "speedup_over_dsa", one.speedup_over_dsa, "dsa was not timed in this run");
+  put(json, "speedup", one.speedup ? speedup_json(*one.speedup) : Json(),
+      one.speedup_over_dsa ? "is dsa itself" : "dsa was not timed in this run");
+  if (!one.base.empty()) {
+    json["base"] = one.base;
+    put(json, "speedup_over_base", one.speedup_over_base, "one of the two was not timed");
+    put(json, "base_speedup", one.base_speedup ? speedup_json(*one.base_speedup) : Json(),
+        "one of the two was not timed");
+  }
+  put(json, "quality", one.quality ? quality_json(*one.quality) : Json(),
+      one.quality_reason.empty() ? "not asked for" : one.quality_reason);
+  return json;
+}
+
+Json measurement_json(const ReportMeasurement& measurement) {
+  Json json{{"cache", measurement.cache}, {"launch", measurement.launch}};
+  const std::optional<Contention>& contention = measurement.contention;
+  put(json, "contention", contention ? contention_json(*contention, measurement.loaded) : Json(), "nothing was timed");
+  put(json, "device", measurement.device ? device_json(*measurement.device) : Json(), "no driver tells");
+  return json;
+}
 
 std::string write_json(const Report& report, const WriterOptions& /*options*/) {
   Json json;

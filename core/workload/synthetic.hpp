@@ -197,6 +197,10 @@ i64 generated_bytes(const SyntheticRequest& request);
 /// `count` lengths, uniform in [shortest, longest].
 std::vector<i64> ragged_contexts(i64 shortest, i64 longest, i64 count, u64 seed);
 
+/// The workload that generate() draws, without its numbers: shapes, windows and metadata, and tensors whose memory
+/// nobody has written to. Enough to plan a run and to count what it costs. Throws Error(usage) as check_request does.
+Workload lay_out(const SyntheticRequest& request);
+
 /// Draws the workload. Prefill: sequence after sequence in contiguous keys. Decode: pages in shuffled order;
 /// unused slots and pages hold finite garbage that would win if it were scored.
 /// Throws Error(usage) as check_request does.

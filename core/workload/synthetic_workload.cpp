@@ -397,16 +397,12 @@ i64 generated_bytes(const SyntheticRequest& request) {
          (decode ? sequences * (4 + 4 * table_columns(request)) : 0);
 }
 
-Workload generate(const SyntheticRequest& request) {
+Workload lay_out(const SyntheticRequest& request) {
   check_request(request);
-  const PresetInfo& preset = find_preset(request.preset);
-  const SyntheticKnobs& values = request.knobs ? *request.knobs : preset.knobs;
   const bool decode = request.phase == Phase::decode, fp8 = is_fp8(request.format);
   const Dtype dtype = element_dtype(request.format);
-  const auto sequences = static_cast<i64>(request.contexts.size());
   const std::vector<Row> rows = lay_out_rows(request);
   const auto count = static_cast<i64>(rows.size());
-  const std::vector<i64> first_row = first_rows(rows, request.contexts.size());
 
   Workload workload;
   workload.name = request.name;
@@ -416,22 +412,47 @@ Workload generate(const SyntheticRequest& request) {
   workload.q_norm = HostTensor(Dtype::f32, {count, request.heads});
   if (fp8) workload.q_scale = HostTensor(Dtype::f32, {count, request.heads});
 
-  std::vector<i32> pages;
-  i64 table_width = 0;
   if (decode) {
+    const auto sequences = static_cast<i64>(request.contexts.size()), pages = total_pages(request);
     workload.next_n = request.next_n;
-    pages = shuffled_pages(total_pages(request), request.seed);
-    table_width = table_columns(request);
-    const auto page_count = static_cast<i64>(pages.size());
-    workload.k_pages = fp8 ? HostTensor(Dtype::uint8, {page_count, request.page_size, request.head_dim + 4})
-                           : HostTensor(dtype, {page_count, request.page_size, request.head_dim});
-    workload.block_table = HostTensor(Dtype::int32, {sequences, table_width});
-    std::fill_n(workload.block_table.storage.as<i32>(), sequences * table_width, -1);
+    workload.k_pages = fp8 ? HostTensor(Dtype::uint8, {pages, request.page_size, request.head_dim + 4})
+                           : HostTensor(dtype, {pages, request.page_size, request.head_dim});
+    workload.block_table = HostTensor(Dtype::int32, {sequences, table_columns(request)});
     workload.seq_lens = HostTensor(Dtype::int32, {sequences});
+    std::copy(request.contexts.begin(), request.contexts.end(), workload.seq_lens.storage.as<i32>());
   } else {
     const i64 tokens = sum_of(request.contexts);
     workload.k = HostTensor(dtype, {tokens, request.head_dim});
     if (fp8) workload.k_scale = HostTensor(Dtype::f32, {tokens});
+  }
+
+  std::vector<i64> key_starts{0};
+  for (const i64 context : request.contexts) key_starts.push_back(decode ? 0 : key_starts.back() + context);
+  for (const Row& row : rows) {
+    const i64 key_start = key_starts[static_cast<std::size_t>(row.sequence)];
+    workload.q_pos.push_back(static_cast<i32>(row.position));
+    workload.sequence.push_back(static_cast<i32>(row.sequence));
+    workload.ks.push_back(static_cast<i32>(key_start));
+    workload.ke.push_back(static_cast<i32>(key_start + row.position + 1));
+  }
+  return workload;
+}
+
+Workload generate(const SyntheticRequest& request) {
+  Workload workload = lay_out(request);
+  const PresetInfo& preset = find_preset(request.preset);
+  const SyntheticKnobs& values = request.knobs ? *request.knobs : preset.knobs;
+  const bool decode = request.phase == Phase::decode;
+  const auto sequences = static_cast<i64>(request.contexts.size());
+  const std::vector<Row> rows = lay_out_rows(request);
+  const auto count = static_cast<i64>(rows.size());
+  const std::vector<i64> first_row = first_rows(rows, request.contexts.size());
+
+  std::vector<i32> pages;
+  const i64 table_width = decode ? table_columns(request) : 0;
+  if (decode) {
+    pages = shuffled_pages(total_pages(request), request.seed);
+    std::fill_n(workload.block_table.storage.as<i32>(), sequences * table_width, -1);
   }
 
   i64 key_start = 0, row_start = 0;
@@ -453,7 +474,6 @@ Workload generate(const SyntheticRequest& request) {
       garbage = winning_key(request, sequence, context - 1);
       write_pages(request, source, context, own, garbage, workload);
       std::copy(own.begin(), own.end(), workload.block_table.storage.as<i32>() + s * table_width);
-      workload.seq_lens.storage.as<i32>()[s] = static_cast<i32>(context);
       page_start += used;
     } else {
       write_keys(request, source, key_start, context, workload);
@@ -466,10 +486,6 @@ Workload generate(const SyntheticRequest& request) {
     stop_if_interrupted();
     for (i64 m = row_start; m < row_start + own_rows; ++m) {
       const Row& row = rows[static_cast<std::size_t>(m)];
-      workload.q_pos.push_back(static_cast<i32>(row.position));
-      workload.sequence.push_back(static_cast<i32>(s));
-      workload.ks.push_back(static_cast<i32>(key_start));
-      workload.ke.push_back(static_cast<i32>(key_start + row.position + 1));
       if (row.needle < 0 || (decode && s > 0)) continue;  // decode: the same tokens and positions in every sequence
       const i64 start = key_start + source.needle_starts[static_cast<std::size_t>(row.needle)];
       workload.needles.push_back({.start = static_cast<i32>(start),
