@@ -13,8 +13,6 @@
 namespace misa::cli {
 namespace {
 
-bool pools(const IndexerSpec& spec) { return spec.pools(); }
-
 /// No indexer of the run passes a test; a fact holds, or does not.
 template <bool (*Test)(const IndexerSpec&)>
 bool none(const RunFacts& facts) {
@@ -49,7 +47,7 @@ constexpr std::array<Rule, 38> kRules{{
     {"--sampled-keys", "no router of this run samples keys", none<samples_keys>},
     {"--block-size", kNoBlocks, none<has_blocks>},
     {"--block-window", kNoBlocks, none<has_blocks>},
-    {"--pooling", "no indexer of this run reads means or sampled keys", none<pools>},
+    {"--pooling", "no indexer of this run reads means or sampled keys", none<pools_keys>},
     {"--candidates", "no indexer of this run ranks tokens again", none<reranks>},
     {"--blocks", "no indexer of this run keeps blocks", none<prunes_blocks>},
     {"--seed", "the workload is recorded, and no router of this run draws",

@@ -179,7 +179,13 @@ WorkloadChanges WorkloadOptions::changes() const {
   throw Error(ErrorKind::usage, "MP-E069", "--phase is '" + phase + "'", {}, "prefill or decode");
 }
 
-Workload WorkloadOptions::synthesise() const {
+SyntheticRequest WorkloadOptions::request() const {
+  if (!trace.empty()) {
+    throw Error(ErrorKind::usage, "MP-E017",
+                "--trace and --model, --workload, --preset, --phase, --context, --sequences, --next-n or --page-size "
+                "name two workloads",
+                {}, "one of them");
+  }
   const std::vector<std::string> directories = profile_directories();
   if (directories.empty() && profile_files().size() < 2) throw no_profiles();
   const ModelProfile model_profile = load_model(model.empty() ? kDefaultModel : model, directories);
@@ -189,24 +195,22 @@ Workload WorkloadOptions::synthesise() const {
     workload_profile.preset = find_preset(preset).name;
     workload_profile.knobs.reset();
   }
-  const SyntheticRequest request = make_request(model_profile, workload_profile, seed);
-  if (const i64 needed = generated_bytes(request); needed > memory_limit()) {
+  const SyntheticRequest wanted = make_request(model_profile, workload_profile, seed);
+  if (const i64 needed = generated_bytes(wanted); needed > memory_limit()) {
     throw Error(
         ErrorKind::runtime, "MP-E504",
         "the workload alone needs " + std::to_string(needed) + " bytes, the limit is " + std::to_string(memory_limit()),
-        request.name, "a larger --max-memory, fewer --rows or a shorter context");
+        wanted.name, "a larger --max-memory, fewer --rows or a shorter context");
   }
-  return generate(request);
+  return wanted;
 }
+
+Workload WorkloadOptions::synthesise() const { return generate(request()); }
+
+Workload WorkloadOptions::outline() const { return recorded() ? load(nullptr) : lay_out(request()); }
 
 Workload WorkloadOptions::load(std::vector<Warning>* warnings, const std::function<void(Workload&)>& change) const {
   if (!recorded()) {
-    if (!trace.empty()) {
-      throw Error(ErrorKind::usage, "MP-E017",
-                  "--trace and --model, --workload, --preset, --phase, --context, --sequences, --next-n or --page-size "
-                  "name two workloads",
-                  {}, "one of them");
-    }
     Workload generated = synthesise();
     if (change) change(generated);
     return row ? keep_row(std::move(generated), *row) : std::move(generated);

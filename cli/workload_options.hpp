@@ -40,6 +40,8 @@ struct WorkloadOptions {
   /// there is one, is applied to all rows, before --rows and --row leave some out.
   Workload load(std::vector<Warning>* warnings, const std::function<void(Workload&)>& change = {}) const;
   Workload synthesise() const;
+  /// The workload without its numbers where it is generated (core/workload/synthetic.hpp, lay_out).
+  Workload outline() const;
   /// True when the workload is a recorded one.
   bool recorded() const;
   /// What --phase, --context and the like change about the workload profile.
@@ -48,6 +50,10 @@ struct WorkloadOptions {
   std::vector<std::string> profile_files() const;
   /// The file that --trace names: a path, or a name of profiles/traces.
   std::string trace_path() const;
+
+ private:
+  /// Of the generator. Error(usage) MP-E017: options name a recorded workload too.
+  SyntheticRequest request() const;
 };
 
 /// "512MiB", "2G", "1000000" -> bytes.

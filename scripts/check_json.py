@@ -17,7 +17,7 @@ import sys
 import jsonschema
 
 SCHEMAS = pathlib.Path(__file__).resolve().parent.parent / "docs" / "schema"
-KINDS = {f"misa-prof/{kind}": SCHEMAS / f"{kind}-1.0.schema.json" for kind in ("result", "agreement", "diff", "niah")}
+KINDS = {f"misa-prof/{kind}": SCHEMAS / f"{kind}-1.0.schema.json" for kind in ("result", "agreement", "diff", "niah", "sweep")}
 
 
 class Refused(Exception):
@@ -71,9 +71,11 @@ def from_lines(text, allow_cut_off):
     footer = records.pop() if len(records) > 1 and records[-1]["record"] == "footer" else None
     document["cases"] = []
     for number, record in enumerate(records[1:], 2):
-        if record["record"] != "case" or set(record) != {"record", "case"}:
+        if record["record"] != "case" or "case" not in record:
             raise Refused(f"line {number}: a case was expected")
-        document["cases"].append(record["case"])
+        # Of a sweep the case is a part of the record, of a profile all of it.
+        one = {key: value for key, value in record.items() if key != "record"}
+        document["cases"].append(one["case"] if set(one) == {"case"} else one)
     if footer is None:
         if not allow_cut_off:
             raise Refused("there is no footer: the run was cut off")
@@ -90,9 +92,23 @@ def refuse_other_meaning(document):
         raise Refused("'complete' is not the last key")
 
 
+def with_others(text):
+    """A schema of that text, in which the definitions of other schemas that it refers to are its own."""
+    definitions = {}
+    for path in SCHEMAS.glob("*.json"):
+        other = json.loads(path.read_text(encoding="utf-8"))
+        if f'"{other["$id"]}#' in text:
+            definitions.update(other["$defs"])
+            text = text.replace(f'"{other["$id"]}#', '"#')
+    schema = json.loads(text)
+    if definitions:
+        schema["$defs"] = {**definitions, **schema["$defs"]}
+    return schema
+
+
 @functools.cache
 def validator(path):
-    schema = json.loads(path.read_text(encoding="utf-8"))
+    schema = with_others(path.read_text(encoding="utf-8"))
     jsonschema.Draft202012Validator.check_schema(schema)
     return jsonschema.Draft202012Validator(schema)
 

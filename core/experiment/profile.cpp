@@ -19,6 +19,7 @@
 #include "core/measure/timed_run.hpp"
 #include "core/platform/system.hpp"
 #include "core/ranges/ranges.hpp"
+#include "core/report/labels.hpp"
 #include "core/selection/run_selection.hpp"
 #include "core/workload/placement.hpp"
 #include "core/workload/subset.hpp"
@@ -33,7 +34,7 @@ constexpr double kBusyLaunch = 1e-3;  // seconds
 struct Indexer {
   IndexerSpec spec;
   Backend& backend;
-  std::string name;  ///< and the backend's, where it is not the only one
+  std::string name;  ///< told apart from others of its name, and with the backend's, where it is not the only one
   std::unique_ptr<Plan> plan;
   RangeName range;
 };
@@ -83,12 +84,14 @@ class ProfileRun {
     for (const Measured& one : measured) planned.push_back(one.spec);
     plan_limits_ = plan_limits(request.memory, backend_, workload_, planned, request.settings);
     placement_ = std::make_unique<Placement>(backend_, workload_);
+    const std::vector<std::string> labels = spec_labels(planned);
     for (const auto& [spec, backend] : measured) {
+      const std::string& label = labels[indexers_.size()];
       if (&backend == loaded_) tell_loaded_work(spec.name);
       indexers_.push_back(
-          {spec, backend, loaded_ ? fmt::format("{} on {}", spec.name, backend.name()) : spec.name,
+          {spec, backend, loaded_ ? fmt::format("{} on {}", label, backend.name()) : label,
            std::make_unique<Plan>(backend, spec, placement_->problem(), options_of_plan(indexers_.size())),
-           RangeName(fmt::format("case {} {} {}", spec.name, backend.name(), workload_.name))});
+           RangeName(fmt::format("case {} {} {}", label, backend.name(), workload_.name))});
       tell_loaded_work({});
     }
   }

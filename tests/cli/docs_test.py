@@ -127,6 +127,11 @@ COMMANDS = {
     # docs/paper.md
     "tests/gpu/peers/paper.py --bin build/gpu/bin -o paper.json": NEEDS_GPU,
     "misa-prof profile --backend cuda --model deepseek-v3.2 --indexer dsa,misa": DRY,
+    # docs/sweep.md
+    "misa-prof sweep": ["--model", "tiny", "--workload", "ci", "--budget", "0", "--context", "512,1k"],
+    "misa-prof sweep --context 4k:128k:*2 --indexer dsa,misa,hisa --active-heads 2,4,8 -o sweep.jsonl":
+        ["--model", "tiny", "--workload", "ci", "--budget", "0", "--samples", "1"],
+    "misa-prof sweep --indexer all --dry-run": ["--model", "tiny", "--workload", "ci"],
     # docs/recording.md
     "build/release/cli/misa-prof inspect traces/layer1.prefill.safetensors": NEEDS_WHEELS,
     "build/release/cli/misa-prof profile --trace traces/layer1.prefill.safetensors --indexer dsa,hisa": NEEDS_WHEELS,

@@ -1,0 +1,166 @@
+#include "cli/sweep_file.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <filesystem>
+
+#include "core/base/error.hpp"
+#include "core/report/result_file.hpp"
+
+namespace misa::cli {
+namespace {
+
+constexpr std::string_view kStreamed = "jsonl";
+constexpr std::array<std::string_view, 7> kIdentity{"schema_version", "tool",   "axes",   "zip",
+                                                    "options",        "inputs", "planned"};
+
+bool is_file(const std::string& path) {
+  std::error_code failure;
+  return path != "-" && std::filesystem::is_regular_file(path, failure);
+}
+
+bool is_lines(const Target& target) { return target.format == kStreamed; }
+
+/// The keys of a group that records, or the skips in them, have.
+std::set<std::string> keys_of(const std::vector<Json>& records, i64 group) {
+  std::set<std::string> keys;
+  for (const Json& record : records) {
+    if (count_at(record, "group") != group) continue;
+    keys.insert(text_at(record, "key").value_or(""));
+    for (const Json& skip : array_at(record, "skipped")) keys.insert(text_at(skip, "key").value_or(""));
+  }
+  return keys;
+}
+
+}  // namespace
+
+std::string different_sweep(const Json& a, const Json& b, bool with_shard) {
+  const auto differs = [&](const std::string& key) {
+    const Json *in_a = find_value(a, key), *in_b = find_value(b, key);
+    return in_a == nullptr || in_b == nullptr || *in_a != *in_b;
+  };
+  for (const std::string_view key : kIdentity) {
+    if (differs(std::string(key))) return std::string(key);
+  }
+  return with_shard && differs("shard") ? "shard" : "";
+}
+
+Json warnings_of(const std::vector<Json>& cases) {
+  Json all = Json::array();
+  for (const Json& record : cases) {
+    for (const Json& warning : array_at(record, "warnings")) {
+      if (std::find(all.begin(), all.end(), warning) == all.end()) all.push_back(warning);
+    }
+  }
+  return all;
+}
+
+std::vector<Json> skips_of(const std::vector<Json>& cases) {
+  std::vector<Json> all;
+  for (const Json& record : cases) {
+    for (const Json& skip : array_at(record, "skipped")) {
+      if (std::find(all.begin(), all.end(), skip) == all.end()) all.push_back(skip);
+    }
+  }
+  return all;
+}
+
+SweepFile::SweepFile(const std::vector<Target>& targets, bool resume, Json header)
+    : streamed_(targets, kStreamed), header_(std::move(header)) {
+  std::vector<std::string> paths;
+  for (const Target& target : targets) {
+    if (is_lines(target) && target.path != "-") paths.push_back(target.path);
+  }
+  if (resume && paths.size() != 1) {
+    throw Error(ErrorKind::usage, "MP-E467",
+                paths.empty() ? "--resume has no file to go on with" : "--resume has several files to go on with", {},
+                "-o sweep.jsonl, one file of JSON lines");
+  }
+  for (const std::string& path : paths) {
+    if (!is_file(path)) continue;
+    if (resume) {
+      read(path);
+      continue;
+    }
+    try {
+      const ResultFile earlier = read_result_file(path, {ResultKind::sweep}, true);
+      if (earlier.complete || array_at(earlier.document, "cases").empty()) continue;
+    } catch (const Error&) {
+      continue;  // what is no sweep may be overwritten as by any command
+    }
+    throw Error(ErrorKind::usage, "MP-E469", "'" + path + "' is an unfinished sweep and would be overwritten", {},
+                "--resume, another name, or remove it");
+  }
+}
+
+void SweepFile::read(const std::string& path) {
+  const ResultFile earlier = read_result_file(path, {ResultKind::sweep}, true);
+  if (const std::string key = different_sweep(earlier.document, header_, true); !key.empty()) {
+    throw Error(ErrorKind::input, "MP-E468", fmt::format("the file is of another sweep: '{}' differs", key), path,
+                "the options of its \"command_line\" with the same program, or another file");
+  }
+  const std::vector<Json> records = array_at(earlier.document, "cases").get<std::vector<Json>>();
+  const Json& planned = array_at(header_, "planned");
+  for (std::size_t group = 0; group < planned.size(); ++group) {
+    const std::set<std::string> keys = keys_of(records, static_cast<i64>(group));
+    const bool whole = std::all_of(planned[group].begin(), planned[group].end(),
+                                   [&](const Json& key) { return keys.find(key.get<std::string>()) != keys.end(); });
+    if (whole && !keys.empty()) whole_.insert(static_cast<i64>(group));
+  }
+  for (const Json& record : records) {
+    if (has(count_at(record, "group").value_or(-1))) cases_.push_back(record);
+  }
+  constexpr std::array<std::string_view, 7> kOfEnd{"cases",    "crossovers", "fronts", "skipped",
+                                                   "warnings", "complete",   "timing"};
+  Json kept;
+  for (const auto& [key, value] : earlier.document.items()) {
+    if (std::find(kOfEnd.begin(), kOfEnd.end(), key) == kOfEnd.end()) kept[key] = value;
+  }
+  header_ = std::move(kept);
+  resumed_ = true;
+}
+
+void SweepFile::begin(const Json& facts) {
+  if (!resumed_) header_.update(facts);
+  begun_ = true;
+  std::string text;
+  Json record{{"record", "header"}};
+  record.update(header_);
+  text += text_of(record, -1);
+  for (const Json& one : cases_) {
+    record = {{"record", "case"}};
+    record.update(one);
+    text += text_of(record, -1);
+  }
+  streamed_.write(text);
+}
+
+void SweepFile::add(std::vector<Json> records) {
+  std::string text;
+  for (Json& one : records) {
+    Json record{{"record", "case"}};
+    record.update(one);
+    text += text_of(record, -1);
+    cases_.push_back(std::move(one));
+  }
+  streamed_.write(text);
+}
+
+void SweepFile::skip(std::vector<Json> skipped) {
+  for (Json& one : skipped) skipped_.push_back(std::move(one));
+}
+
+SweepReport SweepFile::finish(bool complete, const Json& timing) {
+  std::vector<Json> skipped = skips_of(cases_);
+  skipped.insert(skipped.end(), skipped_.begin(), skipped_.end());
+  Json document = sweep_document(header_, cases_, skipped, warnings_of(cases_), complete);
+  document["timing"] = timing;
+  SweepReport report = make_sweep_report(std::move(document), "sweep");
+  streamed_.write(sweep_footer(report));
+  streamed_.finish();
+  return report;
+}
+
+}  // namespace misa::cli
