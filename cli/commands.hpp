@@ -20,6 +20,7 @@ Work add_explain(CLI::App& app);
 Work add_diff(CLI::App& app);
 Work add_niah(CLI::App& app);
 Work add_sweep(CLI::App& app);
+Work add_merge(CLI::App& app);
 Work add_list(CLI::App& app);
 Work add_report(CLI::App& app);
 Work add_manual(CLI::App& app);

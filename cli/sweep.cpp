@@ -28,7 +28,7 @@ constexpr std::string_view kStreamed = "jsonl";
 constexpr const char* kSweepExamples =
     "\nExamples:\n"
     "  misa-prof sweep                                       # from which context length does misa pay here?\n"
-    "  misa-prof sweep --context 4k:128k:*2 --indexer dsa,misa,hisa --active-heads 2,4,8 -o sweep.jsonl\n"
+    "  misa-prof sweep --context 4k:128k:*2 --indexer misa,hisa --active-heads 2,4,8 -o sweep.jsonl\n"
     "  misa-prof sweep --indexer all --dry-run\n"
     "\nExit codes: 0 ok, 2 usage, 3 input, 4 unavailable, 10 runtime,\n"
     "            130 interrupted (the groups that are whole are written).\n";
@@ -65,18 +65,16 @@ class SweepCommand {
     for (const PlannedGroup* group : groups_of_shard()) {
       if (!file.has(group->number)) missing.push_back(group);
     }
-    if (options_.resume) {
-      progress_.say(fmt::format("{} of {} groups are there already", groups_of_shard().size() - missing.size(),
-                                groups_of_shard().size()));
-    }
     const double begun = steady_seconds();
     double estimated = 0;
     SweepRequest request = request_for(missing);
     request.sinks.estimated = [&](double seconds) {
       estimated = seconds;
-      progress_.say(fmt::format("this takes about {:.0f} s: {} in {}", seconds,
+      const auto there = static_cast<i64>(groups_of_shard().size() - missing.size());
+      progress_.say(fmt::format("this takes about {:.0f} s: {} in {}{}", seconds,
                                 counted(cases_of(missing), "case", "cases"),
-                                counted(static_cast<i64>(missing.size()), "group", "groups")));
+                                counted(static_cast<i64>(missing.size()), "group", "groups"),
+                                there > 0 ? fmt::format("; {} there already", counted(there, "is", "are")) : ""));
       file.begin(environment());
     };
     request.sinks.progress = [&](const SweepProgress& done) { show(done, missing); };
@@ -145,8 +143,7 @@ class SweepCommand {
     const DrySide side = dry_side(backend, threads_, device_of(backend));
     const Workload& outline = outline_of_point(group.coordinates);
     const IndexerSettings settings = settings_of(group, outline);
-    const MemoryLimits limits = options_.workload_of(group.coordinates).memory_limits();
-    plan_limits(limits, *side.backend, outline, specs_of(group), settings);
+    plan_limits(memory_limits(), *side.backend, outline, specs_of(group), settings);
     return memory_needed(*side.backend, outline, specs_of(group), settings);
   }
 
@@ -195,6 +192,8 @@ class SweepCommand {
 
   // The run.
 
+  MemoryLimits memory_limits() const { return options_.workload_of({}).memory_limits(); }
+
   int device_of(const std::string& backend) const { return device_number(options_.device, {backend}); }
 
   void make_backends() {
@@ -203,6 +202,9 @@ class SweepCommand {
       if (backends_.find(name) != backends_.end()) continue;
       backends_[name] =
           make_backend(name, static_cast<int>(threads_), device_of(name), forced_kernels(options_.kernels));
+      // Roofs are measured once, and are no part of any group's time.
+      has_roofs_ = backends_[name]->roofs_bytes() + check_memory(group).on_host <= memory_limits().host;
+      if (has_roofs_) backends_[name]->roofs();
     }
   }
 
@@ -229,7 +231,6 @@ class SweepCommand {
   MeasuredGroup measure(const PlannedGroup& group, const GroupRun& run) {
     const WorkloadOptions workload_options = options_.workload_of(group.coordinates);
     Backend& backend = backend_of(group);
-    if (run.trial) backend.roofs();  // measured once, and no part of any group's time
     Origin origin = origin_of(workload_options, options_.output.host(), !value_at(group.coordinates, "top-k").empty());
     origin.command_line = words_;
     const double begun = steady_seconds();
@@ -240,7 +241,7 @@ class SweepCommand {
                            .specs = specs_of(group),
                            .settings = settings_of(group, workload),
                            .threads = threads_,
-                           .memory = workload_options.memory_limits(),
+                           .memory = memory_limits(),
                            .samples = run.trial ? 1 : options_.samples,
                            .warm_up = run.trial ? 0 : options_.warm_up,
                            .budget_seconds = run.trial ? 0 : budget_of(group),
@@ -292,7 +293,8 @@ class SweepCommand {
         .tool_version = std::string(program_version()), .build = build_facts(), .host = options_.output.host()};
     std::vector<Backend*> backends;
     for (const auto& [name, backend] : backends_) backends.push_back(backend.get());
-    const Dtype elements = outline_of_point(plan_.groups.front().coordinates).q.dtype;
+    std::optional<Dtype> elements;
+    if (has_roofs_) elements = outline_of_point(plan_.groups.front().coordinates).q.dtype;
     return {{"environment", environment_json(describe_environment(backends, threads_, origin, elements))}};
   }
 
@@ -316,6 +318,7 @@ class SweepCommand {
   SweepPlan plan_;
   Shard shard_;
   std::map<std::string, std::unique_ptr<Backend>> backends_;
+  bool has_roofs_ = false;
   std::string outlined_;
   std::optional<Workload> outline_;
   Progress progress_;

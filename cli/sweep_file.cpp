@@ -3,19 +3,16 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <filesystem>
 
 #include "core/base/error.hpp"
 #include "core/report/result_file.hpp"
+#include "core/report/sweep_parts.hpp"
 
 namespace misa::cli {
 namespace {
 
 constexpr std::string_view kStreamed = "jsonl";
-constexpr std::array<std::string_view, 7> kIdentity{"schema_version", "tool",   "axes",   "zip",
-                                                    "options",        "inputs", "planned"};
-
 bool is_file(const std::string& path) {
   std::error_code failure;
   return path != "-" && std::filesystem::is_regular_file(path, failure);
@@ -35,37 +32,6 @@ std::set<std::string> keys_of(const std::vector<Json>& records, i64 group) {
 }
 
 }  // namespace
-
-std::string different_sweep(const Json& a, const Json& b, bool with_shard) {
-  const auto differs = [&](const std::string& key) {
-    const Json *in_a = find_value(a, key), *in_b = find_value(b, key);
-    return in_a == nullptr || in_b == nullptr || *in_a != *in_b;
-  };
-  for (const std::string_view key : kIdentity) {
-    if (differs(std::string(key))) return std::string(key);
-  }
-  return with_shard && differs("shard") ? "shard" : "";
-}
-
-Json warnings_of(const std::vector<Json>& cases) {
-  Json all = Json::array();
-  for (const Json& record : cases) {
-    for (const Json& warning : array_at(record, "warnings")) {
-      if (std::find(all.begin(), all.end(), warning) == all.end()) all.push_back(warning);
-    }
-  }
-  return all;
-}
-
-std::vector<Json> skips_of(const std::vector<Json>& cases) {
-  std::vector<Json> all;
-  for (const Json& record : cases) {
-    for (const Json& skip : array_at(record, "skipped")) {
-      if (std::find(all.begin(), all.end(), skip) == all.end()) all.push_back(skip);
-    }
-  }
-  return all;
-}
 
 SweepFile::SweepFile(const std::vector<Target>& targets, bool resume, Json header)
     : streamed_(targets, kStreamed), header_(std::move(header)) {
@@ -112,13 +78,7 @@ void SweepFile::read(const std::string& path) {
   for (const Json& record : records) {
     if (has(count_at(record, "group").value_or(-1))) cases_.push_back(record);
   }
-  constexpr std::array<std::string_view, 7> kOfEnd{"cases",    "crossovers", "fronts", "skipped",
-                                                   "warnings", "complete",   "timing"};
-  Json kept;
-  for (const auto& [key, value] : earlier.document.items()) {
-    if (std::find(kOfEnd.begin(), kOfEnd.end(), key) == kOfEnd.end()) kept[key] = value;
-  }
-  header_ = std::move(kept);
+  header_ = sweep_header(earlier.document);
   resumed_ = true;
 }
 
@@ -157,7 +117,7 @@ SweepReport SweepFile::finish(bool complete, const Json& timing) {
   skipped.insert(skipped.end(), skipped_.begin(), skipped_.end());
   Json document = sweep_document(header_, cases_, skipped, warnings_of(cases_), complete);
   document["timing"] = timing;
-  SweepReport report = make_sweep_report(std::move(document), "sweep");
+  SweepReport report = make_sweep_report(document, "sweep");
   streamed_.write(sweep_footer(report));
   streamed_.finish();
   return report;

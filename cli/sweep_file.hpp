@@ -39,12 +39,4 @@ class SweepFile {
   bool begun_ = false, resumed_ = false;
 };
 
-/// Why two headers are not of one sweep: the first key whose values differ; empty: they are. `with_shard`: they must be
-/// of one part, too.
-std::string different_sweep(const Json& a, const Json& b, bool with_shard);
-
-/// The warnings and the skips that the records of cases have, each once.
-Json warnings_of(const std::vector<Json>& cases);
-std::vector<Json> skips_of(const std::vector<Json>& cases);
-
 }  // namespace misa::cli

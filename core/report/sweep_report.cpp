@@ -219,9 +219,10 @@ Json sweep_document(const Json& header, const std::vector<Json>& cases, const st
   return document;
 }
 
-SweepReport make_sweep_report(Json document, const std::string& path) {
+SweepReport make_sweep_report(const Json& document, const std::string& path) {
   SweepReport report;
-  const ResultFile file{.path = path, .kind = ResultKind::sweep, .document = std::move(document)};
+  // What this process made is read as what a file holds: counts are of one type, text is well formed.
+  const ResultFile file{.path = path, .kind = ResultKind::sweep, .document = Json::parse(text_of(document, -1))};
   std::vector<Json> records = need_array(file, file.document, "cases").get<std::vector<Json>>();
   std::stable_sort(records.begin(), records.end(), [](const Json& a, const Json& b) {
     return count_at(a, "group").value_or(0) < count_at(b, "group").value_or(0);

@@ -63,7 +63,7 @@ struct SweepReport {
 /// Reads the cases of a document and adds what follows from them: crossovers of each pair of indexers in each setting,
 /// and fronts of each group. Cases are sorted by group. Error(input) MP-E488 for a document that lacks what it must
 /// have.
-SweepReport make_sweep_report(Json document, const std::string& path);
+SweepReport make_sweep_report(const Json& document, const std::string& path);
 
 /// The document of a sweep: what its header has, its cases, and what is known at its end. "complete" comes last.
 Json sweep_document(const Json& header, const std::vector<Json>& cases, const std::vector<Json>& skipped,

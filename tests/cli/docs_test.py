@@ -22,6 +22,7 @@ OURS = re.compile(r"(?:[A-Z_]+=\S+ )*(?:\S*/)?(?:misa-prof \w|misa-bench|[a-z0-9
 
 QUICK = ["--rows", "4", "--samples", "1", "--warm-up", "0"]
 DRY = ["--dry-run"]  # its backend needs a device that the machine may not have
+SHORT = ["--model", "tiny", "--workload", "ci", "--rows", "4", "--budget", "0"]  # a sweep
 ONCE = ["--samples", "1", "--warm-up", "0"]
 
 
@@ -128,10 +129,12 @@ COMMANDS = {
     "tests/gpu/peers/paper.py --bin build/gpu/bin -o paper.json": NEEDS_GPU,
     "misa-prof profile --backend cuda --model deepseek-v3.2 --indexer dsa,misa": DRY,
     # docs/sweep.md
-    "misa-prof sweep": ["--model", "tiny", "--workload", "ci", "--budget", "0", "--context", "512,1k"],
-    "misa-prof sweep --context 4k:128k:*2 --indexer dsa,misa,hisa --active-heads 2,4,8 -o sweep.jsonl":
-        ["--model", "tiny", "--workload", "ci", "--budget", "0", "--samples", "1"],
-    "misa-prof sweep --indexer all --dry-run": ["--model", "tiny", "--workload", "ci"],
+    "misa-prof sweep": [*SHORT, "--context", "512,1k"],
+    "misa-prof sweep --context 4k:128k:*2 --indexer misa,hisa --active-heads 2,4,8 -o sweep.jsonl": SHORT,
+    "misa-prof sweep --context 4k:128k:*2 --indexer misa,hisa --active-heads 2,4,8 -o sweep.jsonl --resume": SHORT,
+    "misa-prof sweep --indexer all --dry-run": SHORT,
+    "misa-prof merge part1.jsonl part2.jsonl -o - -o all.json": [],
+    "misa-prof merge part1.jsonl --allow-missing": [],
     # docs/recording.md
     "build/release/cli/misa-prof inspect traces/layer1.prefill.safetensors": NEEDS_WHEELS,
     "build/release/cli/misa-prof profile --trace traces/layer1.prefill.safetensors --indexer dsa,hisa": NEEDS_WHEELS,
@@ -177,6 +180,11 @@ def a_result(folder, name):
     assert made.returncode == 0, made.stderr
 
 
+def a_part(folder, name):
+    made = misa("sweep", *SHORT, "--context", "512,1k", "--shard", f"{name[4]}/2", "-o", folder / name)
+    assert made.returncode == 0, made.stderr
+
+
 def goldens(folder, name):
     made = misa("compare", "--rows", "2", "--indexer", "dsa", "--write-golden", folder / name)
     assert made.returncode == 0, made.stderr
@@ -219,7 +227,7 @@ def a_quiet_result(folder, name):
 THE_READERS = {
     "my-layer.safetensors": a_trace, "layer3.safetensors": a_trace, "your-trace.safetensors": a_trace,
     "FILE": a_trace, "result.json": a_result, "ids.npy": selected_ids,
-    "goldens": goldens, "BUNDLE": a_bundle, "failure": a_bundle,
+    "part1.jsonl": a_part, "part2.jsonl": a_part, "goldens": goldens, "BUNDLE": a_bundle, "failure": a_bundle,
     "plugin:./libdsa_cpu.so": a_library,
     **dict.fromkeys(("before.json", "after.json", "a1.json,a2.json,a3.json", "b1.json,b2.json,b3.json"), a_quiet_result),
 }

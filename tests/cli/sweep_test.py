@@ -5,11 +5,15 @@ usage: sweep_test.py BINARY [EMULATOR...]  [-- unittest arguments]
 """
 import csv
 import io
+import signal
 import subprocess
+import time
 
-from program import ROOT, Cli, main, misa, needs_jsonschema, strict_json
+from program import PROGRAM, ROOT, Cli, main, misa, needs_jsonschema, strict_json
 
-SMALL = ["--model", "tiny", "--workload", "ci", "--rows", "4", "--budget", "0", "--samples", "1", "--warm-up", "0"]
+# With so little memory no peaks are measured, which takes longer than such a sweep.
+SMALL = ["--model", "tiny", "--workload", "ci", "--rows", "4", "--budget", "0", "--samples", "1", "--warm-up", "0",
+         "--max-memory", "48MiB"]
 LENGTHS = ["--context", "512,1k"]
 
 
@@ -123,6 +127,124 @@ class Files(Sweeps):
         checked = subprocess.run([needs_jsonschema(self), ROOT / "scripts/check_json.py", *outputs[:2]], text=True,
                                  stderr=subprocess.PIPE, check=False)
         self.assertEqual(checked.returncode, 0, checked.stderr)
+
+    def started(self, *words):
+        return subprocess.Popen([*PROGRAM, "sweep", *SMALL, *map(str, words)], stdout=subprocess.DEVNULL,
+                                stderr=subprocess.PIPE, text=True)
+
+    def until_there_are(self, cases, path, process):
+        """Waits until the file has so many cases, while the process runs."""
+        end = time.time() + 60
+        while time.time() < end and process.poll() is None:
+            if path.exists() and path.read_text().count('{"record":"case"') >= cases:
+                return
+            time.sleep(0.002)
+        self.fail(f"{path} never had {cases} cases, or the sweep was over: {process.poll()}")
+
+    def test_a_killed_sweep_goes_on_and_ends_with_the_same_cases(self):
+        path, words = self.folder / "s.jsonl", ["--context", "512:2k:+256", "--indexer", "misa,hisa"]
+        process = self.started(*words, "-o", path)
+        self.until_there_are(3, path, process)
+        process.kill()
+        process.communicate()
+        before = lines(path)
+        self.assertNotEqual(before[-1]["record"], "footer", "it was over before it was killed")
+        kept = {record["key"]: record for record in before[1:]}
+        # A line that was being written when the process died, and a group of which a case is missing.
+        whole = before[1:1 + 3 * ((len(before) - 1) // 3)]
+        text = path.read_text()
+        path.write_text(text + '{"record":"case","key":"cut o')
+        self.fails(2, "MP-E469.*--resume", "sweep", *SMALL, *words, "-o", path)
+        self.sweeps(*words, "-o", path, "--resume")
+        after = lines(path)
+        planned = [key for group in after[0]["planned"] for key in group]
+        self.assertEqual(keys(after[1:-1]), sorted(planned))
+        self.assertEqual((after[-1]["record"], after[-1]["complete"]), ("footer", True))
+        for record in after[1:-1]:
+            if record["key"] in {one["key"] for one in whole}:
+                self.assertEqual(record, kept[record["key"]])
+        # Nothing is left to do: the same file again.
+        self.sweeps(*words, "-o", path, "--resume")
+        self.assertEqual([line for line in lines(path) if line["record"] == "case"], after[1:-1])
+
+    def test_a_group_that_is_not_whole_is_measured_again(self):
+        path = self.folder / "s.jsonl"
+        self.sweeps(*LENGTHS, "-o", path)
+        text = path.read_text().splitlines(keepends=True)
+        path.write_text("".join(text[:4]))  # header, a group of two, one of the next
+        self.sweeps(*LENGTHS, "-o", path, "--resume")
+        after = path.read_text().splitlines(keepends=True)
+        self.assertEqual(after[:3], text[:3])
+        self.assertNotEqual(after[3], text[3])
+        self.assertEqual(keys(map(strict_json, after[1:-1])), keys(map(strict_json, text[1:-1])))
+
+    def test_only_the_same_sweep_can_be_gone_on_with(self):
+        path = self.folder / "s.jsonl"
+        self.sweeps(*LENGTHS, "-o", path, "--resume")  # there is none yet: it begins
+        for words, key in ((["--context", "512,2k"], "axes"), ([*LENGTHS, "--seed", "2"], "options"),
+                           ([*LENGTHS, "--shard", "1/2"], "shard")):
+            self.fails(3, f"MP-E468.*'{key}' differs", "sweep", *SMALL, *words, "-o", path, "--resume")
+        header = path.read_text().splitlines(keepends=True)
+        path.write_text(header[0].replace('"name":"misa-prof","version":"', '"name":"misa-prof","version":"9') +
+                        "".join(header[1:]))
+        self.fails(3, "MP-E468.*'tool' differs", "sweep", *SMALL, *LENGTHS, "-o", path, "--resume")
+        path.write_text(header[0] + '{"record":\n' + "".join(header[1:]))
+        self.fails(3, "MP-E485.*line 2", "sweep", *SMALL, *LENGTHS, "-o", path, "--resume")
+
+    def test_ctrl_c_leaves_a_valid_file_and_says_how_to_go_on(self):
+        path = self.folder / "s.jsonl"
+        process = self.started("--context", "512:2k:+64", "-o", path)
+        self.until_there_are(2, path, process)
+        process.send_signal(signal.SIGINT)
+        told = process.communicate()[1]
+        self.assertEqual(process.returncode, -signal.SIGINT, told)
+        self.assertRegex(told, r"to go on: misa-prof sweep .*--resume")
+        self.assertEqual((lines(path)[-1]["record"], lines(path)[-1]["complete"]), ("footer", False))
+        self.sweeps("--context", "512:2k:+64", "-o", path, "--resume")
+        self.assertTrue(lines(path)[-1]["complete"])
+
+
+class Parts(Sweeps):
+    def setUp(self):
+        super().setUp()
+        self.axes = [*LENGTHS, "--indexer", "misa,hisa"]
+        self.paths = [self.folder / f"part{i}.jsonl" for i in (1, 2)]
+        running = [subprocess.Popen([*PROGRAM, "sweep", *SMALL, *self.axes, "--shard", f"{i}/2", "-o", path],
+                                    stderr=subprocess.PIPE, text=True) for i, path in enumerate(self.paths, 1)]
+        for process in running:
+            self.assertEqual(process.communicate()[1].count("error"), 0)
+            self.assertEqual(process.returncode, 0)
+
+    def test_two_processes_measure_what_one_would(self):
+        merged = strict_json(self.succeeds("merge", *self.paths, "--format", "json"))
+        alone = self.sweep(*self.axes)
+        self.assertEqual([case["key"] for case in merged["cases"]], [case["key"] for case in alone["cases"]])
+        self.assertEqual(list(merged), [key for key in alone if key != "timing"])
+        self.assertEqual([list(one) for one in merged["crossovers"]], [list(one) for one in alone["crossovers"]])
+        self.assertTrue(merged["complete"])
+        first, second = ({case["key"] for case in lines(path) if case["record"] == "case"} for path in self.paths)
+        self.assertFalse(first & second)
+        # A part alone draws no conclusion over lengths.
+        self.assertEqual(lines(self.paths[0])[-1]["crossovers"], [])
+        # Merging is the same in any order, of the result too.
+        self.succeeds("merge", *reversed(self.paths), "-o", self.folder / "all.json")
+        again = strict_json(self.succeeds("merge", self.folder / "all.json", self.paths[0], "--format", "json"))
+        self.assertEqual(again["cases"], merged["cases"])
+        self.assertEqual(again["crossovers"], merged["crossovers"])
+
+    def test_parts_that_do_not_fit_are_refused(self):
+        self.fails(2, "MP-E470", "merge")
+        self.fails(3, "MP-E473.*3 cases are missing", "merge", self.paths[0])
+        partial = strict_json(self.succeeds("merge", self.paths[0], "--allow-missing", "--format", "json"))
+        self.assertFalse(partial["complete"])
+        self.assertEqual(len(partial["cases"]), 3)
+        self.fails(2, "MP-E025", "merge", *self.paths, "-o", self.paths[0])
+        text = self.paths[1].read_text()
+        other = self.folder / "other.jsonl"
+        other.write_text(text.replace('"seed":"1"', '"seed":"2"'))
+        self.fails(3, "MP-E471.*'options' differs", "merge", self.paths[0], other)
+        other.write_text(text.replace('"samples":1,"raw":[', '"samples":1,"raw":[1'))
+        self.fails(3, "MP-E472", "merge", *self.paths, other)
 
 
 if __name__ == "__main__":
