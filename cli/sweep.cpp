@@ -27,7 +27,7 @@ namespace {
 constexpr std::string_view kStreamed = "jsonl";
 constexpr const char* kSweepExamples =
     "\nExamples:\n"
-    "  misa-prof sweep                                       # from which context length does misa pay here?\n"
+    "  misa-prof sweep                                  # from which context length does misa pay here?\n"
     "  misa-prof sweep --context 4k:128k:*2 --indexer misa,hisa --active-heads 2,4,8 -o sweep.jsonl\n"
     "  misa-prof sweep --indexer all --dry-run\n"
     "\nExit codes: 0 ok, 2 usage, 3 input, 4 unavailable, 10 runtime,\n"
@@ -334,9 +334,9 @@ Work add_sweep(CLI::App& app) {
   options->add(command);
   return [options, &command, &app] {
     if (!options->config.empty()) apply_config(command, options->config);
-    SweepCommand sweep(*options, command_words(app, command));
-    if (options->dry) return sweep.show_plan();
-    sweep.run();
+    SweepCommand work(*options, command_words(app, command));
+    if (options->dry) return work.show_plan();
+    work.run();
   };
 }
 

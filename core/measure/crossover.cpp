@@ -33,7 +33,7 @@ double crossing(std::span<const LengthRatio> ratios) {
 }
 
 /// Why no verdict follows from signs of which some are 0 and the others agree.
-std::string undecided(std::span<const LengthRatio> ratios) {
+std::string undecided(std::span<const LengthRatio> ratios, double confidence) {
   std::vector<std::string> few, noisy;
   for (const LengthRatio& one : ratios) {
     if (sign_of(one) == 0) (one.ratio.low ? noisy : few).push_back(std::to_string(one.context));
@@ -41,8 +41,8 @@ std::string undecided(std::span<const LengthRatio> ratios) {
   std::string text;
   if (!noisy.empty()) text = fmt::format("noise: 1 lies in the interval at {} tokens", fmt::join(noisy, ", "));
   if (!few.empty()) {
-    text +=
-        fmt::format("{}too few rounds for an interval at {} tokens", text.empty() ? "" : "; ", fmt::join(few, ", "));
+    text += fmt::format("{}too few rounds for an interval at {} tokens ({} are needed)", text.empty() ? "" : "; ",
+                        fmt::join(few, ", "), rounds_needed(static_cast<i64>(ratios.size()), confidence));
   }
   return text;
 }
@@ -59,7 +59,7 @@ Crossover decide_crossover(std::vector<LengthRatio> ratios, double confidence) {
     if (sign_of(all[i]) != 0) decided.push_back(i);
   }
   if (decided.empty()) {
-    found.reason = all.empty() ? "nothing was measured" : undecided(all);
+    found.reason = all.empty() ? "nothing was measured" : undecided(all, confidence);
     return found;
   }
   const int first = sign_of(all[decided.front()]), last = sign_of(all[decided.back()]);
@@ -84,7 +84,7 @@ Crossover decide_crossover(std::vector<LengthRatio> ratios, double confidence) {
   }
   // Undecided lengths outside of the crossover's bracket leave open whether there is another one.
   if (changes == 0 || between(0, before) || between(after, all.size())) {
-    found.reason = undecided(all);
+    found.reason = undecided(all, confidence);
     return found;
   }
   found.verdict = CrossoverVerdict::crossover;

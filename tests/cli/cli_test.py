@@ -321,7 +321,7 @@ class Outputs(Cli):
         listed = [one["name"] for one in strict_json(self.succeeds("list", "--format", "json"))["indexers"]]
         report = strict_json(self.succeeds("profile", *FAST, "--indexer", "all", "--format", "json"))
         self.assertEqual([case["indexer"] for case in report["cases"]], listed)
-        for command in ("profile", "sweep", "compare", "nsight"):
+        for command in ("profile", "compare", "nsight"):
             self.assertIn(", ".join(listed), re.sub(r"\s+", " ", self.succeeds(command, "--help")))
 
     def test_rows_of_a_trace_can_be_thinned(self):

@@ -17,8 +17,10 @@ IndexerSpec spec_at(const Coordinates& point) {
   if (const std::string heads = value_at(point, "active-heads"); !heads.empty())
     settings.active_heads = std::stoll(heads);
   if (const std::string kept = value_at(point, "candidates"); !kept.empty()) settings.candidates = std::stoll(kept);
-  if (settings.candidates.value_or(8192) < 2048) throw Error(ErrorKind::usage, "MP-E028", "too few candidates");
-  return make_indexer(value_at(point, "indexer"), settings);
+  IndexerSpec spec = make_indexer(value_at(point, "indexer"), settings);
+  if (spec.rerank && spec.rerank->candidates < spec.top_k)
+    throw Error(ErrorKind::usage, "MP-E028", "too few candidates");
+  return spec;
 }
 
 const SweepAxis kContexts{"context", {"4096", "8192", "16384"}};

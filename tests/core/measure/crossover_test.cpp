@@ -157,7 +157,7 @@ TEST_CASE("what is not monotone, not decided or not measured is inconclusive wit
   CHECK(reason({noise(1), noise(2)}) == "noise: 1 lies in the interval at 1, 2 tokens");
   CHECK(reason({}) == "nothing was measured");
   CHECK(find_crossover(draw_lengths(1, 7, 0.01, crosses(100))).reason ==
-        "too few rounds for an interval at 4096, 8192, 16384, 32768, 65536 tokens");
+        "too few rounds for an interval at 4096, 8192, 16384, 32768, 65536 tokens (8 are needed)");
   CHECK(find_crossover(draw_lengths(1, 8, 0.01, crosses(100))).verdict == CrossoverVerdict::faster);
 }
 

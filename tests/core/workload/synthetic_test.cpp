@@ -609,6 +609,29 @@ TEST_CASE("generated_bytes counts the tensors") {
   }
 }
 
+TEST_CASE("what is laid out has the shapes, windows and metadata of what is generated") {
+  for (const ValueFormat format : {ValueFormat::e4m3_ue8m0, ValueFormat::bf16}) {
+    for (const Phase phase : {Phase::prefill, Phase::decode}) {
+      CAPTURE(phase_name(phase));
+      const SyntheticRequest request{
+          .heads = 4, .head_dim = 32, .format = format, .phase = phase, .contexts = {70, 200}, .rows = 9, .next_n = 2};
+      const Workload drawn = generate(request), outline = lay_out(request);
+      CHECK(outline.name == drawn.name);
+      CHECK(outline.metadata == drawn.metadata);
+      CHECK(outline.next_n == drawn.next_n);
+      for (const auto windows : {&Workload::q_pos, &Workload::sequence, &Workload::ks, &Workload::ke}) {
+        CHECK(outline.*windows == drawn.*windows);
+      }
+      for (const auto tensor : {&Workload::q, &Workload::weights, &Workload::q_scale, &Workload::q_norm, &Workload::k,
+                                &Workload::k_scale, &Workload::k_pages, &Workload::block_table, &Workload::seq_lens}) {
+        CHECK((outline.*tensor).shape == (drawn.*tensor).shape);
+        CHECK((outline.*tensor).dtype == (drawn.*tensor).dtype);
+      }
+      CHECK(outline.bytes() == drawn.bytes());
+    }
+  }
+}
+
 TEST_CASE("requests out of range are refused by name") {
   const SyntheticRequest good = small_request();
   CHECK(error_of(good) == "accepted");
