@@ -49,9 +49,9 @@ constexpr i64 kLeastRounds = 6;
 ///   [r(c), r(n + 1 - c)],  c the largest with 2 P(Binomial(n, 1/2) < c) <= 1 - confidence
 ///
 /// This is the sign test turned round: of no distribution, no seed, exact for every n that has such a c (at kConfidence
-/// n >= kLeastRounds; ties make it wider). Two subjects that take the same time differ by it in at most 1 of 20 runs, however the machine's speed moves
-/// between rounds. Ratios that are no finite numbers are left out. Source: Hettmansperger and McKean, Robust
-/// Nonparametric Statistical Methods, section 1.3.
+/// n >= kLeastRounds; ties make it wider). Two subjects that take the same time differ by it in at most 1 of 20 runs,
+/// however the machine's speed moves between rounds. Ratios that are no finite numbers are left out. Source:
+/// Hettmansperger and McKean, Robust Nonparametric Statistical Methods, section 1.3.
 PairedRatio paired_ratio(std::span<const double> numerator, std::span<const double> denominator,
                          double confidence = kConfidence);
 

@@ -51,7 +51,8 @@ class OutputFile {
   void write(const std::byte* data, i64 bytes);
   void commit();
   /// Syncs what was written so far, gives it its name, as commit() does, and goes on: what is written from now on is in
-  /// the file at once, for as long as the process lives and after it was killed. A write that fails is taken back whole.
+  /// the file at once, for as long as the process lives and after it was killed. A write that fails is taken back
+  /// whole.
   void publish();
 
  private:
