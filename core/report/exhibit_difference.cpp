@@ -26,7 +26,7 @@ bool quality_comparable(const DiffReport& report) {
                       [](const Unlike& one) { return one.option.find("inputs") != std::string::npos; });
 }
 
-std::string ratio_text(double ratio) { return std::isfinite(ratio) ? fmt::format("{:.3f}", ratio) : "–"; }
+std::string ratio_cell_text(double ratio) { return std::isfinite(ratio) ? fmt::format("{:.3f}", ratio) : "–"; }
 std::string time_text(double seconds) { return std::isfinite(seconds) ? si_number(seconds, "s") : "–"; }
 
 int style_of_change(Change change) {
@@ -46,12 +46,12 @@ Exhibit times_exhibit(const DiffReport& report) {
     const std::string verdict = comparable ? std::string(change_name(one.time.change)) : "not comparable";
     const auto& interval = one.time.interval;
     exhibit.table.rows.push_back(
-        {one.name, time_text(one.a), time_text(one.b), comparable ? ratio_text(one.time.ratio) : "–",
+        {one.name, time_text(one.a), time_text(one.b), comparable ? ratio_cell_text(one.time.ratio) : "–",
          comparable && interval ? fmt::format("{:.3f} to {:.3f}", interval->low, interval->high) : "–", verdict,
          comparable ? one.reason : "inputs or machines differ"});
     if (std::ssize(drawn.rows) >= kMostDrawn) continue;
     chart::IntervalRow row{
-        .name = one.name, .text = ratio_text(one.time.ratio) + ", " + verdict, .value = one.time.ratio};
+        .name = one.name, .text = ratio_cell_text(one.time.ratio) + ", " + verdict, .value = one.time.ratio};
     if (interval) {
       row.low = interval->low;
       row.high = interval->high;
@@ -118,7 +118,7 @@ Exhibit stage_differences(const DiffReport& report) {
   for (const DiffCase& one : report.cases) {
     for (const DiffStage& stage : one.stages) {
       exhibit.table.rows.push_back({one.name + ": " + stage.name, time_text(stage.a), time_text(stage.b),
-                                    stage.a > 0 ? ratio_text(stage.b / stage.a) : "–"});
+                                    stage.a > 0 ? ratio_cell_text(stage.b / stage.a) : "–"});
     }
   }
   exhibit.folded = true;

@@ -7,6 +7,7 @@
 
 #include "core/chart/bars.hpp"
 #include "core/chart/plot.hpp"
+#include "core/measure/pareto.hpp"
 #include "core/report/exhibit.hpp"
 #include "core/report/result_file.hpp"
 #include "core/report/text.hpp"
@@ -76,44 +77,32 @@ PageTable summary(const Json& cases, const std::vector<std::string>& names, cons
   return table;
 }
 
-/// Whether each case is on the Pareto front: no other one takes less time and finds at least as much, or finds more in
-/// as much time.
-std::vector<bool> on_front(const std::vector<std::optional<std::pair<double, double>>>& cost_and_quality) {
-  std::vector<bool> front;
-  for (const auto& one : cost_and_quality) {
-    front.push_back(one && std::none_of(cost_and_quality.begin(), cost_and_quality.end(), [&](const auto& other) {
-                      return other && other->first <= one->first && other->second >= one->second && other != one;
-                    }));
-  }
-  return front;
-}
-
 Exhibit cost_exhibit(const Json& cases, const std::vector<std::string>& names) {
   const Times times(largest_of(cases, "end_to_end_ns.median"));
   Exhibit exhibit{.name = "cost", .table = summary(cases, names, times)};
-  std::vector<std::optional<std::pair<double, double>>> points;
+  std::vector<Offer> offers;  // of a case that lacks one of the two: no numbers
   double least = 0, most = 0;
   for (const Json& one : cases) {
     const auto time = number_at(one, "end_to_end_ns.median"), recall = number_at(one, "quality.recall.mean");
-    points.push_back(time && recall && *time > 0 ? std::optional(std::pair(times.value(*time), *recall))
-                                                 : std::nullopt);
-    if (!points.back()) continue;
-    least = least == 0 ? points.back()->first : std::min(least, points.back()->first);
-    most = std::max(most, points.back()->first);
+    const bool known = time && recall && *time > 0;
+    offers.push_back(known ? Offer{times.value(*time), *recall} : Offer{std::nan(""), std::nan("")});
+    if (!known) continue;
+    least = least == 0 ? offers.back().cost : std::min(least, offers.back().cost);
+    most = std::max(most, offers.back().cost);
   }
   if (most == 0) {
     exhibit.remark = "Cost against recall is not drawn: no case has both a time and a recall.";
     return exhibit;
   }
-  const std::vector<bool> front = on_front(points);
+  const std::vector<bool> front = pareto_front(offers);
   chart::Plot plot{.title = "Cost against recall"};
   plot.x = {.title = "time end to end, " + times.unit() + " (median)", .log = most > 8 * least};
   plot.y = {.title = "mean recall of DSA's tokens"};
   chart::Series line{.name = "Pareto front", .style = 6, .markers = false, .line = true, .dashed = true};
   std::vector<std::string> best;
   for (std::size_t i = 0; i < names.size(); ++i) {
-    if (!points[i]) continue;
-    const auto [time, recall] = *points[i];
+    const double time = offers[i].cost, recall = offers[i].quality;
+    if (std::isnan(time)) continue;
     const std::string tip =
         fmt::format("{}: recall {}, {} {}", names[i], four_decimals(recall), short_number(time), times.unit());
     if (front[i]) {
@@ -199,6 +188,7 @@ Exhibit stages_exhibit(const Json& cases, const std::vector<std::string>& names)
     return exhibit;
   }
   exhibit.remark = "Sums of the stages' medians, from a common zero. They are measured apart from the time end to end.";
+  if (std::ssize(names) > kMostBars) exhibit.remark += fmt::format(" The first {} cases are drawn.", kMostBars);
   bars.description = "The longest stage of each: " + joined(longest, "; ") + ".";
   exhibit.figure = draw(bars);
   return exhibit;
@@ -325,7 +315,10 @@ Exhibit rows_exhibit(const Json& cases, const std::vector<std::string>& names) {
   if (plot.series.empty()) return exhibit;
   plot.description = "The row of lowest recall: " + joined(worst, "; ") + ".";
   exhibit.remark = grouped ? "Means of consecutive rows, with a line down to the lowest of them."
-                           : "Rows as the result numbers them; `misa-prof explain --row R` says why one is low.";
+                           : "Rows as the result numbers them: misa-prof explain --row R says why one is low.";
+  if (worst.size() > plot.series.size()) {
+    exhibit.remark += fmt::format(" The first {} cases are drawn.", plot.series.size());
+  }
   exhibit.figure = draw(plot);
   return exhibit;
 }

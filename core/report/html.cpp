@@ -41,22 +41,23 @@ figcaption{font-size:.875rem;color:var(--soft);margin:.25rem 0}
 table{border-collapse:collapse;font-size:.875rem;font-variant-numeric:tabular-nums}
 caption{text-align:left;font-weight:600;padding:.25rem 0;caption-side:top}
 th,td{padding:.2rem .6rem .2rem 0;text-align:left;vertical-align:top;border-bottom:1px solid var(--grid)}
-thead th{color:var(--soft);font-weight:600;vertical-align:bottom}
+thead .n{white-space:normal}thead th{color:var(--soft);font-weight:600;vertical-align:bottom}
 tbody th{font-weight:500;white-space:nowrap}
 .n{text-align:right;white-space:nowrap}
-td{white-space:nowrap}.long{white-space:normal;min-width:16rem}
+td{white-space:nowrap}td:last-child:not(.n){white-space:normal;min-width:9rem}.long{white-space:normal;min-width:16rem}
 .wrap td{white-space:normal;overflow-wrap:anywhere}.wrap th{white-space:normal;min-width:7rem}
 details{margin:.5rem 0}summary{cursor:pointer;font-size:.875rem}
 pre{overflow-x:auto;background:var(--grid);padding:.75rem;border-radius:.25rem;font-size:.875rem}
 footer{margin:2rem auto;color:var(--soft);font-size:.875rem}
 @media (min-width:64rem){
-.pair{display:grid;grid-template-columns:30rem minmax(0,1fr);gap:2rem;align-items:start}
+.pair{display:grid;grid-template-columns:27rem minmax(0,1fr);gap:1.5rem;align-items:start}
 .side{display:grid;grid-template-columns:repeat(auto-fill,minmax(22rem,1fr));gap:1rem 2rem}}
 @media print{.skip,nav{display:none}.exhibit,table{break-inside:avoid}body{font-size:11pt}h2{break-after:avoid}
 .scroll{overflow:visible}}
 )";
 
 constexpr i64 kLongCell = 48;  // characters; a longer one has several lines
+constexpr i64 kMostOpen = 40;  // rows of a table that is shown without being asked for
 
 class PageWriter {
  public:
@@ -121,7 +122,7 @@ class PageWriter {
       out_ += "<p>" + escaped(exhibit.remark) + "</p>\n";
     }
     out_ += "<div>\n";
-    table(exhibit.table, exhibit.folded, false);
+    table(exhibit.table, exhibit.folded || std::ssize(exhibit.table.rows) > kMostOpen, false);
     out_ += "</div>\n</div>\n";
   }
 
@@ -198,6 +199,8 @@ void add_members(PageTable& table, const Json& object, const std::string& prefix
         parts.push_back(version.empty() ? part : part + " " + version);
       }
       if (const std::string text = joined(parts, ", "); !text.empty()) table.rows.push_back({name, text});
+    } else if (value.is_number_float()) {
+      table.rows.push_back({name, fmt::format("{:.6g}", value.get<double>())});
     } else if (!value.is_null()) {
       table.rows.push_back({name, value.dump()});
     }

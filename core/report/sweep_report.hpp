@@ -75,7 +75,7 @@ std::string crossover_text(const SweepCrossover& one);
 /// none.
 std::vector<std::string> answers(const SweepReport& report);
 
-/// table, json, jsonl, csv, md.
+/// table, json, jsonl, csv, md, html.
 std::vector<std::string_view> sweep_format_names();
 std::string write_sweep(const SweepReport& report, std::string_view format, const WriterOptions& options = {});
 /// The footer of JSON Lines: what the document has beside its header and its cases.

@@ -4,6 +4,7 @@
 #include <array>
 
 #include "core/base/error.hpp"
+#include "core/report/html.hpp"
 #include "core/report/sweep_report.hpp"
 #include "core/report/text.hpp"
 #include "core/report/text_table.hpp"
@@ -213,9 +214,14 @@ struct SweepFormat {
   std::string_view name;
   std::string (*write)(const SweepReport&, const WriterOptions&);
 };
+/// The page of its document.
+std::string write_sweep_html(const SweepReport& report, const WriterOptions& /*options*/) {
+  return html_page({.document = report.document});
+}
+
 constexpr std::array kSweepFormats{SweepFormat{"table", write_sweep_table}, SweepFormat{"json", write_sweep_json},
                                    SweepFormat{"jsonl", write_sweep_lines}, SweepFormat{"csv", write_sweep_csv},
-                                   SweepFormat{"md", write_sweep_markdown}};
+                                   SweepFormat{"md", write_sweep_markdown}, SweepFormat{"html", write_sweep_html}};
 
 }  // namespace
 
