@@ -17,6 +17,7 @@ constexpr std::array kFormats{
     ReportFormat{"rows", "", write_rows, write_agreement_rows},
     ReportFormat{"md", ".md", write_markdown, nullptr, write_niah_markdown},
     ReportFormat{"html", ".html .htm", write_html, write_agreement_html, write_niah_html},
+    ReportFormat{"svg", ".svg", nullptr, nullptr, write_niah_svg},
     ReportFormat{"junit", ".xml .junit", nullptr, write_agreement_junit},
 };
 

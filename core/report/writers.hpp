@@ -79,6 +79,8 @@ std::string write_niah_table(const NiahReport& report, const WriterOptions& opti
 std::string write_niah_json(const NiahReport& report, const WriterOptions& options = {});
 /// A line for each cell.
 std::string write_niah_csv(const NiahReport& report, const WriterOptions& options = {});
+/// The maps beside one another.
+std::string write_niah_svg(const NiahReport& report, const WriterOptions& options = {});
 std::string write_niah_markdown(const NiahReport& report, const WriterOptions& options = {});
 std::string write_niah_html(const NiahReport& report, const WriterOptions& options = {});
 

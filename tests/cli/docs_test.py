@@ -100,6 +100,7 @@ COMMANDS = {
     # docs/niah.md, docs/cli.md
     "misa-prof niah": ["--context", "4k", "--seeds", "1"],
     "misa-prof niah --context 4k:32k:*2 --depths 5 --indexer dsa,misa:active-heads=4,misa:router=gate": ["--seeds", "1"],
+    "misa-prof niah -o needles.svg -o needles.html": ["--context", "4k", "--seeds", "1"],
     "misa-prof niah --needle-mode silent --context 4k,32k --depths 5": ["--seeds", "1"],
     "misa-prof niah --backend cuda --needles 8 -o - -o json:needles.json": DRY,
     # docs/measurement.md

@@ -481,7 +481,7 @@ TEST_CASE("every format has a name and an ending of its own, and writes what it 
   for (const ReportFormat& format : report_formats()) {
     CHECK(seen.insert(format.name).second);
     if (!format.endings.empty()) CHECK(seen.insert(format.endings).second);
-    CHECK((format.profile || format.agreement));
+    CHECK((format.profile || format.agreement || format.niah));
   }
   for (const std::string_view name : profile_format_names()) CHECK_FALSE(write_report(sample_report(), name).empty());
   CHECK_THROWS_AS(write_report(sample_report(), "junit"), Error);

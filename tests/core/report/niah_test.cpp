@@ -133,4 +133,23 @@ TEST_CASE("a map's CSV has a line for each cell") {
   CHECK(text.find(",131072,0.5,0,,\r\n") != std::string::npos);
 }
 
+TEST_CASE("the drawing of all maps is XML and names each map, whatever it is called" *
+          doctest::skip(testing::lacks(std::system("xmllint --version >/dev/null 2>&1") == 0,
+                                       "xmllint (scripts/install.sh --ci)"))) {
+  NiahReport report = sample_map();
+  report.maps[0].name = "<script>&\"\x01";
+  const std::string text = write_report(report, "svg");
+  CHECK(accepts("xmllint --noout", text, ".svg"));
+  CHECK(text.find("<script") == std::string::npos);
+  CHECK(text.find("misa (qnorm, h 1)") != std::string::npos);
+  // Transforms hold one map each, and its drawing in it.
+  std::size_t groups = 0;
+  for (std::size_t at = text.find("<g transform"); at != std::string::npos; at = text.find("<g transform", at + 1)) {
+    ++groups;
+  }
+  CHECK(groups == 2 * report.maps.size());
+  report.maps.clear();
+  CHECK(accepts("xmllint --noout", write_report(report, "svg"), ".svg"));
+}
+
 }  // namespace misa
