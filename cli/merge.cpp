@@ -32,7 +32,7 @@ void run_merge(const MergeOptions& options) {
   for (const std::string& path : options.files) parts.push_back(read_result_file(path, {ResultKind::sweep}, true));
   const SweepReport report = make_sweep_report(merge_sweeps(parts, options.allow_missing), options.files.front());
   options.output.write(targets, {}, [&](const std::string& format, const WriterOptions& writing) {
-    return write_sweep(report, format, writing);
+    return write_report(report, format, writing);
   });
 }
 

@@ -100,7 +100,7 @@ class SweepCommand {
         file.finish(whole, {{"estimated_seconds", estimated}, {"spent_seconds", steady_seconds() - begun}});
     options_.output.write(
         targets, {},
-        [&](const std::string& format, const WriterOptions& writing) { return write_sweep(report, format, writing); },
+        [&](const std::string& format, const WriterOptions& writing) { return write_report(report, format, writing); },
         kStreamed);
     if (!whole) say_how_to_resume(targets);
   }

@@ -32,19 +32,22 @@ double crossing(std::span<const LengthRatio> ratios) {
   return static_cast<double>(ratios.back().context);
 }
 
-/// Why no verdict follows from signs of which some are 0 and the others agree.
-std::string undecided(std::span<const LengthRatio> ratios, double confidence) {
+/// Says why no verdict follows from signs of which some are 0.
+void explain_undecided(Crossover& found) {
   std::vector<std::string> few, noisy;
-  for (const LengthRatio& one : ratios) {
+  for (const LengthRatio& one : found.ratios) {
     if (sign_of(one) == 0) (one.ratio.low ? noisy : few).push_back(std::to_string(one.context));
   }
-  std::string text;
-  if (!noisy.empty()) text = fmt::format("noise: 1 lies in the interval at {} tokens", fmt::join(noisy, ", "));
+  const auto add = [&](const char* cause, const std::string& reason) {
+    found.cause += (found.cause.empty() ? "" : ", ") + std::string(cause);
+    found.reason += (found.reason.empty() ? "" : "; ") + reason;
+  };
+  if (!noisy.empty()) add("noise", fmt::format("noise: 1 lies in the interval at {} tokens", fmt::join(noisy, ", ")));
   if (!few.empty()) {
-    text += fmt::format("{}too few rounds for an interval at {} tokens ({} are needed)", text.empty() ? "" : "; ",
-                        fmt::join(few, ", "), rounds_needed(static_cast<i64>(ratios.size()), confidence));
+    add("too few rounds",
+        fmt::format("too few rounds for an interval at {} tokens ({} are needed)", fmt::join(few, ", "),
+                    rounds_needed(static_cast<i64>(found.ratios.size()), found.confidence)));
   }
-  return text;
 }
 
 }  // namespace
@@ -59,7 +62,8 @@ Crossover decide_crossover(std::vector<LengthRatio> ratios, double confidence) {
     if (sign_of(all[i]) != 0) decided.push_back(i);
   }
   if (decided.empty()) {
-    found.reason = all.empty() ? "nothing was measured" : undecided(all, confidence);
+    if (all.empty()) found.cause = found.reason = "nothing was measured";
+    explain_undecided(found);
     return found;
   }
   const int first = sign_of(all[decided.front()]), last = sign_of(all[decided.back()]);
@@ -75,6 +79,7 @@ Crossover decide_crossover(std::vector<LengthRatio> ratios, double confidence) {
                        [](const LengthRatio& one) { return sign_of(one) == 0; });
   };
   if (changes > 1) {
+    found.cause = "not monotone";
     found.reason = "not monotone: faster and slower lengths alternate";
     return found;
   }
@@ -84,7 +89,7 @@ Crossover decide_crossover(std::vector<LengthRatio> ratios, double confidence) {
   }
   // Undecided lengths outside of the crossover's bracket leave open whether there is another one.
   if (changes == 0 || between(0, before) || between(after, all.size())) {
-    found.reason = undecided(all, confidence);
+    explain_undecided(found);
     return found;
   }
   found.verdict = CrossoverVerdict::crossover;

@@ -34,7 +34,8 @@ struct Crossover {
   bool rising = true;                  ///< of a crossover: `of` is slower below it and faster above; else the reverse
   std::optional<double> context = {};  ///< of a crossover: where the medians cross 1
   std::optional<i64> low = {}, high = {};  ///< of a crossover: the measured lengths that enclose it
-  std::string reason = {};                 ///< why it is inconclusive; empty: it is not
+  std::string cause = {};                  ///< why it is inconclusive, in few words; empty: it is not
+  std::string reason = {};                 ///< the same with the lengths
   double confidence = kConfidence;
   std::vector<LengthRatio> ratios = {};  ///< by context, with the joint intervals that the verdict comes from
 };

@@ -100,7 +100,7 @@ std::string crossover_text(const SweepCrossover& one) {
                          rounded(*found.context), *found.low, *found.high, 100 * found.confidence);
     case CrossoverVerdict::inconclusive: break;
   }
-  return "inconclusive: " + found.reason;
+  return "inconclusive: " + found.cause;
 }
 
 std::vector<std::string> answers(const SweepReport& report) {

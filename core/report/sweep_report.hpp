@@ -8,7 +8,6 @@
 #include "core/measure/crossover.hpp"
 #include "core/report/json_parts.hpp"
 #include "core/report/result_file.hpp"
-#include "core/report/write.hpp"
 
 // A sweep as plain data. It is made from its document, whether this process measured it, an earlier one did, or several
 // did parts of it.
@@ -75,9 +74,6 @@ std::string crossover_text(const SweepCrossover& one);
 /// none.
 std::vector<std::string> answers(const SweepReport& report);
 
-/// table, json, jsonl, csv, md, html.
-std::vector<std::string_view> sweep_format_names();
-std::string write_sweep(const SweepReport& report, std::string_view format, const WriterOptions& options = {});
 /// The footer of JSON Lines: what the document has beside its header and its cases.
 std::string sweep_footer(const SweepReport& report);
 

@@ -12,6 +12,7 @@ namespace misa {
 
 struct AgreementReport;
 struct NiahReport;
+struct SweepReport;
 
 struct WriterOptions {
   bool colour = false;  ///< ANSI, of the table only
@@ -25,14 +26,16 @@ struct ReportFormat {
   std::string (*profile)(const Report&, const WriterOptions&) = nullptr;             ///< null: not for a profile
   std::string (*agreement)(const AgreementReport&, const WriterOptions&) = nullptr;  ///< null: not for a comparison
   std::string (*niah)(const NiahReport&, const WriterOptions&) = nullptr;            ///< null: not for a needle map
+  std::string (*sweep)(const SweepReport&, const WriterOptions&) = nullptr;          ///< null: not for a sweep
 };
 
 /// Every format: table, json, jsonl, csv, md, junit.
 std::span<const ReportFormat> report_formats();
-/// The names of those that a profile, a comparison, or a needle map is written in.
+/// The names of those that a profile, a comparison, a needle map, or a sweep is written in.
 std::vector<std::string_view> profile_format_names();
 std::vector<std::string_view> agreement_format_names();
 std::vector<std::string_view> niah_format_names();
+std::vector<std::string_view> sweep_format_names();
 
 /// The whole report in the format of that name, with a line break at its end. Text from outside is made safe for the
 /// format: invalid UTF-8 becomes U+FFFD everywhere, control characters do so where they would reach a terminal.
@@ -43,6 +46,7 @@ std::string write_report(const Report& report, std::string_view format, const Wr
 std::string write_report(const AgreementReport& report, std::string_view format, const WriterOptions& options = {});
 
 std::string write_report(const NiahReport& report, std::string_view format, const WriterOptions& options = {});
+std::string write_report(const SweepReport& report, std::string_view format, const WriterOptions& options = {});
 
 /// JSON lines as the cases come: header, cases, footer, each one record and handed to `sink` whole, to be flushed. A
 /// file without a footer was cut off. The footer may say "complete": false.

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 
-#include "core/base/error.hpp"
 #include "core/report/html.hpp"
 #include "core/report/sweep_report.hpp"
 #include "core/report/text.hpp"
@@ -109,13 +108,33 @@ std::vector<std::string> notes_of(const SweepReport& report) {
     notes.push_back(fmt::format("skipped {}: {}", printable(text_at(skip, "key").value_or("")),
                                 printable(text_at(skip, "reason").value_or(""))));
   }
-  for (const Json& warning : report.document["warnings"]) {
-    notes.push_back(warning_line({text_at(warning, "id").value_or(""), text_at(warning, "text").value_or(""),
-                                  text_at(warning, "where").value_or("")}));
+  std::vector<Warning> warnings;  // the first of each id; JSON has all
+  std::vector<i64> times;
+  for (const Json& one : report.document["warnings"]) {
+    const Warning warning{text_at(one, "id").value_or(""), text_at(one, "text").value_or(""),
+                          text_at(one, "where").value_or("")};
+    const auto same =
+        std::find_if(warnings.begin(), warnings.end(), [&](const Warning& other) { return other.id == warning.id; });
+    if (same == warnings.end()) {
+      warnings.push_back(warning);
+      times.push_back(1);
+    } else {
+      ++times[static_cast<std::size_t>(same - warnings.begin())];
+    }
+  }
+  for (std::size_t i = 0; i < warnings.size(); ++i) {
+    const std::string more = times[i] > 1 ? fmt::format(" (and {} more of this kind)", times[i] - 1) : "";
+    notes.push_back(warning_line(warnings[i]) + more);
   }
   if (!truth_at(report.document, "complete").value_or(false)) notes.emplace_back("this sweep is not complete");
   return notes;
 }
+
+std::string number_field(const std::optional<double>& number) { return number ? exact_number(*number) : ""; }
+
+constexpr std::array<std::string_view, 6> kOfEnd{"crossovers", "fronts", "skipped", "warnings", "complete", "timing"};
+
+}  // namespace
 
 std::string write_sweep_table(const SweepReport& report, const WriterOptions& options) {
   const i64 width = options.width;
@@ -150,8 +169,6 @@ std::string write_sweep_markdown(const SweepReport& report, const WriterOptions&
   for (const std::string& note : notes) out += "- " + escaped_markdown(note) + '\n';
   return out;
 }
-
-std::string number_field(const std::optional<double>& number) { return number ? exact_number(*number) : ""; }
 
 std::string write_sweep_csv(const SweepReport& report, const WriterOptions& /*options*/) {
   std::string out =
@@ -194,7 +211,9 @@ std::string write_sweep_json(const SweepReport& report, const WriterOptions& /*o
   return text_of(report.document, 2);
 }
 
-constexpr std::array<std::string_view, 6> kOfEnd{"crossovers", "fronts", "skipped", "warnings", "complete", "timing"};
+std::string write_sweep_html(const SweepReport& report, const WriterOptions& /*options*/) {
+  return html_page({.document = report.document});
+}
 
 std::string write_sweep_lines(const SweepReport& report, const WriterOptions& /*options*/) {
   Json header{{"record", "header"}};
@@ -210,21 +229,6 @@ std::string write_sweep_lines(const SweepReport& report, const WriterOptions& /*
   return out + sweep_footer(report);
 }
 
-struct SweepFormat {
-  std::string_view name;
-  std::string (*write)(const SweepReport&, const WriterOptions&);
-};
-/// The page of its document.
-std::string write_sweep_html(const SweepReport& report, const WriterOptions& /*options*/) {
-  return html_page({.document = report.document});
-}
-
-constexpr std::array kSweepFormats{SweepFormat{"table", write_sweep_table}, SweepFormat{"json", write_sweep_json},
-                                   SweepFormat{"jsonl", write_sweep_lines}, SweepFormat{"csv", write_sweep_csv},
-                                   SweepFormat{"md", write_sweep_markdown}, SweepFormat{"html", write_sweep_html}};
-
-}  // namespace
-
 std::string sweep_footer(const SweepReport& report) {
   Json footer{{"record", "footer"}, {"cases", report.cases.size()}};
   for (const std::string_view key : kOfEnd) {
@@ -234,19 +238,6 @@ std::string sweep_footer(const SweepReport& report) {
   }
   footer["complete"] = report.document["complete"];
   return text_of(footer, -1);
-}
-
-std::vector<std::string_view> sweep_format_names() {
-  std::vector<std::string_view> names;
-  for (const SweepFormat& format : kSweepFormats) names.push_back(format.name);
-  return names;
-}
-
-std::string write_sweep(const SweepReport& report, std::string_view format, const WriterOptions& options) {
-  for (const SweepFormat& one : kSweepFormats) {
-    if (one.name == format) return one.write(report, options);
-  }
-  throw Error(ErrorKind::internal, "MP-E904", "no writer for the format '" + std::string(format) + "'");
 }
 
 }  // namespace misa

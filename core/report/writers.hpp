@@ -84,6 +84,14 @@ std::string write_niah_svg(const NiahReport& report, const WriterOptions& option
 std::string write_niah_markdown(const NiahReport& report, const WriterOptions& options = {});
 std::string write_niah_html(const NiahReport& report, const WriterOptions& options = {});
 
+std::string write_sweep_table(const SweepReport& report, const WriterOptions& options);
+std::string write_sweep_json(const SweepReport& report, const WriterOptions& options = {});
+std::string write_sweep_lines(const SweepReport& report, const WriterOptions& options = {});
+/// A line for each case.
+std::string write_sweep_csv(const SweepReport& report, const WriterOptions& options = {});
+std::string write_sweep_markdown(const SweepReport& report, const WriterOptions& options = {});
+std::string write_sweep_html(const SweepReport& report, const WriterOptions& options = {});
+
 /// kVerdictNames for people.
 constexpr std::array<std::string_view, kVerdictNames.size()> kVerdictWords{
     "exact", "tie-swap", "within bound", "follows", "unbounded", "unknown", "miss", "violation", "unjudged", "empty"};

@@ -112,7 +112,7 @@ class Plans(Sweeps):
 
 class Files(Sweeps):
     def test_every_format_has_every_case(self):
-        outputs = [self.folder / f"s.{ending}" for ending in ("json", "jsonl", "csv", "md", "txt")]
+        outputs = [self.folder / f"s.{ending}" for ending in ("json", "jsonl", "csv", "md", "txt", "html")]
         self.sweeps(*LENGTHS, *(word for path in outputs for word in ("-o", path)))
         document = strict_json(outputs[0].read_text())
         header, *cases, footer = lines(outputs[1])
@@ -122,7 +122,8 @@ class Files(Sweeps):
         self.assertEqual(footer["fronts"], document["fronts"])
         rows = list(csv.DictReader(io.StringIO(outputs[2].read_text())))
         self.assertEqual(sorted(row["key"] for row in rows), keys(cases))
-        for path in outputs[3:]:
+        self.assertIn("<!doctype html>", outputs[5].read_text().lower())
+        for path in outputs[3:5]:
             self.assertIn("against dsa", path.read_text())
         checked = subprocess.run([needs_jsonschema(self), ROOT / "scripts/check_json.py", *outputs[:2]], text=True,
                                  stderr=subprocess.PIPE, check=False)

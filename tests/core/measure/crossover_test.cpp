@@ -148,6 +148,7 @@ TEST_CASE("what is not monotone, not decided or not measured is inconclusive wit
     CHECK(found.verdict == CrossoverVerdict::inconclusive);
     CHECK_FALSE(found.context);
     CHECK_FALSE(found.low);
+    CHECK_FALSE(found.cause.empty());
     return found.reason;
   };
   CHECK(reason({fast(1), slow(2), fast(4)}) == "not monotone: faster and slower lengths alternate");
