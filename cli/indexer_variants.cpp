@@ -32,7 +32,7 @@ struct OwnOption {
   i64 IndexerOptions::*count = nullptr;
 };
 
-constexpr std::array<OwnOption, 8> kOwnOptions{{
+constexpr std::array<OwnOption, 9> kOwnOptions{{
     {"router", "", routes_heads, &IndexerOptions::router},
     {"top-k", "k ", any_indexer, nullptr, &IndexerOptions::top_k},
     {"active-heads", "h ", routes_heads, nullptr, nullptr, &IndexerOptions::active_heads},
@@ -41,6 +41,7 @@ constexpr std::array<OwnOption, 8> kOwnOptions{{
     {"candidates", "k' ", reranks, nullptr, &IndexerOptions::candidates},
     {"blocks", "m ", prunes_blocks, nullptr, nullptr, &IndexerOptions::blocks},
     {"block-window", "", has_blocks, &IndexerOptions::block_window},
+    {"pooling", "", has_blocks, &IndexerOptions::pooling},
 }};
 
 /// The entries of a list: an indexer, and its options as they are written.

@@ -32,7 +32,7 @@ constexpr u64 kMostDepths = 101, kMostSeeds = 1000, kMostNeedles = 64;
 constexpr const char* kNeedleGroup = "Needles";
 constexpr const char* kNiahExamples =
     "\nExamples:\n"
-    "  misa-prof niah                                        # green maps, and a red one: qnorm with one head\n"
+    "  misa-prof niah                                        # green maps, and a red one\n"
     "  misa-prof niah --context 4k:32k:*2 --depths 5 --indexer dsa,misa:active-heads=4,misa:router=gate\n"
     "  misa-prof niah --backend cuda --needles 8 -o - -o json:needles.json\n"
     "\nExit codes: 0 ok, 2 usage, 4 unavailable, 5 no needle can be seen, 10 runtime,\n"
