@@ -35,7 +35,7 @@ std::string on_heat(const std::string& text, double share) {
                      16 + 36 * sixth(colour.red) + 6 * sixth(colour.green) + sixth(colour.blue), text);
 }
 
-std::string share_cell(const std::optional<NiahCell>& cell, bool colour) {
+std::string map_cell(const std::optional<NiahCell>& cell, bool colour) {
   if (!cell) return padded("– ", kShareWidth, true);
   const std::string text = padded(per_cent(cell->mean) + " ", kShareWidth, true);
   return colour ? on_heat(text, cell->mean) : text;
@@ -54,7 +54,7 @@ std::vector<std::string> map_lines(const NiahReport& report, const NiahMap& map,
   lines.push_back(styled(head, Style::faint, colour));
   for (std::size_t d = 0; d < report.depths.size(); ++d) {
     std::string line = styled(padded(depth_text(report.depths[d]) + " ", kDepthWidth, true), Style::faint, colour);
-    for (std::size_t c = first; c < first + count; ++c) line += share_cell(map.cells[c][d], colour);
+    for (std::size_t c = first; c < first + count; ++c) line += map_cell(map.cells[c][d], colour);
     lines.push_back(std::move(line));
   }
   return lines;
