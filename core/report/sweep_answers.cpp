@@ -78,14 +78,18 @@ std::string answer(const SweepReport& report, const SweepCrossover& one) {
       return fmt::format("{} pays up to {}: {}", of, near(), ends(first, at(*found.low)));
     case CrossoverVerdict::inconclusive: break;
   }
+  constexpr const char* kTry = "; try: a larger --budget, or a machine that does nothing else";
+  const std::vector<i64> faster = lengths_with(found, SpeedupVerdict::faster);
+  const std::vector<i64> slower = lengths_with(found, SpeedupVerdict::slower);
+  if (!faster.empty() && slower.empty() &&
+      at(faster.front()).context == (found.ratios.end() - faster.size())->context) {
+    return fmt::format("{} pays from {} tokens on at the latest: {}; shorter lengths are not decided: {}{}", of,
+                       faster.front(), ends(at(faster.front()), last), found.reason, kTry);
+  }
   std::string text = fmt::format("no answer for {}: {}", of, found.reason);
-  if (const std::vector<i64> faster = lengths_with(found, SpeedupVerdict::faster); !faster.empty()) {
-    text += fmt::format("; faster than {} at {}", over, fmt::join(faster, ", "));
-  }
-  if (const std::vector<i64> slower = lengths_with(found, SpeedupVerdict::slower); !slower.empty()) {
-    text += fmt::format("; slower at {}", fmt::join(slower, ", "));
-  }
-  return text + "; try: a larger --budget, or a machine that does nothing else";
+  if (!faster.empty()) text += fmt::format("; faster than {} at {}", over, fmt::join(faster, ", "));
+  if (!slower.empty()) text += fmt::format("; slower at {}", fmt::join(slower, ", "));
+  return text + kTry;
 }
 
 }  // namespace
