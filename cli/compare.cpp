@@ -38,8 +38,6 @@ constexpr const char* kCompareExamples =
     "\nExit codes: 0 agree, 1 miss or violation (or too little recall), 2 usage, 3 input, 4 unavailable,\n"
     "            5 nothing was compared, 7 cannot be judged, 10 runtime, 130 interrupted.\n";
 
-constexpr double kLongRun = 5;  // seconds that are worth an estimate
-
 /// Error(usage) MP-E056 where rows are to be written, and the run rates none.
 void refuse_empty_rows(const std::vector<Target>& targets, const RunFacts& facts) {
   const bool rates = facts.rates || facts.selects || facts.recorded;

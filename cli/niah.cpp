@@ -26,7 +26,6 @@
 namespace misa::cli {
 namespace {
 
-constexpr double kLongRun = 5;  // seconds that are worth an estimate
 constexpr double kSure = 0.15;  // share of the work from which on its time can be estimated
 constexpr u64 kMostDepths = 101, kMostSeeds = 1000, kMostNeedles = 64;
 constexpr const char* kNeedleGroup = "Needles";

@@ -34,7 +34,7 @@ struct NsightOptions {
   bool no_fusion = false;
 };
 
-std::string counted(i64 number, const std::string& range) {
+std::string expected_ranges(i64 number, const std::string& range) {
   return fmt::format("{} range{} {}", number, number == 1 ? "" : "s", range);
 }
 
@@ -77,13 +77,13 @@ class Nsight {
       for (const auto& [name, number] : one.spans) ranges.push_back(fmt::format("{} {}{}", number, kStageRange, name));
       stages += one.count(options_.stage);
       lines += fmt::format("# {}: {} ({} of {} at a time)\n", one.name, fmt::join(ranges, ", "), one.rows_per_chunk,
-                           misa::counted(planned_.rows, "row", "rows"));
+                           counted(planned_.rows, "row", "rows"));
     }
     const i64 runs = number_of_runs();
-    lines += "# expect " + counted(runs, kMeasureRange);
+    lines += "# expect " + expected_ranges(runs, kMeasureRange);
     if (!options_.stage.empty()) {
       lines += fmt::format(", in {} {} with a kernel or more in each", runs == 1 ? "it" : "them",
-                           counted(stages, kStageRange + options_.stage));
+                           expected_ranges(stages, kStageRange + options_.stage));
     }
     lines += "\n# a filter that matches nothing is no error: compare the numbers\n";
     for (const Warning& warning : planned_.warnings) lines += "# " + warning_line(warning) + "\n";

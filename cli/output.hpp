@@ -53,6 +53,9 @@ class OutputOptions {
   bool host_ = false;
 };
 
+/// The format that is written while a run goes on.
+inline constexpr std::string_view kStreamed = "jsonl";
+
 /// The places of some targets, written piece by piece: each piece is there once it is written, whatever ends the
 /// process.
 class StreamedTargets {
@@ -87,6 +90,9 @@ void check_no_input(const std::string& path, const std::vector<std::string>& inp
 
 /// True when both paths will be one file, whether it is there yet or not.
 bool same_target(const std::string& a, const std::string& b);
+
+/// Seconds of a run that are worth an estimate beforehand.
+inline constexpr double kLongRun = 5;
 
 /// One line on standard error that overwrites itself; silent unless a person is watching.
 class Progress {

@@ -29,8 +29,6 @@
 namespace misa::cli {
 namespace {
 
-constexpr double kLongRun = 5;  // seconds that are worth an estimate
-constexpr std::string_view kStreamed = "jsonl";
 constexpr const char* kProfileExamples =
     "\nExamples:\n"
     "  misa-prof profile                                     # the shipped trace, on the CPU\n"

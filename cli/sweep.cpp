@@ -24,7 +24,6 @@
 namespace misa::cli {
 namespace {
 
-constexpr std::string_view kStreamed = "jsonl";
 constexpr const char* kSweepExamples =
     "\nExamples:\n"
     "  misa-prof sweep                                  # from which context length does misa pay here?\n"

@@ -12,7 +12,6 @@
 namespace misa::cli {
 namespace {
 
-constexpr std::string_view kStreamed = "jsonl";
 bool is_file(const std::string& path) {
   std::error_code failure;
   return path != "-" && std::filesystem::is_regular_file(path, failure);

@@ -133,7 +133,7 @@ Suite suite_of(const AgreementReport& report, const AgreementCase& one) {
   return suite;
 }
 
-std::string text_of(const Test& test, const std::string& classname) {
+std::string test_text(const Test& test, const std::string& classname) {
   std::string out = "    <testcase" + xml_attribute("name", test.name) + xml_attribute("classname", classname) + ">\n";
   if (test.outcome != Outcome::passed) {
     const std::string_view element = outcome_name(test.outcome);
@@ -146,7 +146,7 @@ std::string text_of(const Test& test, const std::string& classname) {
   return out + "    </testcase>\n";
 }
 
-std::string text_of(const Suite& suite, const ReportEnvironment& environment, std::span<const Warning> warnings) {
+std::string suite_text(const Suite& suite, const ReportEnvironment& environment, std::span<const Warning> warnings) {
   std::string out = "  <testsuite" + xml_attribute("name", suite.name) +
                     xml_attribute("tests", static_cast<i64>(suite.tests.size())) +
                     xml_attribute("failures", suite.count(Outcome::failure)) +
@@ -162,7 +162,7 @@ std::string text_of(const Suite& suite, const ReportEnvironment& environment, st
     }
     out += "    </properties>\n";
   }
-  for (const Test& test : suite.tests) out += text_of(test, suite.classname);
+  for (const Test& test : suite.tests) out += test_text(test, suite.classname);
   if (!warnings.empty()) {
     std::vector<std::string> lines;
     for (const Warning& warning : warnings) lines.push_back(warning_line(warning));
@@ -188,7 +188,7 @@ std::string write_agreement_junit(const AgreementReport& report, const WriterOpt
     failures += suite.count(Outcome::failure);
     errors += suite.count(Outcome::error);
     seconds += suite.seconds;
-    body += text_of(suite, report.environment, report.warnings);
+    body += suite_text(suite, report.environment, report.warnings);
   }
   return "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites" + xml_attribute("name", "misa-prof compare") +
          xml_attribute("tests", tests) + xml_attribute("failures", failures) + xml_attribute("errors", errors) +
