@@ -10,6 +10,7 @@
 #include "backends/backends.hpp"
 #include "cli/build_facts.hpp"
 #include "cli/commands.hpp"
+#include "cli/given_options.hpp"
 #include "cli/planned.hpp"
 #include "cli/sweep_file.hpp"
 #include "cli/sweep_options.hpp"
@@ -34,8 +35,12 @@ constexpr const char* kSweepExamples =
 
 class SweepCommand {
  public:
-  SweepCommand(const SweepOptions& options, std::vector<std::string> words)
-      : options_(options), threads_(thread_count(options.threads)), axes_(options.axes()), words_(std::move(words)) {
+  SweepCommand(const SweepOptions& options, GivenOptions given, std::vector<std::string> words)
+      : options_(options),
+        given_(std::move(given)),
+        threads_(thread_count(options.threads)),
+        axes_(options.axes()),
+        words_(std::move(words)) {
     plan_ = plan_sweep(axes_, options.zip_names(), [&](const Coordinates& point) { return spec_of(point); });
     if (!options.shard.empty()) shard_ = parse_shard(options.shard);
   }
@@ -58,6 +63,7 @@ class SweepCommand {
     const std::vector<std::string> inputs = input_files();
     const std::vector<Target> targets = options_.output.targets(inputs);
     for (const PlannedGroup& group : plan_.groups) check_memory(group);
+    const std::vector<Warning> warnings = idle_options(targets);
     SweepFile file(targets, options_.resume, header(inputs));
     make_backends();
     std::vector<const PlannedGroup*> missing;
@@ -96,9 +102,9 @@ class SweepCommand {
     if (!file.begun()) throw Interrupted();
     for (const SkippedPoint& point : plan_.skipped) file.skip({skip_json(point.key, "", "", point.reason)});
     const SweepReport report =
-        file.finish(whole, {{"estimated_seconds", estimated}, {"spent_seconds", steady_seconds() - begun}});
+        file.finish(whole, warnings, {{"estimated_seconds", estimated}, {"spent_seconds", steady_seconds() - begun}});
     options_.output.write(
-        targets, {},
+        targets, warnings,
         [&](const std::string& format, const WriterOptions& writing) { return write_report(report, format, writing); },
         kStreamed);
     if (!whole) say_how_to_resume(targets);
@@ -297,6 +303,17 @@ class SweepCommand {
     return {{"environment", environment_json(describe_environment(backends, threads_, origin, elements))}};
   }
 
+  /// Warnings about options that change nothing in any case of the sweep.
+  std::vector<Warning> idle_options(const std::vector<Target>& targets) const {
+    RunFacts facts{.generated = value_at(plan_.groups.front().coordinates, "trace").empty()};
+    facts.write_to(targets);
+    for (const PlannedGroup& group : plan_.groups) {
+      facts.run_on(value_at(group.coordinates, "backend"));
+      for (const PlannedCase& one : group.cases) facts.specs.push_back(one.spec);
+    }
+    return options_without_effect(given_, facts);
+  }
+
   void say_how_to_resume(const std::vector<Target>& targets) {
     const auto lines = std::find_if(targets.begin(), targets.end(), [](const Target& target) {
       return target.format == kStreamed && target.path != "-";
@@ -311,6 +328,7 @@ class SweepCommand {
   }
 
   const SweepOptions& options_;
+  GivenOptions given_;
   i64 threads_;
   std::vector<SweepAxis> axes_;
   std::vector<std::string> words_;
@@ -333,7 +351,7 @@ Work add_sweep(CLI::App& app) {
   options->add(command);
   return [options, &command, &app] {
     if (!options->config.empty()) apply_config(command, options->config);
-    SweepCommand work(*options, command_words(app, command));
+    SweepCommand work(*options, given_options(command), command_words(app, command));
     if (options->dry) return work.show_plan();
     work.run();
   };

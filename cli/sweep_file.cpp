@@ -111,10 +111,12 @@ void SweepFile::skip(std::vector<Json> skipped) {
   for (Json& one : skipped) skipped_.push_back(std::move(one));
 }
 
-SweepReport SweepFile::finish(bool complete, const Json& timing) {
+SweepReport SweepFile::finish(bool complete, const std::vector<Warning>& warnings, const Json& timing) {
   std::vector<Json> skipped = skips_of(cases_);
   skipped.insert(skipped.end(), skipped_.begin(), skipped_.end());
-  Json document = sweep_document(header_, cases_, skipped, warnings_of(cases_), complete);
+  Json all = warnings_json(warnings);
+  for (const Json& warning : warnings_of(cases_)) all.push_back(warning);
+  Json document = sweep_document(header_, cases_, skipped, all, complete);
   document["timing"] = timing;
   SweepReport report = make_sweep_report(document, "sweep");
   streamed_.write(sweep_footer(report));

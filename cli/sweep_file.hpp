@@ -26,8 +26,8 @@ class SweepFile {
   bool begun() const { return begun_; }
   void add(std::vector<Json> records);
   void skip(std::vector<Json> skipped);
-  /// The report of all cases; writes the footer.
-  SweepReport finish(bool complete, const Json& timing);
+  /// The report of all cases, with warnings of the whole sweep before theirs; writes the footer.
+  SweepReport finish(bool complete, const std::vector<Warning>& warnings, const Json& timing);
 
  private:
   void read(const std::string& path);

@@ -84,8 +84,7 @@ class Cases(Sweeps):
                           self.folder / f"{name}.safetensors")
         document = strict_json(self.succeeds(
             "sweep", *SMALL[4:], "--trace", f"{self.folder / 'a.safetensors'},{self.folder / 'b.safetensors'}",
-            "--format", "json", "-o", self.folder / "out.json", "--indexer", "misa") or
-            (self.folder / "out.json").read_text())
+            "--format", "json", "--indexer", "misa"))
         self.assertEqual(len(document["cases"]), 4)
         self.assertEqual(document["cases"][0]["axes"]["context"], 1024)
         self.assertEqual(len(document["inputs"]), 2)
@@ -108,6 +107,13 @@ class Plans(Sweeps):
                                (["--resume"], "MP-E467"), (["--trace", "a", "--context", "1k"], "MP-E017"),
                                (["--context", "1k:1000k:+1k", "--seed", "1", "--active-heads", "1:128:+1"], "MP-E464")):
             self.fails(2, message, "sweep", *(SMALL[4:] if "--model" in words or "--trace" in words else SMALL), *words)
+
+
+    def test_an_option_that_changes_no_case_is_said_to_do_nothing(self):
+        document = self.sweep("--context", "512", "--candidates", "256", "--warm")
+        told = [warning["text"] for warning in document["warnings"] if warning["id"] == "MP-W033"]
+        self.assertEqual([text.split()[0] for text in told], ["--candidates", "--warm"])
+        self.assertEqual(len(document["cases"]), 2)
 
 
 class Files(Sweeps):
