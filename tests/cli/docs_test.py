@@ -347,7 +347,7 @@ class Documents(Cli):
                     seen.add(text)
                     self.run_command(text, shown)
         for command in ("profile", "compare", "diff", "explain", "report", "selftest", "shrink", "generate", "inspect",
-                        "nsight", "niah", "list"):
+                        "nsight", "niah", "sweep", "merge", "list"):
             self.clear_folder()
             for text in examples(command):
                 with self.subTest(help=command, command=text):
