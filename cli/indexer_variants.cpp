@@ -45,13 +45,13 @@ constexpr std::array<OwnOption, 9> kOwnOptions{{
 }};
 
 /// The entries of a list: an indexer, and its options as they are written.
-struct Entry {
+struct VariantEntry {
   std::string indexer;
   std::vector<std::string> options;
 };
 
-std::vector<Entry> entries_of(const std::vector<std::string>& lists) {
-  std::vector<Entry> entries;
+std::vector<VariantEntry> entries_of(const std::vector<std::string>& lists) {
+  std::vector<VariantEntry> entries;
   for (const std::string& word : split_at_commas(lists)) {
     const std::size_t colon = word.find(':'), equals = word.find('=');
     if (equals < colon) {
@@ -68,8 +68,8 @@ std::vector<Entry> entries_of(const std::vector<std::string>& lists) {
   return entries;
 }
 
-void set_option(const Entry& entry, const std::string& given, std::set<std::string_view>& set, IndexerVariant& variant,
-                std::vector<std::string>& shown) {
+void set_option(const VariantEntry& entry, const std::string& given, std::set<std::string_view>& set,
+                IndexerVariant& variant, std::vector<std::string>& shown) {
   const std::size_t equals = given.find('=');
   const std::string name = given.substr(0, equals);
   const std::string value = equals == std::string::npos ? std::string() : given.substr(equals + 1);
@@ -103,7 +103,7 @@ void set_option(const Entry& entry, const std::string& given, std::set<std::stri
 
 std::vector<IndexerVariant> variants_of(const IndexerOptions& options) {
   std::vector<IndexerVariant> variants;
-  for (const Entry& entry : entries_of(options.names)) {
+  for (const VariantEntry& entry : entries_of(options.names)) {
     IndexerOptions one = options;
     one.names = {entry.indexer};
     for (const std::string& indexer : one.listed()) {
