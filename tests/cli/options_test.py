@@ -140,7 +140,7 @@ class Endings(Cli):
         for name in ("report.pdf", "report.xml", "a.safetensors", "report.json.gz", "x.yaml"):
             self.fails(2, r"MP-E054.*'\.\w+'.*try: -o table:\S+, or one of \.txt, \.json, \.jsonl, \.csv, \.md", "profile", *FAST, "-o", name)
         for name in ("report.csv", "report.md", "report.jsonl"):
-            self.fails(2, r"MP-E054.*try: -o table:\S+, or one of \.txt, \.json, \.xml, \.junit", "compare", *FAST[:4], "-o",
+            self.fails(2, r"MP-E054.*try: -o table:\S+, or one of \.txt, \.json, \.html, \.htm, \.xml, \.junit", "compare", *FAST[:4], "-o",
                        name)
         self.only_files()
         self.succeeds("profile", *FAST, "-o", f"md:{self.folder}/report.html")
