@@ -613,8 +613,14 @@ TEST_CASE("what is laid out has the shapes, windows and metadata of what is gene
   for (const ValueFormat format : {ValueFormat::e4m3_ue8m0, ValueFormat::bf16}) {
     for (const Phase phase : {Phase::prefill, Phase::decode}) {
       CAPTURE(phase_name(phase));
-      const SyntheticRequest request{
-          .heads = 4, .head_dim = 32, .format = format, .phase = phase, .contexts = {70, 200}, .rows = 9, .next_n = 2};
+      SyntheticRequest request;
+      request.heads = 4;
+      request.head_dim = 32;
+      request.format = format;
+      request.phase = phase;
+      request.contexts = {70, 200};
+      request.rows = 9;
+      request.next_n = 2;
       const Workload drawn = generate(request), outline = lay_out(request);
       CHECK(outline.name == drawn.name);
       CHECK(outline.metadata == drawn.metadata);
