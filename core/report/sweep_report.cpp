@@ -67,7 +67,7 @@ SweepCase read_case(const ResultFile& file, const Json& record, const std::strin
 
 /// Texts in the order in which they first occur.
 template <class Text>
-std::vector<std::string> distinct(const std::vector<const SweepCase*>& cases, const Text& text) {
+std::vector<std::string> distinct_texts(const std::vector<const SweepCase*>& cases, const Text& text) {
   std::vector<std::string> texts;
   for (const SweepCase* one : cases) {
     if (std::find(texts.begin(), texts.end(), text(*one)) == texts.end()) texts.push_back(text(*one));
@@ -100,12 +100,12 @@ SweepCrossover compare_series(const Series& of, const Series& over) {
 void add_crossovers(SweepReport& report) {
   std::vector<const SweepCase*> all;
   for (const SweepCase& one : report.cases) all.push_back(&one);
-  for (const std::string& setting : distinct(all, [](const SweepCase& one) { return one.setting; })) {
+  for (const std::string& setting : distinct_texts(all, [](const SweepCase& one) { return one.setting; })) {
     Series in_setting;
     std::copy_if(all.begin(), all.end(), std::back_inserter(in_setting),
                  [&](const SweepCase* one) { return one->setting == setting; });
     std::vector<Series> others, references;
-    for (const std::string& name : distinct(in_setting, [](const SweepCase& one) { return one.series; })) {
+    for (const std::string& name : distinct_texts(in_setting, [](const SweepCase& one) { return one.series; })) {
       Series series;
       std::copy_if(in_setting.begin(), in_setting.end(), std::back_inserter(series),
                    [&](const SweepCase* one) { return one->series == name; });

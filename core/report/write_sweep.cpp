@@ -22,7 +22,7 @@ std::vector<std::string> settings_of(const SweepReport& report) {
   return settings;
 }
 
-Cell ratio_cell(const SweepCase& one) {
+Cell sweep_ratio_cell(const SweepCase& one) {
   if (one.reference || !one.speedup) return {one.reference ? "1.00×" : ""};
   const SpeedupVerdict verdict = speedup_verdict(*one.speedup);
   const std::string text = short_number(one.speedup->median) + "×";
@@ -31,7 +31,7 @@ Cell ratio_cell(const SweepCase& one) {
   return {text, verdict == SpeedupVerdict::faster ? Style::good : Style::bad};
 }
 
-Cell interval_cell(const SweepCase& one) {
+Cell sweep_interval_cell(const SweepCase& one) {
   if (!one.speedup) return {};
   if (!one.speedup->low || !one.speedup->high) return {"too few", Style::caution};
   return {fmt::format("{}–{}", short_number(*one.speedup->low), short_number(*one.speedup->high)), Style::faint};
@@ -64,8 +64,8 @@ TextTable case_table(const SweepReport& report, const std::string& setting, bool
                {printable(one->name), Style::strong},
                {one->median ? si_number(*one->median, "s") : "not timed"},
                {one->p10 && one->p90 ? si_range(*one->p10, *one->p90, "s") : "", Style::faint},
-               ratio_cell(*one),
-               interval_cell(*one),
+               sweep_ratio_cell(*one),
+               sweep_interval_cell(*one),
                {four_decimals(one->recall)},
                {four_decimals(one->worst_recall)},
                {one->worst_row ? std::to_string(*one->worst_row) : ""},
@@ -102,7 +102,7 @@ TextTable front_table(const SweepReport& report, const std::string& setting) {
   return table;
 }
 
-std::vector<std::string> notes_of(const SweepReport& report) {
+std::vector<std::string> sweep_notes(const SweepReport& report) {
   std::vector<std::string> notes;
   for (const Json& skip : report.document["skipped"]) {
     notes.push_back(fmt::format("skipped {}: {}", printable(text_at(skip, "key").value_or("")),
@@ -149,7 +149,7 @@ std::string write_sweep_table(const SweepReport& report, const WriterOptions& op
     out += front_table(report, setting).text(options.width, options.colour) + "\n";
   }
   for (const std::string& answer : answers(report)) out += lines_of(answer, width);
-  const std::vector<std::string> notes = notes_of(report);
+  const std::vector<std::string> notes = sweep_notes(report);
   if (!notes.empty()) out += '\n';
   for (const std::string& note : notes) out += styled(lines_of(note, width), Style::caution, options.colour);
   return out;
@@ -164,7 +164,7 @@ std::string write_sweep_markdown(const SweepReport& report, const WriterOptions&
     out += "\n" + crossover_table(report, setting).markdown();
     out += "\n" + front_table(report, setting).markdown();
   }
-  const std::vector<std::string> notes = notes_of(report);
+  const std::vector<std::string> notes = sweep_notes(report);
   if (!notes.empty()) out += "\n### Notes\n\n";
   for (const std::string& note : notes) out += "- " + escaped_markdown(note) + '\n';
   return out;
