@@ -8,11 +8,13 @@
 
 #include "backends/backends.hpp"
 #include "cli/commands.hpp"
+#include "cli/gate.hpp"
 #include "cli/given_options.hpp"
 #include "cli/indexer_options.hpp"
 #include "cli/options.hpp"
 #include "cli/output.hpp"
 #include "cli/planned.hpp"
+#include "cli/side_options.hpp"
 #include "cli/supervised.hpp"
 #include "cli/user_program.hpp"
 #include "cli/workload_options.hpp"
@@ -29,26 +31,101 @@
 namespace misa::cli {
 namespace {
 
+constexpr double kBudget = 10, kBudgetOfSides = 60;  // seconds
+constexpr const char* kSidesGroup = "Two sides";
 constexpr const char* kProfileExamples =
     "\nExamples:\n"
     "  misa-prof profile                                     # the shipped trace, on the CPU\n"
     "  misa-prof profile --model glm-5 --workload decode-8k --indexer dsa,misa --active-heads 4\n"
     "  misa-prof profile --trace layer3.safetensors -o - -o json:result.json\n"
-    "\nExit codes: 0 ok, 2 usage, 3 input, 4 unavailable, 10 runtime,\n"
+    "  misa-prof profile --indexer misa --ab '--active-heads 4' --max-slowdown 5%\n"
+    "\nExit codes: 0 ok, 2 usage, 3 input, 4 unavailable, 6 or 7 as --max-slowdown says, 10 runtime,\n"
     "            130 interrupted (partial results are written).\n";
 
-struct ProfileOptions {
+struct ProfileOptions : SideOptions {
   WorkloadOptions workload;
-  IndexerOptions indexer;
   OutputOptions output;
-  std::string backend = "cpu";
-  std::vector<std::string> kernels;
-  std::optional<i64> threads, device, samples, warm_up;
-  double budget_seconds = 10, limit_seconds = 60;
+  std::optional<i64> device, samples, warm_up;
+  std::optional<double> budget_seconds, max_slowdown, same_within;
+  double limit_seconds = 60;
+  std::string ab;        ///< the options of side B; empty: there is none, but for --aa
+  bool aa = false;       ///< side B is side A
   std::string isolated;  ///< of the process that measures a plug-in: where it meets the one that watches it
-  bool no_fusion = false, no_graph = false, warm = false, once = false, dry = false;
+  bool warm = false, once = false, dry = false;
   std::string selection_path, trace_out, config;
+
+  bool two_sides() const { return aa || !ab.empty(); }
+  /// Refuses what two sides exclude, and what takes two.
+  void check_sides() const;
 };
+
+void ProfileOptions::check_sides() const {
+  const auto refuse = [](const std::string& what, const std::string& how) {
+    throw Error(ErrorKind::usage, "MP-E496", what, {}, how);
+  };
+  if (aa && !ab.empty()) refuse("--aa measures A twice, and --ab says what B is", "one of them");
+  if (!two_sides() && max_slowdown) refuse("--max-slowdown takes two sides", "--ab, or misa-prof diff for two results");
+  if (!two_sides() && same_within) refuse("--same-within takes two sides", "--ab or --aa");
+  if (two_sides() && once) refuse("--profile-once takes one sample, and two sides are compared by many", "one of them");
+  if (two_sides() && !trace_out.empty())
+    refuse("--trace-out shows stages, which two sides are not timed by", "one of them");
+  if (two_sides() && dry) refuse("--dry-run shows one side", "it without --ab and --aa");
+}
+
+/// Side B of a run, and what it stands on.
+class OtherSide {
+ public:
+  OtherSide(const ProfileOptions& options, const Workload& workload, Backend& a)
+      : b_(options.aa ? SideB{options, {}, {}} : side_b(options, options.ab)) {
+    if (is_plugin(b_.options.backend) || is_program(b_.options.backend)) {
+      throw Error(ErrorKind::usage, "MP-E495", "a plug-in or a program cannot be a side", "--backend",
+                  "profile --backend plugin:FILE alone, which measures the plug-in beside ours");
+    }
+    const i64 threads = thread_count(b_.options.threads);
+    backend_ = make_backend(b_.options.backend, static_cast<int>(threads),
+                            device_number(options.device, {options.backend, b_.options.backend}),
+                            forced_kernels(b_.options.kernels));
+    if (backend_->free_bytes().has_value() != a.free_bytes().has_value()) {
+      throw Error(ErrorKind::usage, "MP-E495", "one side is on the host and the other on a device", "--ab",
+                  "two runs and misa-prof diff --allow-different-run");
+    }
+    const IndexerSettings settings = b_.options.indexer.settings(workload, options.workload.seed);
+    side_.emplace(ProfileSide{.backend = *backend_,
+                              .specs = b_.options.indexer.specs(settings),
+                              .threads = threads,
+                              .fusion = !b_.options.no_fusion,
+                              .graphs = !b_.options.no_graph,
+                              .told = {.b = b_.words, .max_slowdown = options.max_slowdown}});
+    if (options.same_within) side_->told.same_within = *options.same_within;
+  }
+
+  const ProfileSide& side() const { return *side_; }
+
+  /// Of options of side B that do nothing.
+  std::vector<Warning> warnings(RunFacts facts, const Workload& workload) const {
+    facts.specs = side_->specs;
+    facts.run_on(b_.options.backend);
+    std::vector<Warning> found = options_without_effect(b_.given, facts);
+    for (Warning& warning : options_cut(b_.given, facts.specs, outline_of(workload)))
+      found.push_back(std::move(warning));
+    for (Warning& warning : found) warning.where += warning.where.empty() ? "side B" : ", side B";
+    return found;
+  }
+
+ private:
+  SideB b_;
+  std::unique_ptr<Backend> backend_;
+  std::optional<ProfileSide> side_;
+};
+
+/// Ends as --max-slowdown says of side B.
+void end_as_gated(const Report& report) {
+  std::vector<Gated> gated;
+  for (const ReportCase& one : report.cases) {
+    if (one.gate) gated.push_back({one.spec.name, *one.change, *one.gate, {}});
+  }
+  end_as_gated(gated, *report.sides->max_slowdown, "a longer --budget, or a quieter machine");
+}
 
 /// FILE, or with several indexers FILE with the indexer's name before its ending.
 std::string selection_path(const std::string& path, const std::string& indexer, bool several) {
@@ -186,6 +263,11 @@ void run_profile(const ProfileOptions& options, const GivenOptions& given, std::
   for (Warning& warning : options_cut(given, facts.specs, outline_of(workload))) {
     origin.warnings.push_back(std::move(warning));
   }
+  std::optional<OtherSide> other;
+  if (options.two_sides()) {
+    other.emplace(options, workload, *backend);
+    for (Warning& warning : other->warnings(facts, workload)) origin.warnings.push_back(std::move(warning));
+  }
 
   Progress progress;
   JsonLinesWriter lines([&](std::string_view line) { streamed.write(line); });
@@ -197,11 +279,12 @@ void run_profile(const ProfileOptions& options, const GivenOptions& given, std::
                          .memory = options.workload.memory_limits(),
                          .samples = options.samples,
                          .warm_up = options.warm_up,
-                         .budget_seconds = options.budget_seconds,
+                         .budget_seconds = options.budget_seconds.value_or(other ? kBudgetOfSides : kBudget),
                          .cold = !options.warm,
                          .fusion = !options.no_fusion,
                          .graphs = !options.no_graph,
                          .once = options.once,
+                         .b = other ? &other->side() : nullptr,
                          .origin = std::move(origin)};
   request.sinks.progress = [&](const ProfileProgress& done) { show(progress, done); };
   // The header waits for the first result: a supervised measurement that fails begins again.
@@ -246,7 +329,8 @@ void run_profile(const ProfileOptions& options, const GivenOptions& given, std::
     };
   }
   try {
-    profile(request);
+    const Report report = profile(request);
+    if (options.max_slowdown && !report.interrupted) end_as_gated(report);
   } catch (const Error& error) {
     if (!watched || !blames_plugin(error)) throw;
     progress.clear();
@@ -273,14 +357,9 @@ Work add_profile(CLI::App& app) {
   options->workload.add_row(command);
 
   options->indexer.add(command);
-  add_backend(command, options->backend, "What the indexers run on", kBackendGroup);
-  add_count(command, "--threads", options->threads, "Threads (default: the cores available)", kBackendGroup);
+  options->SideOptions::add(command);
   add_device(command, options->device);
-  add_kernels(command, options->kernels);
   options->workload.add_memory(command);
-  add_flag(command, "--no-fusion", options->no_fusion, "One kernel per stage", kBackendGroup);
-  add_flag(command, "--no-graph", options->no_graph, "On cuda: launch kernel by kernel, not as a graph", kBackendGroup);
-
   add_count(command, "--samples", options->samples, "Samples of each indexer, if the budget holds them (default: 50)",
             kTimingGroup);
   add_flag(command, "--profile-once", options->once, "For a profiler: one run of each indexer, its stages marked",
@@ -290,11 +369,19 @@ Work add_profile(CLI::App& app) {
   add_flag(command, "--dry-run", options->dry, "Run nothing: print what would run, and its memory", kTimingGroup);
   add_decimal(command, "--budget", options->budget_seconds,
               "Seconds for all runs together, first calls, warm-up and stages too; a sample of each indexer is always "
-              "taken",
+              "taken (default: 10; 60 with two sides)",
               "SECONDS", kTimingGroup, 0, 1e6);
 
   add_decimal(command, "--time-limit", options->limit_seconds, "Seconds that a plug-in may take for a run", "SECONDS",
               kTimingGroup, 0, 1e6);
+
+  add_text(command, "--ab", options->ab, "Measure side B beside this, with these options changed, in the same rounds",
+           "'OPTIONS'", kSidesGroup);
+  add_flag(command, "--aa", options->aa, "Measure this beside itself: how small a difference this machine tells",
+           kSidesGroup);
+  add_share(command, "--max-slowdown", options->max_slowdown,
+            "End with status 6 or 7 unless side B is at most so much slower", kSidesGroup);
+  add_share(command, "--same-within", options->same_within, "What counts as the same (default: 1%)", kSidesGroup);
 
   options->output.add(command);
   add_text(command, "--dump-selection", options->selection_path,
@@ -308,9 +395,14 @@ Work add_profile(CLI::App& app) {
 
   return [options, &command, &app] {
     if (!options->config.empty()) apply_config(command, options->config);
+    options->check_sides();
     if (is_program(options->backend)) {
       throw Error(ErrorKind::usage, "MP-E067", "a program cannot be timed: its time is that of starting and of files",
                   "--backend exec:", "misa-prof compare, which judges it; profile times --backend plugin:FILE");
+    }
+    if (is_plugin(options->backend) && options->two_sides()) {
+      throw Error(ErrorKind::usage, "MP-E495", "a plug-in or a program cannot be a side", "--backend",
+                  "profile --backend plugin:FILE alone, which measures the plug-in beside ours");
     }
     if (is_plugin(options->backend) && options->isolated.empty()) {
       supervise(options->backend, command_words(app, command), options->limit_seconds);

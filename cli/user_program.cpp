@@ -18,11 +18,11 @@ bool escapes(char c) { return c == '"' || c == '\\' || c == '$' || c == '`'; }
 }  // namespace
 
 bool is_program(std::string_view backend) { return backend.starts_with(kProgram); }
-std::vector<std::string> program_words(std::string_view backend) {
-  const std::string_view text = backend.substr(kProgram.size());
+std::vector<std::string> shell_words(std::string_view text, char& open_quote) {
   std::vector<std::string> words;
   bool in_word = false;
-  char quote = 0;  // that is open
+  char& quote = open_quote;
+  quote = 0;
   for (std::size_t i = 0; i < text.size(); ++i) {
     const char c = text[i];
     const bool blank = c == ' ' || c == '\t' || c == '\n';
@@ -42,6 +42,12 @@ std::vector<std::string> program_words(std::string_view backend) {
       words.back() += c;
     }
   }
+  return words;
+}
+
+std::vector<std::string> program_words(std::string_view backend) {
+  char quote = 0;
+  std::vector<std::string> words = shell_words(backend.substr(kProgram.size()), quote);
   if (quote != 0) refuse_command(std::string("a quote is not closed: ") + quote);
   if (words.empty() || words.front().empty()) refuse_command("exec: names no program");
   for (const char* place : {"{trace}", "{selection}"}) {

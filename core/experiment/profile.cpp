@@ -9,9 +9,11 @@
 #include "core/base/error.hpp"
 #include "core/base/interrupt.hpp"
 #include "core/experiment/describe.hpp"
+#include "core/experiment/profile_warnings.hpp"
 #include "core/experiment/recorded.hpp"
 #include "core/experiment/rehearsal.hpp"
 #include "core/experiment/run_timeline.hpp"
+#include "core/experiment/sides.hpp"
 #include "core/indexer/effective.hpp"
 #include "core/indexer/plan.hpp"
 #include "core/indexer/runnable.hpp"
@@ -21,47 +23,25 @@
 #include "core/ranges/ranges.hpp"
 #include "core/report/labels.hpp"
 #include "core/selection/run_selection.hpp"
+#include "core/workload/input_hash.hpp"
 #include "core/workload/placement.hpp"
 #include "core/workload/subset.hpp"
 
 namespace misa {
 namespace {
 
-constexpr i64 kMostSamples = 50;
-constexpr double kBusyLaunch = 1e-3;  // seconds
+constexpr i64 kMostSamples = 50, kMostSamplesOfSides = 200;
 
 /// An indexer under measurement.
 struct Indexer {
   IndexerSpec spec;
   Backend& backend;
-  std::string name;  ///< told apart from others of its name, and with the backend's, where it is not the only one
+  const ProfileSide* side;  ///< null: as the request says
+  bool beside;              ///< the same, or side A of it, is measured just before it
+  std::string name;         ///< told apart from others of its name, and with the backend's or the side
   std::unique_ptr<Plan> plan;
   RangeName range;
 };
-
-/// An empty parallel region takes microseconds; milliseconds mean that threads wait for a core.
-bool busy(const std::optional<Roofs>& roofs) { return roofs && roofs->launch_seconds >= kBusyLaunch; }
-
-void warn_if_busy(const std::optional<Roofs>& roofs, std::vector<Warning>& warnings) {
-  if (!busy(roofs)) return;
-  warnings.push_back({"MP-W001", fmt::format("other work shares these cores (an empty parallel region took "
-                                             "{:.1f} ms): do not trust times and roofs of this run",
-                                             roofs->launch_seconds * 1e3)});
-}
-
-void warn_if_throttled(const std::optional<DeviceRecord>& device, std::vector<Warning>& warnings) {
-  if (!device) return;
-  if (!device->throttled.empty()) {
-    warnings.push_back({"MP-W002", fmt::format("the device was slowed down while it was measured ({}): compare "
-                                               "ratios of this run, not times",
-                                               fmt::join(device->throttled, ", "))});
-  } else if (device->clock_drift() > kClockTolerance) {
-    warnings.push_back(
-        {"MP-W003", fmt::format("the device's clock moved by {:.1f} % between samples: more --warm-up, or compare "
-                                "ratios of this run, not times",
-                                100 * device->clock_drift())});
-  }
-}
 
 class ProfileRun {
  public:
@@ -80,18 +60,19 @@ class ProfileRun {
     // Roofs and flushed caches take memory of their own, which on a device then is not free any more.
     measure_roofs();
     backend_.prepare_run(request.cold);
+    if (request.b != nullptr) request.b->backend.prepare_run(request.cold);
     std::vector<IndexerSpec> planned;
     for (const Measured& one : measured) planned.push_back(one.spec);
     plan_limits_ = plan_limits(request.memory, backend_, workload_, planned, request.settings);
     placement_ = std::make_unique<Placement>(backend_, workload_);
     const std::vector<std::string> labels = spec_labels(planned);
-    for (const auto& [spec, backend] : measured) {
+    for (const Measured& one : measured) {
       const std::string& label = labels[indexers_.size()];
-      if (&backend == loaded_) tell_loaded_work(spec.name);
-      indexers_.push_back(
-          {spec, backend, loaded_ ? fmt::format("{} on {}", label, backend.name()) : label,
-           std::make_unique<Plan>(backend, spec, placement_->problem(), options_of_plan(indexers_.size())),
-           RangeName(fmt::format("case {} {} {}", label, backend.name(), workload_.name))});
+      if (&one.backend == loaded_) tell_loaded_work(one.spec.name);
+      indexers_.push_back({one.spec, one.backend, one.side, one.beside, name_of(one, label),
+                           std::make_unique<Plan>(one.backend, one.spec, placement_->problem(),
+                                                  options_of_plan(indexers_.size(), one.side)),
+                           RangeName(fmt::format("case {} {} {}", label, one.backend.name(), workload_.name))});
       tell_loaded_work({});
     }
   }
@@ -102,8 +83,9 @@ class ProfileRun {
     const SampleSet samples = take_samples(device_watch);
     describe_measurement(device_watch, samples);
     describe_cases(samples);
-    warn_if_cut(samples);
+    warn_if_cut(samples, request_.samples, request_.budget_seconds, report_.warnings);
     rate(samples);
+    if (report_.sides) judge_sides(report_);
     if (request_.sinks.finished) {
       for (const ReportCase& one : report_.cases) request_.sinks.finished(one);
     }
@@ -117,10 +99,39 @@ class ProfileRun {
   struct Measured {
     IndexerSpec spec;
     Backend& backend;
+    const ProfileSide* side = nullptr;
+    bool beside = false;
   };
+
+  std::string name_of(const Measured& one, const std::string& label) const {
+    if (loaded_) return fmt::format("{} on {}", label, one.backend.name());
+    return request_.b ? fmt::format("{}, side {}", one.spec.name, one.side ? "B" : "A") : label;
+  }
+
+  /// Each indexer of side A, then of side B; both are left out where B refuses it.
+  std::vector<Measured> measured_sides(const std::vector<IndexerSpec>& specs) {
+    std::vector<Measured> measured;
+    for (const IndexerSpec& spec : specs) {
+      const auto& specs_b = request_.b->specs;
+      const auto other = std::find_if(specs_b.begin(), specs_b.end(), [&](auto& one) { return one.name == spec.name; });
+      if (const auto reason = why_not_run(request_.b->backend, workload_, *other, request_.b->fusion)) {
+        report_.skipped.push_back({spec.name, std::string(request_.b->backend.name()), "side B: " + *reason});
+      } else {
+        measured.push_back({spec, backend_});
+        measured.push_back({*other, request_.b->backend, request_.b, true});
+      }
+    }
+    if (measured.empty()) {
+      throw Error(ErrorKind::unavailable, "MP-E405",
+                  "side B can run none of the indexers: " + report_.skipped.back().reason,
+                  std::string(request_.b->backend.name()), "other options of --ab");
+    }
+    return measured;
+  }
 
   /// Each indexer on the base, then on the backend of loaded kernels if these do a part of it.
   std::vector<Measured> measured_of(const std::vector<IndexerSpec>& specs) {
+    if (request_.b != nullptr) return measured_sides(specs);
     std::vector<Measured> measured;
     for (const IndexerSpec& spec : specs) {
       measured.push_back({spec, backend_});
@@ -135,7 +146,7 @@ class ProfileRun {
       const bool works = has_loaded_work(*loaded_, workload_, spec, request_.fusion);
       tell_loaded_work({});
       if (works) {
-        measured.push_back({spec, *loaded_});
+        measured.push_back({spec, *loaded_, nullptr, true});
       } else {
         report_.skipped.push_back({spec.name, std::string(loaded_->name()), "the plug-in does nothing in it"});
       }
@@ -149,8 +160,7 @@ class ProfileRun {
     if (request_.sinks.loaded_work) request_.sinks.loaded_work(indexer);
   }
 
-  /// Returns the specs whose tasks all have a kernel; the others are skipped. Throws the last refusal when none is
-  /// left.
+  /// The specs whose tasks all have a kernel; throws the last refusal when there are none.
   std::vector<IndexerSpec> accepted(const std::vector<IndexerSpec>& specs) {
     std::vector<IndexerSpec> left;
     std::optional<Error> refusal;
@@ -170,16 +180,18 @@ class ProfileRun {
   bool on_host() const { return !backend_.free_bytes(); }
 
   bool slow() const { return backend_.logits_dtype() == Dtype::f64; }
-  i64 most_samples() const { return request_.samples.value_or(slow() || request_.once ? 1 : kMostSamples); }
+  i64 most_samples() const {
+    const i64 usual = request_.b ? kMostSamplesOfSides : slow() || request_.once ? 1 : kMostSamples;
+    return request_.samples.value_or(usual);
+  }
 
   /// Whether what was sampled was replayed. The last to be recorded is the last indexer.
   bool recorded() const { return runs_.back()->recorded(); }
 
   /// The options of indexer `i`'s plan; one past the last indexer: of the reference's.
-  PlanOptions options_of_plan(std::size_t i) const {
+  PlanOptions options_of_plan(std::size_t i, const ProfileSide* side = nullptr) const {
     return {.max_bytes = plan_limits_[i] + placement_->problem().bytes,
-            .fusion = request_.fusion,
-            .first_row = first_row(workload_)};
+            .fusion = side ? side->fusion : request_.fusion};
   }
 
   void measure_roofs() {
@@ -200,11 +212,17 @@ class ProfileRun {
     report_.tool_version = request_.origin.tool_version;
     report_.command_line = request_.origin.command_line;
     report_.workload = describe_workload(workload_, request_.settings.top_k, request_.origin);
+    report_.workload.input_hash = input_hash(workload_);
+    if (request_.b != nullptr) report_.sides = request_.b->told;
     report_.environment = describe_environment({&backend_}, request_.threads, request_.origin,
                                                roofs_ ? std::optional(workload_.q.dtype) : std::nullopt);
     if (loaded_ != nullptr) {
       report_.environment.backends.push_back(
           {.name = std::string(loaded_->name()), .description = loaded_->description()});
+    }
+    if (request_.b != nullptr && request_.b->backend.name() != backend_.name()) {
+      report_.environment.backends.push_back(
+          {.name = std::string(request_.b->backend.name()), .description = request_.b->backend.description()});
     }
     report_.environment.backends.front().roofs_loaded = roofs_loaded_;
     warn_if_busy(roofs_, report_.warnings);
@@ -217,13 +235,14 @@ class ProfileRun {
     std::vector<Subject> subjects;
     for (const Indexer& indexer : indexers_) {
       for (const bool staged : {false, true}) {
-        if (request_.once && !staged) continue;
+        if (staged ? request_.b != nullptr : request_.once) continue;
+        const bool graphs = indexer.side ? indexer.side->graphs : request_.graphs;
         const auto work = [plan = indexer.plan.get()](Observer* observer) { plan->run(observer); };
         runs_.push_back(std::make_unique<TimedRun>(
             indexer.backend, indexer.range, work,
             TimedRunOptions{.stages = staged,
                             .cold = request_.cold,
-                            .record = request_.graphs && !request_.once,
+                            .record = graphs && !request_.once,
                             .traced_threads = staged && request_.sinks.timeline ? traced_threads() : 0}));
         if (staged) staged_runs_.push_back(runs_.back().get());
         subjects.push_back({indexer.name, [this, &warmed_up, &indexer, run = runs_.back().get()] {
@@ -238,6 +257,7 @@ class ProfileRun {
     sampling.warm_up = request_.warm_up.value_or(slow() ? 0 : 1);
     sampling.max_samples = most_samples();
     sampling.budget_seconds = request_.budget_seconds;
+    sampling.sides = request_.b != nullptr;
     sampling.interrupted = interrupted;
     sampling.warmed_up = [&] {
       warmed_up = true;
@@ -262,28 +282,9 @@ class ProfileRun {
     report_.measurement.device = device_watch.finish();
     if (contention_watch_) report_.measurement.contention = contention_watch_->finish();
     warn_if_throttled(report_.measurement.device, report_.warnings);
-    warn_if_loaded();
-  }
-
-  /// On a device the host only queues: what else runs there does not change times.
-  void warn_if_loaded() {
-    const std::optional<Contention>& contention = report_.measurement.contention;
-    if (!contention) return;
-    if (on_host()) report_.measurement.loaded = why_loaded(*contention);
-    if (report_.measurement.loaded) {
-      report_.warnings.push_back(
-          {"MP-W060", fmt::format("other work shared the cores while it was measured ({}): do not trust times and "
-                                  "ratios of this run",
-                                  *report_.measurement.loaded)});
-    } else if (on_host() && contention->clock_drift() > kCpuClockTolerance) {
-      report_.warnings.push_back({"MP-W061", fmt::format("the cores' clock moved by {:.0f} % between samples: compare "
-                                                         "ratios of this run, not times",
-                                                         100 * contention->clock_drift())});
-    }
-    if (roofs_loaded_) {
-      report_.warnings.push_back(
-          {"MP-W062", fmt::format("other work shared the cores while roofs were measured ({}): do not trust % roof",
-                                  *roofs_loaded_)});
+    if (on_host() && report_.measurement.contention) {
+      report_.measurement.loaded = why_loaded(*report_.measurement.contention);
+      warn_if_loaded(report_.measurement, roofs_loaded_, report_.warnings);
     }
   }
 
@@ -307,7 +308,8 @@ class ProfileRun {
     described.backend = indexer.backend.name();
     if (is_loaded(indexer)) described.base = backend_.name();
     described.shape = problem.shape;
-    described.threads = request_.threads;
+    described.threads = indexer.side ? indexer.side->threads : request_.threads;
+    if (request_.b != nullptr) described.side = indexer.side ? "B" : "A";
     if (whole.first) described.first_call_s = whole.first->seconds;
     const std::vector<StageSummary> stages = summarise_stages(staged.runs);
     described.stages = describe_stages(stage_costs(indexer.plan->spec(), problem), stages);
@@ -342,17 +344,6 @@ class ProfileRun {
     return described;
   }
 
-  /// Warns of a budget that ended sampling before there were the samples asked for, or, where no number was asked for,
-  /// few.
-  void warn_if_cut(const SampleSet& samples) {
-    const i64 taken = static_cast<i64>(samples.subjects.front().runs.size());
-    if (!samples.cut || (!request_.samples && taken >= kLeastRounds)) return;
-    report_.warnings.push_back(
-        {"MP-W051", fmt::format("the budget of {:g} s ended sampling after {} of {} samples of each indexer: "
-                                "--budget for more",
-                                request_.budget_seconds, taken, request_.samples.value_or(kLeastRounds))});
-  }
-
   /// Speed-up and quality of every case, against dsa of the same run.
   void rate(const SampleSet& samples) {
     const bool ran = std::all_of(samples.subjects.begin(), samples.subjects.end(),
@@ -368,13 +359,13 @@ class ProfileRun {
     }
     std::optional<Summary> dsa, base;
     for (const ReportCase& one : report_.cases) {
-      if (one.spec.name == "dsa" && one.base.empty() && one.end_to_end) dsa = one.end_to_end;
+      if (is_reference(one) && one.end_to_end) dsa = one.end_to_end;
     }
     const SelectedTokens wanted{reference.span<const i32>(), request_.settings.top_k, "dsa"};
     report_.workload.recall = baselines(workload_, wanted);
     for (std::size_t i = 0; i < indexers_.size(); ++i) {
       ReportCase& one = report_.cases[i];
-      const bool is_dsa = one.spec.name == "dsa" && one.base.empty();
+      const bool is_dsa = is_reference(one);
       if (dsa && one.end_to_end) {
         one.speedup_over_dsa = dsa->median / one.end_to_end->median;
         if (!is_dsa) one.speedup = paired_ratio(dsa->raw, one.end_to_end->raw);
@@ -390,12 +381,17 @@ class ProfileRun {
     name_worst_row();
   }
 
+  static bool is_reference(const ReportCase& one) {
+    return one.spec.name == "dsa" && one.base.empty() && one.side != "B";
+  }
+
   /// Names the command that explains the lowest recall of any row, if a row misses tokens.
   void name_worst_row() {
     if (!request_.origin.explain_row) return;
     double lowest = 1;
     for (const ReportCase& one : report_.cases) {
-      if (!one.base.empty() || !one.quality || one.quality->recall.worst.value_or(1) >= lowest) continue;
+      if (!one.base.empty() || one.side == "B" || !one.quality || one.quality->recall.worst.value_or(1) >= lowest)
+        continue;
       lowest = *one.quality->recall.worst;
       report_.explain_worst = request_.origin.explain_row(one.spec.name, *one.quality->recall.worst_row);
     }
@@ -404,6 +400,11 @@ class ProfileRun {
   /// What loaded kernels select is rated if it is a selection: ids are indices from here on.
   void rate_selection(const Indexer& indexer, const SelectedTokens& wanted, ReportCase& one) {
     const HostTensor tokens = fetch_tokens(indexer.backend, *indexer.plan);
+    one.selection_hash = tensor_hash(tokens);
+    if (indexer.spec.top_k != wanted.k) {
+      one.quality_reason = "side B keeps another number of tokens than the reference";
+      return;
+    }
     const SelectedTokens selected{tokens.span<const i32>(), request_.settings.top_k};
     if (const i64 wrong = is_loaded(indexer) ? ids_that_are_none(workload_, selected) : 0; wrong > 0) {
       one.quality_reason = fmt::format("{} ids are no tokens that their row sees, or are not in order", wrong);
@@ -452,7 +453,7 @@ class ProfileRun {
   /// What dsa selects when each row keeps `top_k` tokens. [M, top_k]
   HostTensor dsa_tokens(i64 top_k) {
     for (const Indexer& indexer : indexers_) {
-      if (indexer.spec.name == "dsa" && indexer.spec.top_k == top_k && !is_loaded(indexer)) {
+      if (indexer.spec.name == "dsa" && indexer.spec.top_k == top_k && !indexer.beside) {
         return fetch_tokens(backend_, *indexer.plan);
       }
     }
@@ -467,7 +468,7 @@ class ProfileRun {
   void hand_out_selections() {
     for (std::size_t i = 0; i < indexers_.size(); ++i) {
       const Indexer& indexer = indexers_[i];
-      if (i + 1 < indexers_.size() && is_loaded(indexers_[i + 1])) continue;  // the same on the base
+      if (indexer.side || (i + 1 < indexers_.size() && is_loaded(indexers_[i + 1]))) continue;  // side B; the base
       Selection selection;
       selection[Choice::tokens] = fetch_tokens(indexer.backend, *indexer.plan);
       selection[Choice::heads] = fetch_ids(indexer.backend, indexer.plan->heads());

@@ -35,6 +35,15 @@ struct ProfileSinks {
   std::function<void(const IndexerSpec&, const Selection&)> selected = {};
 };
 
+/// Side B of a comparison: measured beside each indexer of the request, side A, in the same rounds, end to end only.
+struct ProfileSide {
+  Backend& backend;                ///< in the same memory as the request's: both on the host, or on one device
+  std::vector<IndexerSpec> specs;  ///< the request's, with other parameters; found by name
+  i64 threads = 1;
+  bool fusion = true, graphs = true;
+  ReportSides told;  ///< in words, and how B is judged
+};
+
 /// Indexers to be timed side by side on one workload and one backend, and rated against dsa. A backend of loaded
 /// kernels (Backend::base) is measured beside its base: each indexer of which the kernels do a part is timed on both,
 /// in the same rounds. DSA, which all are compared with, is then the base's.
@@ -54,6 +63,7 @@ struct ProfileRequest {
   bool fusion = true;               ///< use fused kernels, where the backend has them
   bool graphs = true;               ///< replay a recording, where the backend makes one
   bool once = false;                ///< one run of each indexer with its stages marked, for a profiler
+  const ProfileSide* b = nullptr;   ///< null: there is one side; not with a backend of loaded kernels, or `once`
 
   Origin origin = {};
   ProfileSinks sinks = {};

@@ -1,7 +1,10 @@
 #include "core/experiment/rehearsal.hpp"
 
+#include <vector>
+
 #include "core/indexer/forwarding_backend.hpp"
 #include "core/indexer/plan.hpp"
+#include "core/indexer/runnable.hpp"
 #include "core/workload/placement.hpp"
 
 namespace misa {
@@ -46,6 +49,18 @@ bool has_loaded_work(Backend& backend, const Workload& workload, const IndexerSp
   rehearsal.rehearse(true);
   go_through(rehearsal, workload, spec, fusion);
   return *backend.loaded_runs() > *before;
+}
+
+std::optional<std::string> why_not_run(Backend& backend, const Workload& workload, const IndexerSpec& spec,
+                                       bool fusion) {
+  std::vector<Refusal> refused;
+  try {
+    (void)runnable_specs(backend, shape_of(workload), {spec}, refused);
+  } catch (const Error& error) {
+    return error.what();
+  }
+  const std::optional<Error> task = refused_task(backend, workload, spec, fusion);
+  return task ? std::optional<std::string>(task->what()) : std::nullopt;
 }
 
 }  // namespace misa

@@ -246,4 +246,9 @@ Gate gate_of(const JudgedRatio& judged, double max_slowdown) {
   return judged.interval->high <= 1 + max_slowdown ? Gate::passed : Gate::inconclusive;
 }
 
+double resolution(const JudgedRatio& judged) {
+  if (!judged.interval) return std::numeric_limits<double>::infinity();
+  return std::max(judged.interval->high / judged.ratio, judged.ratio / judged.interval->low) - 1;
+}
+
 }  // namespace misa

@@ -26,8 +26,8 @@ using RunSamples = std::vector<double>;
 /// B / A as times, and what samples say of it at any confidence.
 class TimeRatio {
  public:
-  /// Of A and B that were measured in turns within one process: `a[i]` and `b[i]` are of round i, and the order turned
-  /// round after each round (core/measure/sampler.hpp).
+  /// Of A and B that were measured in turns within one process: `a[i]` and `b[i]` are of round i, and they took turns
+  /// as SamplerOptions::sides says (core/measure/sampler.hpp).
   ///
   ///   d[j] = mean of log(b / a) of the rounds 2j and 2j + 1: whoever ran second in the one ran first in the other
   ///   v    = medians of blocks of consecutive d; blocks are doubled while v correlates with its neighbour
@@ -101,5 +101,9 @@ constexpr std::string_view gate_name(Gate gate) {
 /// failed: the interval lies above 1, and the ratio above 1 + max_slowdown. passed: the whole interval lies at or below
 /// 1 + max_slowdown. Else inconclusive: more samples, or less noise, would tell.
 Gate gate_of(const JudgedRatio& judged, double max_slowdown);
+
+/// The smallest difference that such an interval tells from none, as a share: the farther end of it, had its middle
+/// been 1. Infinite without an interval.
+double resolution(const JudgedRatio& judged);
 
 }  // namespace misa

@@ -23,7 +23,7 @@ SampleSet sample(std::span<const Subject> subjects, const SamplerOptions& option
   const double start = now();
 
   // Runs every subject once and hands the times to `keep`; false when interrupted.
-  bool backwards = false;
+  bool backwards = false, swapped = false;
   double last_round = 0;
   SamplingProgress progress;
   const i64 count = static_cast<i64>(subjects.size());
@@ -35,7 +35,8 @@ SampleSet sample(std::span<const Subject> subjects, const SamplerOptions& option
         set.interrupted = true;
         return false;
       }
-      const std::size_t subject = backwards ? subjects.size() - 1 - i : i;
+      const std::size_t place = backwards ? subjects.size() - 1 - i : i;
+      const std::size_t subject = swapped ? place ^ 1 : place;
       try {
         keep(set.subjects[subject], subjects[subject].run());
       } catch (const Interrupted&) {
@@ -53,6 +54,7 @@ SampleSet sample(std::span<const Subject> subjects, const SamplerOptions& option
       progress.seconds_left = std::max(within, time_of(2 * count - progress.runs));
       options.after_run(progress);
     }
+    if (options.sides && backwards) swapped = !swapped;
     backwards = !backwards;
     last_round = now() - begun;
     return true;
@@ -67,7 +69,7 @@ SampleSet sample(std::span<const Subject> subjects, const SamplerOptions& option
   }
 
   if (options.warmed_up) options.warmed_up();
-  backwards = false;
+  backwards = swapped = false;
   for (i64 taken = 0; taken < options.max_samples; ++taken) {
     set.cut = taken > 0 && !fits(1);
     if (set.cut) break;

@@ -30,6 +30,9 @@ struct SamplerOptions {
   i64 warm_up = 3;             ///< runs of each subject that are thrown away, after its first call
   i64 max_samples = 100;       ///< of each subject
   double budget_seconds = 10;  ///< of all subjects together, from the start of the first call on
+  /// Subjects 2i and 2i + 1 are sides of one thing: after two rounds they change places, so that within four rounds
+  /// each runs as often after the other, after itself and after a third.
+  bool sides = false;
 
   /// Seconds that pass, for the budget; empty: the steady clock.
   std::function<double()> now;

@@ -150,6 +150,32 @@ Cell interval_of(const std::optional<PairedRatio>& speedup) {
   if (!speedup->low || !speedup->high) return {"too few", Style::caution};
   return {fmt::format("{}–{}", short_number(*speedup->low), short_number(*speedup->high)), Style::faint};
 }
+Cell change_cell(Row row, const Value&, const SiPrefix&) {
+  if (!row.one.change) return {};
+  return {fmt::format("{:.3f}", row.one.change->ratio)};
+}
+Cell change_interval_cell(Row row, const Value&, const SiPrefix&) {
+  if (!row.one.change) return {};
+  const std::optional<RatioInterval>& interval = row.one.change->interval;
+  if (!interval) return {"–", Style::caution};
+  return {fmt::format("{:.3f}–{:.3f}", interval->low, interval->high), Style::faint};
+}
+Cell change_verdict_cell(Row row, const Value& shown, const SiPrefix&) {
+  if (!row.one.change) return {};
+  const Change change = row.one.change->change;
+  const Style style = change == Change::faster   ? Style::good
+                      : change == Change::slower ? Style::bad
+                      : change == Change::same   ? Style::plain
+                                                 : Style::caution;
+  return {std::get<std::string>(shown), style};
+}
+
+/// A number or a word of what side B is beside side A.
+template <class Get>
+Value of_change(Row row, Get get) {
+  return !row.stage && row.one.change ? get(*row.one.change) : Value();
+}
+
 Cell interval_cell(Row row, const Value&, const SiPrefix&) { return interval_of(row.one.speedup); }
 Cell base_interval_cell(Row row, const Value&, const SiPrefix&) { return interval_of(row.one.base_speedup); }
 
@@ -404,6 +430,26 @@ constexpr std::array kColumns{
           return of_base_speedup(row,
                                  [](auto& speedup) { return value(speedup_verdict_name(speedup_verdict(speedup))); });
         }),
+    csv("side", [](Row row) { return row.one.side.empty() ? Value() : value(row.one.side); }),
+    in_summary(
+        "B / A", change_cell, 0,
+        at(34, csv("change", [](Row row) { return of_change(row, [](auto& one) { return value(one.ratio); }); }))),
+    in_summary("interval", change_interval_cell, 1,
+               at(35, csv("change_low",
+                          [](Row row) {
+                            return of_change(
+                                row, [](auto& one) { return one.interval ? value(one.interval->low) : Value(); });
+                          }))),
+    csv("change_high",
+        [](Row row) {
+          return of_change(row, [](auto& one) { return one.interval ? value(one.interval->high) : Value(); });
+        }),
+    left(in_summary("verdict", change_verdict_cell, 0,
+                    at(36, csv("change_verdict",
+                               [](Row row) {
+                                 return of_change(
+                                     row, [](auto& one) { return value(std::string(change_name(one.change))); });
+                               })))),
 
     // Not in CSV.
     quality<&Quality::rows>("", "rows", 1, no_reason),

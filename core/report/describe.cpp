@@ -152,6 +152,7 @@ std::string case_name(const Report& report, const ReportCase& one) {
       !one.backend.empty() && std::any_of(report.cases.begin(), report.cases.end(),
                                           [&](const auto& other) { return other.backend != one.backend; });
   if (several) name += " on " + printable(one.backend);
+  if (!one.side.empty()) name += ", " + one.side;
   return name;
 }
 

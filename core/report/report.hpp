@@ -11,6 +11,7 @@
 #include "core/indexer/spec.hpp"
 #include "core/measure/contention.hpp"
 #include "core/measure/device_watch.hpp"
+#include "core/measure/difference.hpp"
 #include "core/measure/doubt.hpp"
 #include "core/measure/statistics.hpp"
 #include "core/platform/system.hpp"
@@ -20,7 +21,7 @@ namespace misa {
 
 /// A run as plain data: the results themselves, in SI units. A number that is not finite is written as null with a
 /// reason, an optional that is empty as null. Writers choose units and rounding (core/report/write.hpp).
-constexpr std::string_view kReportSchemaVersion = "1.2.0";
+constexpr std::string_view kReportSchemaVersion = "1.3.0";
 
 struct ReportBackend {
   std::string name, description;
@@ -68,10 +69,11 @@ struct ReportWorkload {
   bool paged = false;
   i64 pairs = 0;  ///< visible (row, token) pairs
   ReportContext context;
-  std::optional<std::string> preset = {};  ///< of the generator
-  std::optional<std::string> seed;         ///< decimal; 64 bits do not fit a JSON number
-  std::optional<std::string> trace_path;   ///< of a recorded workload
-  Baselines recall = {};                   ///< of DSA's tokens, by selections that look at nothing
+  std::optional<std::string> preset = {};      ///< of the generator
+  std::optional<std::string> seed;             ///< decimal; 64 bits do not fit a JSON number
+  std::optional<std::string> trace_path;       ///< of a recorded workload
+  std::optional<std::string> input_hash = {};  ///< 16 hexadecimal digits of all that an indexer reads
+  Baselines recall = {};                       ///< of DSA's tokens, by selections that look at nothing
 };
 
 /// The numbers of an indexer as writers show them; empty where it has no such parameter.
@@ -136,6 +138,10 @@ struct ReportCase {
   std::string base;                         ///< the backend that the same is measured on beside a plug-in; empty: none
   std::optional<double> speedup_over_base;  ///< ratio of medians, base / this
   std::optional<PairedRatio> base_speedup;  ///< the same round by round
+  std::string side;                         ///< "A" or "B" where two sides are measured; empty: there is one
+  std::optional<JudgedRatio> change;        ///< of side B: B / A, round by round; empty: B or A was not timed
+  std::optional<Gate> gate;                 ///< of side B, where --max-slowdown asks
+  std::string selection_hash;               ///< of all tokens that it selected; empty: not known
   std::optional<Quality> quality;
   std::string quality_reason;  ///< why there is no quality: "is the reference", "not asked for", ...
 };
@@ -154,12 +160,20 @@ struct ReportMeasurement {
   std::optional<std::string> loaded = {};     ///< how other work disturbed the measurement; empty: nothing was seen
 };
 
+/// What two sides that were measured in turns are, and how they are judged.
+struct ReportSides {
+  std::vector<std::string> b = {};  ///< the options by which B differs from A; none: B is A
+  double same_within = 0.01;
+  std::optional<double> max_slowdown = {};
+};
+
 struct Report {
   std::string tool_version;
   std::vector<std::string> command_line;
   ReportEnvironment environment;
   ReportWorkload workload;
   ReportMeasurement measurement;
+  std::optional<ReportSides> sides = {};  ///< empty: there is one side
   std::vector<ReportCase> cases;
   std::optional<ReportRecorded> recorded_topk = {};  ///< empty: the workload has none, or the run was interrupted
   std::string explain_worst = {};  ///< the command that explains the row of lowest recall; empty: there is none

@@ -32,6 +32,22 @@ Json speedup_json(const PairedRatio& speedup) {
   return json;
 }
 
+Json change_json(const JudgedRatio& change) {
+  const char* const reason = change.moves ? "the ratio moved while it was measured" : "too few samples";
+  Json json;
+  put(json, "ratio", change.ratio);
+  put(json, "low", change.interval ? std::optional(change.interval->low) : std::nullopt, reason);
+  put(json, "high", change.interval ? std::optional(change.interval->high) : std::nullopt, reason);
+  json.update(
+      {{"confidence", change.confidence}, {"p_value", change.p_value}, {"verdict", change_name(change.change)}});
+  put(json, "resolution", resolution(change));
+  return json;
+}
+
+Json sides_json(const ReportSides& sides) {
+  return {{"b", Json(sides.b)}, {"same_within", sides.same_within}, {"max_slowdown", or_null(sides.max_slowdown)}};
+}
+
 Json shape_json(const Shape& shape, i64 top_k) {
   return {{"rows", shape.rows},
           {"heads", shape.heads},
@@ -118,6 +134,7 @@ void put_head(Json& json, const Report& report) {
                             report.command_line));
   json["environment"] = environment_json(report.environment);
   json["workload"] = workload_json(report.workload);
+  if (report.sides) json["sides"] = sides_json(*report.sides);
 }
 
 Json recorded_json(const ReportRecorded& recorded) {
@@ -165,6 +182,12 @@ Json case_json(const ReportCase& one) {
     put(json, "base_speedup", one.base_speedup ? speedup_json(*one.base_speedup) : Json(),
         "one of the two was not timed");
   }
+  if (!one.side.empty()) {
+    json["side"] = one.side;
+    if (one.side == "B") put(json, "change", one.change ? change_json(*one.change) : Json(), "a side was not timed");
+    if (one.gate) json["gate"] = gate_name(*one.gate);
+  }
+  put(json, "selection_hash", one.selection_hash.empty() ? Json() : Json(one.selection_hash), "");
   put(json, "quality", one.quality ? quality_json(*one.quality) : Json(),
       one.quality_reason.empty() ? "not asked for" : one.quality_reason);
   return json;

@@ -10,4 +10,7 @@ namespace misa {
 /// with their dtypes and shapes. Names and metadata do not count. Not cryptographic. Source: ours (splitmix64 chain).
 std::string input_hash(const Workload& workload);
 
+/// The same of one tensor: values, dtype and shape.
+std::string tensor_hash(const HostTensor& tensor);
+
 }  // namespace misa

@@ -108,6 +108,10 @@ COMMANDS = {
     "scripts/build.sh dev --target misa-bench && build/dev/tests/bench/misa-bench --benchmark_min_time=1": BUILDS,
     "OUT=results MISA_BIN=build/gpu/bin tests/gpu/run.sh": NEEDS_GPU,
     # docs/diff.md
+    "misa-prof profile --indexer misa --ab '--active-heads 4'": [*QUICK],
+    "misa-prof profile --indexer misa --aa": [*QUICK],
+    "misa-prof profile --indexer misa --ab '--no-fusion' --max-slowdown 5%": ([*QUICK], 7),  # by a sample of each side
+    "misa-prof profile --indexer misa --ab '--active-heads 4' --max-slowdown 5%": ([*QUICK], 7),
     "misa-prof diff before.json after.json --max-slowdown 5%": [],
     "misa-prof diff --a a1.json,a2.json,a3.json --b b1.json,b2.json,b3.json": [],
     "misa-prof diff --a a1.json,a2.json,a3.json --b b1.json,b2.json,b3.json --max-slowdown 5%": [],

@@ -78,7 +78,7 @@ def write_trace(path, **entries):
 
 def without_noise(text):
     """Standard error without what depends on what else the machine does: some warnings, and how long a run takes."""
-    return re.sub(r"^misa-prof: (warning: MP-W0(01|02|03|51|60|61|62): |this takes about ).*\n", "", text, flags=re.M)
+    return re.sub(r"^misa-prof: (warning: MP-W0(01|02|03|51|60|61|62|79|80): |this takes about ).*\n", "", text, flags=re.M)
 
 
 def source_files(*folders):

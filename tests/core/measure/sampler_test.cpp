@@ -181,4 +181,19 @@ TEST_CASE("nothing to sample gives nothing, and a subject's exception comes thro
   CHECK_THROWS_AS(sample(subjects, {}), std::runtime_error);
 }
 
+TEST_CASE("within four rounds each side runs as often after the other and after itself") {
+  TimedSubjects timed;
+  for (const char name : {'A', 'B', 'a', 'b'}) timed.add(name, 1e-3);
+  SamplerOptions options = timed.options(0, 4, 1e6);
+  options.sides = true;
+  const SampleSet set = sample(timed.subjects, options);
+  CHECK(timed.order ==
+        "ABab"  // first calls
+        "ABab"
+        "baBA"
+        "BAba"
+        "abAB");
+  CHECK(set.subjects[0].runs.size() == 4);
+}
+
 }  // namespace misa
