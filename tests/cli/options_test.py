@@ -36,8 +36,10 @@ class Numbers(Cli):
     def test_every_option_that_takes_a_number_reads_it_alike(self):
         counts = ["--seed", "--rows", "--context", "--sequences", "--next-n", "--page-size", "--top-k", "--active-heads", "--sampled-keys", "--block-size", "--candidates",
                   "--blocks", "--threads", "--device", "--max-memory"]
-        options = {"profile": [*counts, "--samples", "--warm-up", "--budget", "--time-limit"],
-                   "compare": [*counts, "--max-miss", "--repeat-bitwise", "--min-recall", "--time-limit"],
+        options = {"profile": [*counts, "--samples", "--warm-up", "--budget", "--time-limit",
+                               "--max-slowdown", "--same-within", "--row"],
+                   "diff": ["--max-slowdown", "--same-within", "--noise"],
+                   "compare": [*counts, "--row", "--max-miss", "--repeat-bitwise", "--min-recall", "--time-limit"],
                    "explain": [*(name for name in counts if name != "--device"), "--row"],
                    "nsight": counts, "generate": [*counts[:6], "--max-memory"],
                    "inspect": ["--max-memory"], "selftest": ["--seed", "--seeds"]}
