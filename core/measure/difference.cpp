@@ -10,7 +10,6 @@
 namespace misa {
 namespace {
 
-constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 /// Blocks that correlate more with their neighbours are too short. Chance alone exceeds it in a quarter of all cases,
 /// which costs width; a larger one lets dependence pass for evidence.
 constexpr double kMostCorrelation = 0.1;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <limits>
 #include <optional>
 #include <span>
 #include <vector>
@@ -7,6 +8,8 @@
 #include "core/base/types.hpp"
 
 namespace misa {
+
+constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 
 /// Order statistics of the samples; NaN samples are left out. Of no sample at all, each is NaN; of one, each is that
 /// sample.

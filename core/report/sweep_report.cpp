@@ -3,16 +3,14 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <limits>
 #include <map>
 #include <set>
 
 #include "core/measure/pareto.hpp"
+#include "core/measure/statistics.hpp"
 
 namespace misa {
 namespace {
-
-constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 
 /// The sum over stages; empty where one of them has none.
 std::optional<double> sum_of_stages(const Json& one, const char* amount) {
