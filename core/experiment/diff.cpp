@@ -121,6 +121,7 @@ constexpr Fact kFacts[] = {
     {"environment.cores", "cores", &DiffAllowed::host},
     {"environment.governor", "governor", &DiffAllowed::host},
     {"environment.isa", "instruction sets", &DiffAllowed::host},
+    {"environment.cpu_quota", "quota", &DiffAllowed::host},
     {"environment.build.type", "build type", &DiffAllowed::build},
     {"environment.build.compiler", "compiler", &DiffAllowed::build},
     {"environment.build.flags", "compiler flags", &DiffAllowed::build},

@@ -16,6 +16,9 @@ struct SystemInfo {
   i64 cache_bytes = 0;   ///< of the last level of cache that a core sees; 0: unknown
   std::string governor;  ///< of the first core's clock, "performance"; empty: the system does not say
   std::string os;        ///< kernel name, release and architecture: "Linux 6.1.0 x86_64"
+  std::string isa = {};  ///< instruction sets that kernels may use, "avx2 avx512f amx_tile"; empty: unknown
+  i64 allowed_cpus = 0;  ///< that the scheduler may give this process; 0: unknown
+  std::optional<double> cpu_quota = {};  ///< cores that a container's quota amounts to; empty: there is none
 };
 
 SystemInfo system_info();
@@ -39,7 +42,10 @@ std::string parse_cpu_model(std::string_view cpuinfo);
 /// "32768K", "16M" of /sys/devices/system/cpu/cpu0/cache -> bytes.
 std::optional<i64> parse_cache_size(std::string_view size);
 
-/// cgroup v2's cpu.max ("200000 100000", "max 100000") -> cores, rounded up; nothing without a limit.
-std::optional<i64> parse_cpu_quota(std::string_view cpu_max);
+/// The text of /proc/cpuinfo -> the instruction sets that matter to kernels, in a fixed order.
+std::string parse_isa(std::string_view cpuinfo);
+
+/// cgroup v2's cpu.max ("150000 100000", "max 100000") -> cores, 1.5; nothing without a limit.
+std::optional<double> parse_cpu_quota(std::string_view cpu_max);
 
 }  // namespace misa

@@ -5,70 +5,16 @@
 #include <sys/utsname.h>
 
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <thread>
-#include <vector>
 
+#include "core/platform/cgroup.hpp"
 #include "core/platform/proc_linux.hpp"
 #include "core/platform/system.hpp"
 
 namespace misa {
 namespace {
-
-/// This process's directories of one cgroup controller (v2: ""), from the innermost to the root. In a container the
-/// path of /proc/self/cgroup may not exist under the mount; the root then stands for it.
-std::vector<std::string> cgroup_directories(std::string_view controller) {
-  const std::string table = read_all("/proc/self/cgroup");
-  std::string path;
-  std::string_view rest = table;
-  while (!rest.empty()) {
-    const std::string_view line = next_line(rest);
-    const std::size_t first = line.find(':');
-    const std::size_t second = first == std::string_view::npos ? first : line.find(':', first + 1);
-    if (second == std::string_view::npos) continue;
-    const std::string names = ',' + std::string(line.substr(first + 1, second - first - 1)) + ',';
-    const bool wanted =
-        controller.empty() ? names == ",," : names.find(',' + std::string(controller) + ',') != names.npos;
-    if (wanted) path = line.substr(second + 1);
-  }
-  const std::string mount = controller.empty() ? "/sys/fs/cgroup" : "/sys/fs/cgroup/" + std::string(controller);
-  std::vector<std::string> directories;
-  while (path.size() > 1) {
-    directories.push_back(mount + path);
-    path.erase(path.find_last_of('/'));
-  }
-  directories.push_back(mount);
-  return directories;
-}
-
-std::optional<i64> smallest(std::optional<i64> a, std::optional<i64> b) {
-  if (!a || !b) return a ? a : b;
-  return std::min(*a, *b);
-}
-
-std::optional<i64> quota_cores() {
-  std::optional<i64> cores;
-  for (const std::string& directory : cgroup_directories("")) {
-    cores = smallest(cores, parse_cpu_quota(read_all(directory + "/cpu.max")));
-  }
-  for (const std::string& directory : cgroup_directories("cpu")) {
-    const std::string quota = read_all(directory + "/cpu.cfs_quota_us");
-    const std::string period = read_all(directory + "/cpu.cfs_period_us");
-    if (!quota.empty() && quota.front() != '-') cores = smallest(cores, parse_cpu_quota(quota + ' ' + period));
-  }
-  return cores;
-}
-
-std::optional<i64> memory_limit() {
-  std::optional<i64> limit;
-  for (const std::string& directory : cgroup_directories("")) {
-    limit = smallest(limit, parse_number<i64>(read_all(directory + "/memory.max")));
-  }
-  for (const std::string& directory : cgroup_directories("memory")) {
-    limit = smallest(limit, parse_number<i64>(read_all(directory + "/memory.limit_in_bytes")));
-  }
-  return limit;
-}
 
 i64 affinity_cores() {
   // The set must hold as many CPUs as the kernel knows, or the call fails: grow until it does.
@@ -121,14 +67,31 @@ std::string parse_cpu_model(std::string_view cpuinfo) {
   return "CPU implementer " + std::string(implementer) + " part " + std::string(part);
 }
 
-std::optional<i64> parse_cpu_quota(std::string_view cpu_max) {
+std::string parse_isa(std::string_view cpuinfo) {
+  constexpr std::string_view kSets[] = {"sse4_2",   "avx",         "f16c",        "fma",         "avx2",
+                                        "bmi2",     "avx_vnni",    "avx512f",     "avx512bw",    "avx512vl",
+                                        "avx512dq", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile",
+                                        "amx_int8", "amx_bf16",    "amx_fp16",    "asimd",       "asimdhp",
+                                        "asimddp",  "bf16",        "i8mm",        "sve",         "sve2"};
+  std::string_view flags = field(cpuinfo, "flags");
+  if (flags.empty()) flags = field(cpuinfo, "Features");
+  const std::string words = ' ' + std::string(flags) + ' ';
+  std::string found;
+  for (const std::string_view set : kSets) {
+    if (words.find(' ' + std::string(set) + ' ') == words.npos) continue;
+    found += (found.empty() ? "" : " ") + std::string(set);
+  }
+  return found;
+}
+
+std::optional<double> parse_cpu_quota(std::string_view cpu_max) {
   const std::string_view text = trimmed(cpu_max);
   const std::size_t space = text.find_first_of(" \t\n");
   if (space == std::string_view::npos) return std::nullopt;
   const std::optional<i64> quota = parse_number<i64>(text.substr(0, space)),
                            period = parse_number<i64>(text.substr(space));
   if (!quota || !period || *quota <= 0 || *period <= 0) return std::nullopt;
-  return ceil_div(*quota, *period);
+  return static_cast<double>(*quota) / static_cast<double>(*period);
 }
 
 std::optional<i64> parse_cache_size(std::string_view size) {
@@ -161,11 +124,17 @@ SystemInfo system_info() {
   utsname names{};
   uname(&names);
   info.os = std::string(names.sysname) + ' ' + names.release + ' ' + names.machine;
-  info.cpu = parse_cpu_model(read_all("/proc/cpuinfo"));
+  const std::string cpuinfo = read_all("/proc/cpuinfo");
+  info.cpu = parse_cpu_model(cpuinfo);
+  info.isa = parse_isa(cpuinfo);
   if (info.cpu.empty()) info.cpu = names.machine;
 
-  const std::optional<i64> cores = smallest(affinity_cores(), quota_cores());
-  info.cores = std::max<i64>(1, cores.value_or(1));
+  const ContainerLimits limits = container_limits();
+  info.allowed_cpus = affinity_cores();
+  info.cpu_quota = limits.cores;
+  info.cores = info.allowed_cpus;
+  if (limits.cores) info.cores = std::min(info.cores, static_cast<i64>(std::ceil(*limits.cores)));
+  info.cores = std::max<i64>(1, info.cores);
 
   info.cache_bytes = last_level_cache_bytes();
   info.governor = trimmed(read_all("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"));
@@ -173,7 +142,7 @@ SystemInfo system_info() {
   struct sysinfo memory {};
   if (sysinfo(&memory) == 0) {
     const i64 total = static_cast<i64>(memory.totalram) * memory.mem_unit;
-    info.memory_bytes = smallest(total, memory_limit()).value_or(total);
+    info.memory_bytes = std::min(total, limits.memory_bytes.value_or(total));
   }
   return info;
 }

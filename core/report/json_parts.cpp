@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "core/report/columns.hpp"
+#include "core/report/fingerprint.hpp"
 #include "core/report/text.hpp"
 
 namespace misa {
@@ -75,7 +76,10 @@ Json environment_json(const ReportEnvironment& environment) {
             {"memory_bytes", machine.memory_bytes},
             {"cache_bytes", machine.cache_bytes},
             {"os", machine.os},
-            {"governor", machine.governor.empty() ? Json() : Json(machine.governor)}};
+            {"governor", machine.governor.empty() ? Json() : Json(machine.governor)},
+            {"isa", machine.isa.empty() ? Json() : Json(machine.isa)},
+            {"cpu_quota", or_null(machine.cpu_quota)},
+            {"fingerprint", fingerprint(environment)}};
   put(json, "load_average", environment.load_average, "");
   json["build"] = build_json(environment.build);
   json["backends"] = array_of(environment.backends, [](const ReportBackend& backend) {

@@ -33,11 +33,11 @@ TEST_CASE("the model of a processor is found where each architecture writes it")
   CHECK(parse_cpu_model("model name :   \n").empty());
 }
 
-TEST_CASE("a container's quota counts as cores, rounded up") {
+TEST_CASE("a container's quota is read as cores") {
   CHECK(parse_cpu_quota("200000 100000\n") == 2);
-  CHECK(parse_cpu_quota("150000 100000\n") == 2);
-  CHECK(parse_cpu_quota("1000 100000") == 1);
-  CHECK(parse_cpu_quota("50000\n 100000\n") == 1);
+  CHECK(parse_cpu_quota("150000 100000\n") == 1.5);
+  CHECK(parse_cpu_quota("1000 100000") == 0.01);
+  CHECK(parse_cpu_quota("50000\n 100000\n") == 0.5);
   for (const char* none : {"max 100000\n", "", "100000", "0 100000", "-1 100000", "100000 0", "1e5 100000"}) {
     CAPTURE(none);
     CHECK_FALSE(parse_cpu_quota(none).has_value());
