@@ -18,6 +18,7 @@ Work add_inspect(CLI::App& app);
 Work add_nsight(CLI::App& app);
 Work add_explain(CLI::App& app);
 Work add_diff(CLI::App& app);
+Work add_doctor(CLI::App& app);
 Work add_niah(CLI::App& app);
 Work add_sweep(CLI::App& app);
 Work add_merge(CLI::App& app);

@@ -98,7 +98,7 @@ int run(int argc, char** argv) {
   std::vector<std::pair<CLI::App*, Work>> commands;
   for (const auto add :
        {add_profile, add_sweep, add_merge, add_compare, add_diff, add_explain, add_report, add_selftest, add_shrink,
-        add_generate, add_inspect, add_nsight, add_niah, add_list, add_manual}) {
+        add_generate, add_inspect, add_nsight, add_niah, add_doctor, add_list, add_manual}) {
     Work work = add(app);
     commands.emplace_back(app.get_subcommands({}).back(), std::move(work));
     commands.back().first->allow_extras();

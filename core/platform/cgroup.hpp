@@ -12,7 +12,7 @@ struct ContainerLimits {
   bool known = false;                ///< the system says which control groups this process is in
   std::optional<double> cores;       ///< CPU time per time, 1.5
   std::optional<i64> memory_bytes;   ///< of all its processes
-  std::optional<i64> memory_in_use;  ///< by the group that sets the limit, cached files included
+  std::optional<i64> memory_in_use;  ///< by the group that sets the limit, without files that the cache can drop
 };
 
 /// `root`: the folder that stands for /, for tests.

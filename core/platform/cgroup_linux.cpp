@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <string_view>
 #include <vector>
 
@@ -41,11 +42,26 @@ void limit_cores(ContainerLimits& limits, std::optional<double> cores) {
   if (cores && (!limits.cores || *cores < *limits.cores)) limits.cores = cores;
 }
 
-void limit_memory(ContainerLimits& limits, const std::string& limit, const std::string& in_use) {
-  const std::optional<i64> bytes = parse_number<i64>(read_all(limit));
+/// Bytes of cached files that the kernel drops first, by "inactive_file 4096" of memory.stat; version 1 adds "total_"
+/// for a group with those below it.
+i64 droppable_bytes(std::string_view stat) {
+  i64 bytes = 0;
+  while (!stat.empty()) {
+    std::string_view line = next_line(stat);
+    const std::string_view name = next_word(line);
+    if (name == "inactive_file" || name == "total_inactive_file") bytes = parse_number<i64>(line).value_or(bytes);
+  }
+  return bytes;
+}
+
+void limit_memory(ContainerLimits& limits, const std::string& directory, const char* limit, const char* in_use) {
+  const std::optional<i64> bytes = parse_number<i64>(read_all(directory + limit));
   if (!bytes || *bytes >= kNoLimit || (limits.memory_bytes && *limits.memory_bytes <= *bytes)) return;
   limits.memory_bytes = bytes;
-  limits.memory_in_use = parse_number<i64>(read_all(in_use));
+  limits.memory_in_use = parse_number<i64>(read_all(directory + in_use));
+  if (!limits.memory_in_use) return;
+  const i64 droppable = droppable_bytes(read_all(directory + "/memory.stat"));
+  limits.memory_in_use = std::max<i64>(0, *limits.memory_in_use - droppable);
 }
 
 }  // namespace
@@ -55,7 +71,7 @@ ContainerLimits container_limits(const std::string& root) {
   limits.known = !read_all(root + "/proc/self/cgroup").empty();
   for (const std::string& directory : cgroup_directories(root, "")) {
     limit_cores(limits, parse_cpu_quota(read_all(directory + "/cpu.max")));
-    limit_memory(limits, directory + "/memory.max", directory + "/memory.current");
+    limit_memory(limits, directory, "/memory.max", "/memory.current");
   }
   for (const std::string& directory : cgroup_directories(root, "cpu")) {
     const std::string quota = read_all(directory + "/cpu.cfs_quota_us");
@@ -63,7 +79,7 @@ ContainerLimits container_limits(const std::string& root) {
     if (!quota.empty() && quota.front() != '-') limit_cores(limits, parse_cpu_quota(quota + ' ' + period));
   }
   for (const std::string& directory : cgroup_directories(root, "memory")) {
-    limit_memory(limits, directory + "/memory.limit_in_bytes", directory + "/memory.usage_in_bytes");
+    limit_memory(limits, directory, "/memory.limit_in_bytes", "/memory.usage_in_bytes");
   }
   return limits;
 }

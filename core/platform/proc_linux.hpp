@@ -52,4 +52,15 @@ inline std::string_view next_line(std::string_view& text) {
   return line;
 }
 
+/// The value of the first line "key : value"; empty without such a line.
+inline std::string_view key_value(std::string_view text, std::string_view key) {
+  while (!text.empty()) {
+    const std::string_view line = next_line(text);
+    const std::size_t colon = line.find(':');
+    if (colon != std::string_view::npos && trimmed(line.substr(0, colon)) == key)
+      return trimmed(line.substr(colon + 1));
+  }
+  return {};
+}
+
 }  // namespace misa

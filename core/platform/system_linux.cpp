@@ -30,17 +30,6 @@ i64 affinity_cores() {
   return std::thread::hardware_concurrency();
 }
 
-/// The value of the first line "key : value" of /proc/cpuinfo.
-std::string_view field(std::string_view text, std::string_view key) {
-  while (!text.empty()) {
-    const std::string_view line = next_line(text);
-    const std::size_t colon = line.find(':');
-    if (colon != std::string_view::npos && trimmed(line.substr(0, colon)) == key)
-      return trimmed(line.substr(colon + 1));
-  }
-  return {};
-}
-
 /// Bytes of the last level of cache that the first CPU sees; 0: unknown.
 i64 last_level_cache_bytes() {
   i64 level = 0, bytes = 0;
@@ -59,10 +48,10 @@ i64 last_level_cache_bytes() {
 
 std::string parse_cpu_model(std::string_view cpuinfo) {
   for (std::string_view key : {"model name", "Model", "Hardware", "cpu model", "uarch"}) {
-    const std::string_view model = field(cpuinfo, key);
+    const std::string_view model = key_value(cpuinfo, key);
     if (!model.empty()) return std::string(model);
   }
-  const std::string_view implementer = field(cpuinfo, "CPU implementer"), part = field(cpuinfo, "CPU part");
+  const std::string_view implementer = key_value(cpuinfo, "CPU implementer"), part = key_value(cpuinfo, "CPU part");
   if (implementer.empty() || part.empty()) return {};
   return "CPU implementer " + std::string(implementer) + " part " + std::string(part);
 }
@@ -73,8 +62,8 @@ std::string parse_isa(std::string_view cpuinfo) {
                                         "avx512dq", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile",
                                         "amx_int8", "amx_bf16",    "amx_fp16",    "asimd",       "asimdhp",
                                         "asimddp",  "bf16",        "i8mm",        "sve",         "sve2"};
-  std::string_view flags = field(cpuinfo, "flags");
-  if (flags.empty()) flags = field(cpuinfo, "Features");
+  std::string_view flags = key_value(cpuinfo, "flags");
+  if (flags.empty()) flags = key_value(cpuinfo, "Features");
   const std::string words = ' ' + std::string(flags) + ' ';
   std::string found;
   for (const std::string_view set : kSets) {

@@ -581,7 +581,7 @@ class Terminals(Cli):
 
 
 class Documentation(Cli):
-    COMMANDS = ("profile", "sweep", "merge", "compare", "explain", "selftest", "shrink", "generate", "inspect", "nsight", "niah", "list")
+    COMMANDS = ("profile", "sweep", "merge", "compare", "explain", "selftest", "shrink", "generate", "inspect", "nsight", "niah", "doctor", "list")
 
     def test_help_fits_a_hundred_columns(self):
         for command in self.COMMANDS:

@@ -59,6 +59,7 @@ COMMANDS = {
     "misa-prof generate --model glm-5 --workload prefill-8k --seed 7 -o glm.safetensors": [],
     "misa-prof inspect glm.safetensors": [],
     "misa-prof list": [],
+    "misa-prof doctor": [],
     # docs/drop-in.md
     "MISA_PROF=build/release/cli/misa-prof python3 tests/gpu/drop_in.py": NEEDS_GPU,
     # CONTRIBUTING.md
@@ -169,6 +170,7 @@ COMMANDS = {
     "misa-prof inspect learned-32k-h64 --format json": [],
     "misa-prof nsight --model glm-5 --workload prefill-32k --tool nsys | sh": NotRun("needs nsys"),
     "misa-prof list --format json": [],
+    "misa-prof doctor --format json": [],
     "misa-prof list --names indexers": [],
     "misa-prof list --arithmetic": [],
 }
@@ -351,7 +353,7 @@ class Documents(Cli):
                     seen.add(text)
                     self.run_command(text, shown)
         for command in ("profile", "compare", "diff", "explain", "report", "selftest", "shrink", "generate", "inspect",
-                        "nsight", "niah", "sweep", "merge", "list"):
+                        "nsight", "niah", "sweep", "merge", "doctor", "list"):
             self.clear_folder()
             for text in examples(command):
                 with self.subTest(help=command, command=text):
