@@ -9,6 +9,7 @@
 
 #include "core/base/error.hpp"
 #include "core/report/agreement_report.hpp"
+#include "core/report/json_parts.hpp"
 #include "core/report/text.hpp"
 #include "core/report/write.hpp"
 #include "tests/core/report/checks.hpp"
@@ -16,8 +17,6 @@
 
 namespace misa {
 namespace {
-
-using Json = nlohmann::ordered_json;
 
 /// Rows by verdict, in the order of Verdict.
 struct Rows {

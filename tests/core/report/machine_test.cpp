@@ -12,6 +12,7 @@
 
 #include "core/base/error.hpp"
 #include "core/report/columns.hpp"
+#include "core/report/json_parts.hpp"
 #include "core/report/text.hpp"
 #include "core/report/write.hpp"
 #include "tests/core/report/checks.hpp"
@@ -19,8 +20,6 @@
 
 namespace misa {
 namespace {
-
-using Json = nlohmann::ordered_json;
 
 std::vector<std::string> lines_of(const std::string& text) {
   std::vector<std::string> lines;

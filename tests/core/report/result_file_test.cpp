@@ -36,9 +36,10 @@ TEST_CASE("a report that was written is read as the same document from JSON and 
   const ResultFile json = parse_result(write_report(report, "json"), "a.json", {ResultKind::result}, true);
   const ResultFile lines = parse_result(write_report(report, "jsonl"), "a.jsonl", {ResultKind::result}, true);
   CHECK(json.document.size() == lines.document.size());
-  for (const auto& [key, value] : json.document.items()) {
+  for (const auto& item : json.document.items()) {
+    const std::string key = item.key();
     CAPTURE(key);
-    CHECK(lines.document[key] == value);
+    CHECK(lines.document[key] == item.value());
   }
   CHECK(json.complete == !report.interrupted);
   CHECK(json.complete == lines.complete);
