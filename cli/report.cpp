@@ -36,7 +36,7 @@ struct ReportOptions {
 std::string output_path(const ReportOptions& options) {
   const std::string format = options.figure.empty() ? "html" : "svg";
   if (options.output.empty()) return options.figure.empty() ? "report.html" : options.figure + ".svg";
-  const std::string path =
+  std::string path =
       options.output.starts_with(format + ":") ? options.output.substr(format.size() + 1) : options.output;
   const std::string ending = std::filesystem::path(path).extension().string();
   if (path.empty())

@@ -195,7 +195,7 @@ SyntheticRequest WorkloadOptions::request() const {
     workload_profile.preset = find_preset(preset).name;
     workload_profile.knobs.reset();
   }
-  const SyntheticRequest wanted = make_request(model_profile, workload_profile, seed);
+  SyntheticRequest wanted = make_request(model_profile, workload_profile, seed);
   if (const i64 needed = generated_bytes(wanted); needed > memory_limit()) {
     throw Error(
         ErrorKind::runtime, "MP-E504",

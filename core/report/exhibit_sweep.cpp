@@ -50,7 +50,7 @@ chart::Axis context_axis(const std::vector<double>& contexts) {
 }
 
 std::string verdict_text(const Json& crossover) {
-  const std::string verdict = text_at(crossover, "verdict").value_or("unknown");
+  std::string verdict = text_at(crossover, "verdict").value_or("unknown");
   const auto context = number_at(crossover, "context");
   const auto low = number_at(crossover, "low"), high = number_at(crossover, "high");
   if (!context) return verdict;
