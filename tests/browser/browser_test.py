@@ -137,7 +137,8 @@ class Pages(Cli):
 
     def test_axe_finds_nothing_in_light_and_dark(self):
         source = axe_source()
-        needs(self, source is not None, "wheel of axe-core")
+        if source is None:
+            self.skipTest("SKIPPED: axe-core cannot be had here, so nobody looked for what it finds")
         run = source + "; axe.run({resultTypes: ['violations']}).then(found => found.violations.map(" \
                        "one => one.id + ': ' + one.nodes.map(node => node.html.slice(0, 120)).join(' ')))"
         for name, page in self.pages.items():
