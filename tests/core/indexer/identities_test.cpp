@@ -263,7 +263,7 @@ TEST_CASE("chunks of rows select what all rows at once select") {
 }
 
 TEST_CASE("means that are kept from a step to the next select what means of all keys select") {
-  for (u64 seed = 1; seed <= 24; ++seed) {
+  for (u64 seed = 1; seed <= 12; ++seed) {
     const CaseOptions options = seed % 3 == 0 ? draw_case(seed) : draw_paged_case(seed);
     CAPTURE(options.describe());
     const Workload workload = draw_workload(options);
