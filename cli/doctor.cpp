@@ -29,7 +29,7 @@ constexpr const char* kDoctorExamples =
 constexpr double kWatchSeconds = 0.2;
 constexpr double kChildSeconds = 10;
 
-/// Those that this program and its libraries read.
+/// The environment variables that this program and its libraries read.
 constexpr const char* kVariables[] = {"MISA_PROF_PROFILES",
                                       "MISA_PYTHON",
                                       "PYTHONPATH",

@@ -52,7 +52,7 @@ struct WorkloadOptions {
   std::string trace_path() const;
 
  private:
-  /// Of the generator. Error(usage) MP-E017: options name a recorded workload too.
+  /// Returns what the generator is asked for. Error(usage) MP-E017: options name a recorded workload too.
   SyntheticRequest request() const;
 };
 

@@ -32,7 +32,7 @@ class WorkRecorder {
     std::vector<WorkSpan>& own = spans_[static_cast<std::size_t>(thread)];
     if (own.size() < most_) own.push_back(span);
   }
-  /// Of each thread, in the order of time.
+  /// Returns the spans of each thread, in the order of time.
   const std::vector<std::vector<WorkSpan>>& spans() const { return spans_; }
 
   static WorkRecorder* recording() { return current().load(std::memory_order_acquire); }

@@ -28,10 +28,11 @@ struct DiffRequest {
 };
 
 /// Compares the cases that both sides have: same model, workload, context, indexer, router, parameters as used, backend
-/// and side. Times by TimeRatio::separate, judged together; quality number by number.
+/// and side. TimeRatio::separate compares times, and all of them are judged together; quality is compared number by
+/// number.
 ///
-/// Where a side has fewer than four runs, and other work shared the cores while one of them was measured, a difference
-/// in time is inconclusive: such a load may slow down all of a run.
+/// A difference in time is inconclusive where a side has fewer than four runs and other work shared the cores during
+/// one of them: such a load may slow down all of a run.
 ///
 /// Error(input) MP-E489: the results are not alike, with every difference and the option that allows it. Error(nothing)
 /// MP-E490: no case is on both sides.

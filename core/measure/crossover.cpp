@@ -19,7 +19,7 @@ double of_each(std::size_t lengths, double confidence) {
   return 1 - (1 - confidence) / static_cast<double>(std::max<std::size_t>(1, lengths));
 }
 
-/// Where the polyline of the medians first crosses 1 between two lengths on whose sides of 1 they lie.
+/// Returns the length at which the line through the medians first crosses 1, interpolated in logarithms.
 double crossing(std::span<const LengthRatio> ratios) {
   for (std::size_t i = 0; i + 1 < ratios.size(); ++i) {
     const double a = std::log(ratios[i].ratio.median), b = std::log(ratios[i + 1].ratio.median);

@@ -72,8 +72,8 @@ double student_quantile(double p, double degrees) {
   return high;
 }
 
-/// Of values and the ones after them: that of a series without dependence is near 0. Ranks take the place of values, so
-/// that an outlier counts as one; equal values share a rank.
+/// Correlates values with the ones after them; a series without dependence gives about 0. Ranks take the place of
+/// values, so that an outlier counts as one; equal values share a rank.
 double neighbour_correlation(const std::vector<double>& values) {
   std::vector<double> sorted = values, ranks;
   std::sort(sorted.begin(), sorted.end());

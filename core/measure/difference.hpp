@@ -14,8 +14,8 @@ struct RatioInterval {
   double low = 0, high = 0;
 };
 
-/// Of what is called faster or slower. More than kConfidence of an interval that is only shown: a false alarm stops
-/// somebody's work, and 100 comparisons of A with A should give next to none.
+/// The confidence that a verdict faster or slower takes. It is higher than kConfidence, which an interval has that is
+/// only shown: a false alarm stops somebody's work, and 100 comparisons of A with A should give next to none.
 constexpr double kChangeConfidence = 0.99;
 /// With fewer blocks not even the smallest and the largest make such an interval: 2 / 2^7 > 1 - 0.99.
 constexpr i64 kLeastBlocks = 8;

@@ -50,12 +50,12 @@ std::vector<PageSection> agreement_sections(const Json& document);
 std::vector<PageSection> sweep_sections(const Json& document);
 std::vector<PageSection> niah_sections(const Json& document);
 
-/// Of two results. Where their inputs or machines differ, no time of one is set against one of the other.
+/// Shows how two results differ. Where their inputs or machines differ, no time of one is set against one of the other.
 std::vector<PageSection> difference_sections(const DiffReport& report);
-/// In what they are not alike, and which cases only one of them has.
+/// Says in what two results are not alike, and which cases only one of them has.
 std::vector<std::string> difference_warnings(const DiffReport& report);
 
-/// Of a recorded selection (core/selection/selection_file.hpp): which heads each row keeps.
+/// Shows which heads each row of a recorded selection keeps (core/selection/selection_file.hpp).
 std::vector<PageSection> selection_sections(const SelectionFile& file);
 
 /// Names of the cases of a document, no two alike as far as their parameters differ: "misa, h 8", "hisa on cuda".

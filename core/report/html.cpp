@@ -17,7 +17,7 @@ namespace {
 
 using chart::escaped;
 
-/// Of the page around drawings, whose colours it uses.
+/// The style of a page, which uses the colours of the drawings in it.
 constexpr std::string_view kPageStyle =
     R"(*{box-sizing:border-box}
 body{margin:0;background:var(--paper);color:var(--ink);font:16px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"Liberation Sans","DejaVu Sans",sans-serif}
