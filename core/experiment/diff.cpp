@@ -155,6 +155,7 @@ class Differ {
     report_.max_slowdown = request_.max_slowdown;
     for (const ResultFile& file : request_.a) report_.a.push_back(described(file));
     for (const ResultFile& file : request_.b) report_.b.push_back(described(file));
+    refuse_repeated();
     compare_documents();
     std::vector<std::string> order, order_b;
     const bool any = request_.allowed.inputs;
@@ -185,6 +186,22 @@ class Differ {
   }
 
  private:
+  /// One result given twice is no second run, and beside itself it is always the same.
+  void refuse_repeated() const {
+    std::vector<const ResultFile*> files;
+    for (const auto* side : {&request_.a, &request_.b}) {
+      for (const ResultFile& file : *side) {
+        for (const ResultFile* other : files) {
+          if (file.document != other->document) continue;
+          throw Error(ErrorKind::nothing, "MP-E497",
+                      "'" + other->path + "' and '" + file.path + "' are one and the same result: nothing is compared",
+                      {}, "a result of another run");
+        }
+        files.push_back(&file);
+      }
+    }
+  }
+
   static std::string first_of(const std::vector<std::string>& names) {
     return names.empty() ? "" : " (" + names.front() + (names.size() > 1 ? ", ...)" : ")");
   }

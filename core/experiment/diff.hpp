@@ -35,7 +35,7 @@ struct DiffRequest {
 /// one of them: such a load may slow down all of a run.
 ///
 /// Error(input) MP-E489: the results are not alike, with every difference and the option that allows it. Error(nothing)
-/// MP-E490: no case is on both sides.
+/// MP-E490: no case is on both sides; MP-E497: a result is given twice.
 DiffReport diff(const DiffRequest& request);
 
 }  // namespace misa

@@ -46,9 +46,10 @@ class Diff(Cli):
     def verdicts(self, *words, status=0):
         return [case["verdict"] for case in self.diff(*words, status=status)[0]["cases"]]
 
-    def test_a_result_and_itself_are_the_same(self):
+    def test_two_runs_that_measured_the_same_are_the_same(self):
         a = self.result("a.json", 1)
-        found, _ = self.diff(a, a)
+        later = self.result("later.json", 1, change=lambda d: d["environment"].update(timestamp_utc="2030-01-01T00:00:00Z"))
+        found, _ = self.diff(a, later)
         self.assertEqual([case["verdict"] for case in found["cases"]], ["same", "same"])
         self.assertEqual([case["ratio"] for case in found["cases"]], [1, 1])
         self.assertEqual(found["gate"], None)
@@ -124,6 +125,14 @@ class Diff(Cli):
         self.assertEqual(nothing.returncode, 5)
         self.assertIn("MP-E490", nothing.stderr)
         self.assertEqual(misa("diff", a, self.result("d.json", 2, change=lambda d: d.update(cases=[]))).returncode, 5)
+
+    def test_a_result_that_is_given_twice_compares_nothing(self):
+        a, b = self.result("a.json", 1), self.result("b.json", 2)
+        again = self.folder / "again.json"
+        with open(a, "rb") as result:
+            again.write_bytes(result.read())
+        for words in ([a, a], [a, again], ["--a", f"{a},{again}", "--b", b], ["--a", a, "--b", f"{b},{again}"]):
+            self.fails(5, "MP-E497.*one and the same result", "diff", *words, "--max-slowdown", "5%")
 
     def test_quality_and_rows_that_changed_are_told(self):
         def lower(document):
