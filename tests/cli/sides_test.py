@@ -17,9 +17,10 @@ class Sides(Cli):
         return strict_json(run.stdout), run.stderr
 
     def test_each_indexer_is_measured_on_both_sides_and_only_b_is_judged(self):
-        path = self.folder / "ab.json"
-        path.write_text(misa("profile", *TINY, "--indexer", "dsa,misa", "--ab", "--active-heads 2 --no-fusion",
-                             "--format", "json").stdout)
+        path, again = self.folder / "ab.json", self.folder / "again.json"
+        for result in (path, again):
+            result.write_text(misa("profile", *TINY, "--indexer", "dsa,misa", "--ab", "--active-heads 2 --no-fusion",
+                                   "--format", "json").stdout)
         found = strict_json(path.read_text())
         self.assertEqual([(case["indexer"], case["side"]) for case in found["cases"]],
                          [("dsa", "A"), ("dsa", "B"), ("misa", "A"), ("misa", "B")])
@@ -33,7 +34,7 @@ class Sides(Cli):
                                  text=True, check=False)
         self.assertEqual(checked.returncode, 0, checked.stderr)
         # A result of two sides is compared like any other, side by side.
-        self.assertEqual([case["side"] for case in strict_json(self.succeeds("diff", path, path, "--format", "json"))
+        self.assertEqual([case["side"] for case in strict_json(self.succeeds("diff", path, again, "--format", "json"))
                           ["cases"]], ["A", "B", "A", "B"])
 
     def test_the_gate_the_verdict_and_the_status_agree_whatever_this_machine_measures(self):
