@@ -1,16 +1,42 @@
 """A headless Chromium by the WebDriver protocol of chromedriver, which is JSON over HTTP: no package of Python."""
 import base64
 import json
+import pathlib
 import re
 import shutil
 import subprocess
+import sys
 import urllib.request
+import zipfile
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 def found():
     """The browser and its driver, or None where one of them is missing."""
     browser, driver = shutil.which("chromium"), shutil.which("chromedriver")
     return (browser, driver) if browser and driver else None
+
+
+def axe_source():
+    """The text of axe.min.js, or None where it cannot be had."""
+    folder = ROOT / "build" / "axe"
+    if not list(folder.glob("*.whl")):
+        folder.mkdir(parents=True, exist_ok=True)
+        subprocess.run([sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet", "--no-deps",
+                        "--require-hashes", "--dest", folder, "-r", ROOT / "tests" / "browser" / "requirements.txt"],
+                       stderr=subprocess.DEVNULL, check=False)
+    for wheel in folder.glob("*.whl"):
+        with zipfile.ZipFile(wheel) as archive:
+            name, = [one for one in archive.namelist() if one.endswith("/axe.min.js")]
+            return archive.read(name).decode()
+    return None
+
+
+def axe_run(source):
+    """An expression whose value has a line for each fault that axe finds in the page."""
+    return source + "; axe.run({resultTypes: ['violations']}).then(found => found.violations.map(" \
+                    "one => one.id + ': ' + one.nodes.map(node => node.html.slice(0, 120)).join(' ')))"
 
 
 class Browser:
@@ -73,8 +99,9 @@ class Browser:
                  if event["method"] == "Network.requestWillBeSent" and event["params"]["requestId"] not in blocked]
         return console, [url for url in asked if url != path.as_uri()]
 
-    def screenshot(self, path):
-        shot = self.command("Page.captureScreenshot", captureBeyondViewport=True)
+    def screenshot(self, path, whole=True):
+        """The whole page, or what of it is in the window."""
+        shot = self.command("Page.captureScreenshot", captureBeyondViewport=whole)
         path.write_bytes(base64.b64decode(shot["data"]))
 
     def print(self, path):

@@ -8,33 +8,16 @@ the wheel of requirements.txt, which is fetched once to build/axe.
 """
 import os
 import pathlib
-import subprocess
 import sys
 import tempfile
-import zipfile
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "cli"))
 from program import FAST, ROOT, Cli, main, misa, needs  # noqa: E402
-from browser import Browser, found  # noqa: E402
+from browser import Browser, axe_run, axe_source, found  # noqa: E402
 
 WIDE, NARROW = 1280, 375
 SCREENSHOTS = pathlib.Path(os.environ.get("MISA_SCREENSHOTS", ROOT / "build" / "screenshots"))
 SAMPLES = ROOT / "docs" / "pictures"
-
-
-def axe_source():
-    """The text of axe.min.js, or None where it cannot be had."""
-    folder = ROOT / "build" / "axe"
-    if not list(folder.glob("*.whl")):
-        folder.mkdir(parents=True, exist_ok=True)
-        subprocess.run([sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet", "--no-deps",
-                        "--require-hashes", "--dest", folder, "-r", ROOT / "tests" / "browser" / "requirements.txt"],
-                       stderr=subprocess.DEVNULL, check=False)
-    for wheel in folder.glob("*.whl"):
-        with zipfile.ZipFile(wheel) as archive:
-            name, = [one for one in archive.namelist() if one.endswith("/axe.min.js")]
-            return archive.read(name).decode()
-    return None
 
 
 class Pages(Cli):
@@ -139,8 +122,7 @@ class Pages(Cli):
         source = axe_source()
         if source is None:
             self.skipTest("SKIPPED: axe-core cannot be had here, so nobody looked for what it finds")
-        run = source + "; axe.run({resultTypes: ['violations']}).then(found => found.violations.map(" \
-                       "one => one.id + ': ' + one.nodes.map(node => node.html.slice(0, 120)).join(' ')))"
+        run = axe_run(source)
         for name, page in self.pages.items():
             for scheme in ("light", "dark"):
                 with self.subTest(page=name, scheme=scheme):
