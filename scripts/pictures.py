@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
-"""Draws the pictures of README.md, docs/pictures/*.svg, from the results beside them.
+"""Draws the pictures of README.md and docs/tutorial.md, docs/pictures/*.svg, from the results beside them.
 
 usage: scripts/pictures.py BINARY             draws
-       scripts/pictures.py BINARY --measure   measures anew first: minutes; nothing else may run on the machine
+       scripts/pictures.py BINARY --measure [RESULT.json...]
+                                              measures anew first: minutes; nothing else may run on the machine
        scripts/pictures.py BINARY --check     draws nothing; exit status 1 if a picture is not that of its result
 
 docs/pictures/README.md says how the results were made.
 """
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -19,6 +21,7 @@ PICTURES = {
     "speed.svg": ("sweep.json", "speed"),
     "needles.svg": ("niah.json", "needles-misa"),
     "needles-qnorm.svg": ("niah.json", "needles-misa-qnorm-h-1"),
+    "rows.svg": ("trace.json", "rows"),
 }
 # Result -> the command that makes it.
 COMMANDS = {
@@ -26,27 +29,32 @@ COMMANDS = {
                    "dsa,misa,misa-dagger,hisa,misa-lr"],
     "niah.json": ["niah", "--context", "4k:128k:*2", "--seeds", "1", "--indexer",
                   "misa,misa:router=qnorm,active-heads=1"],
+    "trace.json": ["profile", "--indexer", "misa,misa-dagger,misa-lr"],
 }
 
 
-def small(value):
-    """A result without what no picture shows and what takes most of it: single samples, and the quality of each row."""
+def small(value, left_out):
+    """A result without what no picture of it shows and what takes most of it."""
     if isinstance(value, dict):
-        return {key: [] if key in ("raw", "per_row") else small(one) for key, one in value.items()}
-    return [small(one) for one in value] if isinstance(value, list) else value
+        return {key: [] if key in left_out else small(one, left_out) for key, one in value.items()}
+    return [small(one, left_out) for one in value] if isinstance(value, list) else value
 
 
 def keep(name):
     """Makes a result small, and has it name the command without the place where it was written."""
-    result = small(json.loads((FOLDER / name).read_text()))
+    rows = any(drawing == "rows" for result, drawing in PICTURES.values() if result == name)
+    result = small(json.loads((FOLDER / name).read_text()), ("raw",) if rows else ("raw", "per_row"))
     result["command_line"] = ["misa-prof", *COMMANDS[name]]
+    if trace := result.get("workload", {}).get("trace_path"):
+        result["workload"]["trace_path"] = os.path.relpath(trace, FOLDER.parents[1])
     (FOLDER / name).write_text(json.dumps(result, ensure_ascii=False, separators=(",", ":")) + "\n")
 
 
-def measure(program):
+def measure(program, results):
     for name, words in COMMANDS.items():
-        subprocess.run([program, *words, "-o", f"json:{FOLDER / name}"], check=True)
-        keep(name)
+        if not results or name in results:
+            subprocess.run([program, *words, "-o", f"json:{FOLDER / name}"], check=True)
+            keep(name)
 
 
 def drawn(program, picture):
@@ -58,7 +66,7 @@ def drawn(program, picture):
 def main():
     program = sys.argv[1]
     if "--measure" in sys.argv[2:]:
-        measure(program)
+        measure(program, [word for word in sys.argv[3:] if word.endswith(".json")])
     changed = [name for name in PICTURES
                if not (FOLDER / name).exists() or (FOLDER / name).read_text() != drawn(program, name)]
     if "--check" in sys.argv[2:]:

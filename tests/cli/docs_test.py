@@ -36,6 +36,7 @@ class NotRun:
 BY_CI = NotRun("a step of .ci/run or another test runs it")
 BUILDS = NotRun("builds or changes the source tree")
 NEEDS_WHEELS = NotRun("needs wheels; scripts/test_recorder.sh runs it")
+MEASURED = NotRun("takes minutes; scripts/pictures.py --measure runs it")
 BY_EXEC = NotRun("needs NumPy; tests/cli/exec_test.py runs the like")
 NEEDS_GPU = NotRun("needs a GPU; a test beside the script runs it with stand-ins")
 
@@ -98,6 +99,35 @@ COMMANDS = {
     "misa-prof shrink BUNDLE -o small.safetensors": [],
     "misa-prof inspect FILE": [],
     "misa-prof nsight --indexer misa --stage score": [],
+    # docs/tutorial.md
+    "misa-prof inspect learned-32k-h64": [],
+    "misa-prof profile --indexer all -o - -o json:profile.json": ["--rows", "1", *ONCE],
+    "misa-prof profile --indexer dsa,misa,misa-dagger --active-heads 16": QUICK,
+    "misa-prof sweep --indexer dsa,misa,misa-dagger,hisa,misa-lr -o - -o json:sweep.json": [*SHORT, "--context", "512,1k"],
+    "misa-prof report profile.json -o profile.html": [],
+    "misa-prof report sweep.json --figure speed -o speed.svg": [],
+    # docs/kernel-engineers.md
+    "misa-prof compare --backend plugin:./libmine.so --indexer dsa,misa --rows 4": [],
+    "misa-prof profile --backend plugin:./libmine.so --indexer dsa,misa --rows 2": ONCE,
+    "misa-prof nsight --backend plugin:./libmine.so --indexer dsa": [],
+    # docs/reproduce.md
+    "scripts/pictures.py build/release/cli/misa-prof --check": BY_CI,
+    "scripts/pictures.py build/release/cli/misa-prof": BUILDS,
+    "scripts/pictures.py build/release/cli/misa-prof --measure": BUILDS,
+    "misa-prof sweep --context 4k:64k:*2 --rows 32 --indexer dsa,misa,misa-dagger,hisa,misa-lr": MEASURED,
+    "misa-prof niah --context 4k:128k:*2 --seeds 1 --indexer misa,misa:router=qnorm,active-heads=1": MEASURED,
+    "misa-prof profile --indexer misa,misa-dagger,misa-lr": QUICK,
+    "misa-prof profile --indexer all --samples 1": ["--rows", "1"],
+    "misa-prof profile --indexer dsa,misa,misa-dagger --block-size 128 --samples 1": ["--rows", "1"],
+    "misa-prof profile --indexer dsa,misa-lr-dagger --candidates 6144 --samples 1": ["--rows", "1"],
+    "misa-prof compare --indexer misa-lr --against-indexer dsa --candidates 6144 --block-size 128": ["--rows", "4"],
+    "misa-prof profile --model deepseek-v3.2 --workload prefill-32k --preset diffuse --indexer dsa,misa --samples 1":
+        ["--rows", "1", "--context", "4k"],
+    "misa-prof profile --backend cuda --model deepseek-v3.2 --workload prefill-128k --rows 1024 --indexer all": DRY,
+    "misa-prof profile --backend cuda --model deepseek-v3.2 --workload decode-8k": DRY,
+    "misa-prof sweep --model glm-5 --context 4k:64k:*2 --indexer misa,misa-lr,hisa -o figure.jsonl":
+        ["--rows", "2", "--budget", "0"],
+    "misa-prof report figure.jsonl --figure speed -o figure.svg": [],
     # docs/niah.md, docs/cli.md
     "misa-prof niah": ["--context", "4k", "--seeds", "1"],
     "misa-prof niah --context 4k:32k:*2 --depths 5 --indexer dsa,misa:active-heads=4,misa:router=gate": ["--seeds", "1"],
@@ -221,6 +251,17 @@ def a_library(folder, name):
                     source, "-o", folder / name.removeprefix("plugin:"), "-lm"], check=True)
 
 
+def the_kernel(change=lambda source: source):
+    """Builds libmine.so in a folder of the C file of docs/kernel-engineers.md, as the page says."""
+    def build(folder, _=None):
+        page = (ROOT / "docs" / "kernel-engineers.md").read_text()
+        (folder / "mine.c").write_text(change(re.search(r"^```c\n(.*?)^```", page, re.M | re.S)[1]))
+        command = re.search(r"^    cc (.*mine\.c.*)$", page, re.M)[1].replace("backends/plugin", str(ROOT / "backends/plugin"))
+        subprocess.run([os.environ.get("CC", "cc"), "-Wall", "-Wextra", "-Werror", *shlex.split(command)], cwd=folder, check=True)
+
+    return build
+
+
 def a_quiet_result(folder, name):
     """A result of a machine without noise: the command shows what it does, not how this machine is."""
     result = program.strict_json(misa("profile", *FAST, "--indexer", "dsa", "--format", "json").stdout)
@@ -236,7 +277,7 @@ THE_READERS = {
     "my-layer.safetensors": a_trace, "layer3.safetensors": a_trace, "your-trace.safetensors": a_trace,
     "FILE": a_trace, "result.json": a_result, "ids.npy": selected_ids,
     "part1.jsonl": a_part, "part2.jsonl": a_part, "goldens": goldens, "BUNDLE": a_bundle, "failure": a_bundle,
-    "plugin:./libdsa_cpu.so": a_library,
+    "plugin:./libdsa_cpu.so": a_library, "plugin:./libmine.so": the_kernel(),
     **dict.fromkeys(("before.json", "after.json", "a1.json,a2.json,a3.json", "b1.json,b2.json,b3.json"), a_quiet_result),
 }
 
@@ -361,6 +402,16 @@ class Documents(Cli):
                     seen.add(text)
                     self.run_command(text)
         self.assertEqual(sorted(set(COMMANDS) - seen), [], "no document has these commands any more")
+
+    def test_the_fault_of_the_page_for_kernel_engineers_is_found_in_its_words(self):
+        if len(program.PROGRAM) > 1:
+            self.skipTest("an emulated program cannot load a library of this machine")
+        the_kernel(lambda source: source.replace("fmaxf(dot, 0)", "dot"))(self.folder)
+        done = misa("compare", "--backend", "plugin:./libmine.so", "--indexer", "dsa", "--rows", "4", cwd=self.folder)
+        self.assertEqual(done.returncode, 1, done.stderr)
+        page = (ROOT / "docs" / "kernel-engineers.md").read_text()
+        verdict = re.search(r"^    verdict: .*\n(?:    .*\n)+", page, re.M)[0]
+        self.assertIn(" ".join(verdict.split()), " ".join(done.stdout.split()))
 
     def test_the_picture_in_the_readme_is_of_the_command_that_it_names(self):
         alt, path = re.search(r"!\[Output of (misa-prof [^]]*)\]\((\S+)\)", (ROOT / "README.md").read_text()).groups()
