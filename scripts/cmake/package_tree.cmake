@@ -1,0 +1,17 @@
+# CPack runs this on the tree that it is about to pack: what Debian's policy asks.
+if(NOT CPACK_GENERATOR STREQUAL "DEB")
+  return()
+endif()
+set(share ${CPACK_TEMPORARY_INSTALL_DIRECTORY}/usr/share)
+set(doc ${share}/doc/misa-prof)
+file(REMOVE ${doc}/LICENSE)  # the file copyright refers to Debian's copy
+string(TIMESTAMP date "%a, %d %b %Y %H:%M:%S +0000" UTC)  # of SOURCE_DATE_EPOCH where that is set
+file(WRITE ${doc}/changelog.Debian "misa-prof (${CPACK_PACKAGE_VERSION}-${CPACK_DEBIAN_PACKAGE_RELEASE}) unstable; urgency=medium
+
+  * Release ${CPACK_PACKAGE_VERSION}; docs/changelog.md says what is new.
+
+ -- ${CPACK_PACKAGE_CONTACT}  ${date}
+")
+foreach(file ${doc}/changelog.Debian ${share}/man/man1/misa-prof.1)
+  execute_process(COMMAND gzip -9 -n ${file} COMMAND_ERROR_IS_FATAL ANY)
+endforeach()
