@@ -105,6 +105,12 @@ std::string roff(const std::string& text) {
   return safe;
 }
 
+/// The same as a sentence, which a description is but for its stop.
+std::string sentence(const std::string& text) {
+  const bool ends = !text.empty() && (text.back() == '.' || text.back() == '?');
+  return roff(text) + (ends ? "\n" : ".\n");
+}
+
 /// The footer of a command's help, line for line.
 void add_footer(std::string& page, const CLI::App& command) {
   page += ".nf\n";
@@ -122,7 +128,7 @@ void add_options(std::string& page, const CLI::App& command) {
     }
     page += ".TP\n\\fB" + roff(fmt::format("{}", fmt::join(names_of(*option), ", "))) + "\\fR";
     if (takes_value(*option)) page += " \\fI" + roff(option->get_type_name()) + "\\fR";
-    page += "\n" + roff(option->get_description()) + ".\n";
+    page += "\n" + sentence(option->get_description());
     if (takes_value(*option) && !option->get_default_str().empty()) {
       page += "Default: " + roff(option->get_default_str()) + ".\n";
     }
@@ -135,12 +141,12 @@ std::string man_page(const CLI::App& app) {
   page += ".SH SYNOPSIS\n.B misa\\-prof\n.I COMMAND\n[\\fIOPTIONS\\fR]\n";
   page += ".SH COMMANDS\n";
   for (const CLI::App* command : commands_of(app)) {
-    page += ".TP\n.B " + roff(command->get_name()) + "\n" + roff(command->get_description()) + ".\n";
+    page += ".TP\n.B " + roff(command->get_name()) + "\n" + sentence(command->get_description());
   }
   for (const CLI::App* command : commands_of(app)) {
-    page += ".SH MISA\\-PROF " + roff(command->get_name()) + "\n" + roff(command->get_description()) + ".\n";
+    page += ".SH MISA\\-PROF " + roff(command->get_name()) + "\n" + sentence(command->get_description());
     if (const CLI::Option* positional = positional_of(*command)) {
-      page += ".TP\n.I " + roff(positional->get_name(true)) + "\n" + roff(positional->get_description()) + ".\n";
+      page += ".TP\n.I " + roff(positional->get_name(true)) + "\n" + sentence(positional->get_description());
     }
     add_options(page, *command);
     add_footer(page, *command);

@@ -38,6 +38,9 @@ class Manual(Cli):
     def test_another_format_is_refused(self):
         self.fails(2, "FORMAT", "manual", "tcsh")
 
+    def test_a_description_of_the_man_page_ends_with_one_stop(self):
+        self.assertNotRegex(self.succeeds("manual", "man"), r"(?m)(\?\.|[^.]\.\.)$")
+
     def test_bash_completes_commands_options_and_names(self):
         script = self.folder / "misa-prof.bash"
         script.write_text(self.succeeds("manual", "bash"))
