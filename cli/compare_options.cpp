@@ -191,6 +191,7 @@ void CompareOptions::complete(CLI::App& command) {
   const bool listed = command.get_option("--indexer")->count() > 0;
   if (!listed && (!selection.empty() || is_program(backend))) indexer.names = {"dsa"};
   if (!is_backend(against)) {
+    against = shipped_path(against);
     adopt_made_with(command, against);
     const std::vector<std::string> names = indexers_of_goldens(against);
     if (!listed && !names.empty()) indexer.names = names;

@@ -10,6 +10,7 @@
 #include "cli/commands.hpp"
 #include "cli/options.hpp"
 #include "cli/output.hpp"
+#include "cli/python_plugin.hpp"
 #include "cli/workload_options.hpp"
 #include "core/base/error.hpp"
 #include "core/experiment/describe.hpp"
@@ -91,8 +92,7 @@ void run_doctor(const OutputOptions& output, std::vector<std::string> command_li
   }
   look_at_backends(facts, report);
   facts.nvidia_smi = output_of({"nvidia-smi", kNvidiaSmiQuery, "--format=csv,noheader,nounits"});
-  const char* const python = std::getenv("MISA_PYTHON");
-  facts.python = python != nullptr && *python != '\0' ? python : "python3";
+  facts.python = plugin_python();
   facts.python_version = output_of({facts.python, "--version"}).value_or("");
   while (!facts.python_version.empty() && facts.python_version.back() == '\n') facts.python_version.pop_back();
 

@@ -33,6 +33,15 @@ std::string python_path() {
   return path;
 }
 
+/// The Python of the virtual environment that the program is installed in, which need not be the active one.
+std::string environment_python() {
+  const std::filesystem::path folder = std::filesystem::path(executable_path()).parent_path();
+  std::error_code failure;
+  if (!std::filesystem::exists(folder.parent_path() / "pyvenv.cfg", failure)) return "";
+  const std::filesystem::path python = folder / "python3";
+  return std::filesystem::exists(python, failure) ? python.string() : "";
+}
+
 /// The last line that says something.
 std::string last_line(std::string text) {
   while (!text.empty() && (text.back() == '\n' || text.back() == ' ')) text.pop_back();
@@ -57,11 +66,15 @@ void check_python(const ChildCommand& command) {
 
 }  // namespace
 
+std::string plugin_python() {
+  if (std::string stated = variable("MISA_PYTHON"); !stated.empty()) return stated;
+  std::string own = environment_python();
+  return own.empty() ? "python3" : own;
+}
+
 ChildCommand python_command(std::string_view backend, const std::vector<std::string>& arguments) {
-  const std::string python = variable("MISA_PYTHON");
   ChildCommand command{
-      .words = {python.empty() ? "python3" : python, "-m", "misa.host",
-                std::string(backend.substr(kPluginPrefix.size()))},
+      .words = {plugin_python(), "-m", "misa.host", shipped_path(std::string(backend.substr(kPluginPrefix.size())))},
       .environment = {{"PYTHONPATH", python_path()}, {"MISA_PROF", executable_path()}},
   };
   check_python(command);

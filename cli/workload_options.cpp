@@ -58,6 +58,17 @@ std::vector<std::string> profile_directories() {
   return found;
 }
 
+std::string shipped_path(const std::string& path) {
+  constexpr std::string_view kBeginning = "profiles/";
+  std::error_code failure;
+  if (!path.starts_with(kBeginning) || fs::exists(path, failure)) return path;
+  for (const std::string& directory : profile_directories()) {
+    const fs::path shipped = fs::path(directory) / path.substr(kBeginning.size());
+    if (fs::exists(shipped, failure)) return shipped.string();
+  }
+  return path;
+}
+
 Error no_profiles() {
   return {ErrorKind::unavailable, "MP-E055", "there are no profiles: models, workloads and traces",
           fmt::format("searched {}", fmt::join(usual_directories(), ", ")),
@@ -145,7 +156,7 @@ std::vector<std::string> WorkloadOptions::profile_files() const {
 }
 
 std::string WorkloadOptions::trace_path() const {
-  std::string name = trace.empty() ? kDefaultTrace : trace;
+  std::string name = shipped_path(trace.empty() ? kDefaultTrace : trace);
   std::error_code failure;
   if (fs::exists(name, failure) || name.find('/') != std::string::npos) return name;
   std::vector<std::string> known;

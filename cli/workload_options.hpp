@@ -18,6 +18,9 @@ namespace misa::cli {
 /// Returns the directories of profiles: $MISA_PROF_PROFILES, then those beside the program (installed or in a build
 /// tree).
 std::vector<std::string> profile_directories();
+/// Returns a path that exists as it is; "profiles/..." that does not, as in the documentation, below the profiles of
+/// the program; every other path unchanged.
+std::string shipped_path(const std::string& path);
 /// The error for a command that needs a profile and finds none: it names the directories that were searched.
 Error no_profiles();
 

@@ -8,7 +8,7 @@ import re
 import struct
 import unittest
 
-from program import Cli, main, misa, strict_json, tensors
+from program import Cli, ROOT, main, misa, strict_json, tensors
 
 DIM, HEADS = 32, 4
 RUN = ["--samples", "1", "--warm-up", "0"]
@@ -349,6 +349,35 @@ class CompressedKeys(Cli):
         path = write_trace(self.folder / "wrong.safetensors", {"compress_ratio": "4"},
                            problem.parts(q_pos=("I32", [1], integers([24]))))
         self.fails(3, r"MP-E232.*ke is 5.*/ 4\) is 6.*try: q_pos in tokens", "inspect", path)
+
+
+class PathsOfTheDocumentation(Cli):
+    """A folder that has no profiles/ finds those that came with the program."""
+    PLANNED = ["compare", "--rows", "16", "--indexer", "dsa", "--dry-run"]
+
+    def planned(self, *arguments):
+        result = misa(*self.PLANNED, *arguments, cwd=self.folder)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        return result.stdout
+
+    def test_profiles_are_found_by_their_path_from_another_folder(self):
+        plan = self.planned()
+        self.assertEqual(self.planned("--trace", "profiles/traces/learned-32k-h64.safetensors"), plan)
+        self.assertEqual(self.planned("--against", "profiles/goldens"), self.planned("--against", ROOT / "profiles/goldens"))
+
+    def test_a_file_of_ones_own_goes_before_them(self):
+        own = self.folder / "profiles" / "goldens"
+        own.mkdir(parents=True)
+        result = misa(*self.PLANNED, "--against", "profiles/goldens/dsa.safetensors", cwd=self.folder)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        (own / "dsa.safetensors").write_bytes(b"none")
+        result = misa(*self.PLANNED, "--against", "profiles/goldens/dsa.safetensors", cwd=self.folder)
+        self.assertEqual(result.returncode, 3, result.stderr)
+
+    def test_what_did_not_come_with_the_program_is_named_as_it_was_given(self):
+        result = misa("compare", "--against", "profiles/none", cwd=self.folder)
+        self.assertEqual(result.returncode, 3)
+        self.assertIn("MP-E606: 'profiles/none'", result.stderr)
 
 
 class Needles(Cli):

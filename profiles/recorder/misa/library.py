@@ -7,6 +7,9 @@ import os
 import pathlib
 from typing import Any
 
+from misa_trace.errors import ProgramError
+from misa_trace.program import find_program
+
 from . import _abi
 
 _HERE = pathlib.Path(__file__).resolve().parent
@@ -34,7 +37,16 @@ def _places() -> list[str]:
     if stated:
         return [stated]
     builds = [_HERE.parents[2] / "build" / preset / "backends" for preset in ("release", "cuda", "dev")]
-    return [str(path / _NAME) for path in (_HERE, *builds) if (path / _NAME).is_file()] + [_NAME]
+    return [str(path / _NAME) for path in (_HERE, *builds, *_installed()) if (path / _NAME).is_file()] + [_NAME]
+
+
+def _installed() -> list[pathlib.Path]:
+    """Where an installation of the program has its libraries."""
+    try:
+        prefix = pathlib.Path(find_program()).resolve().parents[1]
+    except ProgramError:
+        return []
+    return [prefix / "lib", *sorted(prefix.glob("lib*/*-linux-gnu"))]
 
 
 _library: Any = None
@@ -43,7 +55,7 @@ _tables: dict[tuple[int, int], Table] = {}
 
 def table_of(device_type: int, device: int) -> Table:
     """The kernels for a device: of MISA_KERNELS_LIBRARY, else of the library beside this package, in the build tree
-    that it belongs to, or where the system's loader finds it."""
+    that it belongs to, beside the installed program, or where the system's loader finds it."""
     global _library
     if (device_type, device) in _tables:
         return _tables[device_type, device]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
+import pathlib
 import re
 import shutil
 import subprocess
@@ -17,9 +19,24 @@ _OUTPUTS = ("--format", "-o", "--output", "--names")
 _ERROR = re.compile(r"^misa-prof: error: (MP-E\d{3}): ", re.MULTILINE)
 
 
+def _installed() -> str | None:
+    """The program of the wheel that this package came with; None where the package came alone."""
+    try:
+        wheel = importlib.metadata.distribution("misa-prof")
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    here = pathlib.Path(__file__).resolve().parent
+    if pathlib.Path(str(wheel.locate_file("misa_trace"))).resolve() != here:
+        return None
+    programs = [file for file in wheel.files or () if file.parts[-2:] == ("bin", "misa-prof")]
+    return os.path.realpath(str(programs[0].locate())) if programs else None
+
+
 def find_program(binary: str | os.PathLike[str] | None = None) -> str:
-    """The path of misa-prof: `binary`, else MISA_PROF of the environment, else the first on PATH."""
-    wanted = os.fspath(binary) if binary is not None else os.environ.get("MISA_PROF") or "misa-prof"
+    """The path of misa-prof: `binary`, else MISA_PROF of the environment, else the one that was installed with this
+    package, else the first on PATH."""
+    stated = os.fspath(binary) if binary is not None else os.environ.get("MISA_PROF")
+    wanted = stated or _installed() or "misa-prof"
     found = shutil.which(wanted)
     if found is None:
         raise ProgramError(
