@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Every command line of README.md, CONTRIBUTING.md, docs/*.md and of the program's own help is run.
+"""Every command line of README.md, CONTRIBUTING.md, the pages of docs and profiles, and the program's own help is run.
 
 A command is a line of an indented or fenced block, or of a YAML `run:`, that begins with one of our programs. COMMANDS
 says how each is run here, by its text; a command that it does not have fails the test, and so does an entry that no
@@ -17,7 +17,8 @@ import unittest
 import program
 from program import FAST, ROOT, Cli, main, misa
 
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md",
+             *(page for folder in ("docs", "profiles") for page in sorted((ROOT / folder).rglob("*.md")))]
 OURS = re.compile(r"(?:[A-Z_]+=\S+ )*(?:\S*/)?(?:misa-prof \w|misa-bench|[a-z0-9_]+\.(?:sh|py)\b|\.ci/run|ctest )")
 
 QUICK = ["--rows", "4", "--samples", "1", "--warm-up", "0"]
@@ -129,6 +130,8 @@ COMMANDS = {
     "misa-prof sweep --model glm-5 --context 4k:64k:*2 --indexer misa,misa-lr,hisa -o figure.jsonl":
         ["--rows", "2", "--budget", "0"],
     "misa-prof report figure.jsonl --figure speed -o figure.svg": [],
+    # docs/measurements
+    "misa-prof profile --backend cuda --model deepseek-v3.2": DRY,
     # docs/niah.md, docs/cli.md
     "misa-prof niah": ["--context", "4k", "--seeds", "1"],
     "misa-prof niah --context 4k:32k:*2 --depths 5 --indexer dsa,misa:active-heads=4,misa:router=gate": ["--seeds", "1"],
@@ -392,7 +395,7 @@ class Documents(Cli):
         for document in DOCUMENTS:
             self.clear_folder()
             for text, shown in commands(document.read_text()):
-                with self.subTest(document=document.name, command=text):
+                with self.subTest(document=str(document.relative_to(ROOT)), command=text):
                     seen.add(text)
                     self.run_command(text, shown)
         for command in ("profile", "compare", "diff", "explain", "report", "selftest", "shrink", "generate", "inspect",
