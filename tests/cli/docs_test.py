@@ -141,6 +141,7 @@ COMMANDS = {
     # docs/measurement.md
     "MISA_UPDATE_GOLDENS=1 ctest --test-dir build/dev -R '^core/report$'": BUILDS,
     "scripts/build.sh dev --target misa-bench && build/dev/tests/bench/misa-bench --benchmark_min_time=1": BUILDS,
+    "tests/bench/peers/cpu_peers.py build/release/cli/misa-prof": NEEDS_WHEELS,
     "OUT=results MISA_BIN=build/gpu/bin tests/gpu/run.sh": NEEDS_GPU,
     # docs/diff.md
     "misa-prof profile --indexer misa --ab '--active-heads 4'": [*QUICK],

@@ -1,5 +1,6 @@
 """misa.host with functions in torch and in Triton, whose interpreter runs a kernel on the CPU."""
 
+import functools
 import os
 import pathlib
 import re
@@ -15,7 +16,7 @@ from record.wheels import needs
 
 torch = needs("torch")
 
-from .driver import assert_scores, traces  # noqa: E402
+from .driver import Driver, assert_scores, traces  # noqa: E402
 
 HERE = pathlib.Path(__file__).parent
 EXAMPLES = HERE.parents[2] / "kernels"
@@ -114,3 +115,49 @@ def test_the_program_judges_kernels_in_torch(backend, more, program, tmp_path):
                           env={**os.environ, **more, "MISA_PYTHON": sys.executable, "PYTHONPATH": str(HERE.parents[1])})
     assert done.returncode == 0, done.stdout + done.stderr
     assert "passed: 1 of 1 case" in done.stdout
+
+
+PEERS = HERE.parents[3] / "tests/bench/peers"
+
+
+@pytest.mark.parametrize("peer", ["torch_eager", "torch_compiled"])
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("contiguous")])
+def test_the_peers_of_the_cpu_backend_select_by_the_formula(peer, name, monkeypatch):
+    """Up to the rounding of bf16, which they compute in unless the inputs are f32. Compiled by the backend that checks that
+    a function is one graph, and takes no compiler."""
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
+    trace, k = traces(drawn)[name], 5
+    status, tokens = Driver(PEERS / f"{peer}.py").index(trace, k)
+    assert status == _abi.MISA_OK
+    slack = 1e-5 if name.endswith("f32") else 0.05
+    for row in range(trace.rows):
+        scores = trace.scores(row)
+        found = tokens[row][tokens[row] >= 0]
+        assert len(found) == len(set(found)) == min(k, len(scores))
+        best = np.sort(scores)[::-1][:k]
+        np.testing.assert_allclose(np.sort(scores[found])[::-1], best, atol=slack * np.abs(best).max(), rtol=0)
+
+
+def test_the_peers_of_the_cpu_backend_pass_compare_in_f32(program, tmp_path):
+    (tmp_path / "peer.py").write_text("import sys\nsys.path.insert(0, %r)\nfrom torch_eager import *\narithmetic = 'f32'\n"
+                                      % str(PEERS), encoding="utf-8")
+    model = (EXAMPLES.parent / "models/tiny.toml").read_text(encoding="utf-8")
+    (tmp_path / "f32.toml").write_text(re.sub('(?m)^key_dtype = .*', 'key_dtype = "f32"', model), encoding="utf-8")
+    done = subprocess.run([program, "compare", "--backend", f"plugin:{tmp_path}/peer.py", "--model", tmp_path / "f32.toml",
+                           "--workload", "prefill-8k", "--context", "2500", "--rows", "6", "--indexer", "dsa,misa",
+                           "--active-heads", "3", "--block-size", "128"], check=False, text=True, capture_output=True,
+                          env={**os.environ, "MISA_PYTHON": sys.executable, "PYTHONPATH": str(HERE.parents[1])})
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "passed: 2 of 2 cases" in done.stdout
+
+
+def test_the_table_of_the_peers_has_a_ratio_for_each_indexer(program):
+    done = subprocess.run([sys.executable, PEERS / "cpu_peers.py", program, "--threads", "1", "--model", "tiny", "--workload",
+                           "prefill-8k", "--rows", "4", "--peer", "torch_eager", "--samples", "6", "--budget", "60"],
+                          check=False, text=True, capture_output=True, env={**os.environ, "MISA_PYTHON": sys.executable})
+    assert done.returncode == 0, done.stdout + done.stderr
+    for indexer in ("dsa", "misa"):
+        row = re.search(rf"(?m)^{indexer} +torch_eager +([\d.]+) +([\d.]+) +([\d.]+)x +([\d.]+) to ([\d.]+) +6 ", done.stdout)
+        assert row, done.stdout
+        assert float(row[4]) <= float(row[3]) <= float(row[5])
+    assert ", 1 threads; torch " in done.stdout
