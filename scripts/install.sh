@@ -8,7 +8,7 @@ usage() {
 usage: scripts/install.sh [--tests] [--ci] [--cross]
   --tests  also what scripts/test.sh needs: JSON Schema and XML validators, NumPy, pytest
   --ci     also what .ci/run needs: those of --tests, clang, clang-tidy, clang-format, libFuzzer, groff, zsh, fish,
-           chromium
+           chromium, dpkg-dev
   --cross  also what scripts/aarch64.sh needs: a cross compiler and qemu-user
 Set MISA_INSTALL=0 to install nothing and only name what is missing.
 TEXT
@@ -20,7 +20,7 @@ tested=(python3-jsonschema python3-numpy python3-pytest libxml2-utils)
 for argument in "$@"; do
   case $argument in
     --tests) packages+=("${tested[@]}") ;;
-    --ci) packages+=("${tested[@]}" clang clang-tidy clang-format libomp-dev libclang-rt-dev git
+    --ci) packages+=("${tested[@]}" dpkg-dev clang clang-tidy clang-format libomp-dev libclang-rt-dev git
       groff-base zsh fish chromium chromium-driver) ;;
     --cross) packages+=(g++-aarch64-linux-gnu qemu-user) ;;
     -h | --help) usage && exit 0 ;;
