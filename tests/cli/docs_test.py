@@ -105,7 +105,8 @@ COMMANDS = {
     "misa-prof inspect learned-32k-h64": [],
     "misa-prof profile --indexer all -o - -o json:profile.json": ["--rows", "1", *ONCE],
     "misa-prof profile --indexer dsa,misa,misa-dagger --active-heads 16": QUICK,
-    "misa-prof sweep --indexer dsa,misa,misa-dagger,hisa,misa-lr -o - -o json:sweep.json": [*SHORT, "--context", "512,1k"],
+    "misa-prof sweep --indexer dsa,misa,misa-dagger,hisa,misa-lr -o - -o json:sweep.json":
+        [*SHORT, "--context", "512,1k"],
     "misa-prof report profile.json -o profile.html": [],
     "misa-prof report sweep.json --figure speed -o speed.svg": [],
     # docs/kernel-engineers.md
@@ -261,8 +262,9 @@ def the_kernel(change=lambda source: source):
     def build(folder, _=None):
         page = (ROOT / "docs" / "kernel-engineers.md").read_text()
         (folder / "mine.c").write_text(change(re.search(r"^```c\n(.*?)^```", page, re.M | re.S)[1]))
-        command = re.search(r"^    cc (.*mine\.c.*)$", page, re.M)[1].replace("backends/plugin", str(ROOT / "backends/plugin"))
-        subprocess.run([os.environ.get("CC", "cc"), "-Wall", "-Wextra", "-Werror", *shlex.split(command)], cwd=folder, check=True)
+        words = shlex.split(re.search(r"^    cc (.*mine\.c.*)$", page, re.M)[1])
+        words = [str(ROOT / word) if word == "backends/plugin" else word for word in words]
+        subprocess.run([os.environ.get("CC", "cc"), "-Wall", "-Wextra", "-Werror", *words], cwd=folder, check=True)
 
     return build
 
@@ -417,6 +419,33 @@ class Documents(Cli):
         page = (ROOT / "docs" / "kernel-engineers.md").read_text()
         verdict = re.search(r"^    verdict: .*\n(?:    .*\n)+", page, re.M)[0]
         self.assertIn(" ".join(verdict.split()), " ".join(done.stdout.split()))
+
+    def test_the_tutorial_says_what_the_shipped_trace_and_the_pictures_show(self):
+        page = " ".join((ROOT / "docs" / "tutorial.md").read_text().split())
+
+        def says(words):
+            self.assertTrue(words in page, f"docs/tutorial.md does not say: {words}")
+
+        def quality(*words):
+            result = program.strict_json(misa("profile", *words, *ONCE, "--format", "json").stdout)
+            return {case["indexer"]: case["quality"] for case in result["cases"]}
+
+        for indexer, found in quality("--indexer", "misa,misa-dagger,hisa,misa-lr,misa-lr-dagger").items():
+            recall, mass = found["recall"], found["attention_mass"]
+            says(f"| {indexer} | {recall['mean']:.2f} | {recall['worst']:.2f} | {mass:.2f} |")
+        more = quality("--indexer", "misa", "--active-heads", "16")["misa"]["recall"]
+        says(f"With 16 heads misa finds {more['mean']:.2f}, and {more['worst']:.2f} in the worst row.")
+        row = program.strict_json(misa("explain", "--indexer", "misa", "--row", "30", "--format", "json").stdout)
+        head = max((head for head in row["heads"] if not head["kept"]), key=lambda head: head["votes_share"])
+        self.assertEqual(head["rank"], 10)
+        says(f"Head {head['head']} has {100 * head['votes_share']:.0f} % of the votes for the missed tokens, "
+             "and the router ranks it tenth")
+        among = next(one["found"] for one in row["found_among_own_best"] if one["best"] == 4 * 2048)
+        says(f"{among} of DSA's 2048 tokens are among misa's best 8192")
+        drawn = (ROOT / "docs" / "pictures" / "speed.svg").read_text()
+        self.assertIn("misa: faster throughout;", drawn)
+        first, last = re.search(r"misa-dagger: faster above [^(]*\(between (\w+)k and (\w+)k\)", drawn).groups()
+        says(f"misa is faster at every length from 4K on, and misa-dagger from somewhere between {first}K and {last}K:")
 
     def test_the_picture_in_the_readme_is_of_the_command_that_it_names(self):
         alt, path = re.search(r"!\[Output of (misa-prof [^]]*)\]\((\S+)\)", (ROOT / "README.md").read_text()).groups()
