@@ -31,7 +31,7 @@ fi
 [[ -n $SOURCE_DATE_EPOCH ]] || fail 'this is no clone and no archive of git: please set SOURCE_DATE_EPOCH'
 export SOURCE_DATE_EPOCH
 
-scripts/build.sh release --target misa-prof misa_prof misa_kernels >/dev/null
+scripts/build.sh release --target misa-prof misa_launcher misa_prof misa_kernels >/dev/null
 umask 022  # what is packed has the same modes whoever packs it
 rm -rf "$folder"
 mkdir -p "$folder"
