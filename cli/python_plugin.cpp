@@ -74,7 +74,7 @@ std::string plugin_python() {
 
 ChildCommand python_command(std::string_view backend, const std::vector<std::string>& arguments) {
   ChildCommand command{
-      .words = {plugin_python(), "-m", "misa.host", shipped_path(std::string(backend.substr(kPluginPrefix.size())))},
+      .words = {plugin_python(), "-m", "misa.host", std::string(backend.substr(kPluginPrefix.size()))},
       .environment = {{"PYTHONPATH", python_path()}, {"MISA_PROF", executable_path()}},
   };
   check_python(command);

@@ -20,7 +20,7 @@ tested=(python3-jsonschema python3-numpy python3-pytest libxml2-utils)
 for argument in "$@"; do
   case $argument in
     --tests) packages+=("${tested[@]}") ;;
-    --ci) packages+=("${tested[@]}" dpkg-dev clang clang-tidy clang-format libomp-dev libclang-rt-dev git
+    --ci) packages+=("${tested[@]}" dpkg-dev clang clang-tidy clang-format libomp-dev libclang-rt-dev git python3-venv
       groff-base zsh fish chromium chromium-driver) ;;
     --cross) packages+=(g++-aarch64-linux-gnu qemu-user) ;;
     -h | --help) usage && exit 0 ;;

@@ -23,9 +23,6 @@ struct SystemInfo {
 
 SystemInfo system_info();
 
-/// Whether `cores` are fewer than the scheduler would give because of the container's quota.
-bool is_limited_by_quota(const SystemInfo& system);
-
 /// Asked for by the user only: results travel.
 std::string host_name();
 
