@@ -1,4 +1,3 @@
-#include <cstdlib>
 #include <map>
 #include <mutex>
 #include <utility>
@@ -6,23 +5,16 @@
 #include "backends/cpu/cpu.hpp"
 #include "backends/cuda/cuda.hpp"
 #include "backends/exported/table.hpp"
-#include "core/platform/system.hpp"
+#include "core/platform/threads.hpp"
 
 // libmisa_kernels.so: our cpu and cuda backends behind misa_kernel.h.
 
 namespace misa::exported {
 namespace {
 
-/// OMP_NUM_THREADS, or the cores that this process may use.
-int threads() {
-  const char* const given = std::getenv("OMP_NUM_THREADS");  // of several levels, the first counts
-  const int asked = given == nullptr ? 0 : std::atoi(given);
-  return asked > 0 ? asked : static_cast<int>(system_info().cores);
-}
-
 /// Null where there is none.
 std::unique_ptr<Backend> make(i32 device_type, i32 device) {
-  if (device_type == MISA_CPU && device == 0 && !cpu_why_not()) return make_cpu(threads());
+  if (device_type == MISA_CPU && device == 0 && !cpu_why_not()) return make_cpu(default_threads());
   if (device_type == MISA_CUDA && device >= 0 && !cuda_why_not(device)) return make_guest_cuda(device);
   return nullptr;
 }

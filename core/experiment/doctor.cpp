@@ -192,17 +192,34 @@ std::string variable_of(const DoctorFacts& facts, std::string_view name) {
   return {};
 }
 
+/// What the number of threads follows from where nobody has given one.
+std::string cores_reason(const SystemInfo& system) {
+  if (!is_limited_by_quota(system)) return "as many as the cores that may be used";
+  return fmt::format("the container's quota of {:.2f} cores, rounded up: fewer than the {} that may be used",
+                     *system.cpu_quota, system.allowed_cpus);
+}
+
 void examine_threads(const DoctorFacts& facts, CheckList list) {
   const std::string given = variable_of(facts, "OMP_NUM_THREADS");
   const std::optional<u64> count = whole_number_of(std::string_view(given).substr(0, given.find(',')));
   const auto cores = static_cast<u64>(std::max<i64>(1, facts.system.cores));
+  const bool refused = !given.empty() && (!count || *count < 1 || *count > 4 * cores);
+  if (refused) {
+    list.unknown("threads", "commands refuse OMP_NUM_THREADS");
+  } else if (!given.empty()) {
+    list.ok("threads", std::to_string(*count), "OMP_NUM_THREADS");
+  } else {
+    list.ok("threads", std::to_string(cores), cores_reason(facts.system));
+  }
   const std::string fix = fmt::format("unset OMP_NUM_THREADS, or --threads {}", cores);
   if (given.empty()) {
-    list.ok("OMP_NUM_THREADS", fmt::format("not set: {} threads", cores));
-  } else if (!count || *count < 1 || *count > 4 * cores) {
-    list.problem("OMP_NUM_THREADS", given, fmt::format("commands refuse it: there are {} cores", cores), fix);
+    list.ok("OMP_NUM_THREADS", "not set");
+  } else if (refused) {
+    list.problem("OMP_NUM_THREADS", given,
+                 "commands refuse it: there are " + counted(facts.system.cores, "core", "cores"), fix);
   } else if (*count > cores) {
-    list.warn("OMP_NUM_THREADS", given, fmt::format("threads wait for each other on {} cores", cores), fix);
+    list.warn("OMP_NUM_THREADS", given,
+              "threads wait for each other on " + counted(facts.system.cores, "core", "cores"), fix);
   } else {
     list.ok("OMP_NUM_THREADS", given);
   }

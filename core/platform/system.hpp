@@ -23,6 +23,9 @@ struct SystemInfo {
 
 SystemInfo system_info();
 
+/// Whether `cores` are fewer than the scheduler would give because of the container's quota.
+bool is_limited_by_quota(const SystemInfo& system);
+
 /// Asked for by the user only: results travel.
 std::string host_name();
 

@@ -1,34 +1,18 @@
 #include <dlfcn.h>
 #include <link.h>
-#include <sched.h>
 #include <sys/sysinfo.h>
 #include <sys/utsname.h>
 
 #include <algorithm>
-#include <cmath>
 #include <filesystem>
-#include <thread>
 
 #include "core/platform/cgroup.hpp"
 #include "core/platform/proc_linux.hpp"
 #include "core/platform/system.hpp"
+#include "core/platform/threads.hpp"
 
 namespace misa {
 namespace {
-
-i64 affinity_cores() {
-  // The set must hold as many CPUs as the kernel knows, or the call fails: grow until it does.
-  for (int cpus = 1024; cpus <= 1 << 20; cpus *= 2) {
-    cpu_set_t* set = CPU_ALLOC(cpus);
-    if (set == nullptr) break;
-    const std::size_t size = CPU_ALLOC_SIZE(cpus);
-    const bool known = sched_getaffinity(0, size, set) == 0;
-    const i64 count = known ? CPU_COUNT_S(size, set) : 0;
-    CPU_FREE(set);
-    if (known) return count;
-  }
-  return std::thread::hardware_concurrency();
-}
 
 /// Bytes of the last level of cache that the first CPU sees; 0: unknown.
 i64 last_level_cache_bytes() {
@@ -108,6 +92,8 @@ std::string own_path() {
   return is_program ? executable_path() : std::filesystem::canonical(file->l_name, failure).string();
 }
 
+bool is_limited_by_quota(const SystemInfo& system) { return system.cpu_quota && system.cores < system.allowed_cpus; }
+
 SystemInfo system_info() {
   SystemInfo info;
   utsname names{};
@@ -119,11 +105,9 @@ SystemInfo system_info() {
   if (info.cpu.empty()) info.cpu = names.machine;
 
   const ContainerLimits limits = container_limits();
-  info.allowed_cpus = affinity_cores();
+  info.allowed_cpus = allowed_cpus();
   info.cpu_quota = limits.cores;
-  info.cores = info.allowed_cpus;
-  if (limits.cores) info.cores = std::min(info.cores, static_cast<i64>(std::ceil(*limits.cores)));
-  info.cores = std::max<i64>(1, info.cores);
+  info.cores = usable_cores(info.allowed_cpus, limits.cores);
 
   info.cache_bytes = last_level_cache_bytes();
   info.governor = trimmed(read_all("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"));

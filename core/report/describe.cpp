@@ -73,9 +73,10 @@ std::vector<Fact> describe_run(const Report& report) {
                     std::string(workload.pairs == 0 ? kNoTokenSeen : "")}});
 
   const SystemInfo& system = environment.machine;
+  const std::string quota = is_limited_by_quota(system) ? fmt::format(" by a quota of {:.2f}", *system.cpu_quota) : "";
   facts.push_back({"machine",
                    {printable(system.cpu),
-                    fmt::format("{}, {}", counted(system.cores, "core", "cores"),
+                    fmt::format("{}{}, {}", counted(system.cores, "core", "cores"), quota,
                                 counted(environment.threads, "thread", "threads")),
                     system.memory_bytes > 0 ? binary_bytes(system.memory_bytes) : "", printable(system.os),
                     system.governor.empty() ? "" : "governor " + printable(system.governor),

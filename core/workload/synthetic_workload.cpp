@@ -9,6 +9,7 @@
 
 #include "core/base/error.hpp"
 #include "core/base/interrupt.hpp"
+#include "core/platform/threads.hpp"
 #include "core/workload/rng.hpp"
 #include "core/workload/synthetic.hpp"
 
@@ -181,7 +182,7 @@ void write_queries(const SyntheticRequest& request, const SyntheticSequence& seq
   const i64 heads = request.heads, dim = request.head_dim;
   const i64 element = dtype_size(element_dtype(request.format));
   const auto head_count = static_cast<std::size_t>(heads), width = static_cast<std::size_t>(dim);
-#pragma omp parallel
+#pragma omp parallel num_threads(default_threads())
   {
     std::vector<float> q(head_count * width);
 #pragma omp for schedule(static)
@@ -215,7 +216,7 @@ void write_queries(const SyntheticRequest& request, const SyntheticSequence& seq
 void write_keys(const SyntheticRequest& request, const KeySource& source, i64 first, i64 count, Workload& workload) {
   const i64 dim = request.head_dim, element = dtype_size(element_dtype(request.format));
   const i64 pieces = ceil_div(count, kPiece);
-#pragma omp parallel
+#pragma omp parallel num_threads(default_threads())
   {
     std::vector<float> piece(static_cast<std::size_t>(kPiece * dim));
 #pragma omp for schedule(static)
@@ -298,7 +299,7 @@ void write_pages(const SyntheticRequest& request, const KeySource& source, i64 c
                  std::span<const float> garbage, Workload& workload) {
   const i64 dim = request.head_dim, size = request.page_size;
   const auto width = static_cast<std::size_t>(dim);
-#pragma omp parallel
+#pragma omp parallel num_threads(default_threads())
   {
     std::vector<float> piece(static_cast<std::size_t>(size * dim));
 #pragma omp for schedule(static)

@@ -144,6 +144,8 @@ COMMANDS = {
     # docs/measurement.md
     "MISA_UPDATE_GOLDENS=1 ctest --test-dir build/dev -R '^core/report$'": BUILDS,
     "scripts/build.sh dev --target misa-bench && build/dev/tests/bench/misa-bench --benchmark_min_time=1": BUILDS,
+    "build/dev/tests/bench/misa-bench --benchmark_filter=threads": BUILDS,
+    "misa-prof profile --indexer dsa,misa --ab '--threads 1'": QUICK,
     "tests/bench/peers/cpu_peers.py build/release/cli/misa-prof": NEEDS_WHEELS,
     "OUT=results MISA_BIN=build/gpu/bin tests/gpu/run.sh": NEEDS_GPU,
     # docs/diff.md

@@ -3,10 +3,29 @@
 import json
 import os
 import pathlib
+import shlex
 import subprocess
 import unittest
 
+import program
 from program import FAST, ROOT, Cli, main, misa, needs_jsonschema, strict_json
+
+
+def control_group(test):
+    """A new control group below that of this process, with a limit on CPU time; skips `test` where none may be made."""
+    lines = [line.split(":", 2) for line in pathlib.Path("/proc/self/cgroup").read_text().splitlines()]
+    for _, controllers, path in lines:
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        group = pathlib.Path("/sys/fs/cgroup", "cpu" if controllers else "", path.lstrip("/"), f"misa-prof-test-{os.getpid()}")
+        try:
+            group.mkdir()
+        except OSError:
+            continue
+        if (group / "cpu.max").exists() or (group / "cpu.cfs_quota_us").exists():
+            return group
+        group.rmdir()
+    return test.skipTest("no control group with a limit on CPU time can be made here: only root can")
 
 
 class Doctor(Cli):
@@ -50,6 +69,22 @@ class Doctor(Cli):
         self.assertEqual(said["variables", "OMP_NUM_THREADS"]["found"], '"99999"')
         self.assertEqual(said["threads", "OMP_NUM_THREADS"]["state"], "problem")
         self.assertEqual(said["threads", "OMP_WAIT_POLICY"]["state"], "warning")
+
+    def test_a_quota_of_half_a_core_gives_one_thread(self):
+        group = control_group(self)
+        self.addCleanup(group.rmdir)
+        if (group / "cpu.max").exists():
+            (group / "cpu.max").write_text("50000 100000")
+        else:
+            (group / "cpu.cfs_period_us").write_text("100000")
+            (group / "cpu.cfs_quota_us").write_text("50000")
+        words = " ".join(shlex.quote(str(word)) for word in [*program.PROGRAM, "doctor", "--format", "json"])
+        done = subprocess.run(["sh", "-c", f"echo $$ >{group}/cgroup.procs && exec {words}"], capture_output=True, text=True,
+                              check=False, env={k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"})
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        checks = {check["name"]: check for check in strict_json(done.stdout)["checks"] if check["group"] != "variables"}
+        self.assertEqual(checks["threads"]["found"], "1")
+        self.assertEqual(checks["quota"]["found"], "0.50 cores of CPU time")
 
     def test_nvidia_smi_and_python_are_asked(self):
         folder = pathlib.Path(self.folder)

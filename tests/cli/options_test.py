@@ -263,6 +263,9 @@ class Warned(Cli):
         self.assertEqual(threads(OMP_NUM_THREADS="1"), 1)
         self.assertEqual(threads(OMP_NUM_THREADS="02,1"), 2)
         self.assertEqual(threads("--threads", "1", OMP_NUM_THREADS="64"), 1)
+        everywhere = threads()
+        for bound in ({"OMP_PROC_BIND": "true"}, {"OMP_PLACES": "threads"}):  # the first thread is on one core then
+            self.assertEqual(threads(**bound), everywhere, bound)
         for text in ("0", "many", "1000000", " 1", "0x1", ",2"):
             result = misa("profile", *FAST, env={"OMP_NUM_THREADS": text})  # libgomp may have a word of its own
             self.assertEqual(result.returncode, 2, text)

@@ -29,7 +29,7 @@ torch.ones(256, 128).bfloat16() @ torch.ones(4096, 128).bfloat16().T
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("binary", nargs="?", default=ROOT / "build/release/cli/misa-prof", type=pathlib.Path)
-    parser.add_argument("--threads", type=int, help="of both sides; default: the cores of this process")
+    parser.add_argument("--threads", type=int, help="of both sides; default: as many as misa-prof takes here")
     parser.add_argument("--rows", default="64")
     parser.add_argument("--workload", default="prefill-32k")
     parser.add_argument("--model", default=HERE / "deepseek-v3.2-bf16.toml", help="its key_dtype is that of the inputs")
@@ -49,6 +49,12 @@ def torch_and_kernel(environment):
         return None
     kernel = re.search(r"primitive,exec,cpu,(?:matmul|inner_product),([^,]*),", done.stdout)
     return re.search("^torch .*", done.stdout, re.M).group(), kernel.group(1) if kernel else "not oneDNN's"
+
+
+def threads_here(binary, environment):
+    done = subprocess.run([binary, "doctor", "--format", "json"], capture_output=True, text=True, check=False,
+                          env=environment)
+    return next(int(check["found"]) for check in json.loads(done.stdout)["checks"] if check["name"] == "threads")
 
 
 def profile(peer, given, environment):
@@ -94,7 +100,7 @@ def main():
     if found is None:
         print(f"skipped: {environment['MISA_PYTHON']} cannot import torch; MISA_PYTHON names another", file=sys.stderr)
         return 77
-    environment["OMP_NUM_THREADS"] = str(given.threads or len(os.sched_getaffinity(0)))
+    environment["OMP_NUM_THREADS"] = str(given.threads or threads_here(given.binary, environment))
     results, rows = {}, []
     for peer in given.peer.split(","):
         results[peer] = profile(peer, given, environment)

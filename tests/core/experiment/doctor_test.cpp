@@ -107,6 +107,21 @@ TEST_CASE("each thing that spoils measurements is a warning with what mends it")
   CHECK(health_after("backend cpu", [](Facts& f) { f.backends[0].absent = "no AVX2"; }) == Health::problem);
 }
 
+TEST_CASE("the number of threads says what it follows from") {
+  DoctorFacts facts = healthy();
+  CHECK(check_of(facts, "threads").found == "4");
+  CHECK(check_of(facts, "threads").why == "as many as the cores that may be used");
+  facts.system.cores = 2;
+  facts.system.cpu_quota = 1.5;
+  CHECK(check_of(facts, "threads").found == "2");
+  CHECK(check_of(facts, "threads").why.find("quota of 1.50 cores, rounded up: fewer than the 4") != std::string::npos);
+  facts.variables[0].second = "3,1";
+  CHECK(check_of(facts, "threads").found == "3");
+  CHECK(check_of(facts, "threads").why == "OMP_NUM_THREADS");
+  facts.variables[0].second = "9";
+  CHECK(check_of(facts, "threads").health == Health::unknown);
+}
+
 TEST_CASE("devices are judged by what NVIDIA's tool prints, and counters by the driver's parameters") {
   using Facts = DoctorFacts;
   const std::string good = "0, NVIDIA H200, 580.159.04, Enabled, Disabled, 345, 1980\n";

@@ -4,6 +4,8 @@
 
 #include <thread>
 
+#include "core/platform/threads.hpp"
+
 namespace misa {
 
 TEST_CASE("this machine has a processor, cores and memory") {
@@ -31,6 +33,27 @@ TEST_CASE("the model of a processor is found where each architecture writes it")
   CHECK(parse_cpu_model("").empty());
   CHECK(parse_cpu_model("model name").empty());
   CHECK(parse_cpu_model("model name :   \n").empty());
+}
+
+TEST_CASE("the cores of a process are those it may run on, and no more than the quota, rounded up") {
+  CHECK(usable_cores(8, std::nullopt) == 8);
+  CHECK(usable_cores(8, 1.5) == 2);
+  CHECK(usable_cores(8, 2) == 2);
+  CHECK(usable_cores(8, 2.01) == 3);
+  CHECK(usable_cores(8, 64) == 8);
+  CHECK(usable_cores(8, 0.01) == 1);
+  CHECK(usable_cores(0, std::nullopt) == 1);
+}
+
+TEST_CASE("cores are limited by a quota only where it gives fewer than the scheduler") {
+  SystemInfo info;
+  info.cores = info.allowed_cpus = 8;
+  CHECK_FALSE(is_limited_by_quota(info));
+  info.cpu_quota = 8;
+  CHECK_FALSE(is_limited_by_quota(info));
+  info.cores = 2;
+  info.cpu_quota = 1.5;
+  CHECK(is_limited_by_quota(info));
 }
 
 TEST_CASE("a container's quota is read as cores") {

@@ -161,3 +161,22 @@ def test_the_table_of_the_peers_has_a_ratio_for_each_indexer(program):
         assert row, done.stdout
         assert float(row[4]) <= float(row[3]) <= float(row[5])
     assert ", 1 threads; torch " in done.stdout
+
+
+def test_our_kernels_take_no_more_threads_than_torch_was_given(program):
+    """They use the same OpenMP as torch, whose wheel brings one, and so the same threads."""
+    text = """
+import os, torch, misa
+torch.set_num_threads(1)
+draw = torch.Generator().manual_seed(1)
+q, keys = (torch.randn(shape, generator=draw) for shape in ((9, 8, 64), (3000, 64)))
+before = len(os.listdir("/proc/self/task"))
+misa.Indexer("misa", 8, 64, top_k=50, active_heads=4)(q, torch.ones(9, 8), keys, ([0] * 9, [3000] * 9))
+after, maps = len(os.listdir("/proc/self/task")), open("/proc/self/maps").read()
+print(after - before, len({line.split()[-1] for line in maps.splitlines() if "libgomp" in line}))
+"""
+    library = pathlib.Path(program).resolve().parents[1] / "backends/libmisa_kernels.so"
+    environment = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
+    done = subprocess.run([sys.executable, "-c", text], check=False, text=True, capture_output=True,
+                          env={"MISA_KERNELS_LIBRARY": str(library), **environment, "PYTHONPATH": str(HERE.parents[1])})
+    assert (done.returncode, done.stdout.split()) == (0, ["0", "1"]), done.stdout + done.stderr
