@@ -38,7 +38,13 @@ def arguments():
     parser.add_argument("--budget", default="90", help="seconds for each peer")
     parser.add_argument("--samples", default="50")
     parser.add_argument("-o", "--output", type=pathlib.Path, help="the results of misa-prof and these rows as JSON")
-    return parser.parse_args()
+    given = parser.parse_args()
+    if not given.binary.is_file():
+        parser.error(f"there is no {given.binary}; scripts/build.sh release builds it, and libmisa_prof.so beside it")
+    unknown = set(given.peer.split(",")) - set(PEERS)
+    if unknown:
+        parser.error(f"--peer has {', '.join(sorted(unknown))}; the peers are {' and '.join(PEERS)}")
+    return given
 
 
 def torch_and_kernel(environment):
