@@ -6,7 +6,7 @@ set -euo pipefail
 usage() {
   cat <<'TEXT'
 usage: scripts/install.sh [--tests] [--ci] [--cross]
-  --tests  also what scripts/test.sh needs: JSON Schema and XML validators, NumPy, pytest
+  --tests  also what scripts/test.sh needs: JSON Schema and XML validators, NumPy, pytest, YAML
   --ci     also what .ci/run needs: those of --tests, clang, clang-tidy, clang-format, libFuzzer, groff, zsh, fish,
            chromium, dpkg-dev
   --cross  also what scripts/aarch64.sh needs: a cross compiler and qemu-user
@@ -16,7 +16,7 @@ TEXT
 
 packages=(g++ cmake ninja-build libdnnl-dev ocl-icd-opencl-dev libcli11-dev doctest-dev libbenchmark-dev
   nlohmann-json3-dev libfmt-dev libtomlplusplus-dev python3)
-tested=(python3-jsonschema python3-numpy python3-pytest libxml2-utils)
+tested=(python3-jsonschema python3-numpy python3-pytest python3-yaml libxml2-utils)
 for argument in "$@"; do
   case $argument in
     --tests) packages+=("${tested[@]}") ;;

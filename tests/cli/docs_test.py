@@ -87,10 +87,17 @@ COMMANDS = {
     "misa-prof compare --trace layer3.safetensors --selection ids.npy --arithmetic fp8-mma": [],
     # docs/ci.md
     "./scripts/install.sh && ./scripts/build.sh release": BUILDS,
+    "misa-prof compare --against goldens --annotate -o - -o junit:agreement.xml -o json:agreement.json --bundle failure":
+        NotRun("tests/cli/action_test.py runs the like"),
     "build/release/cli/misa-prof compare --against profiles/goldens --rows 16 --annotate -o - -o junit:agreement.xml "
     "-o json:agreement.json --bundle failure": [],
     "misa-prof compare --trace your-trace.safetensors --selection ids.npy --arithmetic fp8-mma -o - -o junit:ids.xml": [],
     "misa-prof compare --backend cuda --trace your-trace.safetensors --write-golden goldens": [*DRY, "--force"],
+    # docs/releasing.md
+    "scripts/package.sh": BUILDS,
+    "scripts/test_package.sh": BUILDS,
+    "scripts/release.sh 0.1.0 --ssh ~/.ssh/id_ed25519 --packages build/packages":
+        NotRun("tests/cli/release_test.py runs it in a repository of its own"),
     # docs/cli.md
     "misa-prof COMMAND [OPTIONS]": NotRun("says how commands look"),
     "misa-prof profile --model deepseek-v3.2 --workload prefill-32k --indexer dsa,misa --active-heads 4": QUICK,
