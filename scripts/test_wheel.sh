@@ -95,7 +95,9 @@ PYTHON
 }
 no_build_paths() {
   [[ ${#binaries[@]} -ge 4 ]]
-  if grep -laF -e "$PWD/" -e "$HOME/" "${binaries[@]}"; then return 1; fi
+  local home=${HOME:-/}
+  [[ $home != / ]] || home=$PWD
+  if grep -laF -e "$PWD/" -e "$home/" "${binaries[@]}"; then return 1; fi
 }
 stripped() {
   local binary
@@ -185,6 +187,11 @@ same_bytes() {
   cmp "$wheel" "$work"/again/*.whl
 }
 
+leaves_nothing() {
+  "$environment/bin/python" -m pip --disable-pip-version-check --quiet uninstall --yes misa-prof
+  if find "$environment" -type f -path '*misa*' | grep .; then return 1; fi
+}
+
 check 'one command installs it in an empty virtual environment, and pip finds nothing wrong' install
 check 'the command is the program itself and names its commit' says_what_it_is
 check 'it profiles the shipped trace' first_table
@@ -192,6 +199,7 @@ check "README's compare with the goldens passes" readme_compare
 check 'exit codes and Ctrl-C are those of the program' exit_codes
 check 'misa_trace reads, cuts and selects, and finds the program' traces_in_python
 check 'our kernels and a plug-in in Python work' kernels_in_python
+check 'uninstalling leaves no file of it' leaves_nothing
 if [[ -n $twice ]]; then check 'a second build has the same bytes' same_bytes; fi
 
 inside() { chroot "$root" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 "$@"; }
