@@ -19,7 +19,7 @@ double seconds_of(const timeval& time) {
 }
 
 /// The CPUs that this process may run on; all, where there are more than a cpu_set_t holds.
-std::function<bool(i64)> allowed_cpus() {
+std::function<bool(i64)> allowed_to_this_process() {
   cpu_set_t set;
   CPU_ZERO(&set);
   if (sched_getaffinity(0, sizeof set, &set) != 0) return [](i64) { return true; };
@@ -116,7 +116,7 @@ std::optional<double> parse_clock_hz(std::string_view cpuinfo) {
 
 LoadReading read_load() {
   LoadReading reading;
-  const std::function<bool(i64)> counts = allowed_cpus();
+  const std::function<bool(i64)> counts = allowed_to_this_process();
   if (const std::optional<CpuTicks> ticks = parse_cpu_ticks(read_all("/proc/stat"), counts)) {
     const double seconds = 1.0 / static_cast<double>(std::max<i64>(1, sysconf(_SC_CLK_TCK)));
     reading.busy_seconds = seconds * static_cast<double>(ticks->busy);
