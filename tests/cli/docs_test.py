@@ -96,6 +96,8 @@ COMMANDS = {
     # docs/releasing.md
     "scripts/package.sh": BUILDS,
     "scripts/test_package.sh": BUILDS,
+    "scripts/wheel.sh": BY_CI,
+    "scripts/test_wheel.sh --twice": BY_CI,
     "scripts/release.sh 0.1.0 --ssh ~/.ssh/id_ed25519 --packages build/packages":
         NotRun("tests/cli/release_test.py runs it in a repository of its own"),
     # docs/cli.md
