@@ -128,7 +128,8 @@ double Bounds::underflow(const Arithmetic& a, const Heads& heads, const KeySize&
       root * heads.weighted + 2;
   if (a.operand > 0) results += scale * key.vector * root * heads.weights;
   if (a.operand > 0 || a.weight > 0) results += scale * key.vector * heads.queries;
-  return a.underflow * results;
+  const double flushed = a.flush * scale * root * (heads.weighted + key.vector * heads.weights);
+  return a.underflow * results + flushed;
 }
 
 double Bounds::mean_underflow(const Arithmetic& a, double weighted) const {

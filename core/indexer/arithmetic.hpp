@@ -23,6 +23,7 @@ struct Arithmetic {
   double pool = 0;         ///< one operation of a block mean
   double mean = 0;         ///< rounding a stored block mean before heads are ranked by it or it is scored
   double result = 0;       ///< rounding a score, or a stored block mean
+  double flush = 0;        ///< a query's or key's number that is smaller may count as 0
   double overflow = 0;     ///< largest finite intermediate
   double underflow = 0;    ///< largest absolute error of an operation whose result is subnormal
 };

@@ -20,6 +20,7 @@ PROVENANCES = ("real-checkpoint", "small-trained", "random-init", "synthetic")
 ARITHMETICS = (
     "f64",
     "f32-dot",
+    "bf16-dot",
     "f32",
     "bf16",
     "bf16-result",
