@@ -12,42 +12,55 @@ namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-double relu(double x) { return x > 0 ? x : 0; }
+inline double relu(double x) { return x > 0 ? x : 0; }
 
 std::size_t size(i64 count) { return static_cast<std::size_t>(count); }
-
-double mean(std::span<const double> values) {
-  return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
-}
 
 double product(std::span<const double> a, std::span<const double> b) {
   return std::inner_product(a.begin(), a.end(), b.begin(), 0.0);
 }
 
-/// relu(x) - slope * x, less its mean.
-std::vector<double> left_by(double slope, std::span<const double> x) {
-  std::vector<double> left(x.size());
-  for (std::size_t i = 0; i < x.size(); ++i) left[i] = relu(x[i]) - slope * x[i];
-  const double middle = left.empty() ? 0.0 : mean(left);
-  for (double& one : left) one -= middle;
-  return left;
-}
-
-Line fit_line(std::span<const double> x, bool linear) {
-  if (x.empty()) return {};
-  Line line;
-  if (linear) {
-    const double middle = mean(x);
-    std::vector<double> about_mean(x.begin(), x.end());
-    for (double& one : about_mean) one -= middle;
-    const double squares = product(about_mean, about_mean);
-    line.slope = squares > 0  ? std::clamp(product(left_by(0, x), about_mean) / squares, 0.0, 1.0)
-                 : middle > 0 ? 1.0
-                              : 0.0;
+/// The lines of `Heads` heads, x [Heads, n]. Every sum is taken in the order of samples; heads are independent sums,
+/// and so many are under way at once.
+template <i64 Heads>
+void fit_lines(const double* x, i64 n, bool linear, Line* lines) {
+  const double count = static_cast<double>(n);
+  double mean_x[Heads] = {}, mean_y[Heads] = {};
+  for (i64 i = 0; i < n; ++i) {
+    for (i64 h = 0; h < Heads; ++h) {
+      mean_x[h] += x[h * n + i];
+      mean_y[h] += relu(x[h * n + i]);
+    }
   }
-  const std::vector<double> left = left_by(line.slope, x);
-  line.residual = std::sqrt(product(left, left) / static_cast<double>(x.size()));
-  return line;
+  for (i64 h = 0; h < Heads; ++h) {
+    mean_x[h] /= count;
+    mean_y[h] /= count;
+  }
+  if (linear) {
+    double both[Heads] = {}, squares[Heads] = {};
+    for (i64 i = 0; i < n; ++i) {
+      for (i64 h = 0; h < Heads; ++h) {
+        const double about_mean = x[h * n + i] - mean_x[h];
+        both[h] += (relu(x[h * n + i]) - mean_y[h]) * about_mean;
+        squares[h] += about_mean * about_mean;
+      }
+    }
+    for (i64 h = 0; h < Heads; ++h) {
+      lines[h].slope = squares[h] > 0 ? std::clamp(both[h] / squares[h], 0.0, 1.0) : mean_x[h] > 0 ? 1.0 : 0.0;
+    }
+  }
+  double middle[Heads] = {}, squares[Heads] = {};
+  for (i64 i = 0; i < n; ++i) {
+    for (i64 h = 0; h < Heads; ++h) middle[h] += relu(x[h * n + i]) - lines[h].slope * x[h * n + i];
+  }
+  for (i64 h = 0; h < Heads; ++h) middle[h] /= count;
+  for (i64 i = 0; i < n; ++i) {
+    for (i64 h = 0; h < Heads; ++h) {
+      const double left = relu(x[h * n + i]) - lines[h].slope * x[h * n + i] - middle[h];
+      squares[h] += left * left;
+    }
+  }
+  for (i64 h = 0; h < Heads; ++h) lines[h].residual = std::sqrt(squares[h] / count);
 }
 
 }  // namespace
@@ -81,25 +94,38 @@ SampledRow::SampledRow(std::vector<double> products, std::span<const float> head
   totals.assign(size(samples), 0.0);
   for (i64 h = 0; h < heads; ++h) {
     if (!std::isfinite(weights[size(h)])) continue;
-    for (i64 i = 0; i < samples; ++i) totals[size(i)] += weights[size(h)] * relu(all[size(h * samples + i)]);
+    const double weight = weights[size(h)];
+    const double* own = all.data() + h * samples;
+    double* total = totals.data();
+    for (i64 i = 0; i < samples; ++i) total[i] += weight * relu(own[i]);
   }
   counted = best_ranked(totals, linear ? (samples + 1) / 2 : samples);
   count = static_cast<i64>(counted.size());
-  x.reserve(size(heads * count));
+  x.resize(size(heads * count));
   for (i64 h = 0; h < heads; ++h) {
-    for (const i32 i : counted) x.push_back(all[size(h * samples + i)]);
-    lines.push_back(fit_line({x.data() + h * count, size(count)}, linear));
+    const double* from = all.data() + h * samples;
+    double* to = x.data() + h * count;
+    for (i64 i = 0; i < count; ++i) to[i] = from[counted[size(i)]];
   }
+  lines.resize(size(heads));
+  if (count == 0) return;
+  constexpr i64 kTogether = 8;
+  i64 h = 0;
+  for (; h + kTogether <= heads; h += kTogether)
+    fit_lines<kTogether>(&x[size(h * count)], count, linear, &lines[size(h)]);
+  for (; h < heads; ++h) fit_lines<1>(&x[size(h * count)], count, linear, &lines[size(h)]);
 }
 
 std::vector<double> SampledRow::contributions() const {
-  std::vector<double> found;
-  found.reserve(x.size());
+  std::vector<double> found(x.size());
   for (i64 h = 0; h < heads; ++h) {
-    const double weight = std::isfinite(weights[size(h)]) ? weights[size(h)] : 0.0;
-    for (const double left : left_by(lines[size(h)].slope, {x.data() + h * count, size(count)})) {
-      found.push_back(weight * left);
-    }
+    const double weight = std::isfinite(weights[size(h)]) ? weights[size(h)] : 0.0, slope = lines[size(h)].slope;
+    const double* own = x.data() + h * count;
+    double* left = found.data() + h * count;
+    double middle = 0;
+    for (i64 i = 0; i < count; ++i) middle += left[i] = relu(own[i]) - slope * own[i];
+    middle /= static_cast<double>(count);
+    for (i64 i = 0; i < count; ++i) left[i] = weight * (left[i] - middle);
   }
   return found;
 }
@@ -179,7 +205,8 @@ std::vector<double> linear_query(const Queries& queries, i64 m, std::span<const 
           const double factor = static_cast<double>(queries.weights(m, h)) * slopes[size(h)];
           if (factor == 0 || !std::isfinite(factor)) continue;
           if (std::binary_search(kept.begin(), kept.end(), static_cast<i32>(h))) continue;
-          for (std::size_t d = 0; d < sum.size(); ++d) sum[d] += factor * to_float(values(m, h, d));
+          const auto* query = &values(m, h, 0);
+          for (std::size_t d = 0; d < sum.size(); ++d) sum[d] += factor * to_float(query[d]);
         }
         return sum;
       },
