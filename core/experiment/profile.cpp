@@ -321,6 +321,20 @@ class ProfileRun {
     described.closure_ok = !described.closure_doubt;
   }
 
+  /// Of a stage's kernels, the elements that are multiplied fastest: no stage is faster than that.
+  Dtype product_dtype(const std::vector<KernelRun>& kernels) const {
+    Dtype fastest = workload_.q.dtype;
+    double peak = 0;
+    for (const KernelRun& one : kernels) {
+      const Dtype dtype = backend_.product_dtype(one.kernel, workload_.q.dtype);
+      if (roofs_->flops_of(dtype) > peak) {
+        fastest = dtype;
+        peak = roofs_->flops_of(dtype);
+      }
+    }
+    return fastest;
+  }
+
   std::vector<ReportStage> describe_stages(const std::vector<StageCost>& costs,
                                            const std::vector<StageSummary>& stages) const {
     const double pairs = static_cast<double>(visible_pairs(placement_->problem()));
@@ -337,7 +351,9 @@ class ProfileRun {
         row.flops_per_second = static_cast<double>(row.cost->flops) / seconds;
         row.bytes_per_second = static_cast<double>(row.cost->bytes) / seconds;
       }
-      if (row.cost && roofs_) row.roofline = roofline(seconds, *row.cost, *roofs_, workload_.q.dtype, recorded());
+      if (row.cost && roofs_) {
+        row.roofline = roofline(seconds, *row.cost, *roofs_, product_dtype(stage.kernels), recorded());
+      }
       if (row.roofline) row.roof_doubt = doubt_roof(*row.roofline, stage.seconds, *row.cost, circumstances_);
       described.push_back(std::move(row));
     }

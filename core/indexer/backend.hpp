@@ -222,6 +222,8 @@ class Primitives {
   /// How far results on this shape may be from the formulas' (core/agreement/bounds.hpp); nothing where that is not
   /// known.
   virtual std::optional<Arithmetic> arithmetic(const Shape& shape) const = 0;
+  /// In what elements the kernel called so computes products of `elements`: whose peak bounds it.
+  virtual Dtype product_dtype(std::string_view /*kernel*/, Dtype elements) const { return elements; }
   /// Why the primitives cannot run an indexer on this shape; nothing when they can. Whoever plans asks before memory is
   /// taken: what a backend lacks is never found out in the middle of a run.
   virtual std::optional<std::string> why_not(const IndexerSpec& spec, const Shape& shape) const = 0;

@@ -14,6 +14,9 @@ class ForwardingBackend : public Backend {
   Backend* base() override { return inner_.base(); }
   Dtype logits_dtype() const override { return inner_.logits_dtype(); }
   std::optional<Arithmetic> arithmetic(const Shape& shape) const override { return inner_.arithmetic(shape); }
+  Dtype product_dtype(std::string_view kernel, Dtype elements) const override {
+    return inner_.product_dtype(kernel, elements);
+  }
   std::optional<std::string> why_not(const IndexerSpec& spec, const Shape& shape) const override {
     return inner_.why_not(spec, shape);
   }

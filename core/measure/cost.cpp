@@ -263,7 +263,7 @@ std::optional<Roofline> roofline(double seconds, const StageCost& cost, const Ro
   const double floors[]{cost.flops > 0 ? static_cast<double>(cost.flops) / peak : 0,
                         static_cast<double>(cost.bytes) / roofs.bytes_per_second, launch};
   const auto largest = std::max_element(std::begin(floors), std::end(floors));
-  return Roofline{*largest, *largest / seconds, static_cast<Bound>(largest - std::begin(floors))};
+  return Roofline{*largest, *largest / seconds, static_cast<Bound>(largest - std::begin(floors)), dtype};
 }
 
 }  // namespace misa

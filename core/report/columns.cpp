@@ -219,7 +219,11 @@ Cell roof_cell(Row row, const Value& shown, const SiPrefix&) {
 Cell bound_cell(Row row, const Value&, const SiPrefix&) {
   if (!row.stage) return {};
   if (row.stage->roof_doubt) return {std::string(doubt_name(*row.stage->roof_doubt)), Style::caution};
-  return {row.stage->roofline ? std::string(bound_name(row.stage->roofline->bound)) : "", Style::faint};
+  if (!row.stage->roofline) return {};
+  const Roofline& roofline = *row.stage->roofline;
+  // Which peak, where it is not that of the workload's elements.
+  const bool other = roofline.bound == Bound::compute && roofline.peak != row.report.workload.dtype;
+  return {std::string(other ? dtype_name(roofline.peak) : bound_name(roofline.bound)), Style::faint};
 }
 
 /// Beside a plug-in only: one backend's kernels are the same in every report.

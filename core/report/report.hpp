@@ -21,7 +21,7 @@ namespace misa {
 
 /// A run as plain data: the results themselves, in SI units. A number that is not finite is written as null with a
 /// reason, an optional that is empty as null. Writers choose units and rounding (core/report/write.hpp).
-constexpr std::string_view kReportSchemaVersion = "1.3.0";
+constexpr std::string_view kReportSchemaVersion = "1.4.0";
 
 struct ReportBackend {
   std::string name, description;

@@ -79,6 +79,7 @@ Json stage_json(const ReportStage& stage) {
         "no roof was measured or the stage has no cost");
   }
   json["bound"] = stage.roofline ? Json(bound_name(stage.roofline->bound)) : Json();
+  if (stage.roofline) json["peak"] = dtype_name(stage.roofline->peak);
   std::vector<std::string> kernels;
   for (const KernelRun& one : stage.kernels) {
     kernels.push_back(fmt::format("{}={}", primitive_name(one.primitive), one.kernel));

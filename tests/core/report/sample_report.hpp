@@ -13,7 +13,10 @@ inline ReportStage sample_stage(StageSet stages, double median_s, i64 flops, i64
           .bytes_per_second = static_cast<double>(bytes) / median_s,
           .seconds_per_pair = median_s / 1040448,
           .share = share,
-          .roofline = Roofline{.floor_seconds = roof_fraction * median_s, .fraction = roof_fraction, .bound = bound}};
+          .roofline = Roofline{.floor_seconds = roof_fraction * median_s,
+                               .fraction = roof_fraction,
+                               .bound = bound,
+                               .peak = stages == Stage::score ? Dtype::bf16 : Dtype::e4m3}};
 }
 
 /// A run with everything in it: four indexers, one of them not timed, a skip, a warning.
