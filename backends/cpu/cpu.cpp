@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "backends/cpu/gemm.hpp"
+#include "backends/cpu/loops.hpp"
 #include "backends/cpu/tasks.hpp"
 #include "backends/cpu/tile.hpp"
 #include "core/indexer/linear_head.hpp"
@@ -16,17 +17,26 @@ class Cpu final : public Backend {
   Cpu(int threads, ForcedKernels forced) : threads_(threads), choice_{std::move(forced)} {}
 
   std::string_view name() const override { return "cpu"; }
-  std::string description() const override { return "OpenMP, " + cpu::gemm_description(); }
+  std::string description() const override {
+    const std::string unit(cpu::bf16_unit());
+    return "OpenMP, " + cpu::gemm_description() + (unit.empty() ? "" : ", bf16 in " + unit) + ", " +
+           cpu::loops().level + " loops";
+  }
   Dtype logits_dtype() const override { return Dtype::f32; }
-  std::optional<Arithmetic> arithmetic(const Shape& /*shape*/) const override { return find_arithmetic("f32-dot"); }
+  /// FP8 has no number that is subnormal in bf16. The bounds of bf16-dot hold for f32 products too.
+  std::optional<Arithmetic> arithmetic(const Shape& shape) const override {
+    return find_arithmetic(shape.dtype == Dtype::bf16 && !cpu::bf16_unit().empty() ? "bf16-dot" : "f32-dot");
+  }
 
+  Dtype product_dtype(std::string_view kernel, Dtype /*elements*/) const override {
+    return kernel.ends_with("-bf16") ? Dtype::bf16 : Dtype::f32;
+  }
   std::optional<std::string> why_not(const IndexerSpec& /*spec*/, const Shape& shape) const override {
     if (shape.heads > cpu::kMaxTileRows) {
       return std::to_string(shape.heads) + " heads, and a tile holds " + std::to_string(cpu::kMaxTileRows);
     }
-    if (shape.head_dim > cpu::Tile::kMaxDepth) {
-      return "head_dim " + std::to_string(shape.head_dim) + ", and a tile holds " +
-             std::to_string(cpu::Tile::kMaxDepth);
+    if (shape.head_dim > cpu::kMaxDepth) {
+      return "head_dim " + std::to_string(shape.head_dim) + ", and a tile holds " + std::to_string(cpu::kMaxDepth);
     }
     return std::nullopt;
   }
@@ -58,12 +68,12 @@ class Cpu final : public Backend {
   }
   i64 scratch_bytes(const ScratchShape& shape) const override {
     // A thread has a tile, or the columns of a row that passed (4 bytes each) and their scores in a list that grows.
-    const i64 each = cpu::Tile::kBytes + 16 * shape.columns + sampled_row_bytes(shape.heads, shape.samples);
+    const i64 each = cpu::Tile<float>::kBytes + 16 * shape.columns + sampled_row_bytes(shape.heads, shape.samples);
     return threads_ * each + 24 * shape.ranges;
   }
 
   std::unique_ptr<Clock> clock() override { return std::make_unique<WallClock>(); }
-  i64 roofs_bytes() const override { return cpu::kRoofBytes + threads_ * cpu::Tile::kBytes; }
+  i64 roofs_bytes() const override { return cpu::kRoofBytes + threads_ * cpu::Tile<float>::kBytes; }
   std::optional<Roofs> roofs() override {
     if (!roofs_) roofs_ = cpu::measure_roofs(threads_);
     return roofs_;

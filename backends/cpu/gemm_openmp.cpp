@@ -1,3 +1,4 @@
+#include <exception>
 #include <vector>
 
 #include "backends/cpu/gemm.hpp"
@@ -26,10 +27,10 @@ void block(i64 depth, const float* a, const float* packed, float* c) {
 
 }  // namespace
 
-void gemm_tile(i64 rows, i64 depth, const float* a, const float* b, float* c) {
+void gemm_tile(i64 rows, i64 columns, i64 depth, const float* a, const float* b, float* c) {
   static thread_local std::vector<float> packed;
   packed.resize(static_cast<std::size_t>(depth * kColumns));
-  for (i64 column = 0; column < kTileColumns; column += kColumns) {
+  for (i64 column = 0; column < columns; column += kColumns) {
     for (i64 j = 0; j < kColumns; ++j) {
       for (i64 d = 0; d < depth; ++d) packed[static_cast<std::size_t>(d * kColumns + j)] = b[(column + j) * depth + d];
     }
@@ -38,6 +39,12 @@ void gemm_tile(i64 rows, i64 depth, const float* a, const float* b, float* c) {
     }
   }
 }
+
+void gemm_tile(i64 /*rows*/, i64 /*columns*/, i64 /*depth*/, const Bf16* /*a*/, const Bf16* /*b*/, float* /*c*/) {
+  std::terminate();  // never called: there is no unit
+}
+
+std::string_view bf16_unit() { return {}; }
 
 std::string gemm_description() { return "own OpenMP loop (built without oneDNN)"; }
 

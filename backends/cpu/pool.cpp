@@ -32,15 +32,17 @@ void pool(const PoolTask& task, int threads) {
 #pragma omp parallel num_threads(threads)
   {
     const Working working(omp_get_thread_num());
+    Tile<float> tile(dim);
 #pragma omp for schedule(dynamic) nowait
     for (std::size_t s = 0; s < starts.size() - 1; ++s) {
-      double sum[Tile::kMaxDepth] = {};
-      float key[Tile::kMaxDepth];
+      double sum[kMaxDepth] = {};
       i64 token = ranges.begin[starts[s]];
       for (i64 i = starts[s]; i < starts[s + 1]; ++i) {
-        for (; token < ranges.end[i] && !interrupted(); ++token) {
-          const double scale = widen_key(task.keys, ranges.sequence[i], token, key);
-          for (i64 d = 0; d < dim; ++d) sum[d] += scale * key[d];
+        while (token < ranges.end[i] && !interrupted()) {
+          const i64 next = std::min<i64>(token + kTileColumns, ranges.end[i]);
+          load_keys(task.keys, ranges.sequence[i], token, next - token, tile);
+          loops().add_keys(tile.keys, next - token, dim, tile.scales, sum);
+          token = next;
         }
         const double tokens = static_cast<double>(std::max<i64>(1, ranges.end[i] - ranges.begin[i]));
         for (i64 d = 0; d < dim; ++d) task.means(task.place(i), d) = static_cast<float>(sum[d] / tokens);

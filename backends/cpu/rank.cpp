@@ -37,8 +37,9 @@ double dot(const Queries& queries, i64 m, i64 h, const float* key) {
 }
 
 /// Rows [first, first + count) of one sequence: energy[i, h] of the pooled and the oracle router.
-void mean_energies(const RankTask& task, i64 first, i64 count, Tile& tile, double* energy) {
-  const i64 heads = heads_of(task.queries), dim = head_dim_of(task.queries);
+template <class Operand>
+void mean_energies(const RankTask& task, i64 first, i64 count, Tile<Operand>& tile, double* energy) {
+  const i64 heads = heads_of(task.queries);
   const i64 own_tail = task.tails.empty() ? 0 : 1;
   const auto last_of = [&](i64 m) { return std::max<i64>(task.windows.begin[m], task.windows.end[m] - own_tail); };
   std::fill(energy, energy + count * heads, 0.0);
@@ -47,21 +48,26 @@ void mean_energies(const RankTask& task, i64 first, i64 count, Tile& tile, doubl
   for (i64 m = first; m < first + count; ++m) {
     begin = std::min<i64>(begin, task.windows.begin[m]);
     end = std::max(end, last_of(m));
-    load_queries(task.queries, m, m - first, tile);
+    load_queries(task.queries, m, (m - first) * heads, tile);
   }
   for (i64 token = begin; token < end && !interrupted(); token += kTileColumns) {
     const i64 next = std::min(token + kTileColumns, end);
-    load_keys(task.keys, task.windows.sequence[first], token, next - token, dim, tile);
-    multiply(count * heads, dim, tile);
+    load_keys(task.keys, task.windows.sequence[first], token, next - token, tile);
+    tile.multiply(0, count * heads, next - token);
     for (i64 i = 0; i < count; ++i) {
       const i64 from = std::max<i64>(token, task.windows.begin[first + i]), to = std::min(next, last_of(first + i));
-      for (i64 h = 0; h < heads; ++h) {
+      // Heads are independent sums, several of which are under way at once.
+      constexpr i64 kSums = 8;
+      for (i64 h = 0; h < heads; h += kSums) {
+        const i64 own = std::min(kSums, heads - h);
         const float* products = tile.products + (i * heads + h) * kTileColumns;
-        double sum = energy[i * heads + h];
+        double sum[kSums] = {};
+        std::copy_n(energy + i * heads + h, own, sum);
         for (i64 c = from - token; c < to - token; ++c) {
-          sum += relu(products[c]) * static_cast<double>(tile.scales[c]);
+          const double scale = tile.scales[c];
+          for (i64 j = 0; j < own; ++j) sum[j] += relu(products[j * kTileColumns + c]) * scale;
         }
-        energy[i * heads + h] = sum;
+        std::copy_n(sum, own, energy + i * heads + h);
       }
     }
   }
@@ -77,7 +83,7 @@ void mean_energies(const RankTask& task, i64 first, i64 count, Tile& tile, doubl
 }
 
 /// energy[h] of row m for the routers that look at one key or none.
-void simple_energies(const RankTask& task, i64 m, Tile& tile, double* energy) {
+void simple_energies(const RankTask& task, i64 m, Tile<float>& tile, double* energy) {
   const i64 heads = heads_of(task.queries);
   float scale = 1;
   const i64 end = task.windows.end[m];
@@ -97,15 +103,15 @@ void simple_energies(const RankTask& task, i64 m, Tile& tile, double* energy) {
 }
 
 /// q[m, h] . k of the row's sampled keys: f32 dots. [H, n]
-std::vector<double> tile_products(const RankTask& task, i64 m, Tile& tile) {
-  const i64 heads = heads_of(task.queries), dim = head_dim_of(task.queries);
+std::vector<double> tile_products(const RankTask& task, i64 m, Tile<float>& tile) {
+  const i64 heads = heads_of(task.queries);
   const i64 begin = task.windows.begin[m], count = std::max<i64>(0, task.windows.end[m] - begin);
   std::vector<double> found(static_cast<std::size_t>(heads * count));
   load_queries(task.queries, m, 0, tile);
   for (i64 first = 0; first < count && !interrupted(); first += kTileColumns) {
     const i64 columns = std::min(kTileColumns, count - first);
-    load_keys(task.keys, task.windows.sequence[m], begin + first, columns, dim, tile);
-    multiply(heads, dim, tile);
+    load_keys(task.keys, task.windows.sequence[m], begin + first, columns, tile);
+    tile.multiply(0, heads, columns);
     for (i64 h = 0; h < heads; ++h) {
       const float* products = tile.products + h * kTileColumns;
       std::copy_n(products, columns, found.begin() + h * count + first);
@@ -116,6 +122,7 @@ std::vector<double> tile_products(const RankTask& task, i64 m, Tile& tile) {
 
 bool reads_many_keys(const RankTask& task) { return task.router == Router::pooled || task.router == Router::oracle; }
 
+template <class Operand>
 void rank_in_tiles(const RankTask& task, int threads) {
   const i64 rows = rows_of(task.queries), heads = heads_of(task.queries);
   // Runs of rows that share a tile.
@@ -130,7 +137,7 @@ void rank_in_tiles(const RankTask& task, int threads) {
 #pragma omp parallel num_threads(threads)
   {
     const Working working(omp_get_thread_num());
-    Tile tile;
+    Tile<Operand> tile(head_dim_of(task.queries));
     std::vector<double> energy(static_cast<std::size_t>(rows_per_tile(heads) * heads));
 #pragma omp for schedule(dynamic) nowait
     for (std::size_t s = 0; s < starts.size() - 1; ++s) {
@@ -150,7 +157,7 @@ void for_each_row(const RankTask& task, int threads, const auto& rank) {
 #pragma omp parallel num_threads(threads)
   {
     const Working working(omp_get_thread_num());
-    Tile tile;
+    Tile<float> tile(head_dim_of(task.queries));
 #pragma omp for schedule(dynamic) nowait
     for (i64 m = 0; m < rows_of(task.queries); ++m) {
       if (!interrupted()) rank(m, tile);
@@ -160,19 +167,24 @@ void for_each_row(const RankTask& task, int threads, const auto& rank) {
 }
 
 void rank_over_samples(const RankTask& task, int threads) {
-  for_each_row(task, threads, [&](i64 m, Tile& tile) { rank_by_samples(task, m, tile_products(task, m, tile)); });
+  for_each_row(task, threads,
+               [&](i64 m, Tile<float>& tile) { rank_by_samples(task, m, tile_products(task, m, tile)); });
 }
 
 void rank_row_by_row(const RankTask& task, int threads) {
-  for_each_row(task, threads, [&](i64 m, Tile& tile) {
+  for_each_row(task, threads, [&](i64 m, Tile<float>& tile) {
     std::vector<double> energy(static_cast<std::size_t>(heads_of(task.queries)));
     simple_energies(task, m, tile, energy.data());
     choose_heads(task, m, energy);
   });
 }
 
-constexpr std::array<Kernel<RankTask, int>, 3> kRankKernels{{
-    {"tiles", "pooled and oracle: tiles of rows that share their keys", reads_many_keys, rank_in_tiles},
+constexpr std::array<Kernel<RankTask, int>, 4> kRankKernels{{
+    {"tiles-bf16", "oracle: tiles of rows that share their keys; FP8 and bf16 in AMX or AVX512-BF16",
+     [](const RankTask& task) { return reads_many_keys(task) && multiplies_bf16(task.queries, task.keys); },
+     rank_in_tiles<Bf16>},
+    {"tiles", "pooled and oracle: tiles of rows that share their keys; f32 products", reads_many_keys,
+     rank_in_tiles<float>},
     {"samples", "routers that sample keys: tiles of a row's own samples",
      [](const RankTask& task) { return samples_keys(task.router); }, rank_over_samples},
     {"rows", "routers that read one key of a row, or none",

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <memory>
 #include <vector>
 
 #include "backends/cpu/tasks.hpp"
@@ -18,21 +19,29 @@ double seconds_of(const auto& work) {
   return steady_seconds() - start;
 }
 
-/// The tile GEMM, all threads at once, operands in cache: what the score stage cannot beat.
+/// The matrix product of tiles, all threads at once, operands in cache: what the score stage cannot beat.
+template <class Operand>
 double flops_per_second(int threads) {
-  constexpr i64 kDepth = 128, kRepeats = 100;
+  constexpr i64 kDepth = 128, kRepeats = sizeof(Operand) == 2 ? 400 : 100;
   double best = 0;
-  std::vector<Tile> tiles(static_cast<std::size_t>(threads));
-  for (Tile& tile : tiles) {
-    for (i64 i = 0; i < kMaxTileRows * kDepth; ++i) tile.queries[i] = static_cast<float>(i % 31) - 15.0f;
-    for (i64 i = 0; i < kTileColumns * kDepth; ++i) tile.keys[i] = static_cast<float>(i % 29) - 14.0f;
+  std::vector<std::unique_ptr<Tile<Operand>>> tiles;
+  for (int t = 0; t < threads; ++t) {
+    Tile<Operand>& tile = *tiles.emplace_back(std::make_unique<Tile<Operand>>(kDepth));
+    for (i64 i = 0; i < kMaxTileRows * kDepth; ++i) {
+      tile.queries[i] = from_float<Operand>(static_cast<float>(i % 31) - 15.0f);
+    }
+    for (i64 i = 0; i < kTileColumns * kDepth; ++i) {
+      tile.keys[i] = from_float<Operand>(static_cast<float>(i % 29) - 14.0f);
+    }
   }
   for (int attempt = 0; attempt < 4; ++attempt) {  // the first warms up
     stop_if_interrupted();
     const double seconds = seconds_of([&] {
 #pragma omp parallel for schedule(static) num_threads(threads)
       for (int t = 0; t < threads; ++t) {
-        for (i64 i = 0; i < kRepeats; ++i) multiply(kMaxTileRows, kDepth, tiles[static_cast<std::size_t>(t)]);
+        for (i64 i = 0; i < kRepeats; ++i) {
+          tiles[static_cast<std::size_t>(t)]->multiply(0, kMaxTileRows, kTileColumns);
+        }
       }
     });
     best = std::max(best, 2.0 * kMaxTileRows * kTileColumns * kDepth * kRepeats * threads / seconds);
@@ -86,9 +95,13 @@ double launch_seconds(int threads) {
 }  // namespace
 
 Roofs measure_roofs(int threads) {
-  return {.flops_per_second = flops_per_second(threads),
+  const double f32 = flops_per_second<float>(threads);
+  std::vector<Roofs::Peak> peaks;
+  if (!bf16_unit().empty()) peaks = {{Dtype::bf16, flops_per_second<Bf16>(threads)}, {Dtype::f32, f32}};
+  return {.flops_per_second = peaks.empty() ? f32 : peaks[0].flops_per_second,
           .bytes_per_second = bytes_per_second(threads),
-          .launch_seconds = launch_seconds(threads)};
+          .launch_seconds = launch_seconds(threads),
+          .peaks = std::move(peaks)};
 }
 
 }  // namespace misa::cpu

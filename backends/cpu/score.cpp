@@ -1,8 +1,9 @@
 // logits[m, c] = k_scale * sum over h of w[m, h] * relu(q[m, h] . k)
 //
-// Tiles of kTileColumns keys are the units of parallel work. A thread widens a tile of keys to f32 once and takes every
-// row that sees any of them past it: 192 / H rows at a time, one GEMM of at most 192 x 256 x D, then the weighted sum
-// over heads while the products lie in L2. FLOPs: 2 D H a pair. Bound: compute.
+// A thread holds the queries of a block of rows and takes runs of keys past them, 256 at a time: each tile of keys is
+// widened once for the whole block, then multiplied with 192 / H rows at a time, and the weighted sum over heads
+// follows while the products lie in L2. FP8 and bf16 are exact in bf16: where the processor has a unit for it, that is
+// what is multiplied, else f32. FLOPs: 2 D H a pair. Bound: compute.
 
 #include <omp.h>
 
@@ -22,98 +23,100 @@ namespace {
 
 constexpr float kNothing = -std::numeric_limits<float>::infinity();
 
-/// NaN stays NaN.
-inline float relu(float x) { return 0.0f > x ? 0.0f : x; }
-
-/// out[c] = scale[c] * sum over h of weight[h] * relu(products[h, c]) for the columns [from, to) of a tile. Sums in
-/// f64, so that the order of heads does not show in f32; 32 columns at a time stay in registers.
-void reduce_heads(const float* products, const float* weight, i64 heads, const float* scale, i64 from, i64 to,
-                  float* out) {
-  constexpr i64 kBlock = 32;
-  for (i64 block = from / kBlock * kBlock; block < to; block += kBlock) {
-    double sum[kBlock] = {};
-    for (i64 h = 0; h < heads; ++h) {
-      const float* p = products + h * kTileColumns + block;
-      const double w = weight[h];
-#pragma omp simd
-      for (i64 c = 0; c < kBlock; ++c) sum[c] += w * relu(p[c]);
-    }
-    for (i64 c = std::max(from, block); c < std::min(to, block + kBlock); ++c) {
-      out[c - from] = static_cast<float>(scale[c] * sum[c - block]);
-    }
-  }
-}
-
-/// Rows of one sequence, and the tokens that any of them sees.
-struct Group {
-  i64 first = 0, count = 0;  // in the order by sequence
+/// Rows of one sequence, [first, first + count) in the order by sequence, and the tokens that any of them sees.
+struct Block {
+  i64 first = 0, count = 0;
   i64 begin = 0, end = 0;
 };
 
+/// The keys [begin, end) for the rows of a block.
 struct Item {
-  i64 group = 0, token = 0;
+  const Block* block = nullptr;
+  i64 begin = 0, end = 0;
 };
 
+/// Blocks of rows that share a sequence, `held` at most.
+std::vector<Block> blocks_of(const Windows& windows, const std::vector<i64>& order, i64 held) {
+  std::vector<Block> blocks;
+  for (i64 i = 0; i < static_cast<i64>(order.size()); ++i) {
+    const i64 m = order[i], begin = windows.begin[m], end = windows.end[m];
+    if (blocks.empty() || blocks.back().count == held ||
+        windows.sequence[order[blocks.back().first]] != windows.sequence[m]) {
+      blocks.push_back({i, 0, begin, end});
+    }
+    Block& block = blocks.back();
+    ++block.count;
+    block.begin = std::min(block.begin, begin);
+    block.end = std::max(block.end, end);
+  }
+  return blocks;
+}
+
+/// Runs of at most 16 tiles of keys, fewer where threads would wait for the last of them.
+std::vector<Item> items_of(const std::vector<Block>& blocks, int threads) {
+  i64 tiles = 0;
+  for (const Block& block : blocks) tiles += ceil_div(std::max<i64>(0, block.end - block.begin), kTileColumns);
+  const i64 run = std::clamp<i64>(tiles / (i64{threads} * 8), 1, 16) * kTileColumns;
+  std::vector<Item> items;
+  for (const Block& block : blocks) {
+    for (i64 token = block.begin; token < block.end; token += run) {
+      items.push_back({&block, token, std::min(token + run, block.end)});
+    }
+  }
+  return items;
+}
+
+template <class Operand>
 void score_windows(const ScoreTask& task, int threads) {
   const View<float, 2> logits = std::get<View<float, 2>>(task.logits);
+  const Windows& windows = task.windows;
   const i64 rows = logits.shape[0], heads = heads_of(task.queries), dim = head_dim_of(task.queries);
   std::vector<i64> order(static_cast<std::size_t>(rows));
   std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(),
-                   [&](i64 a, i64 b) { return task.windows.sequence[a] < task.windows.sequence[b]; });
-
-  std::vector<Group> groups;
-  for (i64 i = 0; i < rows; ++i) {
-    const i64 m = order[i], begin = task.windows.begin[m], end = task.windows.end[m];
-    if (groups.empty() || task.windows.sequence[order[groups.back().first]] != task.windows.sequence[m]) {
-      groups.push_back({i, 0, begin, end});
-    }
-    Group& group = groups.back();
-    ++group.count;
-    group.begin = std::min(group.begin, begin);
-    group.end = std::max(group.end, end);
-  }
-  std::vector<Item> items;
-  for (std::size_t g = 0; g < groups.size(); ++g) {
-    for (i64 token = groups[g].begin; token < groups[g].end; token += kTileColumns) {
-      items.push_back({static_cast<i64>(g), token});
-    }
-  }
+  std::stable_sort(order.begin(), order.end(), [&](i64 a, i64 b) { return windows.sequence[a] < windows.sequence[b]; });
+  const std::vector<Block> blocks = blocks_of(windows, order, rows_held(heads));
+  const std::vector<Item> items = items_of(blocks, threads);
 
 #pragma omp parallel num_threads(threads)
   {
     const Working working(omp_get_thread_num());
-    Tile tile;
+    Tile<Operand> tile(dim);
 #pragma omp for schedule(static)
     for (i64 m = 0; m < rows; ++m) {
-      const i64 visible = std::max<i64>(0, task.windows.end[m] - task.windows.begin[m]);
+      const i64 visible = std::max<i64>(0, windows.end[m] - windows.begin[m]);
       std::fill(logits[m].data + visible, logits[m].data + logits.shape[1], kNothing);
     }
+    const Block* held = nullptr;
 #pragma omp for schedule(dynamic) nowait
     for (std::size_t n = 0; n < items.size(); ++n) {
-      if (interrupted()) continue;
-      const Group& group = groups[items[n].group];
-      const i64 first = items[n].token, last = std::min(first + kTileColumns, group.end);
-      load_keys(task.keys, task.windows.sequence[order[group.first]], first, last - first, dim, tile);
-      const auto sees_tile = [&](i64 m) { return task.windows.begin[m] < last && task.windows.end[m] > first; };
-
-      i64 next = group.first;
-      while (next < group.first + group.count && !interrupted()) {
-        i64 members[kMaxTileRows];
-        i64 used = 0;
-        for (; next < group.first + group.count && used < rows_per_tile(heads); ++next) {
-          const i64 m = order[next];
-          if (!sees_tile(m)) continue;
-          load_queries(task.queries, m, used, tile);
-          members[used++] = m;
-        }
-        if (used == 0) break;
-        multiply(used * heads, dim, tile);
-        for (i64 i = 0; i < used; ++i) {
-          const i64 m = members[i], begin = task.windows.begin[m];
-          const i64 from = std::max(first, begin), to = std::min<i64>(last, task.windows.end[m]);
-          reduce_heads(tile.products + i * heads * kTileColumns, &task.queries.weights(m, 0), heads, tile.scales,
-                       from - first, to - first, &logits(m, from - begin));
+      const Block& block = *items[n].block;
+      if (held != &block && !interrupted()) {
+        for (i64 i = 0; i < block.count; ++i) load_queries(task.queries, order[block.first + i], i * heads, tile);
+        held = &block;
+      }
+      for (i64 first = items[n].begin; first < items[n].end && !interrupted(); first += kTileColumns) {
+        const i64 last = std::min(first + kTileColumns, items[n].end);
+        load_keys(task.keys, windows.sequence[order[block.first]], first, last - first, tile);
+        const auto sees_tile = [&](i64 i) {
+          const i64 m = order[block.first + i];
+          return windows.begin[m] < last && windows.end[m] > first;
+        };
+        for (i64 row = 0; row < block.count;) {
+          if (!sees_tile(row)) {
+            ++row;
+            continue;
+          }
+          i64 used = std::min(block.count - row, rows_per_tile(heads));
+          while (!sees_tile(row + used - 1)) --used;
+          tile.multiply(row * heads, used * heads, last - first);
+          for (i64 i = 0; i < used; ++i) {
+            const i64 m = order[block.first + row + i], begin = windows.begin[m];
+            const i64 from = std::max(first, begin), to = std::min<i64>(last, windows.end[m]);
+            if (from >= to) continue;
+            loops().weigh_heads(tile.products + i * heads * kTileColumns, kTileColumns, &task.queries.weights(m, 0),
+                                heads, tile.scales, from - first, to - first, &logits(m, from - begin));
+          }
+          row += used;
         }
       }
     }
@@ -121,47 +124,78 @@ void score_windows(const ScoreTask& task, int threads) {
   stop_if_interrupted();
 }
 
+/// Columns of a row that hold a token, and the tokens.
+struct Listed {
+  i64 count = 0;
+  i64 columns[kTileColumns], tokens[kTileColumns];
+};
+
+/// Scores the listed columns of row m, whose queries the tile holds.
+template <class Operand>
+void score_listed(const ScoreTask& task, const View<float, 2>& logits, i64 m, const Listed& listed,
+                  Tile<Operand>& tile) {
+  const i64 heads = heads_of(task.queries);
+  for (i64 i = 0, run = 1; i < listed.count; i += run, run = 1) {
+    while (i + run < listed.count && listed.tokens[i + run] == listed.tokens[i] + run) ++run;
+    load_keys(task.keys, task.windows.sequence[m], listed.tokens[i], run, tile, i);
+  }
+  tile.multiply(0, heads, listed.count);
+  float sums[kTileColumns];
+  loops().weigh_heads(tile.products, kTileColumns, &task.queries.weights(m, 0), heads, tile.scales, 0, listed.count,
+                      sums);
+  for (i64 i = 0; i < listed.count; ++i) logits(m, listed.columns[i]) = sums[i];
+}
+
+template <class Operand>
 void score_candidates(const ScoreTask& task, int threads) {
   const View<float, 2> logits = std::get<View<float, 2>>(task.logits);
-  const i64 rows = logits.shape[0], columns = logits.shape[1];
-  const i64 heads = heads_of(task.queries), dim = head_dim_of(task.queries);
-  const i64 tiles = ceil_div(columns, kTileColumns);
+  const Candidates& candidates = *task.candidates;
+  const i64 rows = logits.shape[0], columns = logits.shape[1], length = candidates.length;
+  // A row at a time, or a part of it where there are few.
+  const i64 part = rows >= i64{threads} * 8 ? std::max<i64>(columns, 1) : 4 * kTileColumns;
+  const i64 parts = ceil_div(columns, part);
 
 #pragma omp parallel num_threads(threads)
   {
     const Working working(omp_get_thread_num());
-    Tile tile;
+    Tile<Operand> tile(head_dim_of(task.queries));
 #pragma omp for schedule(dynamic) collapse(2) nowait
     for (i64 m = 0; m < rows; ++m) {
-      for (i64 t = 0; t < tiles; ++t) {
+      for (i64 p = 0; p < parts; ++p) {
         if (interrupted()) continue;
-        const i64 first = t * kTileColumns, count = std::min(kTileColumns, columns - first);
-        i64 scored[kTileColumns];  // columns that hold a token, packed
-        i64 used = 0;
-        for (i64 c = first; c < first + count; ++c) {
-          logits(m, c) = kNothing;
-          const i64 token = visible_token(task.windows, task.candidates, m, c);
-          if (token < 0) continue;
-          tile.scales[used] = widen_key(task.keys, task.windows.sequence[m], token, tile.keys + used * dim);
-          scored[used++] = c;
-        }
-        if (used == 0) continue;
         load_queries(task.queries, m, 0, tile);
-        multiply(heads, dim, tile);
-        float sums[kTileColumns];
-        reduce_heads(tile.products, &task.queries.weights(m, 0), heads, tile.scales, 0, used, sums);
-        for (i64 i = 0; i < used; ++i) logits(m, scored[i]) = sums[i];
+        const i64 begin = task.windows.begin[m], end = task.windows.end[m], last = std::min((p + 1) * part, columns);
+        Listed listed;
+        i64 run = p * part / length, within = p * part % length;
+        for (i64 c = p * part; c < last; ++c) {
+          logits(m, c) = kNothing;
+          const i64 id = candidates.runs(m, run), token = candidates.origin[m] + id * length + within;
+          if (++within == length) ++run, within = 0;
+          if (id < 0 || token < begin || token >= end) continue;
+          listed.columns[listed.count] = c;
+          listed.tokens[listed.count++] = token;
+          if (listed.count < kTileColumns) continue;
+          score_listed(task, logits, m, listed, tile);
+          listed.count = 0;
+        }
+        if (listed.count > 0) score_listed(task, logits, m, listed, tile);
       }
     }
   }
   stop_if_interrupted();
 }
 
-constexpr std::array<Kernel<ScoreTask, int>, 2> kScoreKernels{{
-    {"windows", "tiles of keys, each widened once for all rows that see it",
-     [](const ScoreTask& task) { return !task.candidates; }, score_windows},
-    {"candidates", "tiles of a row's own candidates", [](const ScoreTask& task) { return task.candidates.has_value(); },
-     score_candidates},
+bool bf16_products(const ScoreTask& task) { return multiplies_bf16(task.queries, task.keys); }
+
+constexpr std::array<Kernel<ScoreTask, int>, 4> kScoreKernels{{
+    {"windows-bf16", "tiles of keys, each widened once for a block of rows; FP8 and bf16 in AMX or AVX512-BF16",
+     [](const ScoreTask& task) { return !task.candidates && bf16_products(task); }, score_windows<Bf16>},
+    {"candidates-bf16", "tiles of a row's own candidates; FP8 and bf16 in AMX or AVX512-BF16",
+     [](const ScoreTask& task) { return task.candidates && bf16_products(task); }, score_candidates<Bf16>},
+    {"windows", "tiles of keys, each widened once for a block of rows; f32 products",
+     [](const ScoreTask& task) { return !task.candidates; }, score_windows<float>},
+    {"candidates", "tiles of a row's own candidates; f32 products",
+     [](const ScoreTask& task) { return task.candidates.has_value(); }, score_candidates<float>},
 }};
 
 }  // namespace

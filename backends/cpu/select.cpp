@@ -1,17 +1,17 @@
 // The k best of n scores, exactly: higher first, ties to the lower column, NaN last.
 //
-// A strided sample bounds the k-th best score from below. One pass keeps the columns above the bound. At least k of
-// them: nth_element finds the k-th score among those few. Fewer: the bound itself may be the k-th score (plateaus: ReLU
-// makes many exact zeros), and the first columns that equal it fill up. Neither: the pass is repeated without a bound.
-// Every row is exact whatever the sample says. Bound: memory, one read of the scores.
+// A strided sample bounds the k-th best score from below. One pass keeps the columns above the bound. More than k of
+// them: bisection finds the k-th score among those few, a count for each bit of a float. Fewer: the bound itself may be
+// the k-th score (plateaus: ReLU makes many exact zeros), and the first columns that equal it fill up. Neither: the
+// pass is repeated without a bound. Every row is exact whatever the sample says. Bound: memory, one read of the scores.
 
 #include <omp.h>
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
 #include <limits>
-#include <vector>
 
 #include "backends/cpu/tasks.hpp"
 #include "backends/cpu/tile.hpp"
@@ -27,48 +27,40 @@ constexpr i64 kLeastSampled = 4 * kSample;  // shorter rows are searched whole
 
 /// Scratch of one thread.
 struct Scratch {
-  explicit Scratch(i64 columns) : storage(host_allocator(), columns * 4), passed(storage.as<i32>()) {}
+  explicit Scratch(i64 columns)
+      : storage(host_allocator(), columns * 8), values(storage.as<float>()), places(storage.as<i32>() + columns) {}
 
   Buffer storage;
-  i32* passed;                 ///< columns above the bound, ascending
-  std::vector<float> ordered;  ///< their scores, for nth_element
+  float* values;  ///< scores above the bound
+  i32* places;    ///< their columns, ascending
+  float sample[kSample] = {};
 };
 
-/// A score that somewhat more than k of the n scores reach, by a strided sample; -inf when n is small.
-float lower_bound_of_kth(const float* scores, i64 n, i64 k, std::vector<float>& sample) {
-  if (n < kLeastSampled || 2 * k > n) return -kInfinity;
-  const i64 stride = n / kSample;
-  sample.resize(static_cast<std::size_t>(kSample));
-  for (i64 i = 0; i < kSample; ++i) {
-    const float score = scores[i * stride];
-    sample[static_cast<std::size_t>(i)] = std::isnan(score) ? -kInfinity : score;
+/// Numbers in the order of floats, -0 below +0; NaN is none of them.
+i32 order_of(float score) {
+  const i32 bits = std::bit_cast<i32>(score);
+  return bits < 0 ? bits ^ 0x7FFFFFFF : bits;
+}
+float at_order(i32 order) { return std::bit_cast<float>(order < 0 ? order ^ 0x7FFFFFFF : order); }
+
+/// The k-th best of n scores, of which at least k are above `bound`.
+float kth_best(const float* scores, i64 n, i64 k, float bound) {
+  i32 low = order_of(bound), high = order_of(kInfinity) + 1;  // so many are `low` or more, and fewer than k `high`
+  while (i64{high} - low > 1) {
+    const i32 middle = static_cast<i32>((i64{low} + high) / 2);
+    (loops().count_from(scores, n, at_order(middle)) >= k ? low : high) = middle;
   }
-  const double expected = static_cast<double>(k) * kSample / static_cast<double>(n);
-  const i64 rank = static_cast<i64>(expected + 4.0 * std::sqrt(expected) + 8.0);
-  if (rank >= kSample) return -kInfinity;
-  const auto kth = sample.begin() + rank;
-  std::nth_element(sample.begin(), kth, sample.end(), std::greater<>());
-  return *kth;
+  return at_order(low);
 }
 
-/// Columns whose score is above `bound`, ascending, to `out`; how many. NaN never passes.
-i64 keep_above(const float* scores, i64 n, float bound, i32* out) {
-  constexpr i64 kLanes = 16;
-  i64 count = 0, c = 0;
-  for (; c + kLanes <= n; c += kLanes) {
-    int any = 0;
-#pragma omp simd reduction(| : any)
-    for (i64 i = 0; i < kLanes; ++i) any |= scores[c + i] > bound ? 1 : 0;
-    if (any == 0) continue;
-    for (i64 i = 0; i < kLanes; ++i) {
-      out[count] = static_cast<i32>(c + i);
-      count += scores[c + i] > bound ? 1 : 0;
-    }
-  }
-  for (; c < n; ++c) {
-    if (scores[c] > bound) out[count++] = static_cast<i32>(c);
-  }
-  return count;
+/// A score that somewhat more than k of the n scores reach, by a strided sample; -inf when n is small.
+float lower_bound_of_kth(const float* scores, i64 n, i64 k, float* sample) {
+  if (n < kLeastSampled || 2 * k > n) return -kInfinity;
+  const i64 stride = n / kSample;
+  for (i64 i = 0; i < kSample; ++i) sample[i] = scores[i * stride];
+  const double expected = static_cast<double>(k) * kSample / static_cast<double>(n);
+  const i64 rank = static_cast<i64>(expected + 4.0 * std::sqrt(expected) + 8.0);
+  return rank < kSample ? kth_best(sample, kSample, rank + 1, -kInfinity) : -kInfinity;
 }
 
 /// Writes the columns above `threshold` and the first ones that equal it, k in all, ascending, to `out`. False when
@@ -81,27 +73,23 @@ bool take(const float* scores, i64 n, i64 k, i64 above, float threshold, i32* ou
   return count == k;
 }
 
-/// The k-th best of the scores in `columns`, k < count.
-float kth_best(const float* scores, const i32* columns, i64 count, i64 k, std::vector<float>& ordered) {
-  ordered.resize(static_cast<std::size_t>(count));
-  for (i64 i = 0; i < count; ++i) ordered[i] = scores[columns[i]];
-  std::nth_element(ordered.begin(), ordered.begin() + (k - 1), ordered.end(), std::greater<>());
-  return ordered[k - 1];
-}
-
 /// Writes the k best columns of [0, n), ascending, to `out`; k < n.
 void best_columns(const float* scores, i64 n, i64 k, Scratch& scratch, i32* out) {
-  float bound = lower_bound_of_kth(scores, n, k, scratch.ordered);
+  float bound = lower_bound_of_kth(scores, n, k, scratch.sample);
   for (;; bound = -kInfinity) {
-    const i64 above = keep_above(scores, n, bound, scratch.passed);
+    const i64 above = loops().keep_above(scores, n, bound, scratch.values, scratch.places);
     if (above > k) {
-      const float kth = kth_best(scores, scratch.passed, above, k, scratch.ordered);
-      i64 ties = k - std::count_if(scratch.ordered.begin(), scratch.ordered.begin() + k,
-                                   [&](float score) { return score > kth; });
+      const float* values = scratch.values;
+      const float kth = kth_best(values, above, k, bound);
+      i64 ties = k - std::count_if(values, values + above, [&](float score) { return score > kth; });
+      const bool all_ties = loops().count_from(values, above, kth) == k;
       i64 count = 0;
+      for (i64 i = 0; all_ties && count < k; ++i) {
+        out[count] = scratch.places[i];
+        count += values[i] >= kth ? 1 : 0;
+      }
       for (i64 i = 0; count < k; ++i) {
-        const i32 column = scratch.passed[i];
-        if (scores[column] > kth || (scores[column] == kth && ties-- > 0)) out[count++] = column;
+        if (values[i] > kth || (values[i] == kth && ties-- > 0)) out[count++] = scratch.places[i];
       }
       return;
     }
@@ -143,7 +131,15 @@ void select_row(const SelectTask& task, const View<float, 2>& logits, i64 m, Scr
     if (at_begin > 0) out[0] = static_cast<i32>(first);
     if (at_end > 0) out[count - 1] = static_cast<i32>(last - 1);
   }
-  for (i64 i = 0; i < count; ++i) out[i] = static_cast<i32>(token_of(out[i]) - begin);
+  if (task.candidates) {
+    const Candidates& candidates = *task.candidates;
+    i64 run = 0;
+    for (i64 i = 0; i < count; ++i) {  // columns ascend
+      while (out[i] >= (run + 1) * candidates.length) ++run;
+      const i64 within = out[i] - run * candidates.length;
+      out[i] = static_cast<i32>(candidates.origin[m] + candidates.runs(m, run) * candidates.length + within - begin);
+    }
+  }
   std::fill(out + count, out + k, -1);
 }
 

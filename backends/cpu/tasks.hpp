@@ -14,7 +14,8 @@ std::span<const Kernel<SelectTask, int>> select_kernels();
 /// The memory whose reading is timed: more than caches hold.
 constexpr i64 kRoofBytes = 192 << 20;
 
-/// Peak of the tile GEMM, read bandwidth of memory, cost of an empty parallel region.
+/// Peaks of the matrix product of tiles, in bf16 too where the processor has a unit for it; read bandwidth of memory,
+/// cost of an empty parallel region.
 Roofs measure_roofs(int threads);
 
 }  // namespace misa::cpu

@@ -81,7 +81,7 @@ struct Roofline {
   double floor_seconds = 0;  ///< the largest of flops / peak, bytes / bandwidth and one launch
   double fraction = 0;       ///< floor_seconds / seconds: 1 is as fast as this machine can be
   Bound bound = Bound::compute;
-  Dtype peak = Dtype::f32;   ///< the elements whose peak it is
+  Dtype peak = Dtype::f32;  ///< the elements whose peak it is
 };
 
 /// Work on elements of `dtype`. The launch is one of a recording where runs are recorded. Nothing when `seconds` or a

@@ -91,9 +91,11 @@ TEST_CASE("every kernel does each case that it accepts as the oracle does, withi
     }
     if (support) std::cout << (exact ? "\n" : "  no kernel\n");
   }
+  const bool has_unit = make_backend("cpu", 1)->description().find("bf16 in ") != std::string::npos;
+  if (!has_unit) std::cout << "skipped: kernels whose names end in -bf16, since this processor multiplies no bf16\n";
   for (const OneKernel& by : kernels) {
     CAPTURE(by.name());
-    if (only == nullptr) CHECK(by.cases > 0);
+    if (only == nullptr && (has_unit || !by.kernel.name.ends_with("-bf16"))) CHECK(by.cases > 0);
     CHECK(2 * by.unbounded <= by.compared);
   }
 }
