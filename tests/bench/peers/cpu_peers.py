@@ -114,7 +114,8 @@ def main():
     one = next(iter(results.values()))
     machine, ours = one["environment"]["cpu"], one["environment"]["backends"][0]["description"]
     print(f"{machine}, {environment['OMP_NUM_THREADS']} threads; {found[0]}, whose bf16 product is {found[1]}")
-    print(f"{pathlib.Path(given.model).stem}/{given.workload}, {given.rows} rows; ours: {ours}")
+    model = pathlib.Path(given.model).name.removesuffix(".toml")
+    print(f"{model}/{given.workload}, {given.rows} rows; ours: {ours}")
     for row in rows[: len(given.indexer.split(","))]:
         print(f"our {row['indexer']}: {', '.join(row['our_kernels'])}")
     print(f"\n{'indexer':<8} {'peer':<15} {'ours, ms':>9} {'peer, ms':>9} {'takes':>11}  {'95 %':<15} {'rounds':>6}  "
