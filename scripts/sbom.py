@@ -23,13 +23,13 @@ HEADERS, SHIPPED, STATIC, SYSTEM = ("compiled in, headers only", "a library of t
 COMPONENTS = {
     "oneDNN": ("Apache-2.0", "pkg:github/oneapi-src/oneDNN", SHIPPED),
     "fmt": ("MIT", "pkg:github/fmtlib/fmt", SHIPPED),
-    "ocl-icd": ("BSD-2-Clause", "pkg:github/OCL-dev/ocl-icd", SHIPPED),
+    "ocl-icd": ("BSD-2-Clause", None, SHIPPED),  # the version is that of its interface
     "nlohmann_json": ("MIT", "pkg:github/nlohmann/json", HEADERS),
     "toml++": ("MIT", "pkg:github/marzer/tomlplusplus", HEADERS),
     "CLI11": ("BSD-3-Clause", "pkg:github/CLIUtils/CLI11", HEADERS),
     "NVTX": ("Apache-2.0 WITH LLVM-exception", "pkg:github/NVIDIA/NVTX", HEADERS),
     "CUDA": ("LicenseRef-NVIDIA-CUDA", "pkg:generic/cuda-cudart", STATIC),
-    "OpenMP": ("GPL-3.0-or-later WITH GCC-exception-3.1", None, SYSTEM),  # the version of the interface
+    "OpenMP": ("GPL-3.0-or-later WITH GCC-exception-3.1", None, SYSTEM),  # so here
 }
 FILES = {"oneDNN": "libdnnl.so.*", "fmt": "libfmt.so.*", "ocl-icd": "libOpenCL.so.*"}
 

@@ -1,4 +1,15 @@
-# CPack runs this on the tree that it is about to pack: what Debian's policy asks.
+# CPack runs this on the tree that it is about to pack.
+
+# A library under the name that it is looked for by. CPack would count a link to it, and the library, as its size twice.
+file(GLOB links ${CPACK_TEMPORARY_INSTALL_DIRECTORY}${CPACK_PACKAGING_INSTALL_PREFIX}/lib*/misa-prof/*.so.*)
+foreach(link ${links})
+  if(IS_SYMLINK ${link})
+    file(REAL_PATH ${link} library)
+    file(RENAME ${library} ${link})
+  endif()
+endforeach()
+
+# What Debian's policy asks.
 if(NOT CPACK_GENERATOR STREQUAL "DEB")
   return()
 endif()
