@@ -93,7 +93,8 @@ COMMANDS = {
     "-o json:agreement.json --bundle failure": [],
     "misa-prof compare --trace your-trace.safetensors --selection ids.npy --arithmetic fp8-mma -o - -o junit:ids.xml": [],
     "misa-prof compare --backend cuda --trace your-trace.safetensors --write-golden goldens": [*DRY, "--force"],
-    # docs/releasing.md
+    # docs/releasing.md, docs/install.md
+    "misa-prof-0.1.0-linux-x86_64/bin/misa-prof profile": NotRun("scripts/test_package.sh runs it"),
     "scripts/package.sh": BUILDS,
     "scripts/test_package.sh": BUILDS,
     "scripts/wheel.sh": BY_CI,
