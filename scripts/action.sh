@@ -12,6 +12,7 @@ install_package() {
   local package=$MISA_PACKAGE home=$RUNNER_TEMP/misa-prof as_root=()
   if [[ -z $package ]]; then
     [[ -n $MISA_VERSION ]] || fail "this step needs 'package', a file, or 'version', a release"
+    [[ -n $MISA_REPOSITORY ]] || fail "an action of the same repository has no releases; please give 'package', a file"
     local name url=$GITHUB_SERVER_URL/$MISA_REPOSITORY/releases/download/v$MISA_VERSION
     name=misa-prof-$MISA_VERSION-linux-$(uname -m).tar.gz
     mkdir -p "$home"

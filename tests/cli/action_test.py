@@ -49,6 +49,8 @@ class Action(Somebody):
             needs(self, False, "python3-yaml")
         self.action = yaml.safe_load((ROOT / "action.yml").read_text())
 
+    origin = "somebody/misa-prof"  # empty where a repository uses an action of its own
+
     def pack(self, path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with tarfile.open(path, "w:gz") as archive:
@@ -73,7 +75,7 @@ class Action(Somebody):
             self.assertEqual(step["shell"], "bash")
             for name, value in step["env"].items():
                 value = re.sub(r"\${{ inputs\.([a-z-]+) }}", lambda found: str(inputs[found.group(1)]), value)
-                environment[name] = value.replace("${{ github.action_repository }}", "somebody/misa-prof")
+                environment[name] = value.replace("${{ github.action_repository }}", self.origin)
                 self.assertNotIn("${{", environment[name])
             for line in files["GITHUB_PATH"].read_text().splitlines():
                 environment["PATH"] = f"{line}:{environment['PATH']}"
@@ -153,6 +155,8 @@ class Action(Somebody):
         self.assertEqual(sorted(inputs), sorted(self.action["inputs"]))
 
     def test_what_is_missing_or_wrong_is_said(self):
+        self.origin = ""
+        self.assertIn("please give 'package'", self.use(version="0.1.0")[1])
         package = self.pack(self.repository / "misa.tar.gz").name
         for given, words in (({}, "needs 'package', a file, or 'version'"),
                              ({"package": "none.whl"}, "there is no file 'none.whl'"),
