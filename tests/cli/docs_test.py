@@ -22,7 +22,7 @@ DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md",
 OURS = re.compile(r"(?:[A-Z_]+=\S+ )*(?:\S*/)?(?:misa-prof \w|misa-bench|[a-z0-9_]+\.(?:sh|py)\b|\.ci/run|ctest )")
 
 QUICK = ["--rows", "4", "--samples", "1", "--warm-up", "0"]
-DRY = ["--dry-run"]  # its backend needs a device that the machine may not have
+DRY = ["--dry-run"]  # its backend needs a device that the machine may not have, or it takes long
 SHORT = ["--model", "tiny", "--workload", "ci", "--rows", "4", "--budget", "0"]  # a sweep
 ONCE = ["--samples", "1", "--warm-up", "0"]
 
@@ -144,6 +144,7 @@ COMMANDS = {
         ["--rows", "2", "--budget", "0"],
     "misa-prof report figure.jsonl --figure speed -o figure.svg": [],
     # docs/measurements
+    "misa-prof profile --model deepseek-v3.2 --workload prefill-32k --context 32k --rows 64": DRY,
     "misa-prof profile --backend cuda --model deepseek-v3.2": DRY,
     # docs/niah.md, docs/cli.md
     "misa-prof niah": ["--context", "4k", "--seeds", "1"],
