@@ -38,10 +38,12 @@ quietly() {
   }
 }
 rm -rf "$made"
+prefix=$(sed -n 's/^CMAKE_INSTALL_PREFIX:PATH=//p' build/release/CMakeCache.txt)
 # The tests stay configured, as the release build has them.
 quietly python -m pip --disable-pip-version-check wheel --no-build-isolation --no-deps --wheel-dir "$made/plain" \
   --config-settings build-dir=build/release --config-settings cmake.define.MISA_TESTS=ON \
   --config-settings cmake.define.MISA_BENCHMARKS=ON .
+quietly cmake -D CMAKE_INSTALL_PREFIX="$prefix" build/release  # as it was
 plain=$(echo "$made"/plain/*.whl)
 name=${plain##*/}
 version=${name#*-}
