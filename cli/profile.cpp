@@ -31,7 +31,7 @@
 namespace misa::cli {
 namespace {
 
-constexpr double kBudget = 10, kBudgetOfSides = 60;  // seconds
+constexpr double kBudget = 4, kBudgetOfSides = 60;  // seconds
 constexpr const char* kSidesGroup = "Two sides";
 constexpr const char* kProfileExamples =
     "\nExamples:\n"
@@ -369,7 +369,7 @@ Work add_profile(CLI::App& app) {
   add_flag(command, "--dry-run", options->dry, "Run nothing: print what would run, and its memory", kTimingGroup);
   add_decimal(command, "--budget", options->budget_seconds,
               "Seconds for all runs together, first calls, warm-up and stages too; a sample of each indexer is always "
-              "taken (default: 10; 60 with two sides)",
+              "taken (default: 4; 60 with two sides)",
               "SECONDS", kTimingGroup, 0, 1e6);
 
   add_decimal(command, "--time-limit", options->limit_seconds, "Seconds that a plug-in may take for a run", "SECONDS",
