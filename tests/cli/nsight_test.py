@@ -16,7 +16,7 @@ from program import PROGRAM, Cli, main, misa, strict_json
 RECORDER = os.environ.get("MISA_NVTX_RECORDER", "")
 TINY = ["--model", "tiny", "--workload", "ci"]
 # What the load of the machine changes in a result.
-LOAD = re.compile(r"/(bound|roof_fraction_reason|ratio_reason|closure/reason)$|^/warnings/|^/complete$")
+LOAD = re.compile(r"/(bound|roof_fraction_reason|ratio_reason|closure/reason|contention/reason)$|^/warnings/|^/complete$")
 DOMAIN = "misa-prof"
 
 
