@@ -67,7 +67,7 @@ trap 'rm -rf "$partial"' EXIT
 mkdir "$partial/files" "$partial/tree"
 tar -xzf "${tarballs[0]}" -C "$partial/tree" --strip-components=1
 commit=$(git rev-parse --short=12 HEAD)
-"$partial/tree/bin/misa-prof" --version | grep -qx "commit *$commit" || fail "the packages are not of the commit $commit"
+"$partial/tree/bin/misa-prof" --version | grep -x "commit *$commit" >/dev/null || fail "the packages are not of the commit $commit"
 cp "${made[@]}" "$partial/files/"
 git archive --prefix="misa-prof-$version/" HEAD | gzip -9 -n >"$partial/files/misa-prof-$version-source.tar.gz"
 printf '%s\n' "$notes" | sed '/./,$!d' >"$partial/files/notes.md"

@@ -24,7 +24,7 @@ leave() {
 }
 trap leave EXIT
 passed=0 failed=0 skipped=0
-check() {  # WHAT COMMAND...
+check() {  # WHAT COMMAND...; no 'grep -q' behind a pipe, which may end a writer that is not done
   local what=$1 start=$SECONDS status
   shift
   (set -e; "$@") >"$work/log" 2>&1  # in a condition bash would ignore set -e
@@ -67,14 +67,14 @@ stripped() {
 }
 completions() {
   bash -n "$work/tar/share/bash-completion/completions/misa-prof"
-  zcat "$work/deb/usr/share/man/man1/misa-prof.1.gz" | grep -q 'MISA.*PROF 1'
+  zcat "$work/deb/usr/share/man/man1/misa-prof.1.gz" | grep 'MISA.*PROF 1'
   test -s "$work/tar/share/zsh/vendor-completions/_misa-prof"
   test -s "$work/tar/share/fish/vendor_completions.d/misa-prof.fish"
 }
-first_table() { (cd "$work" && "$work/tar/bin/misa-prof" profile --budget 0.1 --indexer misa | grep -q 'end to end'); }
+first_table() { (cd "$work" && "$work/tar/bin/misa-prof" profile --budget 0.1 --indexer misa | grep 'end to end'); }
 names_itself() {
   "$work/tar/bin/misa-prof" --version
-  "$work/tar/bin/misa-prof" --version | grep -qE '^commit +[0-9a-f]{12}$'
+  "$work/tar/bin/misa-prof" --version | grep -E '^commit +[0-9a-f]{12}$'
 }
 plug_in() {
   # A project of somebody else, with nothing of this tree but the installed package.

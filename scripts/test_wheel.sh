@@ -139,7 +139,7 @@ install() {
 }
 says_what_it_is() {
   program --version
-  program --version | grep -qE '^commit +[0-9a-f]{12}$'
+  program --version | grep -E '^commit +[0-9a-f]{12}$'
   [[ $(head -c 4 "$environment/bin/misa-prof") == $'\x7fELF' ]]  # no script between the shell and the program
 }
 first_table() { program profile --budget 0.1 --indexer misa | grep 'end to end'; }
@@ -148,8 +148,9 @@ exit_codes() {
   local status=0
   program profile --indexer none || status=$?
   [[ $status -eq 2 ]]
-  # SIGINT ends it as it ends the program of a build: a partial result, then 130.
-  (cd "$elsewhere" && exec "$environment/bin/misa-prof" profile --budget 60 -o part.json) &
+  # SIGINT ends it as it ends the program of a build: a partial result, then 130. Where this script runs in the
+  # background the signal is ignored, and the program would keep to that.
+  (cd "$elsewhere" && exec env --default-signal=INT "$environment/bin/misa-prof" profile --budget 60 -o part.json) &
   local pid=$!
   sleep 1.5
   kill -INT "$pid"
