@@ -12,6 +12,10 @@ MODELS = {
     # config of transformers, indexer heads, head dimension, dtype
     "deepseek-v3.2": ("DeepseekV32Config", 16, 128, torch.float32),
     "glm-5": ("GlmMoeDsaConfig", 8, 64, torch.bfloat16),
+    "mistral-large-4": ("MistralLarge4TextConfig", 8, 64, torch.bfloat16),
+    "hy4-preview": ("HYV4Config", 16, 128, torch.float32),
+    "a.x-k2": ("AXK2Config", 16, 128, torch.float32),
+    "dots3-note": ("Dots3NoteTextConfig", 8, 64, torch.float32),
 }
 
 
@@ -30,17 +34,15 @@ def main():
         num_attention_heads=4, num_key_value_heads=4, n_routed_experts=4, num_experts_per_tok=2, n_group=1,
         topk_group=1, kv_lora_rank=32, q_lora_rank=64, qk_rope_head_dim=16, qk_nope_head_dim=32, v_head_dim=32,
         first_k_dense_replace=1, max_position_embeddings=8192, index_n_heads=heads, index_head_dim=head_dim,
-        index_topk=128,
+        index_topk=128, pad_token_id=0, bos_token_id=1, eos_token_id=2,
     )
-    model = transformers.AutoModelForCausalLM.from_config(config).to(dtype).eval()
-    tokens = torch.randint(0, config.vocab_size, (1, arguments.tokens))
+    model = transformers.AutoModel.from_config(config).to(dtype).eval()
+    tokens = torch.randint(0, config.vocab_size, (1, arguments.tokens + arguments.steps))
+    prompt, steps = tokens[:, :arguments.tokens], tokens[:, arguments.tokens:]
     with torch.no_grad():
         cache = transformers.DynamicCache(config=config)
-        for chunk in tokens.split(arguments.chunk or arguments.tokens, dim=1):
-            result = model(chunk, past_key_values=cache, use_cache=True)
-        for _ in range(arguments.steps):
-            token = result.logits[:, -1:].argmax(-1)
-            result = model(token, past_key_values=cache, use_cache=True)
+        for part in [*prompt.split(arguments.chunk or arguments.tokens, dim=1), *steps.split(1, dim=1)]:
+            model(part, past_key_values=cache, use_cache=True)
     print("{}: {} tokens in the cache".format(arguments.model, cache.get_seq_length()))
 
 
