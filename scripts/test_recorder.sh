@@ -13,7 +13,7 @@ torch=2.15.0 transformers=5.24.0 triton=3.9.0
 cuda=(nvidia-cufile==1.20.0.107 nvidia-cusparselt-cu13==0.8.1 nvidia-nvshmem-cu13==3.7.2 nvidia-nccl-cu13==2.30.7)
 python=${PYTHON:-python3}
 
-tag=torch-$torch-transformers-$transformers-triton-$triton-$("$python" -c 'import sys; print("py%d.%d" % sys.version_info[:2])')
+tag=torch-$torch-transformers-$transformers-triton-$triton-xdist-$("$python" -c 'import sys; print("py%d.%d" % sys.version_info[:2])')
 environment=$(realpath -m "${MISA_WHEELS_DIR:-build/wheels}/$tag")
 pip() { "$environment/bin/python" -m pip --disable-pip-version-check install --quiet --no-compile "$@"; }
 loads() { "$environment/bin/python" -c 'import torch, transformers, triton; torch.ones(1)' 2>/dev/null; }
@@ -27,7 +27,7 @@ if [[ ! -e $environment/complete ]]; then
   rm -rf "$environment"
   mkdir -p "$(dirname "$environment")"
   "$python" -m venv "$environment" || missing 'this Python makes no environment (Debian: python3-venv)'
-  pip "transformers==$transformers" numpy pytest 'setuptools>=77' \
+  pip "transformers==$transformers" numpy pytest pytest-xdist 'setuptools>=77' \
     filelock typing-extensions sympy networkx jinja2 fsspec || missing 'no wheels of transformers can be had'
   pip --no-deps "torch==$torch" "triton==$triton" "${cuda[@]}" || missing 'no wheels of torch can be had'
   # Without a CUDA toolkit of its version torch needs all of its wheels, three gigabytes.
@@ -46,4 +46,5 @@ pip --no-deps --no-build-isolation --force-reinstall "$copy"
 export MISA_WHEELS=1 PYTHONDONTWRITEBYTECODE=1 MISA_PROF
 MISA_PROF=$(realpath "${MISA_PROF:-build/dev/cli/misa-prof}")
 cd profiles/recorder
-"$environment/bin/python" -m pytest "${@:-tests}"
+# As many at once as there are cores: most of a test is starting torch.
+OMP_WAIT_POLICY=passive "$environment/bin/python" -m pytest --numprocesses "$(nproc)" "${@:-tests}"
