@@ -23,25 +23,7 @@ leave() {
   rm -rf "$work"
 }
 trap leave EXIT
-passed=0 failed=0 skipped=0
-check() {  # WHAT COMMAND...; no 'grep -q' behind a pipe, which may end a writer that is not done
-  local what=$1 start=$SECONDS status
-  shift
-  (set -e; "$@") >"$work/log" 2>&1  # in a condition bash would ignore set -e
-  status=$?
-  if [[ $status -eq 0 ]]; then
-    passed=$((passed + 1))
-    printf 'ok      %s, %d s\n' "$what" $((SECONDS - start))
-  else
-    failed=$((failed + 1))
-    printf 'FAILED  %s\n' "$what"
-    tail -n 30 "$work/log" | sed 's/^/        /'
-  fi
-}
-skip() {
-  skipped=$((skipped + 1))
-  printf 'SKIPPED %s: %s\n' "$1" "$2"
-}
+source scripts/checks.sh
 
 mkdir "$work/deb" "$work/tar"
 dpkg-deb --extract "$deb" "$work/deb"
@@ -104,12 +86,12 @@ else
 fi
 
 inside() {
-  chroot "$root" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 DEBIAN_FRONTEND=noninteractive "$@"
+  chroot "$root" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/ LANG=C.UTF-8 DEBIAN_FRONTEND=noninteractive "$@"
 }
 from_nothing_to_a_table() {
   local start=$SECONDS
   inside apt-get -qq update
-  inside apt-get -qq -y install --no-install-recommends /root/misa-prof.deb
+  inside apt-get -qq -y install --no-install-recommends /misa-prof.deb
   inside misa-prof profile >"$work/table"
   grep -q 'end to end' "$work/table"
   inside misa-prof --version
@@ -137,12 +119,11 @@ for suite in "${suites[@]}"; do
     skip "the package in $suite" "mmdebstrap made no root: $(tail -n 1 "$work/log")"
     continue
   fi
-  cp "$deb" "$root/root/misa-prof.deb"
+  cp "$deb" "$root/misa-prof.deb"
   cp /etc/resolv.conf "$root/etc/"
   mount -t proc proc "$root/proc"
   check "$suite: apt installs it and it prints a table, in less than a minute, without a compiler" from_nothing_to_a_table
   leave_root
   rm -rf "$root"
 done
-printf '%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
-[[ $failed -eq 0 ]]
+end_of_checks

@@ -33,23 +33,7 @@ leave() {
   rm -rf "$work"
 }
 trap leave EXIT
-passed=0 failed=0 skipped=0
-check() {  # WHAT COMMAND...
-  local what=$1 start=$SECONDS
-  shift
-  if (set -e; "$@") >"$work/log" 2>&1; then
-    passed=$((passed + 1))
-    printf 'ok      %s, %d s\n' "$what" $((SECONDS - start))
-  else
-    failed=$((failed + 1))
-    printf 'FAILED  %s\n' "$what"
-    tail -n 30 "$work/log" | sed 's/^/        /'
-  fi
-}
-skip() {
-  skipped=$((skipped + 1))
-  printf 'SKIPPED %s: %s\n' "$1" "$2"
-}
+source scripts/checks.sh
 
 # What is in it.
 files=$work/files
@@ -203,19 +187,19 @@ check 'our kernels and a plug-in in Python work' kernels_in_python
 check 'uninstalling leaves no file of it' leaves_nothing
 if [[ -n $twice ]]; then check 'a second build has the same bytes' same_bytes; fi
 
-inside() { chroot "$root" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 "$@"; }
+inside() { chroot "$root" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/ LANG=C.UTF-8 "$@"; }
 from_nothing_to_a_table() {
   local start=$SECONDS
-  inside python3 -m venv /root/env
-  inside /root/env/bin/python -m pip --quiet install --no-index --find-links /root/wheels "/root/wheels/${wheel##*/}"
-  inside /root/env/bin/misa-prof profile >"$work/table"
+  inside python3 -m venv /env
+  inside /env/bin/python -m pip --quiet install --no-index --find-links /wheels "/wheels/${wheel##*/}"
+  inside /env/bin/misa-prof profile >"$work/table"
   grep 'end to end' "$work/table"
   echo "from nothing to the first table: $((SECONDS - start)) s" | tee "$work/seconds"
   [[ $((SECONDS - start)) -lt 60 ]]
-  inside /root/env/bin/misa-prof --version
-  inside /root/env/bin/misa-prof compare --against profiles/goldens --rows 16
-  inside /root/env/bin/python -m misa_trace show /root/env/share/misa-prof/profiles/traces/learned-32k-h64.safetensors
-  inside /root/env/bin/python -m pip check
+  inside /env/bin/misa-prof --version
+  inside /env/bin/misa-prof compare --against profiles/goldens --rows 16
+  inside /env/bin/python -m misa_trace show /env/share/misa-prof/profiles/traces/learned-32k-h64.safetensors
+  inside /env/bin/python -m pip check
   if inside sh -c 'command -v cc c++ g++ gcc'; then return 1; fi
 }
 for suite in "${suites[@]}"; do
@@ -232,10 +216,10 @@ for suite in "${suites[@]}"; do
     skip "a fresh root of $suite" "$(tail -n 1 "$work/log")"
     continue
   fi
-  mkdir "$root/root/wheels"
-  cp "$wheel" "$root/root/wheels/"
+  mkdir "$root/wheels"
+  cp "$wheel" "$root/wheels/"
   # NumPy's wheel comes along, for the root has no network.
-  if ! "$python" -m pip --disable-pip-version-check --quiet download --no-deps --only-binary=:all: --dest "$root/root/wheels" \
+  if ! "$python" -m pip --disable-pip-version-check --quiet download --no-deps --only-binary=:all: --dest "$root/wheels" \
     --python-version "$(inside python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])')" numpy >"$work/log" 2>&1; then
     skip "a fresh root of $suite" "no wheel of NumPy can be had: $(tail -n 1 "$work/log")"
     continue
@@ -247,5 +231,4 @@ for suite in "${suites[@]}"; do
   rm -rf "$root"
 done
 
-printf '%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
-[[ $failed -eq 0 ]]
+end_of_checks

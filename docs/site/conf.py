@@ -29,7 +29,7 @@ def mended(page):
     page = page.replace('<aside class="sidebar-drawer">', '<aside class="sidebar-drawer" aria-label="Pages">')
     page = page.replace('<aside class="toc-drawer', '<aside aria-label="This page" class="toc-drawer')
     page = page.replace('<div id="search-results">', '<h1>Search</h1>\n<div id="search-results">')
-    # What is too wide is reached by the arrow keys.
+    # The arrow keys reach what is too wide for the page.
     page = page.replace("<pre>", '<pre tabindex="0">')
     page = page.replace('<div class="table-wrapper', '<div tabindex="0" class="table-wrapper')
     empty = r'<th class="head">(?:<p></p>)?</th>'
