@@ -122,14 +122,13 @@ void select_row(const SelectTask& task, const View<float, 2>& logits, i64 m, Scr
   if (count == last - first) {
     for (i64 i = 0; i < count; ++i) out[i] = static_cast<i32>(first + i);
   } else {
-    // Forced ends are taken before the search, and not searched.
-    const i64 at_begin = task.force_ends ? 1 : 0, at_end = task.force_ends && count > 1 ? 1 : 0;
-    const i64 from = first + at_begin, wanted = count - at_begin - at_end;
-    const i64 searched = last - first - (task.force_ends ? 2 : 0);
-    if (wanted > 0) best_columns(scores + from, searched, wanted, scratch, out + at_begin);
-    for (i64 i = at_begin; i < at_begin + wanted; ++i) out[i] += static_cast<i32>(from);
-    if (at_begin > 0) out[0] = static_cast<i32>(first);
-    if (at_end > 0) out[count - 1] = static_cast<i32>(last - 1);
+    // Forced columns are taken before the search, and not searched.
+    const Forced forced = task.forced.within(count);
+    const i64 from = first + forced.first, wanted = count - forced.count();
+    if (wanted > 0) best_columns(scores + from, last - forced.last - from, wanted, scratch, out + forced.first);
+    for (i64 i = forced.first; i < forced.first + wanted; ++i) out[i] += static_cast<i32>(from);
+    for (i64 i = 0; i < forced.first; ++i) out[i] = static_cast<i32>(first + i);
+    for (i64 i = 1; i <= forced.last; ++i) out[count - i] = static_cast<i32>(last - i);
   }
   if (task.candidates) {
     const Candidates& candidates = *task.candidates;

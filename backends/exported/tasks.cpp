@@ -155,7 +155,7 @@ SelectTask task_of(const misa_select_task& task, Pointers pointers) {
   return {.logits = logits_of(task.logits, task.rows, task.columns, task.logits_stride, pointers),
           .windows = windows_of(task.windows, task.rows, pointers),
           .candidates = candidates_of(task.candidates, task.rows, pointers),
-          .force_ends = task.force_ends != 0,
+          .forced = task.force_ends != 0 ? Forced{1, 1} : Forced{},
           .selected = tokens_of(task.tokens, task.rows, task.k, task.tokens_stride, pointers),
           .is_last = true};
 }

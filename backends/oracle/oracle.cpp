@@ -202,11 +202,12 @@ void select(const SelectTask& task, int threads) {
     }
     const i64 k = task.selected.shape[1];
     std::vector<i64> chosen;
-    if (task.force_ends && k < static_cast<i64>(columns.size())) {
-      chosen.push_back(columns.front());
-      if (k > 1) chosen.push_back(columns.back());
-      columns.erase(columns.begin());
-      columns.pop_back();
+    if (k < static_cast<i64>(columns.size())) {
+      const Forced forced = task.forced.within(k);
+      chosen.insert(chosen.end(), columns.begin(), columns.begin() + forced.first);
+      chosen.insert(chosen.end(), columns.end() - forced.last, columns.end());
+      columns.erase(columns.end() - forced.last, columns.end());
+      columns.erase(columns.begin(), columns.begin() + forced.first);
     }
     const std::vector<i64> rest = best(std::move(columns), score, k - static_cast<i64>(chosen.size()));
     chosen.insert(chosen.end(), rest.begin(), rest.end());

@@ -88,7 +88,7 @@ misa_select_task task_of(const SelectTask& task) {
           .windows = windows_of(task.windows),
           .candidates = candidates_of(task.candidates),
           .k = task.selected.shape[1],
-          .force_ends = task.force_ends ? 1 : 0,
+          .force_ends = task.forced == Forced{1, 1} ? 1 : 0,
           .reserved = 0,
           .tokens = task.selected.data,
           .tokens_stride = task.selected.stride[0] * kId};

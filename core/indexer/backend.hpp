@@ -98,8 +98,8 @@ struct SelectTask {
   Logits logits;
   Windows windows;
   std::optional<Candidates> candidates;
-  bool force_ends = false;  ///< the first visible column, then the last, come before all scores (HISA)
-  View<i32, 2> selected;    ///< out [M, k]
+  Forced forced = {};     ///< columns that come before all scores, {1, 1} of HISA's blocks
+  View<i32, 2> selected;  ///< out [M, k]
   /// The ids are the result, and not what the next step scores: a backend whose tokens may come in any order
   /// (Primitives::any_order) does such a task, and no other, in that way.
   bool is_last = false;

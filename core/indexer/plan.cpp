@@ -399,7 +399,7 @@ struct Plan::State {
     const Logits scores = block_logits.view(count, sizes.token_blocks->longest);
     const View<i32, 2> chosen = selected_blocks.view.slice(first, count);
     seen.blocks = score_into(span, {queries, token_blocks->keys(), windows, {}, scores}, seen);
-    span.ran(Primitive::select, backend.select({*seen.blocks, windows, {}, true, chosen}));
+    span.ran(Primitive::select, backend.select({*seen.blocks, windows, {}, {1, 1}, chosen}));
     return {follow.blocks.empty() ? chosen : follow.blocks.slice(first, count),
             token_blocks->row_origin.view.slice(first, count), spec.blocks->block_size};
   }
@@ -433,7 +433,7 @@ struct Plan::State {
 
     const ScoreTask score{scoring, problem.keys, windows, within, logits.view(count, columns)};
     const View<i32, 2> kept = spec.rerank ? selected_candidates.view.slice(first, count) : tokens;
-    SelectTask select{score.logits, windows, within, false, kept, !spec.rerank};
+    SelectTask select{score.logits, windows, within, spec.forced, kept, !spec.rerank};
     if (options.fusion && backend.fuses(score, select)) {
       const Span span(observer, StageSet(Stage::score) | Stage::select);
       span.ran(Primitive::score_select, backend.score_select(score, select));
@@ -452,7 +452,7 @@ struct Plan::State {
     seen.listed = {follow.candidates.empty() ? kept : follow.candidates.slice(first, count), windows.begin, 1};
     const Logits scores = candidate_logits.view(count, seen.listed->columns());
     seen.candidates = score_into(span, {queries, problem.keys, windows, seen.listed, scores}, seen);
-    span.ran(Primitive::select, backend.select({*seen.candidates, windows, seen.listed, false, tokens, true}));
+    span.ran(Primitive::select, backend.select({*seen.candidates, windows, seen.listed, spec.forced, tokens, true}));
   }
 
   void run_whole(Observer* observer) {

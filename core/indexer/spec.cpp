@@ -105,6 +105,7 @@ IndexerSpec make_indexer(std::string_view name, const IndexerSettings& settings)
 
   IndexerSpec spec{.name = std::string(name),
                    .top_k = settings.top_k,
+                   .forced = settings.forced,
                    .block_window = settings.block_window,
                    .pooling = settings.pooling,
                    .seed = settings.seed};

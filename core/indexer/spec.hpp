@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "core/base/types.hpp"
+#include "core/indexer/forced.hpp"
 
 namespace misa {
 
@@ -82,6 +83,7 @@ struct Rerank {
 struct IndexerSpec {
   std::string name;
   i64 top_k = 2048;
+  Forced forced = {};  ///< tokens that every selection holds; candidates of a first pass hold them too
   BlockWindow block_window = BlockWindow::visible;
   Pooling pooling = Pooling::fresh;
   u64 seed = 1;  ///< of the random router
@@ -104,6 +106,7 @@ std::span<const IndexerInfo> indexers();
 /// What a user may change about an indexer; unset values keep the indexer's own.
 struct IndexerSettings {
   i64 top_k = 2048;
+  Forced forced = {};
   i64 active_heads = 8;
   std::optional<i64> block_size = {};  ///< misa 1024 (the release's), hisa 128 (its paper's)
   std::optional<i64> candidates = {};  ///< misa-dagger 8192 (its paper's), misa-lr-dagger by `context`

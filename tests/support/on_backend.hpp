@@ -72,7 +72,7 @@ struct SelectCase {
   i64 length = 0;                         ///< of a run of candidates; 0: the columns are the rows' windows
   std::vector<i32> runs = {};             ///< [rows, columns / length]
   std::vector<i32> origin = {};           ///< [rows] of the candidates; empty: where the windows begin
-  bool force_ends = false;
+  Forced forced = {};
 };
 
 inline SelectTask place_task(On& on, const SelectCase& from) {
@@ -86,7 +86,7 @@ inline SelectTask place_task(On& on, const SelectCase& from) {
         Candidates{on.place<i32, 2>(from.runs, {from.rows, from.columns / from.length}),
                    from.origin.empty() ? task.windows.begin : on.place<i32, 1>(from.origin, {from.rows}), from.length};
   }
-  task.force_ends = from.force_ends;
+  task.forced = from.forced;
   task.selected = on.make<i32, 2>({from.rows, from.k});
   return task;
 }

@@ -251,7 +251,7 @@ SelectCase drawn_rows(u64 seed, bool many) {
   from.columns = from.length == 0 ? size : runs * from.length;
   from.k = std::max<i64>(1, draw.one_of<i64>({1, 2, 17, 64, 2048, from.columns - 1, from.columns, from.columns + 3,
                                               from.columns / 8, 2 * from.columns}));
-  from.force_ends = draw.whole(0, 1) == 0;
+  if (draw.whole(0, 1) == 0) from.forced = {1, 1};
   const std::vector<float> values = draw.one_of<std::vector<float>>({{kNan, kInf, -kInf, 0.0f, -0.0f},
                                                                      {kInf, 1.0f},
                                                                      {kNan, -kInf},
@@ -292,7 +292,7 @@ std::vector<i32> sorted_selection(const SelectCase& from) {
     struct Seen {
       float score;
       i64 token;
-      int forced = 0;  // 2: the first, 1: the last
+      i64 forced = 0;
     };
     std::vector<Seen> seen;
     for (i64 c = 0; c < from.columns; ++c) {
@@ -300,10 +300,11 @@ std::vector<i32> sorted_selection(const SelectCase& from) {
         seen.push_back({from.scores[static_cast<std::size_t>(m * from.columns + c)], token});
       }
     }
-    if (from.force_ends && !seen.empty()) {
-      seen.back().forced = 1;
-      seen.front().forced = 2;
-    }
+    // The last ones are less forced the farther they are from the end, the first ones more than all of them.
+    const i64 all = std::ssize(seen);
+    for (i64 i = 0; i < std::min(from.forced.last, all); ++i)
+      seen[static_cast<std::size_t>(all - 1 - i)].forced = all - i;
+    for (i64 i = 0; i < std::min(from.forced.first, all); ++i) seen[static_cast<std::size_t>(i)].forced = 2 * all - i;
     const auto kept = seen.begin() + std::min<i64>(from.k, std::ssize(seen));
     const auto better = [](const Seen& a, const Seen& b) {
       if (a.forced != b.forced) return a.forced > b.forced;

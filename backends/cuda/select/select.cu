@@ -30,7 +30,7 @@ topk::Task task_of(const SelectTask& given) {
   return {std::get<View<float, 2>>(given.logits),
           given.windows,
           columns_of(given.candidates),
-          given.force_ends,
+          given.forced == Forced{1, 1},
           given.selected,
           0,
           0};
