@@ -121,6 +121,7 @@ void describe_rows(const Workload& workload, Sheet& sheet) {
   sheet.add("heads", workload.heads());
   sheet.add("head_dim", workload.head_dim());
   sheet.add("keys", workload.keys());
+  if (workload.compress_ratio > 1) sheet.add("compress_ratio", workload.compress_ratio);
   sheet.add("sequences", static_cast<i64>(sequences.size()));
   if (workload.paged()) {
     sheet.add("page_size", workload.page_size());

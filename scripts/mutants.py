@@ -234,7 +234,7 @@ MUTANTS = {
         ("{[-page_bytes / 4-]{+size+}, 1}", "scales of the first page's neighbours"),
         ("{pages, size}, {page_bytes / 4, [-1-]{+0+}}", "one scale a page"),
         ("if ([-!workload.k_scale.empty()-]{+false+}) {", "keys lose their scales"),
-        ("problem.lengths.assign(lengths.[-begin(), lengths.end()-]{+size(), problem.shape.max_window+});",
+        ("problem.lengths.push_back(static_cast<i32>([-workload.keys_after(tokens)-]{+problem.shape.max_window+}));",
          "every sequence is as long as the longest window"),
         ("problem.begin[- = -]{+.assign(+}workload.ks{+.size(), 0)+};", "windows begin at 0"),
         ("problem.sequence[- = -]{+.assign(+}workload.sequence{+.size(), 0)+};",

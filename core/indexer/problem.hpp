@@ -14,7 +14,7 @@ struct Problem {
   View<const float, 2> norms;  ///< [M, H] query norms before quantisation; empty: not recorded
 
   std::vector<i32> sequence, begin, end;  ///< [M] host copies of `windows`
-  std::vector<i32> lengths;               ///< [sequences] tokens of each, of paged keys; else empty
+  std::vector<i32> lengths;               ///< [sequences] keys of each, of paged keys; else empty
   Shape shape;
 
   i64 bytes = 0;  ///< placed on the backend

@@ -206,11 +206,11 @@ void check_topk(const Workload& w, const std::string& where) {
       {"topk", "token", false}, w.topk.span<i32>(), w.topk.shape[0], where,
       [&](i64 r) { return i64{w.ke[row_of(r)]} - w.ks[row_of(r)]; },
       [&](i64 r, i64 id, i64 limit) {
-        if (id >= tokens_of(w) - w.ks[row_of(r)]) {
-          reject(
-              "MP-E241",
-              fmt::format("token {} is out of range: {} keys, the row begins at {}", id, tokens_of(w), w.ks[row_of(r)]),
-              at_row(where, "topk", r), "ids count from the row's ks");
+        if (id >= window_keys(w) - w.ks[row_of(r)]) {
+          reject("MP-E241",
+                 fmt::format("token {} is out of range: {} keys, the row begins at {}", id, window_keys(w),
+                             w.ks[row_of(r)]),
+                 at_row(where, "topk", r), "ids count from the row's ks");
         }
         reject("MP-E242", fmt::format("token {} is not causal: the row sees {}", id, limit), at_row(where, "topk", r),
                "ids count from the row's ks");
@@ -230,9 +230,9 @@ void check_attention_mass(const Workload& w, const std::string& where) {
 }
 
 void check_needles(const Workload& w, const std::string& where) {
-  const i64 tokens = tokens_of(w);
+  const i64 tokens = window_keys(w);
   // Rows after the last key end before the next one would be complete.
-  const i64 positions = (tokens + 1) * compress_ratio(w) - 1;
+  const i64 positions = (tokens + 1) * w.compress_ratio - 1;
   const auto inside = [](i64 start, i64 length, i64 count) {
     return start >= 0 && length >= 1 && start + length <= count;
   };
@@ -287,7 +287,7 @@ void check_metadata(const Workload& w, const std::string& where) {
     reject("MP-E213", "unknown topk_arithmetic " + quote(found->second), place,
            fmt::format("{}, or no such key", fmt::join(names_of(arithmetics()), ", ")));
   }
-  for (const char* key : {"index_n_heads", "compress_ratio"}) (void)metadata_number(w.metadata, key, where);
+  (void)metadata_number(w.metadata, "index_n_heads", where);
   const std::optional<i64> dim = metadata_number(w.metadata, "index_head_dim", where);
   if (dim && *dim != w.head_dim()) {
     reject("MP-E213", fmt::format("index_head_dim is {}, q has the head dimension {}", *dim, w.head_dim()), place,
@@ -360,7 +360,7 @@ void check_shapes(const Workload& w, const std::string& where) {
              at(where, "q"), "next_n rows for every sequence");
     }
   }
-  extents.set('A', tokens_of(w));
+  extents.set('A', window_keys(w));
   check(true);
 }
 

@@ -71,7 +71,7 @@ Problem outline_of(const Workload& workload) {
   problem.end = workload.ke;
   if (workload.paged()) {
     const auto lengths = workload.seq_lens.span<const i32>();
-    problem.lengths.assign(lengths.begin(), lengths.end());
+    for (const i32 tokens : lengths) problem.lengths.push_back(static_cast<i32>(workload.keys_after(tokens)));
   }
   return problem;
 }

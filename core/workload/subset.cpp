@@ -106,13 +106,14 @@ void take_pages(const Workload& from, std::span<const i64> sequences, i64 window
   to.block_table = gather(from.block_table, sequences);
   to.seq_lens = gather(from.seq_lens, sequences);
   for (std::size_t s = 0; s < sequences.size(); ++s) {
-    i32& length = to.seq_lens.span<i32>()[s];
-    length = static_cast<i32>(std::min<i64>(length, window));
+    i32& tokens = to.seq_lens.span<i32>()[s];
+    const i64 keys = std::min(from.keys_after(tokens), window);
+    tokens -= static_cast<i32>((from.keys_after(tokens) - keys) * from.compress_ratio);
     const auto table =
         to.block_table.span<i32>().subspan(s * static_cast<std::size_t>(columns), static_cast<std::size_t>(columns));
     for (i64 column = 0; column < columns; ++column) {
       i32& page = table[static_cast<std::size_t>(column)];
-      if (column >= ceil_div(length, size)) {
+      if (column >= ceil_div(keys, size)) {
         page = -1;
         continue;
       }
@@ -133,6 +134,7 @@ Workload copy_of(const Workload& from) {
   to.name = from.name;
   to.metadata = from.metadata;
   to.next_n = from.next_n;
+  to.compress_ratio = from.compress_ratio;
   to.needles = from.needles;
   visit_fields([&](const WorkloadField&, auto member) { to.*member = same(from.*member); });
   return to;
@@ -147,20 +149,21 @@ Workload take(const Workload& from, std::span<const i64> rows, std::span<const i
     recorded->second = std::to_string(heads.size());
   }
   to.next_n = from.next_n;
+  to.compress_ratio = from.compress_ratio;
   take_rows(from, rows, heads, to);
 
-  const i64 ratio = compress_ratio(from);
   std::vector<i64> sequences;
   for (std::size_t m = 0; m < rows.size(); ++m) {
     const i32 sequence = to.sequence[m];
     if (sequences.empty() || sequences.back() != sequence) sequences.push_back(sequence);
-    // The last rows of a paged sequence that is cut end where it does: `after` tokens of it follow the row.
-    const i64 after = from.paged() ? from.seq_lens.span<const i32>()[static_cast<std::size_t>(sequence)] - to.ke[m] : 0;
-    const i64 whole = to.ke[m] - to.ks[m] + after;
-    const i64 length = std::max<i64>(0, std::min(whole, window) - after);
+    // The last rows of a paged sequence that is cut end where it does: `after` keys of it follow the row.
+    const auto lengths = from.seq_lens.span<const i32>();
+    const i64 after = from.paged() ? from.keys_after(lengths[static_cast<std::size_t>(sequence)]) - to.ke[m] : 0;
+    const i64 whole = to.ke[m] - to.ks[m] + after, cut = std::max<i64>(0, whole - window);
+    const i64 length = std::max<i64>(0, whole - cut - after);
     if (from.paged()) to.sequence[m] = static_cast<i32>(sequences.size() - 1);
     to.ke[m] = static_cast<i32>(to.ks[m] + length);
-    if (whole > window) to.q_pos[m] = static_cast<i32>(length * ratio - 1);
+    to.q_pos[m] = static_cast<i32>(std::max<i64>(0, to.q_pos[m] + 1 - cut * from.compress_ratio) - 1);
   }
   if (from.paged()) {
     take_pages(from, sequences, window, to);

@@ -107,6 +107,7 @@ void write_tensors(const std::string& path, const Workload& w, std::map<std::str
   check_workload(w, fmt::format("workload '{}'", w.name));
   metadata["format"] = kFormat;
   metadata.erase("kind");
+  if (w.compress_ratio > 1) metadata[kCompressRatio] = std::to_string(w.compress_ratio);
 
   const HostTensor needles = judging ? tensor_of(w.needles) : HostTensor();
   std::vector<SafetensorsTensor> tensors;
@@ -139,6 +140,8 @@ Workload read_trace(const std::string& path, i64 max_bytes, std::vector<Warning>
   Workload w;
   w.name = std::filesystem::path(path).stem().string();
   w.metadata = reader.metadata();
+  w.compress_ratio = trace::metadata_number(w.metadata, trace::kCompressRatio, path).value_or(1);
+  w.metadata.erase(trace::kCompressRatio);
   visit_fields([&](const WorkloadField& field, auto member) {
     if constexpr (trace::is_tensor<decltype(member)>) {
       w.*member = reader.tensor(field.tensor.name);

@@ -20,7 +20,7 @@ void check_same_rows(const std::vector<i32>& given, const std::vector<i32>& deri
 }
 
 void check_contiguous_windows(const Workload& w, const std::string& where) {
-  const i64 rows = w.rows(), keys = w.keys(), ratio = metadata_number(w.metadata, "compress_ratio", where).value_or(1);
+  const i64 rows = w.rows(), keys = w.keys(), ratio = w.compress_ratio;
   expect_length(w.q_pos.size(), rows, "q_pos", "[Q]", where);
   expect_length(w.ks.size(), rows, "ks", "[Q]", where);
   expect_length(w.ke.size(), rows, "ke", "[Q]", where);
@@ -29,7 +29,7 @@ void check_contiguous_windows(const Workload& w, const std::string& where) {
   for (i64 row = 0; row < rows; ++row) {
     const auto m = static_cast<std::size_t>(row);
     const i64 ks = w.ks[m], ke = w.ke[m], position = w.q_pos[m];
-    const bool may_see_none = ratio > 1 && ke == ks;  // a row that is before the end of the first compressed key
+    const bool may_see_none = ratio > 1 && ke == ks;  // a row before the end of its first entry
     if (ks < 0 || ks > keys || (ks == keys && !may_see_none)) {
       reject("MP-E230", fmt::format("the window begins at token {}, the keys are 0 to {}", ks, keys - 1),
              at_row(where, "ks", row), kWindowOfBuffer);
@@ -42,10 +42,10 @@ void check_contiguous_windows(const Workload& w, const std::string& where) {
       reject("MP-E231", fmt::format("the window [{}, {}) {}", ks, ke, ke < ks ? "runs backwards" : "is empty"),
              at_row(where, "ke", row), "a row sees at least its own token");
     }
-    if (position < 0 || ke != ks + (position + 1) / ratio) {
+    if (position < 0 || ke != ks + w.keys_after(position + 1)) {
       if (ratio > 1) {
         reject("MP-E232",
-               fmt::format("ke is {}, ks + floor((q_pos + 1) / {}) is {}", ke, ratio, ks + (position + 1) / ratio),
+               fmt::format("ke is {}, ks + floor((q_pos + 1) / {}) is {}", ke, ratio, ks + w.keys_after(position + 1)),
                at_row(where, "ke", row), "q_pos in tokens where compress_ratio is given, in keys where it is not");
       }
       reject("MP-E232", fmt::format("ke is {}, ks + q_pos + 1 is {}", ke, ks + position + 1), at_row(where, "ke", row),
@@ -72,7 +72,7 @@ void check_block_table(const Workload& w, const std::string& where) {
 
 }  // namespace
 
-i64 tokens_of(const Workload& workload) {
+i64 window_keys(const Workload& workload) {
   return workload.paged() ? workload.block_table.shape[1] * workload.page_size() : workload.keys();
 }
 
@@ -83,10 +83,10 @@ RowWindows paged_windows(const Workload& w) {
   windows.ks.assign(static_cast<std::size_t>(rows), 0);
   for (i64 row = 0; row < rows; ++row) {
     const i64 sequence = row / next_n;
-    const i64 visible = std::max<i64>(0, seq_lens[sequence] - next_n + row % next_n + 1);
+    const i64 tokens = std::max<i64>(0, seq_lens[sequence] - next_n + row % next_n + 1);
     windows.sequence.push_back(static_cast<i32>(sequence));
-    windows.ke.push_back(static_cast<i32>(visible));
-    windows.q_pos.push_back(static_cast<i32>(visible - 1));
+    windows.ke.push_back(static_cast<i32>(w.keys_after(tokens)));
+    windows.q_pos.push_back(static_cast<i32>(tokens - 1));
   }
   return windows;
 }
@@ -102,10 +102,12 @@ std::vector<i32> sequences_of(const std::vector<i32>& ks) {
 
 void check_seq_lens(const Workload& w, const std::string& where) {
   const std::span<const i32> seq_lens = w.seq_lens.span<i32>();
-  const i64 capacity = tokens_of(w);
+  const i64 capacity = window_keys(w);
   for (std::size_t s = 0; s < seq_lens.size(); ++s) {
-    if (seq_lens[s] < 0 || seq_lens[s] > capacity) {
-      reject("MP-E235", fmt::format("sequence {} has {} tokens, its pages hold 0 to {}", s, seq_lens[s], capacity),
+    if (seq_lens[s] < 0 || w.keys_after(seq_lens[s]) > capacity) {
+      const std::string entries = w.compress_ratio == 1 ? "" : fmt::format(" entries of {} tokens", w.compress_ratio);
+      reject("MP-E235",
+             fmt::format("sequence {} has {} tokens, its pages hold 0 to {}{}", s, seq_lens[s], capacity, entries),
              at(where, "seq_lens"), "a block_table with all pages of the sequence");
     }
   }

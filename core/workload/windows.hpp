@@ -7,18 +7,19 @@
 
 #include "core/workload/workload.hpp"
 
-// Which tokens the rows of a workload see: derived, checked and visited. Everything that refuses throws Error(input).
+// Which keys the rows of a workload see: derived, checked and visited. Everything that refuses throws Error(input).
 
 namespace misa::trace {
 
-/// Tokens that a row's window may name: N, or those of a sequence's pages. The columns of attention_mass.
-i64 tokens_of(const Workload& workload);
+/// Keys that a row's window may name: N, or those of a sequence's pages. The columns of attention_mass.
+i64 window_keys(const Workload& workload);
 
 struct RowWindows {
   std::vector<i32> q_pos, sequence, ks, ke;
 };
 
-/// Windows of a paged workload: row j of a sequence's next_n rows sees seq_len - next_n + j + 1 tokens.
+/// Windows of a paged workload: row j of a sequence's next_n rows sees what is whole of the first
+/// seq_len - next_n + j + 1 tokens.
 RowWindows paged_windows(const Workload& workload);
 
 /// Sequences of contiguous keys: rows of equal ks belong together; numbered as they first appear.
@@ -31,14 +32,15 @@ void check_seq_lens(const Workload& workload, const std::string& where);
 /// there. The shapes are right already.
 void check_windows(const Workload& workload, const std::string& where);
 
-/// Calls visit(sequence, block, page, tokens of it in use) for every page that a sequence uses, in table order.
+/// Calls visit(sequence, block, page, keys of it in use) for every page that a sequence uses, in table order.
 template <class Visit>
 void for_used_pages(const Workload& w, Visit visit) {
   const std::span<const i32> table = w.block_table.span<i32>(), seq_lens = w.seq_lens.span<i32>();
   const i64 columns = w.block_table.shape[1], size = w.page_size();
   for (i64 s = 0; s < static_cast<i64>(seq_lens.size()); ++s) {
-    for (i64 b = 0; b * size < seq_lens[s]; ++b) {
-      visit(s, b, static_cast<i64>(table[s * columns + b]), std::min(size, seq_lens[s] - b * size));
+    const i64 keys = w.keys_after(seq_lens[s]);
+    for (i64 b = 0; b * size < keys; ++b) {
+      visit(s, b, static_cast<i64>(table[s * columns + b]), std::min(size, keys - b * size));
     }
   }
 }

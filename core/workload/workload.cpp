@@ -25,11 +25,6 @@ i64 Workload::bytes() const {
   return sum;
 }
 
-i64 compress_ratio(const Workload& workload) {
-  const i64 ratio = number_of(workload, "compress_ratio");
-  return workload.paged() || ratio == 0 ? 1 : ratio;
-}
-
 DefaultTopK default_top_k(const Workload& workload) {
   if (const i64 k = number_of(workload, "index_topk"); k > 0) return {k, "index_topk"};
   if (!workload.topk.empty()) return {workload.topk.shape.at(1), "recorded"};

@@ -11,9 +11,9 @@ namespace misa {
 
 /// Tokens a test planted, and the rows that should find them.
 struct Needle {
-  i32 start = 0, length = 0;                    ///< tokens, counted as `Workload::ks` counts them
-  i32 question_start = 0, question_length = 0;  ///< positions whose rows ask for it
-  i32 answer_start = 0, answer_length = 0;      ///< tokens of the needle that answer the question; 0, 0: not known
+  i32 start = 0, length = 0;                    ///< keys, counted as `Workload::ks` counts them
+  i32 question_start = 0, question_length = 0;  ///< positions whose rows ask for it, as `Workload::q_pos` counts them
+  i32 answer_start = 0, answer_length = 0;      ///< keys of the needle that answer the question; 0, 0: not known
 
   bool has_answer() const { return answer_length > 0; }
 };
@@ -38,10 +38,14 @@ struct Workload {
   /// and then page_size f32 scales.
   HostTensor k_pages;
   HostTensor block_table;  ///< [S, max_pages] i32, -1 after the used part
-  HostTensor seq_lens;     ///< [S] i32
+  HostTensor seq_lens;     ///< [S] i32 tokens
   i64 next_n = 1;          ///< rows per sequence at decode: M = S * next_n
 
-  std::vector<i32> q_pos;     ///< [M] position in the row's own sequence
+  /// Tokens that a key stands for. Where it is more than 1, a key is an *entry* of so many tokens: positions (`q_pos`,
+  /// questions) and `seq_lens` count tokens; windows, ids, pages and everything else count keys.
+  i64 compress_ratio = 1;
+
+  std::vector<i32> q_pos;     ///< [M] position in the row's own sequence, -1: before its first token
   std::vector<i32> sequence;  ///< [M]
   std::vector<i32> ks, ke;    ///< [M] half-open window (paged: ks = 0)
 
@@ -59,13 +63,12 @@ struct Workload {
   i64 rows() const { return q.shape.at(0); }
   i64 heads() const { return q.shape.at(1); }
   i64 head_dim() const { return q.shape.at(2); }
-  /// Tokens stored: N, or pages * page_size.
+  /// Keys stored: N, or pages * page_size.
   i64 keys() const { return paged() ? k_pages.shape.at(0) * k_pages.shape.at(1) : k.shape.at(0); }
   i64 page_size() const { return paged() ? k_pages.shape.at(1) : 0; }
+  /// Keys that are whole after so many tokens of a sequence: floor(tokens / compress_ratio).
+  i64 keys_after(i64 tokens) const { return tokens / compress_ratio; }
 };
-
-/// Tokens of the sequence that each contiguous key covers: `compress_ratio` of the metadata, else 1.
-i64 compress_ratio(const Workload& workload);
 
 /// How many tokens each row keeps where nobody asks for a number: `index_topk` of the metadata, else the columns of the
 /// recorded selection, else 2048, DeepSeek-V3.2's.

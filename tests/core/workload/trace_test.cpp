@@ -18,6 +18,7 @@
 
 #include "core/base/error.hpp"
 #include "core/workload/safetensors.hpp"
+#include "core/workload/subset.hpp"
 #include "tests/support/raw_file.hpp"
 #include "tests/support/recorded_traces.hpp"
 #include "tests/support/temporary.hpp"
@@ -201,6 +202,51 @@ TEST_CASE("a paged sequence without tokens has rows that see nothing") {
   CHECK(w.q_pos == std::vector<i32>{4, 5, -1, -1});
   write_trace(again.path, w);
   CHECK(read_trace(again.path, kPlenty).ke == w.ke);
+}
+
+TEST_CASE("entries of several tokens: positions and lengths count tokens, windows entries, contiguous and paged") {
+  for (const i64 ratio : {2, 4}) {
+    CAPTURE(ratio);
+    const i32 r = static_cast<i32>(ratio);
+    RawFile pages = paged_file(), flat = contiguous_file();
+    pages.metadata["compress_ratio"] = flat.metadata["compress_ratio"] = std::to_string(ratio);
+    pages.integers("seq_lens", {2}, {6 * r + 1, 3 * r});  // the second sequence ends with a whole entry
+    flat.integers("q_pos", {kRows}, {3 * r - 1, 9 * r - 2, r - 2, 4 * r});
+    flat.integers("ke", {kRows}, {3, 8, 8, 12});  // the third row sees nothing
+    flat.integers("topk", {2, 4}, {7, 0, 3, -1, -1, -1, -1, -1});
+    const TemporaryPath first, second, again;
+    pages.write(first.path);
+    const Workload paged = read_trace(first.path, kPlenty);
+    CHECK(paged.compress_ratio == ratio);
+    CHECK(paged.q_pos == std::vector<i32>{6 * r - 1, 6 * r, 3 * r - 2, 3 * r - 1});
+    CHECK(paged.ke == std::vector<i32>{6, 6, 2, 3});
+    flat.write(second.path);
+    const Workload contiguous = read_trace(second.path, kPlenty);
+    CHECK(contiguous.compress_ratio == ratio);
+    CHECK(contiguous.metadata.count("compress_ratio") == 0);
+    for (const Workload* one : {&paged, &contiguous}) {
+      write_trace(again.path, *one);
+      const Workload back = read_trace(again.path, kPlenty);
+      CHECK(back.compress_ratio == ratio);
+      CHECK(back.ke == one->ke);
+      // Rows whose windows are cut keep positions that agree with them.
+      const std::vector<i64> rows{0, 1, 2, 3}, heads{0};
+      for (i64 window = 1; window <= 8; ++window) {
+        const Workload cut = take(*one, rows, heads, window);
+        CHECK_NOTHROW(check_workload(cut, "cut"));
+        for (std::size_t m = 0; m < 4; ++m) {
+          const i64 length = one->ke[m] - one->ks[m], after = one == &paged && m == 2 ? 1 : 0;
+          CHECK(cut.ke[m] - cut.ks[m] == std::min(length, std::max<i64>(0, window - after)));
+        }
+      }
+    }
+    flat.poke<i32>("q_pos", 1, 9 * r - 1);  // a ninth entry is whole there
+    CHECK(trace_outcome(flat).id == "MP-E232");
+    pages.integers("seq_lens", {2}, {9 * r, 3 * r});
+    CHECK(trace_outcome(pages).id == "MP-E235");
+    pages.integers("seq_lens", {2}, {9 * r - 1, 3 * r});  // fits, but the last two slots hold NaN
+    CHECK(trace_outcome(pages).id == "MP-E220");
+  }
 }
 
 TEST_CASE("paged keys may be bf16, without scales") {
