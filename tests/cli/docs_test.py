@@ -75,6 +75,7 @@ COMMANDS = {
     "scripts/terminal_svg.py build/release/cli misa-prof profile --indexer dsa,misa,misa-lr > docs/profile.svg": BUILDS,
     "scripts/site.sh": BY_CI,
     "tests/gpu/run.sh": NEEDS_GPU,
+    "tests/gpu/installed.sh build/packages/*.whl build/packages/*.deb": NEEDS_GPU,
     "tests/gpu/plugins.sh build/gpu": NEEDS_GPU,
     "scripts/mutate.py --work build/mutate --resume build/mutate.jsonl": BUILDS,
     "scripts/mutate.py --work build/mutate --only 'core/agreement'": BUILDS,
