@@ -66,6 +66,8 @@ class Selftest {
     request.page_size = 16;
     request.next_n = 2;
     paged_ = generate(request);
+    request.format = ValueFormat::mxfp4;
+    mxfp4_ = generate(request);
     settings_.top_k = 48;
     settings_.active_heads = 4;
     settings_.block_size = 64;
@@ -75,14 +77,20 @@ class Selftest {
 
   std::vector<Trial> run() {
     for (const IndexerInfo& info : indexers()) {
-      for (const Workload* workload : {&contiguous_, &paged_}) {
-        trial(fmt::format("no mistake, {}{}", info.name, workload == &paged_ ? ", paged" : ""), "a correct result",
-              "passed", info.name, *workload);
-      }
+      const auto no_mistake = [&](std::string_view of, const Workload& workload) {
+        trial(fmt::format("no mistake, {}{}", info.name, of), "a correct result", "passed", info.name, workload);
+      };
+      no_mistake("", contiguous_);
+      no_mistake(", paged", paged_);
+      no_mistake(", MXFP4", mxfp4_);
     }
     for (const MistakeInfo& info : mistakes()) {
       trial(std::string(info.name), info.what, in_words(info.shows_in, info.verdict, info.fault),
-            info.indexer.empty() ? "dsa" : info.indexer, info.paged ? paged_ : contiguous_, info);
+            info.indexer.empty() ? "dsa" : info.indexer,
+            info.mxfp4   ? mxfp4_
+            : info.paged ? paged_
+                         : contiguous_,
+            info);
     }
     vacuous();
     return std::move(trials_);
@@ -116,7 +124,7 @@ class Selftest {
 
   u64 seed_;
   std::unique_ptr<Backend> oracle_, backend_;
-  Workload contiguous_, paged_;
+  Workload contiguous_, paged_, mxfp4_;
   IndexerSettings settings_;
   std::vector<Trial> trials_;
 };

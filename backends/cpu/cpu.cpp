@@ -23,9 +23,11 @@ class Cpu final : public Backend {
            cpu::loops().level + " loops";
   }
   Dtype logits_dtype() const override { return Dtype::f32; }
-  /// FP8 has no number that is subnormal in bf16. The bounds of bf16-dot hold for f32 products too.
+  /// FP8 and INT8 have no number that is subnormal in bf16; MXFP4 of a small scale has. The bounds of bf16-dot hold for
+  /// f32 products too.
   std::optional<Arithmetic> arithmetic(const Shape& shape) const override {
-    return find_arithmetic(shape.dtype == Dtype::bf16 && !cpu::bf16_unit().empty() ? "bf16-dot" : "f32-dot");
+    const bool subnormal = shape.dtype == Dtype::bf16 || shape.dtype == Dtype::e2m1;
+    return find_arithmetic(subnormal && !cpu::bf16_unit().empty() ? "bf16-dot" : "f32-dot");
   }
 
   Dtype product_dtype(std::string_view kernel, Dtype /*elements*/) const override {

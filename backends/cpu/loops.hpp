@@ -16,6 +16,11 @@ struct Loops {
   void (*e4m3_to_bf16)(const E4m3* in, i64 count, Bf16* out);
   void (*e4m3_to_f32)(const E4m3* in, i64 count, float* out);
   void (*bf16_to_f32)(const Bf16* in, i64 count, float* out);
+  void (*int8_to_bf16)(const i8* in, i64 count, Bf16* out);
+  void (*int8_to_f32)(const i8* in, i64 count, float* out);
+  /// The same of one MXFP4 vector of `dim` numbers (core/tensor/vectors.hpp).
+  void (*mxfp4_to_bf16)(const u8* codes, const u8* scales, i64 dim, Bf16* out);
+  void (*mxfp4_to_f32)(const u8* codes, const u8* scales, i64 dim, float* out);
 
   /// sum[d] += scales[t] * keys[t, d] in f64, for t = 0, 1, ..., count - 1. keys [count, dim], sum [dim]
   void (*add_keys)(const float* keys, i64 count, i64 dim, const float* scales, double* sum);

@@ -56,6 +56,50 @@ void bf16_to_f32(const Bf16* in, i64 count, float* out) {
   for (i64 i = 0; i < count; ++i) out[i] = to_float(in[i]);
 }
 
+void int8_to_bf16(const i8* in, i64 count, Bf16* out) {
+#pragma omp simd
+  for (i64 i = 0; i < count; ++i) {
+    out[i].bits = static_cast<u16>(__builtin_bit_cast(u32, static_cast<float>(in[i])) >> 16);
+  }
+}
+
+void int8_to_f32(const i8* in, i64 count, float* out) {
+#pragma omp simd
+  for (i64 i = 0; i < count; ++i) out[i] = static_cast<float>(in[i]);
+}
+
+/// One MXFP4 vector. The function stays in this file: see above.
+inline void read_mxfp4(const u8* codes, const u8* scales, i64 dim, float* out) {
+  constexpr i64 kShared = 32;
+  for (i64 first = 0; first < dim; first += kShared) {
+    const float scale = e8m0_to_float(scales[first / kShared]);
+    const u8* block = codes + first / 2;
+    float* to = out + first;
+#pragma omp simd
+    for (i64 i = 0; i < kShared; ++i) {
+      const u32 code = static_cast<u32>(block[i / 2]) >> (i % 2 * 4);
+      // Twice the number is whole: 0, 1, 2, 3, 4, 6, 8, 12.
+      const u32 magnitude = code & 7u, exponent = magnitude >> 1u, normal = exponent > 0 ? 1u : 0u;
+      const u32 twice = ((magnitude & 1u) | (normal << 1u)) << (exponent - normal);
+      const float size = 0.5f * static_cast<float>(static_cast<i32>(twice));
+      const float number = __builtin_bit_cast(float, __builtin_bit_cast(u32, size) | (code & 8u) << 28u);
+      to[i] = number * scale;
+    }
+  }
+}
+
+void mxfp4_to_f32(const u8* codes, const u8* scales, i64 dim, float* out) { read_mxfp4(codes, scales, dim, out); }
+
+void mxfp4_to_bf16(const u8* codes, const u8* scales, i64 dim, Bf16* out) {
+  constexpr i64 kShared = 32;
+  float block[kShared];
+  for (i64 first = 0; first < dim; first += kShared) {
+    read_mxfp4(codes + first / 2, scales + first / kShared, kShared, block);
+#pragma omp simd
+    for (i64 i = 0; i < kShared; ++i) out[first + i].bits = static_cast<u16>(__builtin_bit_cast(u32, block[i]) >> 16);
+  }
+}
+
 void add_keys(const float* keys, i64 count, i64 dim, const float* scales, double* sum) {
   i64 d = 0;
   for (; d + kBlock <= dim; d += kBlock) {
@@ -134,7 +178,7 @@ i64 count_from(const float* in, i64 count, float least) {
 }  // namespace
 
 extern const Loops MISA_LOOPS;
-const Loops MISA_LOOPS{MISA_LEVEL, e4m3_to_bf16, e4m3_to_f32, bf16_to_f32,
-                       add_keys,   weigh_heads,  keep_above,  count_from};
+const Loops MISA_LOOPS{MISA_LEVEL,    e4m3_to_bf16, e4m3_to_f32, bf16_to_f32, int8_to_bf16, int8_to_f32,
+                       mxfp4_to_bf16, mxfp4_to_f32, add_keys,    weigh_heads, keep_above,   count_from};
 
 }  // namespace misa::cpu

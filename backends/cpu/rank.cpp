@@ -27,7 +27,7 @@ inline double relu(double x) { return 0.0 > x ? 0.0 : x; }
 double dot(const Queries& queries, i64 m, i64 h, const float* key) {
   return std::visit(
       [&](const auto& values) {
-        const auto* query = &values(m, h, 0);
+        const auto query = vector_of(values, m, h);
         double sum = 0;
 #pragma omp simd reduction(+ : sum)
         for (i64 d = 0; d < values.shape[2]; ++d) sum += static_cast<double>(to_float(query[d])) * key[d];

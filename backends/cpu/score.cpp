@@ -2,8 +2,8 @@
 //
 // A thread holds the queries of a block of rows and takes runs of keys past them, 256 at a time: each tile of keys is
 // widened once for the whole block, then multiplied with 192 / H rows at a time, and the weighted sum over heads
-// follows while the products lie in L2. FP8 and bf16 are exact in bf16: where the processor has a unit for it, that is
-// what is multiplied, else f32. FLOPs: 2 D H a pair. Bound: compute.
+// follows while the products lie in L2. FP8, INT8, MXFP4 and bf16 are exact in bf16: where the processor has a unit for
+// it, that is what is multiplied, else f32. FLOPs: 2 D H a pair. Bound: compute.
 
 #include <omp.h>
 
@@ -188,9 +188,9 @@ void score_candidates(const ScoreTask& task, int threads) {
 bool bf16_products(const ScoreTask& task) { return multiplies_bf16(task.queries, task.keys); }
 
 constexpr std::array<Kernel<ScoreTask, int>, 4> kScoreKernels{{
-    {"windows-bf16", "tiles of keys, each widened once for a block of rows; FP8 and bf16 in AMX or AVX512-BF16",
+    {"windows-bf16", "tiles of keys, each widened once for a block of rows; all but f32 in AMX or AVX512-BF16",
      [](const ScoreTask& task) { return !task.candidates && bf16_products(task); }, score_windows<Bf16>},
-    {"candidates-bf16", "tiles of a row's own candidates; FP8 and bf16 in AMX or AVX512-BF16",
+    {"candidates-bf16", "tiles of a row's own candidates; all but f32 in AMX or AVX512-BF16",
      [](const ScoreTask& task) { return task.candidates && bf16_products(task); }, score_candidates<Bf16>},
     {"windows", "tiles of keys, each widened once for a block of rows; f32 products",
      [](const ScoreTask& task) { return !task.candidates; }, score_windows<float>},

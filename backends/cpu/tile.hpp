@@ -51,9 +51,32 @@ class Tile {
 inline void widen(const E4m3* in, i64 count, float* out) { loops().e4m3_to_f32(in, count, out); }
 inline void widen(const Bf16* in, i64 count, float* out) { loops().bf16_to_f32(in, count, out); }
 inline void widen(const E4m3* in, i64 count, Bf16* out) { loops().e4m3_to_bf16(in, count, out); }
+inline void widen(const i8* in, i64 count, float* out) { loops().int8_to_f32(in, count, out); }
+inline void widen(const i8* in, i64 count, Bf16* out) { loops().int8_to_bf16(in, count, out); }
 template <class T>
 inline void widen(const T* in, i64 count, T* out) {
   std::memcpy(out, in, static_cast<std::size_t>(count) * sizeof(T));
+}
+
+/// out[0..count, 0..D) = the vectors j, j + 1, ... of `vectors`[i], exactly; at once where they stand together.
+template <class T, class Operand>
+inline void widen(const View<const T, 3>& vectors, i64 i, i64 j, i64 count, Operand* out) {
+  const i64 dim = vectors.shape[2], together = vectors.stride[1] == dim ? count : 1;
+  for (i64 k = 0; k < count; k += together) widen(&vectors(i, j + k, 0), together * dim, out + k * dim);
+}
+inline void widen(const Mxfp4View& vectors, i64 i, i64 j, i64 count, Bf16* out) {
+  const i64 dim = vectors.shape[2];
+  for (i64 k = 0; k < count; ++k) {
+    const Mxfp4Vector vector = vectors.vector(i, j + k);
+    loops().mxfp4_to_bf16(vector.codes, vector.scales, dim, out + k * dim);
+  }
+}
+inline void widen(const Mxfp4View& vectors, i64 i, i64 j, i64 count, float* out) {
+  const i64 dim = vectors.shape[2];
+  for (i64 k = 0; k < count; ++k) {
+    const Mxfp4Vector vector = vectors.vector(i, j + k);
+    loops().mxfp4_to_f32(vector.codes, vector.scales, dim, out + k * dim);
+  }
 }
 
 /// Calls work(values) with values of a type that `Operand` holds exactly; others never come here.
@@ -81,7 +104,7 @@ template <class Operand>
 inline float widen_key(const KeyCache& keys, i64 sequence, i64 token, Operand* out) {
   return visit_operands<Operand>(keys.values, [&](const auto& values) {
     const TokenAddress at = address_of(keys, values.shape[1], sequence, token);
-    widen(&values(at.page, at.slot, 0), values.shape[2], out);
+    widen(values, at.page, at.slot, 1, out);
     return keys.scales.data == nullptr ? 1.0f : keys.scales(at.page, at.slot);
   });
 }
@@ -92,10 +115,10 @@ inline void load_keys(const KeyCache& keys, i64 sequence, i64 first, i64 count, 
   visit_operands<Operand>(keys.values, [&](const auto& values) {
     const i64 dim = values.shape[2], page_size = values.shape[1];
     for (i64 i = 0; i < count;) {
-      // The rest of a page at once, where its keys stand together.
+      // The rest of a page at once.
       const TokenAddress at = address_of(keys, page_size, sequence, first + i);
-      const i64 run = values.stride[1] == dim ? std::min(count - i, page_size - at.slot) : 1;
-      widen(&values(at.page, at.slot, 0), run * dim, tile.keys + (place + i) * dim);
+      const i64 run = std::min(count - i, page_size - at.slot);
+      widen(values, at.page, at.slot, run, tile.keys + (place + i) * dim);
       for (i64 j = 0; j < run; ++j) {
         tile.scales[place + i + j] = keys.scales.data == nullptr ? 1.0f : keys.scales(at.page, at.slot + j);
       }
@@ -108,8 +131,7 @@ inline void load_keys(const KeyCache& keys, i64 sequence, i64 first, i64 count, 
 template <class Operand>
 inline void load_queries(const Queries& queries, i64 m, i64 row, Tile<Operand>& tile) {
   visit_operands<Operand>(queries.values, [&](const auto& values) {
-    const i64 heads = values.shape[1], dim = values.shape[2];
-    widen(&values(m, 0, 0), heads * dim, tile.queries + row * dim);
+    widen(values, m, 0, values.shape[1], tile.queries + row * values.shape[2]);
   });
 }
 

@@ -52,6 +52,7 @@ class Cuda final : public Backend {
            ", driver for CUDA " + version(driver);
   }
   Dtype logits_dtype() const override { return Dtype::f32; }
+  Dtype product_dtype(std::string_view /*kernel*/, Dtype elements) const override { return routed_dtype(elements); }
   std::optional<Arithmetic> arithmetic(const Shape& shape) const override { return cuda_arithmetic(shape); }
 
   std::optional<std::string> why_not(const IndexerSpec& spec, const Shape& shape) const override {

@@ -97,7 +97,7 @@ double gemm_flops_per_second(Dtype dtype, Allocator& device, cudaStream_t stream
   const Kind* kind =
       std::find_if(std::begin(kKinds), std::end(kKinds), [&](const Kind& k) { return k.dtype == dtype; });
   if (!loaded || kind == std::end(kKinds)) return 0;
-  const i64 size = kind->size, bytes = size * size * dtype_size(dtype);
+  const i64 size = kind->size, bytes = dtype_bytes(dtype, size * size);
   const i64 out_bytes = size * size * (kind->out == CUDA_R_32F ? 4 : 2);
   const Buffer a(device, bytes), b(device, bytes), c(device, out_bytes), workspace(device, kWorkspace);
   fill_memory(a.data(), bytes, kind->keep, kind->set, stream);

@@ -71,7 +71,7 @@ Asked read_plan(const misa_index_plan& plan) {
   keys.page_size = plan.page_size;
   keys.dim = plan.dim;
   keys.dtype = plan.dtype;
-  keys.values_token_stride = plan.dim * dtype_size(dtype);
+  keys.values_token_stride = dtype_bytes(dtype, plan.dim);
   keys.values_page_stride = plan.page_size * keys.values_token_stride;
   keys.sequences = plan.sequences;
   keys.max_pages = plan.max_pages;
@@ -84,7 +84,8 @@ Asked read_plan(const misa_index_plan& plan) {
                    .head_dim = plan.dim,
                    .keys = plan.pages * plan.page_size,
                    .dtype = dtype,
-                   .paged = is_paged(keys)};
+                   .paged = is_paged(keys),
+                   .key_dtype = dtype};
   problem.begin = copied(plan.host_begin, plan.rows, "host_begin");
   problem.end = copied(plan.host_end, plan.rows, "host_end");
   if (problem.shape.paged) {

@@ -100,7 +100,7 @@ KeyCache keys_of(const misa_keys& given, i64 dim, Pointers pointers) {
     refuse("keys.dim is " + std::to_string(given.dim) + ", and queries.dim is " + std::to_string(dim));
   }
   const Dtype dtype = dtype_of(given.dtype);
-  const i64 size = dtype_size(dtype);
+  const i64 size = dtype_bytes(dtype, 1);
   // The stride of a single page is of no use, so it may be anything.
   const auto page_stride = [&](i64 stride, i64 of, i64 whole, const char* name) {
     return given.pages == 1 ? whole : elements(stride, of, 1, name);

@@ -45,9 +45,8 @@ void load_key(const KeyCache& keys, i64 sequence, i64 token, std::span<double> k
   std::visit(
       [&](const auto& values) {
         const TokenAddress at = address_of(keys, values.shape[1], sequence, token);
-        for (i64 d = 0; d < values.shape[2]; ++d) {
-          key[static_cast<std::size_t>(d)] = to_float(values(at.page, at.slot, d));
-        }
+        const auto vector = vector_of(values, at.page, at.slot);
+        for (i64 d = 0; d < values.shape[2]; ++d) key[static_cast<std::size_t>(d)] = to_float(vector[d]);
         scale = keys.scales.empty() ? 1.0 : keys.scales(at.page, at.slot);
       },
       keys.values);

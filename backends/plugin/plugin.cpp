@@ -124,6 +124,7 @@ class Plugin final : public ForwardingBackend {
   bool any_order() const override { return (table().flags & MISA_ANY_ORDER) != 0; }
 
   std::optional<Arithmetic> arithmetic(const Shape& shape) const override {
+    if (!has_dtype(shape.dtype) || !has_dtype(shape.key_dtype)) return inner_.arithmetic(shape);
     if (table().arithmetic != nullptr) return find_arithmetic(table().arithmetic);
     const bool scores = table().score != nullptr || table().score_select != nullptr || table().run != nullptr;
     return scores ? std::nullopt : inner_.arithmetic(shape);
@@ -175,6 +176,7 @@ class Plugin final : public ForwardingBackend {
   std::unique_ptr<IndexRun> plan_index(const IndexerSpec& spec, const Problem& problem, i64 first_row) override {
     // A plan counts rows from 0, and the random router is of all routers the one that counts them.
     const bool counts_rows = spec.heads && spec.heads->router == Router::random;
+    if (!has_values(problem.queries, problem.keys)) return inner_.plan_index(spec, problem, first_row);
     const misa_index_plan plan = plan_of(spec, problem);
     if ((counts_rows && first_row != 0) || !functions_.accepts(table().run != nullptr, MISA_INDEX, &plan)) {
       return inner_.plan_index(spec, problem, first_row);
@@ -190,11 +192,12 @@ class Plugin final : public ForwardingBackend {
   const misa_kernel_table& table() const { return functions_.table(); }
 
   bool routes(const RankTask& task) const {
-    if (!task.slopes.empty()) return false;
+    if (!task.slopes.empty() || !has_values(task.queries, task.keys)) return false;
     const misa_route_task given = task_of(task);
     return functions_.accepts(table().route != nullptr, MISA_ROUTE, &given);
   }
   bool scores(const ScoreTask& task) const {
+    if (!has_values(task.queries, task.keys)) return false;
     const misa_score_task given = task_of(task);
     return functions_.accepts(table().score != nullptr, MISA_SCORE, &given);
   }
@@ -204,6 +207,7 @@ class Plugin final : public ForwardingBackend {
     return functions_.accepts(suits && table().select != nullptr, MISA_SELECT, &given);
   }
   bool does_both(const ScoreTask& score_task, const SelectTask& select_task) const {
+    if (!has_values(score_task.queries, score_task.keys)) return false;
     const misa_score_task score_given = task_of(score_task);
     const misa_select_task select_given = task_of(select_task);
     const bool suits = select_task.is_last || !any_order();

@@ -9,7 +9,15 @@ static_assert(MISA_F32 == 0 && MISA_BF16 == 1 && MISA_E4M3 == 2, "the order of V
 int32_t dtype_number(const Values& values) { return static_cast<int32_t>(values.index()); }
 
 const void* data_of(const Values& values) {
-  return std::visit([](const auto& view) -> const void* { return view.data; }, values);
+  return std::visit(
+      [](const auto& view) -> const void* {
+        if constexpr (std::is_same_v<Element<decltype(view)>, Mxfp4>) {
+          return view.codes.data;  // never handed out: see has_values
+        } else {
+          return view.data;
+        }
+      },
+      values);
 }
 
 misa_queries queries_of(const Queries& queries) {
@@ -24,14 +32,16 @@ misa_queries queries_of(const Queries& queries) {
 
 misa_keys keys_of(const KeyCache& keys) {
   misa_keys task{};
-  const i64 element = dtype_size(dtype_of(keys.values));
   std::visit(
       [&](const auto& view) {
         task.pages = view.shape[0];
         task.page_size = view.shape[1];
         task.dim = view.shape[2];
-        task.values_page_stride = view.stride[0] * element;
-        task.values_token_stride = view.stride[1] * element;
+        if constexpr (!std::is_same_v<Element<decltype(view)>, Mxfp4>) {
+          constexpr i64 kElement = sizeof(*view.data);
+          task.values_page_stride = view.stride[0] * kElement;
+          task.values_token_stride = view.stride[1] * kElement;
+        }
       },
       keys.values);
   task.dtype = dtype_number(keys.values);
@@ -65,6 +75,12 @@ bool reads_no_key(Router router) {
 }
 
 }  // namespace
+
+bool has_dtype(Dtype dtype) { return dtype == Dtype::f32 || dtype == Dtype::bf16 || dtype == Dtype::e4m3; }
+
+bool has_values(const Queries& queries, const KeyCache& keys) {
+  return has_dtype(dtype_of(queries.values)) && has_dtype(dtype_of(keys.values));
+}
 
 misa_score_task task_of(const ScoreTask& task) {
   const auto& logits = std::get<View<float, 2>>(task.logits);

@@ -8,6 +8,10 @@
 
 namespace misa::plugin {
 
+/// Whether the header has these elements: INT8 and MXFP4 it has not, and tasks of them stay with the base backend.
+bool has_dtype(Dtype dtype);
+bool has_values(const Queries& queries, const KeyCache& keys);
+
 misa_score_task task_of(const ScoreTask& task);
 misa_select_task task_of(const SelectTask& task);
 /// Keys are none where the router reads none.

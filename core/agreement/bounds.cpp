@@ -59,7 +59,8 @@ Bounds::Bounds(const Problem& problem) : problem_(problem) {
   std::visit(
       [&](const auto& values) {
         for (i64 m = 0; m < values.shape[0]; ++m) {
-          for (i64 h = 0; h < values.shape[1]; ++h) query_norms_.push_back(norm(values[m][h], values.shape[2]));
+          for (i64 h = 0; h < values.shape[1]; ++h)
+            query_norms_.push_back(norm(vector_of(values, m, h), values.shape[2]));
         }
       },
       problem.queries.values);
@@ -70,7 +71,7 @@ Bounds::Bounds(const Problem& problem) : problem_(problem) {
             stop_if_interrupted();
             const double scale =
                 problem.keys.scales.empty() ? 1.0 : std::abs(static_cast<double>(problem.keys.scales(page, slot)));
-            key_sizes_.push_back({norm(values[page][slot], values.shape[2]), scale});
+            key_sizes_.push_back({norm(vector_of(values, page, slot), values.shape[2]), scale});
           }
         }
       },

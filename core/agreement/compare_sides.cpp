@@ -88,7 +88,7 @@ class Comparison {
     if (side.exact) return Verdict::exact;
     const Field& field = exact_row(state, s, m)[choice];
     const Judgement judgement = choice == Choice::linear ? judge_linear(field, row_of<float>(side[Choice::linear], m),
-                                                                        reference_.problem().shape.dtype)
+                                                                        routed_dtype(reference_.problem().shape.dtype))
                                                          : judge(field, without_pads(row_of<i32>(side[choice], m)));
     into.mass_lost = std::max(into.mass_lost, judgement.mass_lost);
     if (judgement.verdict < Verdict::within_bound) return judgement.verdict;

@@ -9,12 +9,13 @@
 #include <limits>
 
 #include "core/base/suggest.hpp"
+#include "core/workload/key_layout.hpp"
 #include "core/workload/subset.hpp"
 
 namespace misa {
 namespace {
 
-constexpr std::array<MistakeInfo, 10> kMistakes{{
+constexpr std::array<MistakeInfo, 11> kMistakes{{
     {Mistake::swapped_token, "swapped-token", "the best token of a row is left out for its worst", "", false,
      Choice::tokens, Verdict::miss, std::nullopt},
     {Mistake::duplicate_token, "duplicate-token", "a token is selected twice", "", false, Choice::tokens,
@@ -35,7 +36,11 @@ constexpr std::array<MistakeInfo, 10> kMistakes{{
      Verdict::miss, std::nullopt},
     {Mistake::nan_score, "nan-score", "a score is NaN", "", false, Choice::scores, Verdict::violation,
      Fault::not_a_number},
+    {Mistake::off_by_one_scale, "off-by-one-scale", "the scale of a block of 32 numbers is a power of two too large",
+     "", false, Choice::scores, Verdict::miss, std::nullopt, true},
 }};
+
+constexpr u8 kLargestRaised = 251;  // 2^125 of 6 is the largest that f32 holds
 
 std::span<i32> row_of(HostTensor& ids, i64 m) {
   const std::size_t width = static_cast<std::size_t>(ids.shape[1]);
@@ -91,19 +96,24 @@ struct Placed {
   }
 };
 
-/// Where the scale of token `token` of row m is kept; null without scales.
-float* scale_of(Workload& workload, i64 m, i64 token) {
+/// Where the scales of token `token` of row m are kept; null without scales.
+std::byte* scale_bytes_of(Workload& workload, i64 m, i64 token) {
   const std::size_t row = static_cast<std::size_t>(m);
-  if (!workload.paged()) {
-    if (workload.k_scale.empty()) return nullptr;
-    return &workload.k_scale.span<float>()[static_cast<std::size_t>(workload.ks[row] + token)];
+  const KeyLayout layout = key_layout(workload);
+  if (layout.scale_bytes == 0) return nullptr;
+  i64 slot = workload.ks[row] + token;
+  if (workload.paged()) {
+    const i64 size = workload.page_size();
+    const i64 entry = workload.sequence[row] * workload.block_table.shape[1] + token / size;
+    slot = workload.block_table.span<const i32>()[static_cast<std::size_t>(entry)] * size + token % size;
   }
-  if (workload.k_pages.dtype != Dtype::uint8) return nullptr;
-  const i64 size = workload.page_size(), dim = workload.head_dim();
-  const i64 entry = workload.sequence[row] * workload.block_table.shape[1] + token / size;
-  const i64 page = workload.block_table.span<const i32>()[static_cast<std::size_t>(entry)];
-  std::byte* base = workload.k_pages.storage.data() + page * size * (dim + 4);
-  return reinterpret_cast<float*>(base + size * dim) + token % size;
+  return key_scales(workload).storage.data() + layout.scales_at(slot);
+}
+
+/// The same of FP8 and INT8 keys; null where others are.
+float* scale_of(Workload& workload, i64 m, i64 token) {
+  const bool blocks = key_layout(workload).dtype == Dtype::e2m1;
+  return blocks ? nullptr : reinterpret_cast<float*>(scale_bytes_of(workload, m, token));
 }
 
 }  // namespace
@@ -133,6 +143,13 @@ std::optional<Selection> run_with_mistake(Mistake mistake, Backend& backend, con
   const i64 count = std::find(tokens.begin(), tokens.end(), -1) - tokens.begin(), first = m * spec.top_k;
   if (count == 0) return std::nullopt;
   const auto field = [&] { return reference.row(spec, outcome, m, outcome.arithmetic); };
+
+  const auto best_place = [&] {
+    const HostTensor& scores = outcome[Choice::scores];
+    i64 best = 0;
+    for (i64 i = 1; i < count; ++i) best = score_at(scores, first + i) > score_at(scores, first + best) ? i : best;
+    return best;
+  };
 
   switch (mistake) {
     case Mistake::swapped_token:
@@ -187,10 +204,7 @@ std::optional<Selection> run_with_mistake(Mistake mistake, Backend& backend, con
       // The best token of this row alone: with a larger scale it stays selected, so that its score is there to be
       // looked at. In another row its score may be negative, and it would leave the selection.
       if (outcome[Choice::scores].empty()) return std::nullopt;
-      i64 best = 0;
-      for (i64 i = 1; i < count; ++i) {
-        if (score_at(outcome[Choice::scores], first + i) > score_at(outcome[Choice::scores], first + best)) best = i;
-      }
+      const i64 best = best_place();
       float* scale = scale_of(workload, m, tokens[static_cast<std::size_t>(best)]);
       if (scale == nullptr || !(score_at(outcome[Choice::scores], first + best) > 0)) return std::nullopt;
       float other = *scale;
@@ -206,6 +220,28 @@ std::optional<Selection> run_with_mistake(Mistake mistake, Backend& backend, con
       if (outcome[Choice::scores].empty()) return std::nullopt;
       set_score(outcome[Choice::scores], first, std::numeric_limits<double>::quiet_NaN());
       return outcome;
+    case Mistake::off_by_one_scale: {
+      // The best token of this row again, and the first block that raises its score.
+      const KeyLayout layout = key_layout(workload);
+      if (outcome[Choice::scores].empty() || layout.dtype != Dtype::e2m1) return std::nullopt;
+      const i64 best = best_place();
+      const double score = score_at(outcome[Choice::scores], first + best);
+      std::byte* scales = scale_bytes_of(workload, m, tokens[static_cast<std::size_t>(best)]);
+      for (i64 b = 0; b < workload.head_dim() / Mxfp4::kBlock; ++b) {
+        auto& byte = reinterpret_cast<u8&>(scales[b]);
+        if (byte > kLargestRaised) continue;
+        ++byte;
+        const Selection wrong = run();
+        const auto tokens_now = misa::row_of<i32>(wrong[Choice::tokens], m);
+        const bool same = std::equal(tokens.begin(), tokens.end(), tokens_now.begin());
+        if (same && score_at(wrong[Choice::scores], first + best) > score) {
+          replace_row(outcome, wrong, m);
+          return outcome;
+        }
+        --byte;
+      }
+      return std::nullopt;
+    }
   }
   return std::nullopt;
 }
@@ -234,8 +270,9 @@ std::string occasion_for(const MistakeInfo& info, const IndexerSpec& spec, const
       if (!spec.heads || !spec.heads->linear) return "--indexer misa-lr";
       return all_heads ? fewer_heads : "rows of different queries";
     case Mistake::off_by_one_page: return workload.paged() ? "rows that see more than a page" : "a decode workload";
-    case Mistake::stale_scale: return "a workload of FP8 keys with a score above 0; --no-fusion";
+    case Mistake::stale_scale: return "a workload of FP8 or INT8 keys with a score above 0; --no-fusion";
     case Mistake::nan_score: return "--no-fusion";
+    case Mistake::off_by_one_scale: return "a workload of MXFP4 keys; --no-fusion";
   }
   return {};
 }

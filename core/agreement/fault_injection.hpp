@@ -22,6 +22,7 @@ enum class Mistake : u8 {
   off_by_one_page,    ///< a sequence's block table read one entry further on
   stale_scale,        ///< a token's scale is another's
   nan_score,          ///< a score is NaN
+  off_by_one_scale,   ///< the scale of an MXFP4 block is a power of two too large
 };
 
 struct MistakeInfo {
@@ -31,7 +32,8 @@ struct MistakeInfo {
   bool paged = false;        ///< needs pages
   Choice shows_in = Choice::tokens;
   Verdict verdict = Verdict::miss;
-  std::optional<Fault> fault;  ///< with verdict violation
+  std::optional<Fault> fault = {};  ///< with verdict violation
+  bool mxfp4 = false;               ///< needs MXFP4 keys
 };
 std::span<const MistakeInfo> mistakes();
 std::optional<MistakeInfo> find_mistake(std::string_view name);

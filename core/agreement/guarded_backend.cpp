@@ -5,6 +5,7 @@
 
 #include "core/base/error.hpp"
 #include "core/base/interrupt.hpp"
+#include "core/workload/key_layout.hpp"
 #include "core/workload/windows.hpp"
 
 namespace misa {
@@ -81,7 +82,7 @@ i64 poison_unseen(Workload& workload) {
   constexpr u32 kNan = 0x7FFFFFFFu;  // as f32, as bf16 twice, as four e4m3
   std::vector<bool> seen(static_cast<std::size_t>(workload.keys()), false);
   trace::for_used_slots(workload, [&](i64 slot) { seen[static_cast<std::size_t>(slot)] = true; });
-  const i64 dim = workload.head_dim();
+  const KeyLayout layout = key_layout(workload);
   const auto fill = [&](std::byte* data, i64 bytes) {
     for (i64 at = 0; at < bytes; at += 4)
       std::memcpy(data + at, &kNan, static_cast<std::size_t>(std::min<i64>(4, bytes - at)));
@@ -91,21 +92,13 @@ i64 poison_unseen(Workload& workload) {
     stop_if_interrupted();
     if (seen[static_cast<std::size_t>(slot)]) continue;
     ++filled;
-    if (!workload.paged()) {
-      const i64 bytes = dim * dtype_size(workload.k.dtype);
-      fill(workload.k.storage.data() + slot * bytes, bytes);
-      if (!workload.k_scale.empty()) fill(workload.k_scale.storage.data() + slot * 4, 4);
-      continue;
-    }
-    const i64 size = workload.page_size(), page = slot / size, at = slot % size;
-    std::byte* pages = workload.k_pages.storage.data();
-    if (workload.k_pages.dtype == Dtype::uint8) {
-      std::byte* base = pages + page * size * (dim + 4);
-      fill(base + at * dim, dim);
-      fill(base + size * dim + at * 4, 4);
+    fill(key_values(workload).storage.data() + layout.values_at(slot), layout.value_bytes);
+    if (layout.scale_bytes == 0) continue;
+    std::byte* scales = key_scales(workload).storage.data() + layout.scales_at(slot);
+    if (layout.dtype == Dtype::e2m1) {
+      std::memset(scales, 0xFF, static_cast<std::size_t>(layout.scale_bytes));
     } else {
-      const i64 bytes = dim * dtype_size(workload.k_pages.dtype);
-      fill(pages + slot * bytes, bytes);
+      fill(scales, layout.scale_bytes);
     }
   }
   return filled;

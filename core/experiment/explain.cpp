@@ -95,13 +95,8 @@ ExplainedRun run_row(Backend& exact, const IndexerSpec& spec, const Problem& row
 
 /// Heads [first, first + count) of a batch.
 Queries slice_heads(const Queries& queries, i64 first, i64 count) {
-  const auto part = [&](auto view) {
-    view.data += first * view.stride[1];
-    view.shape[1] = count;
-    return view;
-  };
-  return {std::visit([&](const auto& values) -> Values { return part(values); }, queries.values),
-          part(queries.weights)};
+  return {std::visit([&](const auto& values) -> Values { return slice_second(values, first, count); }, queries.values),
+          slice_second(queries.weights, first, count)};
 }
 
 /// Scores of some tokens of a row by the heads of `queries`.

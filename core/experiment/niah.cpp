@@ -13,6 +13,7 @@
 #include "core/indexer/plan.hpp"
 #include "core/quality/needles.hpp"
 #include "core/selection/run_selection.hpp"
+#include "core/workload/key_layout.hpp"
 #include "core/workload/placement.hpp"
 
 namespace misa {
@@ -48,16 +49,14 @@ Workload undrawn(const SyntheticRequest& column) {
   workload.name = column.name;
   const i64 rows = column.rows, tokens = column.contexts.front();
   const Dtype dtype = element_dtype(column.format);
-  workload.q = HostTensor(dtype, {rows, column.heads, column.head_dim});
+  make_queries(workload, dtype, rows, column.heads, column.head_dim);
   workload.weights = HostTensor(Dtype::f32, {rows, column.heads});
   workload.q_norm = HostTensor(Dtype::f32, {rows, column.heads});
-  workload.k = HostTensor(dtype, {tokens, column.head_dim});
-  if (is_fp8(column.format)) {
-    workload.q_scale = HostTensor(Dtype::f32, {rows, column.heads});
-    workload.k_scale = HostTensor(Dtype::f32, {tokens});
-  }
+  make_keys(workload, dtype, tokens, column.head_dim);
+  if (has_vector_scale(column.format)) workload.q_scale = HostTensor(Dtype::f32, {rows, column.heads});
   std::fill_n(workload.k.storage.data(), workload.k.bytes(), std::byte{});
-  if (is_fp8(column.format)) std::fill_n(workload.k_scale.storage.as<float>(), tokens, 1.0f);
+  std::fill_n(workload.k_block_scale.storage.data(), workload.k_block_scale.bytes(), std::byte{});
+  if (!workload.k_scale.empty()) std::fill_n(workload.k_scale.storage.as<float>(), tokens, 1.0f);
   workload.metadata["index_topk"] = std::to_string(column.top_k);
   for (i64 m = 0; m < rows; ++m) {
     workload.q_pos.push_back(static_cast<i32>(tokens - rows + m));

@@ -58,10 +58,10 @@ struct GatherTask {
   Queries queries;                    ///< M rows, H heads
   View<const i32, 2> heads;           ///< [M, h] the heads to copy, ascending
   View<const double, 2> slopes = {};  ///< [M, H] q_lin is made of the heads that are not copied
-  /// [M, D + 1] q_lin itself in numbers that the queries' dtype represents, then its weight; it comes before `slopes`.
+  /// [M, D + 1] q_lin itself in numbers that the batch's dtype represents, then its weight; it comes before `slopes`.
   View<const float, 2> linear = {};
 
-  Values values;           ///< out [M, h (+ 2), D], dtype of the queries (written through its const views)
+  Values values;           ///< out [M, h (+ 2), D], routed_dtype of the queries (written through its const views)
   View<float, 2> weights;  ///< out [M, h (+ 2)]
 
   bool has_linear() const { return weights.shape[1] > heads.shape[1]; }
@@ -164,10 +164,11 @@ struct DeviceState {
 /// What a backend must know to say whether it can run.
 struct Shape {
   i64 rows = 0, heads = 0, head_dim = 0;
-  i64 keys = 0;        ///< tokens stored
-  i64 max_window = 0;  ///< longest row
-  Dtype dtype = Dtype::f32;
+  i64 keys = 0;              ///< tokens stored
+  i64 max_window = 0;        ///< longest row
+  Dtype dtype = Dtype::f32;  ///< of the queries
   bool paged = false;
+  Dtype key_dtype = Dtype::f32;
 };
 
 /// The largest tasks that primitives meet in a plan.

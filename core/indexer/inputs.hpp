@@ -3,24 +3,24 @@
 #include <optional>
 #include <variant>
 
-#include "core/tensor/dtype.hpp"
-#include "core/tensor/view.hpp"
+#include "core/tensor/vectors.hpp"
 
 namespace misa {
 
-/// Values that a stack may hand to an indexer; FP8 never comes without its scales.
-using Values = std::variant<View<const float, 3>, View<const Bf16, 3>, View<const E4m3, 3>>;
+/// Values that a stack may hand to an indexer. FP8 and INT8 never come without scales of whole vectors; MXFP4 has those
+/// of its blocks in the view. MXFP4 queries go with MXFP4 keys and the other way round; all others mix.
+using Values = std::variant<Vectors<float>, Vectors<Bf16>, Vectors<E4m3>, Vectors<i8>, Vectors<Mxfp4>>;
 
 /// M query rows. Source: DeepSeek-V3.2-Exp inference/model.py, Indexer.
 struct Queries {
-  Values values;                 ///< [M, H, D] f32, bf16 or e4m3
+  Values values;                 ///< [M, H, D]
   View<const float, 2> weights;  ///< [M, H] f32: weight * H^-1/2 * D^-1/2 * query scale
 };
 
 /// The keys of all sequences. Contiguous: one page that holds every token, sequence after sequence.
 /// Paged: token t of sequence s is entry t % page_size of page block_table[s, t / page_size].
 struct KeyCache {
-  Values values;                   ///< [pages, page_size, D] f32, bf16 or e4m3
+  Values values;                   ///< [pages, page_size, D]
   View<const float, 2> scales;     ///< [pages, page_size] f32; empty: every scale is 1
   View<const i32, 2> block_table;  ///< [sequences, max_pages] i32; empty: contiguous
 };
@@ -84,9 +84,17 @@ inline Windows slice(const Windows& windows, i64 first, i64 count) {
 constexpr i64 rows_of(const Queries& queries) { return queries.weights.shape[0]; }
 constexpr i64 heads_of(const Queries& queries) { return queries.weights.shape[1]; }
 inline Dtype dtype_of(const Values& values) {
-  constexpr Dtype kDtypes[]{Dtype::f32, Dtype::bf16, Dtype::e4m3};
+  constexpr Dtype kDtypes[]{Dtype::f32, Dtype::bf16, Dtype::e4m3, Dtype::int8, Dtype::e2m1};
   return kDtypes[values.index()];
 }
+/// The elements of a routed batch. Those of INT8 and MXFP4 queries are widened to bf16, which holds them exactly and a
+/// linear query as well.
+constexpr Dtype routed_dtype(Dtype queries) {
+  return queries == Dtype::int8 || queries == Dtype::e2m1 ? Dtype::bf16 : queries;
+}
+template <class T>
+using Routed = std::conditional_t<std::is_same_v<T, i8> || std::is_same_v<T, Mxfp4>, Bf16, T>;
+
 inline i64 head_dim_of(const Queries& queries) {
   return std::visit([](const auto& view) { return view.shape[2]; }, queries.values);
 }

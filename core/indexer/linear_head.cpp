@@ -205,7 +205,7 @@ std::vector<double> linear_query(const Queries& queries, i64 m, std::span<const 
           const double factor = static_cast<double>(queries.weights(m, h)) * slopes[size(h)];
           if (factor == 0 || !std::isfinite(factor)) continue;
           if (std::binary_search(kept.begin(), kept.end(), static_cast<i32>(h))) continue;
-          const auto* query = &values(m, h, 0);
+          const auto query = vector_of(values, m, h);
           for (std::size_t d = 0; d < sum.size(); ++d) sum[d] += factor * to_float(query[d]);
         }
         return sum;
@@ -251,7 +251,7 @@ void gather_row(const GatherTask& task, i64 m) {
     const std::span<const i32> kept(task.heads[m].data, size(task.heads.shape[1]));
     const std::span<const double> slopes(&task.slopes(m, 0), size(task.slopes.shape[1]));
     const std::vector<double> query = linear_query(task.queries, m, slopes, kept);
-    gather_linear(task, m, round_linear_query(query, dtype_of(task.queries.values)));
+    gather_linear(task, m, round_linear_query(query, dtype_of(task.values)));
   }
 }
 

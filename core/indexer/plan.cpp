@@ -68,7 +68,7 @@ struct LogitsBuffer {
 
   void allocate(Backend& backend, i64 rows, i64 columns) {
     dtype = backend.logits_dtype();
-    buffer = Buffer(backend, rows * columns * dtype_size(dtype));
+    buffer = Buffer(backend, dtype_bytes(dtype, rows * columns));
   }
   Logits view(i64 rows, i64 columns) const {
     if (dtype == Dtype::f64) return View<double, 2>(buffer.as<double>(), {rows, columns});
@@ -162,7 +162,7 @@ struct Sizes {
 
 Sizes sizes_of(const Backend& backend, IndexerSpec spec, const Problem& problem, bool energies) {
   const i64 rows = problem.shape.rows, heads = problem.shape.heads, head_dim = problem.shape.head_dim;
-  const i64 score = dtype_size(backend.logits_dtype());
+  const i64 score = dtype_bytes(backend.logits_dtype(), 1);
   const i64 top_k = spec.top_k;  // the columns asked for, padded where there are fewer tokens
   spec = effective(std::move(spec), problem);
   spec.top_k = top_k;
@@ -187,7 +187,7 @@ Sizes sizes_of(const Backend& backend, IndexerSpec spec, const Problem& problem,
     }
     if (sizes.head_blocks) add_pooled(*sizes.head_blocks);
     bytes.fixed += rows * routing.kept(heads) * 4;
-    bytes.per_row += routing.active * (head_dim * dtype_size(problem.shape.dtype) + 4);
+    bytes.per_row += routing.active * (dtype_bytes(routed_dtype(problem.shape.dtype), head_dim) + 4);
     if (energies) bytes.per_row += heads * 8;
     if (routing.linear_head(heads)) bytes.per_row += heads * 8;  // slopes
   }
@@ -305,7 +305,8 @@ struct Plan::State {
       if (head_blocks->own_tails()) tails.allocate(backend, chunk, head_dim);
     }
     if (spec.heads) {
-      routed_values = Buffer(backend, chunk * spec.heads->active * head_dim * dtype_size(problem.shape.dtype));
+      routed_values =
+          Buffer(backend, dtype_bytes(routed_dtype(problem.shape.dtype), chunk * spec.heads->active * head_dim));
       routed_weights.allocate(backend, chunk, spec.heads->active);
       selected_heads.allocate(backend, rows, spec.heads->kept(heads));
       if (options.after_chunk) energies.allocate(backend, chunk, heads);
@@ -329,11 +330,11 @@ struct Plan::State {
     selected_tokens = kept_tokens.view;
   }
 
-  /// Routed queries of `count` rows, in the queries' own dtype.
+  /// Routed queries of `count` rows.
   Values routed_view(i64 count) const {
     return std::visit(
         [&](const auto& view) -> Values {
-          using T = std::remove_reference_t<decltype(*view.data)>;
+          using T = const Routed<Element<decltype(view)>>;
           return View<T, 3>(routed_values.as<T>(), {count, spec.heads->active, head_dim});
         },
         problem.queries.values);

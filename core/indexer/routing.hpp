@@ -46,13 +46,19 @@ inline void choose_heads(const RankTask& task, i64 m, std::span<const double> en
 inline void gather_heads(const GatherTask& task, i64 m) {
   std::visit(
       [&](const auto& from) {
-        using Element = std::remove_const_t<std::remove_reference_t<decltype(*from.data)>>;
-        const auto& to = std::get<View<const Element, 3>>(task.values);
+        using Number = Routed<Element<decltype(from)>>;
+        const auto& to = std::get<View<const Number, 3>>(task.values);
         for (i64 i = 0; i < task.heads.shape[1]; ++i) {
           const i64 head = task.heads(m, i);
           // The batch is the task's output; its views are const because a routed query is read as any query.
-          Element* target = const_cast<Element*>(&to(m, i, 0));
-          for (i64 d = 0; d < from.shape[2]; ++d) target[d] = from(m, head, d);
+          Number* target = const_cast<Number*>(&to(m, i, 0));
+          for (i64 d = 0; d < from.shape[2]; ++d) {
+            if constexpr (std::is_same_v<Number, Element<decltype(from)>>) {
+              target[d] = from(m, head, d);
+            } else {
+              target[d] = from_float<Number>(to_float(from(m, head, d)));
+            }
+          }
           task.weights(m, i) = task.queries.weights(m, head);
         }
       },
@@ -64,13 +70,15 @@ inline void gather_heads(const GatherTask& task, i64 m) {
 inline void gather_linear(const GatherTask& task, i64 m, std::span<const float> linear) {
   std::visit(
       [&](const auto& to) {
-        using Element = std::remove_const_t<std::remove_reference_t<decltype(*to.data)>>;
-        for (i64 i = to.shape[1] - 2; i < to.shape[1]; ++i) {
-          const float sign = i == to.shape[1] - 2 ? 1.0f : -1.0f;
-          Element* target = const_cast<Element*>(&to(m, i, 0));
-          for (i64 d = 0; d < to.shape[2]; ++d)
-            target[d] = from_float<Element>(sign * linear[static_cast<std::size_t>(d)]);
-          task.weights(m, i) = sign * linear.back();
+        using Number = Element<decltype(to)>;
+        if constexpr (std::is_same_v<Number, Routed<Number>>) {
+          for (i64 i = to.shape[1] - 2; i < to.shape[1]; ++i) {
+            const float sign = i == to.shape[1] - 2 ? 1.0f : -1.0f;
+            Number* target = const_cast<Number*>(&to(m, i, 0));
+            for (i64 d = 0; d < to.shape[2]; ++d)
+              target[d] = from_float<Number>(sign * linear[static_cast<std::size_t>(d)]);
+            task.weights(m, i) = sign * linear.back();
+          }
         }
       },
       task.values);

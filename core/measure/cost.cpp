@@ -17,9 +17,9 @@ constexpr i64 kFloat = 4, kIndex = 4;  // bytes
 // relu(x), and the residual.
 constexpr i64 kDeviationFlops = 4, kLineFlops = 12;
 
-/// Bytes of one number of `values`.
-i64 value_size(const Values& values) {
-  return std::visit([](const auto& view) { return static_cast<i64>(sizeof(*view.data)); }, values);
+/// Bytes of a vector of `dim` numbers that a kernel must read: of MXFP4 with the scales of its blocks.
+i64 vector_bytes(Dtype dtype, i64 dim) {
+  return dtype_bytes(dtype, dim) + (dtype == Dtype::e2m1 ? dim / Mxfp4::kBlock : 0);
 }
 
 i64 visible(const Problem& problem, std::size_t m) { return std::max<i64>(0, problem.end[m] - problem.begin[m]); }
@@ -127,13 +127,16 @@ i64 visible_pairs(const Problem& problem) {
 std::vector<StageCost> stage_costs(const IndexerSpec& spec, const Problem& problem) {
   const i64 rows = problem.shape.rows, heads = problem.shape.heads, dim = problem.shape.head_dim;
   const i64 active = spec.heads ? std::min(spec.heads->active, heads) : heads;
-  const i64 value_bytes = dtype_size(problem.shape.dtype);
+  const i64 query_vector = vector_bytes(problem.shape.dtype, dim);
   const bool scaled = !problem.keys.scales.empty();
-  const i64 key_bytes = dim * value_size(problem.keys.values) + (scaled ? kFloat : 0);
+  const i64 key_bytes = vector_bytes(dtype_of(problem.keys.values), dim) + (scaled ? kFloat : 0);
   const i64 mean_bytes = dim * kFloat;
   const i64 head_flops = 2 * dim + 3;  // dot, relu, weight, sum
-  const i64 query_bytes = rows * heads * dim * value_bytes, weight_bytes = rows * heads * kFloat;
-  const i64 routed_query_bytes = rows * active * dim * value_bytes, routed_weight_bytes = rows * active * kFloat;
+  const i64 query_bytes = rows * heads * query_vector, weight_bytes = rows * heads * kFloat;
+  // Heads are gathered from queries as they are, to what their batch is.
+  const i64 gathered_query_bytes = rows * active * query_vector, routed_weight_bytes = rows * active * kFloat;
+  const i64 routed_query_bytes =
+      spec.heads ? rows * active * vector_bytes(routed_dtype(problem.shape.dtype), dim) : gathered_query_bytes;
   const i64 pairs = visible_pairs(problem);
   const i64 tokens = distinct_tokens(problem.sequence, problem.begin, problem.end);
 
@@ -167,10 +170,10 @@ std::vector<StageCost> stage_costs(const IndexerSpec& spec, const Problem& probl
         break;
       case Router::gate:
         route.flops += rows * heads;
-        route.bytes += routed_query_bytes + weight_bytes;
+        route.bytes += gathered_query_bytes + weight_bytes;
         break;
-      case Router::qnorm: route.bytes += routed_query_bytes + routed_weight_bytes + rows * heads * kFloat; break;
-      case Router::random: route.bytes += routed_query_bytes + routed_weight_bytes; break;
+      case Router::qnorm: route.bytes += gathered_query_bytes + routed_weight_bytes + rows * heads * kFloat; break;
+      case Router::random: route.bytes += gathered_query_bytes + routed_weight_bytes; break;
       case Router::linear_residual:
       case Router::covariance: {
         const Means samples = means_of(problem, layout_samples(problem, spec.heads->samples), spec.pooling, true);

@@ -31,8 +31,10 @@ void fetch_linear(Backend& backend, const GatherTask& task, i64 row, std::span<f
   const i64 head = task.weights.shape[1] - 2;
   std::visit(
       [&](const auto& values) {
-        const auto query = fetch_values(backend, &values(row, head, 0), values.shape[2]);
-        std::transform(query.begin(), query.end(), into.begin(), [](auto value) { return to_float(value); });
+        if constexpr (!std::is_same_v<Element<decltype(values)>, Mxfp4>) {  // no batch is
+          const auto query = fetch_values(backend, &values(row, head, 0), values.shape[2]);
+          std::transform(query.begin(), query.end(), into.begin(), [](auto value) { return to_float(value); });
+        }
       },
       task.values);
   into.back() = fetch_values(backend, &task.weights(row, head), 1).front();

@@ -10,17 +10,19 @@
 
 namespace misa {
 
-/// Element types that cross the project's edges. Storage sizes in dtype_size; the spelling of dtype_name is
+/// Element types that cross the project's edges. Storage sizes in dtype_bytes; the spelling of dtype_name is
 /// that of safetensors. Both are in this order.
-enum class Dtype { f32, f64, bf16, f16, e4m3, e8m0, int32, uint8 };
+enum class Dtype { f32, f64, bf16, f16, e4m3, e8m0, int32, uint8, int8, e2m1 };
 
-constexpr i64 dtype_size(Dtype dtype) {
-  constexpr std::array<i64, 8> kSizes{4, 8, 2, 2, 1, 1, 4, 1};
-  return kSizes[static_cast<std::size_t>(dtype)];
+/// Bytes of `count` elements; e2m1 have half a byte each.
+constexpr i64 dtype_bytes(Dtype dtype, i64 count) {
+  constexpr std::array<i64, 10> kBits{32, 64, 16, 16, 8, 8, 32, 8, 8, 4};
+  return kBits[static_cast<std::size_t>(dtype)] * count / 8;
 }
 
 constexpr std::string_view dtype_name(Dtype dtype) {
-  constexpr std::array<std::string_view, 8> kNames{"F32", "F64", "BF16", "F16", "F8_E4M3", "F8_E8M0", "I32", "U8"};
+  constexpr std::array<std::string_view, 10> kNames{"F32",     "F64", "BF16", "F16", "F8_E4M3",
+                                                    "F8_E8M0", "I32", "U8",   "I8",  "F4"};
   return kNames[static_cast<std::size_t>(dtype)];
 }
 
@@ -40,6 +42,7 @@ struct F16 {
 };
 
 constexpr float to_float(float value) { return value; }
+constexpr float to_float(i8 value) { return value; }
 constexpr float to_float(Bf16 value) { return std::bit_cast<float>(static_cast<u32>(value.bits) << 16); }
 
 /// Exact, without branches and without f32 subnormals, so that loops over it become fast vector code.
@@ -67,6 +70,26 @@ constexpr float e8m0_to_float(u8 bits) {
   if (bits == 0xFF) return std::bit_cast<float>(0x7FC00000u);
   if (bits == 0) return std::bit_cast<float>(0x00400000u);
   return std::bit_cast<float>(static_cast<u32>(bits) << 23);
+}
+
+/// OCP FP4 e2m1, in the lower four bits: 0, 1/2, 1, 3/2, 2, 3, 4, 6; the fourth bit is the sign.
+constexpr float e2m1_to_float(u32 code) {
+  const u32 magnitude = code & 7u, sign = (code & 8u) << 28;
+  const float value =
+      magnitude < 2 ? 0.5f * static_cast<float>(magnitude) : std::bit_cast<float>((magnitude << 22) + (126u << 23));
+  return std::bit_cast<float>(std::bit_cast<u32>(value) | sign);
+}
+
+/// Round to nearest, ties to even, saturating at +-6; NaN becomes 6. Source: OCP Microscaling Formats v1.0, 5.3.3.
+constexpr u8 to_e2m1(float value) {
+  const u32 bits = std::bit_cast<u32>(value);
+  const u8 sign = static_cast<u8>((bits >> 28) & 8u);
+  const float size = std::bit_cast<float>(bits & 0x7FFFFFFFu);
+  // Halfway between two numbers the one of even code is nearest.
+  constexpr std::array<float, 7> kHalfway{0.25f, 0.75f, 1.25f, 1.75f, 2.5f, 3.5f, 5.0f};
+  u8 code = 0;
+  while (code < 7 && !(code % 2 == 0 ? size <= kHalfway[code] : size < kHalfway[code])) ++code;
+  return static_cast<u8>(sign | code);
 }
 
 /// Round to nearest, ties to even; NaN stays NaN.

@@ -18,6 +18,7 @@ constexpr Dtype dtype_of_element(F16) { return Dtype::f16; }
 constexpr Dtype dtype_of_element(E4m3) { return Dtype::e4m3; }
 constexpr Dtype dtype_of_element(i32) { return Dtype::int32; }
 constexpr Dtype dtype_of_element(u8) { return Dtype::uint8; }
+constexpr Dtype dtype_of_element(i8) { return Dtype::int8; }
 template <class T>
 constexpr Dtype dtype_of() {
   return dtype_of_element(T{});
@@ -54,7 +55,7 @@ struct HostTensor {
     for (i64 extent : shape) count *= extent;
     return count;
   }
-  i64 bytes() const { return size() * dtype_size(dtype); }
+  i64 bytes() const { return dtype_bytes(dtype, size()); }
   bool empty() const { return size() == 0; }
 
   template <class T>

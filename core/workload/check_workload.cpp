@@ -11,6 +11,8 @@
 #include "core/base/interrupt.hpp"
 #include "core/base/suggest.hpp"
 #include "core/indexer/arithmetic.hpp"
+#include "core/workload/block_scales.hpp"
+#include "core/workload/key_layout.hpp"
 #include "core/workload/key_scales.hpp"
 #include "core/workload/trace.hpp"
 #include "core/workload/trace_format.hpp"
@@ -38,10 +40,9 @@ class Extents {
   void set(char axis, i64 extent) { extents_[axis] = extent; }
   i64 operator[](char axis) const { return extents_.at(axis); }
 
-  void check(const HostTensor& tensor, std::string_view name, std::string_view axes,
-             const std::array<std::string_view, 3>& dtypes) {
-    std::array<std::string_view, 3> read = dtypes;
-    std::replace(read.begin(), read.end(), dtype_name(Dtype::e8m0), std::string_view());  // f32 once it is read
+  void check(const HostTensor& tensor, std::string_view name, std::string_view axes, const Spellings& dtypes) {
+    Spellings read = dtypes;
+    std::replace(read.begin(), read.end(), dtype_name(Dtype::e8m0), std::string_view());  // another once it is read
     expect_dtype(dtype_name(tensor.dtype), read, at(where_, name));
     if (tensor.shape.size() != axes.size()) disagrees(tensor, name, axes);
     for (std::size_t i = 0; i < axes.size(); ++i) {
@@ -85,28 +86,35 @@ class Extents {
   std::map<char, i64> extents_;
 };
 
+bool has(const HostTensor& tensor) { return !tensor.shape.empty(); }
+
 /// Refuses tensors that are missing, or that the form of the keys excludes.
 void check_presence(const Workload& w, const std::string& where) {
-  const auto has = [](const HostTensor& tensor) { return !tensor.shape.empty(); };
   if (!has(w.q)) missing("q", where, "the queries [Q, H, D]");
   if (!has(w.weights)) missing("weights", where, "the weights [Q, H], all scales of the query folded in");
   if (!has(w.k) && !has(w.k_pages)) missing("k", where, "the keys [N, D], or k_pages with block_table and seq_lens");
   if (has(w.k) && has(w.k_pages)) {
     reject("MP-E209", "both 'k' and 'k_pages' are there: keys are contiguous or paged", where, "two files");
   }
+  check_packing(w.q, "q", w.q_block_scale, where);
   if (has(w.k_pages)) {
-    if (has(w.k_scale)) {
-      reject("MP-E209", "the scales of k_pages lie inside its pages", at(where, "k_scale"),
-             "no k_scale, or k in place of k_pages");
+    for (const auto& [name, tensor] :
+         {std::pair("k_scale", &w.k_scale), std::pair("k_block_scale", &w.k_block_scale)}) {
+      if (!has(*tensor)) continue;
+      reject("MP-E209", "the scales of k_pages lie inside its pages", at(where, name),
+             fmt::format("no {}, or k in place of k_pages", name));
     }
     if (!has(w.block_table)) missing("block_table", where, "k_pages needs the pages of each sequence");
     if (!has(w.seq_lens)) missing("seq_lens", where, "k_pages needs the tokens of each sequence");
     return;
   }
-  if (w.k.dtype == Dtype::e4m3 && !has(w.k_scale)) missing("k_scale", where, "FP8 keys need their scales [N]");
-  if (w.k.dtype != Dtype::e4m3 && has(w.k_scale)) {
-    reject("MP-E209", fmt::format("'k' is {} and has no scales", dtype_name(w.k.dtype)), at(where, "k_scale"),
-           "multiply them into k");
+  check_packing(w.k, "k", w.k_block_scale, where);
+  const bool scaled = w.k.dtype == Dtype::e4m3 || w.k.dtype == Dtype::int8;
+  if (scaled && !has(w.k_scale))
+    missing("k_scale", where, "FP8 and INT8 keys need their scales [N], MXFP4 keys k_block_scale");
+  if (!scaled && has(w.k_scale)) {
+    reject("MP-E209", fmt::format("'k' is {} and has no scales of whole keys", dtype_name(w.k.dtype)),
+           at(where, "k_scale"), w.k.dtype == Dtype::e2m1 ? "no k_scale" : "multiply them into k");
   }
   if (has(w.block_table)) {
     reject("MP-E209", "a block table belongs to k_pages", at(where, "block_table"),
@@ -140,9 +148,12 @@ i64 find_from(const std::byte* data, i64 count, Bits magnitude, Bits least) {
   return -1;
 }
 
-/// Index of the first of `count` numbers that is a NaN or infinite, or -1. f32, bf16 or e4m3. Ends by Interrupted.
+/// Index of the first of `count` numbers that is a NaN or infinite, or -1; of INT8 and MXFP4 none is by itself. Ends by
+/// Interrupted.
 i64 find_not_finite(Dtype dtype, const std::byte* data, i64 count) {
   switch (dtype) {
+    case Dtype::int8:
+    case Dtype::e2m1: return -1;
     case Dtype::e4m3: return find_from<u8>(data, count, 0x7F, 0x7F);
     case Dtype::bf16: return find_from<u16>(data, count, 0x7FFF, 0x7F80);
     default: return find_from<u32>(data, count, 0x7FFFFFFF, 0x7F800000);
@@ -170,13 +181,13 @@ void check_finite(const HostTensor& tensor, const std::string& id, std::string_v
 
 void check_pages(const Workload& w, const std::string& where) {
   const i64 dim = w.head_dim();
-  const bool fp8 = w.k_pages.dtype == Dtype::uint8;
-  const i64 page_bytes = w.k_pages.bytes() / w.k_pages.shape[0];
+  const KeyLayout layout = key_layout(w);
   for_used_pages(w, [&](i64, i64, i64 page, i64 used) {
-    const std::byte* data = w.k_pages.storage.data() + page * page_bytes;
-    const i64 bad = find_not_finite(fp8 ? Dtype::e4m3 : w.k_pages.dtype, data, used * dim);
+    const std::byte* data = w.k_pages.storage.data() + layout.values_at(page * layout.page_size);
+    const i64 bad = find_not_finite(layout.dtype, data, used * dim);
     if (bad >= 0) {
-      reject("MP-E221", fmt::format("element {} is {}", bad % dim, fp8 ? "an FP8 NaN" : "not finite"),
+      reject("MP-E221",
+             fmt::format("element {} is {}", bad % dim, layout.dtype == Dtype::e4m3 ? "an FP8 NaN" : "not finite"),
              fmt::format("{}, page {}, token {}", at(where, "k_pages"), page, bad / dim), kRecordAgain);
     }
   });
@@ -282,6 +293,10 @@ void check_metadata(const Workload& w, const std::string& where) {
     reject("MP-E213", fmt::format("{} is {}", kScaleFormat, quote(found->second)), place,
            fmt::format("{} or {}", kF32Scales, kE8m0Scales));
   }
+  if (const auto found = w.metadata.find(kPagesDtype); found != w.metadata.end() && found->second != kInt8Pages) {
+    reject("MP-E213", fmt::format("{} is {}", kPagesDtype, quote(found->second)), place,
+           fmt::format("{}, or no such key: FP8 and MXFP4 are told by their bytes", kInt8Pages));
+  }
   if (const auto found = w.metadata.find("topk_arithmetic");
       found != w.metadata.end() && !find_arithmetic(found->second)) {
     reject("MP-E213", "unknown topk_arithmetic " + quote(found->second), place,
@@ -311,6 +326,7 @@ void check_values(const Workload& w, const std::string& where) {
     for_seen_keys(w, [&](i64 first, i64 last) { check_finite(w.k, first, last, "MP-E221", "k", where); });
   }
   check_finite(w.q, "MP-E221", "q", where);
+  check_blocks(w, where);
   check_finite(w.weights, "MP-E222", "weights", where);
   const auto check_sign = [&](const HostTensor& tensor, std::string_view name, bool zero_allowed) {
     const std::span<const float> values = tensor.span<float>();
@@ -342,10 +358,14 @@ void check_shapes(const Workload& w, const std::string& where) {
         const HostTensor& tensor = w.*member;
         if ((field.use == Use::judging) != judging || tensor.shape.empty()) return;
         const std::string_view shape = field.tensor.shape;
-        // Without FP8, an entry of a page is a key and no scale.
-        const bool plain = shape == "PTS" && tensor.dtype != Dtype::uint8;
+        // An entry of a page is a key and its scales, if it has any.
+        const bool plain = shape == "PTS" && tensor.dtype != Dtype::uint8 && tensor.dtype != Dtype::int8;
+        if (shape == "PTS" && !plain && tensor.shape.size() == 3) {
+          const KeyLayout layout = key_layout(page_dtype(tensor.dtype, extents['D'], tensor.shape[2]), extents['D'], 0);
+          extents.set('S', layout.value_bytes + layout.scale_bytes);
+        }
         extents.check(tensor, field.tensor.name, plain ? "PTD" : shape, field.tensor.dtypes);
-        if (field.tensor.name == "q") extents.set('S', extents['D'] + kScaleBytes);
+        if (field.tensor.name == "q") extents.set('W', Mxfp4::scale_words(extents['D']));
       }
     });
   };
@@ -360,6 +380,7 @@ void check_shapes(const Workload& w, const std::string& where) {
              at(where, "q"), "next_n rows for every sequence");
     }
   }
+  check_pair(w.q.dtype, key_layout(w).dtype, where);
   extents.set('A', window_keys(w));
   check(true);
 }
@@ -384,6 +405,7 @@ void check_unseen_keys(const Workload& w, const std::string& where) {
   const std::span<const float> scales = w.k_scale.span<float>();
   const auto bad_scale = std::find_if_not(scales.begin(), scales.end(), trace::good_scale);
   key = std::min<i64>(key, bad_scale == scales.end() ? w.keys() : bad_scale - scales.begin());
+  if (w.k.dtype == Dtype::e2m1) key = std::min(key, trace::first_bad_key(w));
   if (key == w.keys()) return;
   trace::reject("MP-E255",
                 fmt::format("key {} holds no number; no row sees it, but --block-window upstream averages it", key),

@@ -6,7 +6,7 @@
 #include <cstring>
 #include <optional>
 
-#include "core/tensor/dtype.hpp"
+#include "core/workload/key_layout.hpp"
 #include "core/workload/trace_format.hpp"
 #include "core/workload/windows.hpp"
 
@@ -27,13 +27,15 @@ float load_f32(const std::byte* data) {
   return value;
 }
 
-bool has_scales(const Workload& w) { return w.paged() ? w.k_pages.dtype == Dtype::uint8 : !w.k_scale.shape.empty(); }
+/// Whether keys have a scale each.
+bool has_scales(const Workload& w) {
+  const Dtype dtype = key_layout(w).dtype;
+  return dtype == Dtype::e4m3 || dtype == Dtype::int8;
+}
 
 /// The four bytes of a slot's scale.
 const std::byte* scale_bytes(const Workload& w, i64 slot) {
-  if (!w.paged()) return w.k_scale.storage.data() + slot * kScaleBytes;
-  const i64 size = w.page_size(), dim = w.head_dim();
-  return w.k_pages.storage.data() + slot / size * size * (dim + kScaleBytes) + size * dim + slot % size * kScaleBytes;
+  return key_scales(w).storage.data() + key_layout(w).scales_at(slot);
 }
 
 /// Names the place of a slot's scale, for messages.
@@ -84,7 +86,7 @@ void read_scales(Workload& w, const std::string& where, std::vector<Warning>* wa
   const bool said = stated != w.metadata.end() && stated->second == kE8m0Scales;
   if (!said && (stated != w.metadata.end() || !looks_like_e8m0(w))) return;
   std::vector<bool> done(static_cast<std::size_t>(w.keys()), false);
-  std::byte* storage = w.paged() ? w.k_pages.storage.data() : w.k_scale.storage.data();
+  std::byte* storage = key_scales(w).storage.data();
   for_used_slots(w, [&](i64 slot) {
     if (done[static_cast<std::size_t>(slot)]) return;  // sequences share pages
     done[static_cast<std::size_t>(slot)] = true;

@@ -7,8 +7,8 @@
 #include "core/base/error.hpp"
 #include "core/workload/workload.hpp"
 
-// The scales of FP8 keys: how their four bytes are read, and whether they can be scales (docs/traces.md, Metadata). The
-// windows and the block table are right already. Everything that refuses throws Error(input).
+// The scales of FP8 and INT8 keys: how their four bytes are read, and whether they can be scales (docs/traces.md,
+// Metadata). The windows and the block table are right already. Everything that refuses throws Error(input).
 
 namespace misa::trace {
 

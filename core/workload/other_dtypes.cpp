@@ -38,12 +38,26 @@ HostTensor narrowed(const HostTensor& bytes, std::vector<i64> shape, const std::
   return narrow;
 }
 
+/// Words of four UE8M0 bytes each.
+bool is_block_scales(const TensorRule& rule) { return rule.shape.back() == 'W'; }
+
+/// The shape of words in which bytes [..., 4 W] are.
+std::vector<i64> words_of(std::vector<i64> shape, const std::string& where) {
+  if (shape.back() % 4 != 0) {
+    reject("MP-E208", fmt::format("the shape is {}, and scales of one byte fill words of four", shape_text(shape)),
+           where, "as many bytes as fill 4 for every 128 numbers; those beyond D / 32 are not read");
+  }
+  shape.back() /= 4;
+  return shape;
+}
+
 }  // namespace
 
 std::optional<Dtype> kept_as(const TensorRule& rule, std::string_view dtype) {
+  if (is_block_scales(rule)) return allows(rule, dtype) ? std::optional(Dtype::int32) : std::nullopt;
   if (dtype == "F8_E8M0" && allows(rule, dtype)) return Dtype::f32;
-  constexpr std::array kAsTheyAre{Dtype::f32,  Dtype::f64,   Dtype::bf16, Dtype::f16,
-                                  Dtype::e4m3, Dtype::int32, Dtype::uint8};
+  constexpr std::array kAsTheyAre{Dtype::f32,   Dtype::f64,   Dtype::bf16, Dtype::f16, Dtype::e4m3,
+                                  Dtype::int32, Dtype::uint8, Dtype::int8, Dtype::e2m1};
   for (const Dtype same : kAsTheyAre) {
     if (dtype == dtype_name(same) && allows(rule, dtype)) return same;
   }
@@ -54,6 +68,7 @@ std::optional<Dtype> kept_as(const TensorRule& rule, std::string_view dtype) {
 }
 
 std::vector<i64> kept_shape(const TensorRule& rule, std::vector<i64> shape) {
+  if (is_block_scales(rule) && shape.size() + 1 == rule.shape.size()) shape.push_back(1);  // one word of a vector
   if (shape.size() != rule.shape.size() + 1) return shape;
   const bool may_trail = rule.shape.back() == 'H' || rule.shape.size() == 1;
   auto spare = std::find(shape.begin(), shape.end() - 1, 1);
@@ -66,8 +81,9 @@ std::vector<i64> kept_shape(const TensorRule& rule, std::vector<i64> shape) {
 i64 bytes_to_read(const TensorRule& rule, const SafetensorsEntry& entry) {
   const std::optional<Dtype> kept = kept_as(rule, entry.dtype);
   const i64 bits = safetensors_dtype_bits(entry.dtype);
-  const bool converted = kept && (*kept == Dtype::int32 || *kept == Dtype::f32) && entry.dtype != dtype_name(*kept);
-  return entry.bytes() + (converted ? entry.bytes() * 8 / bits * dtype_size(*kept) : 0);
+  const bool converted = !is_block_scales(rule) && kept && (*kept == Dtype::int32 || *kept == Dtype::f32) &&
+                         entry.dtype != dtype_name(*kept);
+  return entry.bytes() + (converted ? dtype_bytes(*kept, entry.bytes() * 8 / bits) : 0);
 }
 
 HostTensor read_as(const TensorRule& rule, const InputFile& file, const SafetensorsHeader& header,
@@ -80,6 +96,10 @@ HostTensor read_as(const TensorRule& rule, const InputFile& file, const Safetens
     stored.dtype = dtype_name(Dtype::uint8);
     stored.shape.push_back(sizeof(i64));
     return narrowed(read_tensor(file, header, stored, max_bytes), shape, at(header.path, entry.name));
+  }
+  if (is_block_scales(rule)) {
+    if (entry.dtype != dtype_name(Dtype::int32)) stored.shape = words_of(stored.shape, at(header.path, entry.name));
+    stored.dtype = dtype_name(Dtype::int32);
   }
   if (kept == Dtype::uint8) stored.dtype = dtype_name(Dtype::uint8);
   HostTensor read = read_tensor(file, header, stored, max_bytes);

@@ -5,6 +5,7 @@
 
 #include "core/base/error.hpp"
 #include "core/base/interrupt.hpp"
+#include "core/workload/key_layout.hpp"
 #include "core/workload/workload_fields.hpp"
 
 namespace misa {
@@ -15,31 +16,38 @@ HostTensor query_norms(const Workload& workload) {
   if (!workload.q_norm.empty()) {
     return HostTensor::from(workload.q_norm.span<const float>(), workload.q_norm.shape);
   }
-  const bool quantised = workload.q.dtype == Dtype::e4m3;
+  const bool quantised = key_scale_bytes(workload.q.dtype, 0) > 0;  // and divided by a scale
   if (quantised && workload.q_scale.empty()) return {};
   HostTensor norms(Dtype::f32, {workload.rows(), workload.heads()});
   const auto out = norms.span<float>();
-  const std::size_t dim = static_cast<std::size_t>(workload.head_dim());
-  const auto fill = [&](auto values) {
+  const i64 heads = workload.heads();
+  visit_queries(workload, [&](const auto& queries) {
     for (std::size_t i = 0; i < out.size(); ++i) {
+      const auto query = vector_of(queries, static_cast<i64>(i) / heads, static_cast<i64>(i) % heads);
       double squares = 0;
-      for (std::size_t d = 0; d < dim; ++d) {
-        const double value = to_float(values[i * dim + d]);
+      for (i64 d = 0; d < workload.head_dim(); ++d) {
+        const double value = to_float(query[d]);
         squares += value * value;
       }
       out[i] = static_cast<float>(std::sqrt(squares) * (quantised ? workload.q_scale.span<const float>()[i] : 1.0f));
     }
-  };
-  switch (workload.q.dtype) {
-    case Dtype::f32: fill(workload.q.span<const float>()); break;
-    case Dtype::bf16: fill(workload.q.span<const Bf16>()); break;
-    default: fill(workload.q.span<const E4m3>()); break;
-  }
+  });
   return norms;
 }
 
-Values values_of(Dtype dtype, std::byte* data, std::array<i64, 3> shape, std::array<i64, 3> stride) {
+/// Vectors [n, m, D] of which each row [m, D] begins `row_bytes` after the one before; `scales`: of MXFP4, its rows
+/// too.
+Values values_of(Dtype dtype, const std::byte* data, const std::byte* scales, std::array<i64, 3> shape, i64 row_bytes,
+                 i64 scale_row_bytes) {
+  const i64 dim = shape[2];
+  std::array<i64, 3> stride{row_bytes * dim / dtype_bytes(dtype, dim), dim, 1};
   switch (dtype) {
+    case Dtype::int8: return View<const i8, 3>(reinterpret_cast<const i8*>(data), shape, stride);
+    case Dtype::e2m1: {
+      const i64 width = key_scale_bytes(dtype, dim);
+      return Mxfp4View({reinterpret_cast<const u8*>(data), {shape[0], shape[1], dim / 2}, {row_bytes, dim / 2, 1}},
+                       {reinterpret_cast<const u8*>(scales), {shape[0], shape[1], width}, {scale_row_bytes, width, 1}});
+    }
     case Dtype::f32: return View<const float, 3>(reinterpret_cast<const float*>(data), shape, stride);
     case Dtype::bf16: return View<const Bf16, 3>(reinterpret_cast<const Bf16*>(data), shape, stride);
     case Dtype::e4m3: return View<const E4m3, 3>(reinterpret_cast<const E4m3*>(data), shape, stride);
@@ -56,7 +64,8 @@ Shape shape_of(const Workload& workload) {
               .head_dim = workload.head_dim(),
               .keys = workload.keys(),
               .dtype = workload.q.dtype,
-              .paged = workload.paged()};
+              .paged = workload.paged(),
+              .key_dtype = key_layout(workload).dtype};
   for (std::size_t m = 0; m < workload.ks.size(); ++m) {
     shape.max_window = std::max<i64>(shape.max_window, workload.ke[m] - workload.ks[m]);
   }
@@ -103,31 +112,35 @@ Placement::Placement(Backend& backend, const Workload& workload) : problem_(outl
   };
 
   const i64 rows = workload.rows(), heads = workload.heads(), dim = workload.head_dim();
-  problem_.queries.values = values_of(workload.q.dtype, place(workload.q), {rows, heads, dim}, {heads * dim, dim, 1});
+  const std::byte* queries = place(workload.q);
+  const std::byte* block_scales = workload.q_block_scale.empty() ? nullptr : place(workload.q_block_scale);
+  problem_.queries.values =
+      values_of(workload.q.dtype, queries, block_scales, {rows, heads, dim}, heads * dtype_bytes(workload.q.dtype, dim),
+                heads * key_scale_bytes(workload.q.dtype, dim));
   problem_.queries.weights = {reinterpret_cast<const float*>(place(workload.weights)), {rows, heads}};
   if (const HostTensor norms = query_norms(workload); !norms.empty()) {
     problem_.norms = {reinterpret_cast<const float*>(place(norms)), {rows, heads}};
   }
 
+  const KeyLayout layout = key_layout(workload);
+  const bool scaled = layout.scale_bytes > 0 && layout.dtype != Dtype::e2m1;
   if (workload.paged()) {
-    const i64 pages = workload.k_pages.shape.at(0), size = workload.k_pages.shape.at(1);
-    std::byte* data = place(workload.k_pages);
-    if (workload.k_pages.dtype == Dtype::uint8) {
-      // A page is size * D FP8 bytes and then size f32 scales.
-      const i64 page_bytes = size * (dim + 4);
-      problem_.keys.values = values_of(Dtype::e4m3, data, {pages, size, dim}, {page_bytes, dim, 1});
-      problem_.keys.scales = {reinterpret_cast<const float*>(data + size * dim), {pages, size}, {page_bytes / 4, 1}};
-    } else {
-      problem_.keys.values = values_of(workload.k_pages.dtype, data, {pages, size, dim}, {size * dim, dim, 1});
+    const i64 pages = workload.k_pages.shape.at(0), size = layout.page_size, page_bytes = layout.page_bytes();
+    const std::byte* data = place(workload.k_pages);
+    const std::byte* scales = data + layout.scales_at(0);
+    problem_.keys.values = values_of(layout.dtype, data, scales, {pages, size, dim}, page_bytes, page_bytes);
+    if (scaled) {
+      problem_.keys.scales = {reinterpret_cast<const float*>(scales), {pages, size}, {page_bytes / 4, 1}};
     }
     problem_.keys.block_table = {reinterpret_cast<const i32*>(place(workload.block_table)),
                                  {workload.block_table.shape.at(0), workload.block_table.shape.at(1)}};
   } else {
     const i64 keys = workload.keys();
-    problem_.keys.values = values_of(workload.k.dtype, place(workload.k), {1, keys, dim}, {keys * dim, dim, 1});
-    if (!workload.k_scale.empty()) {
-      problem_.keys.scales = {reinterpret_cast<const float*>(place(workload.k_scale)), {1, keys}};
-    }
+    const std::byte* data = place(workload.k);
+    const std::byte* scales = layout.scale_bytes > 0 ? place(key_scales(workload)) : nullptr;
+    problem_.keys.values =
+        values_of(layout.dtype, data, scales, {1, keys, dim}, keys * layout.value_bytes, keys * layout.scale_bytes);
+    if (scaled) problem_.keys.scales = {reinterpret_cast<const float*>(scales), {1, keys}};
   }
 
   problem_.windows = {place_indices(problem_.sequence), place_indices(problem_.begin), place_indices(problem_.end)};

@@ -40,8 +40,8 @@ constexpr std::array kDtypes{
     DtypeBits{"I64", 64},    DtypeBits{"F64", 64},
 };
 
-constexpr std::array kOurDtypes{Dtype::f32,  Dtype::f64,  Dtype::bf16,  Dtype::f16,
-                                Dtype::e4m3, Dtype::e8m0, Dtype::int32, Dtype::uint8};
+constexpr std::array kOurDtypes{Dtype::f32,  Dtype::f64,   Dtype::bf16,  Dtype::f16,  Dtype::e4m3,
+                                Dtype::e8m0, Dtype::int32, Dtype::uint8, Dtype::int8, Dtype::e2m1};
 
 constexpr const char* kWriter = "a file as the safetensors library writes it";
 
@@ -284,7 +284,7 @@ HostTensor read_tensor(const InputFile& file, const SafetensorsHeader& header, c
       std::find_if(kOurDtypes.begin(), kOurDtypes.end(), [&](Dtype d) { return dtype_name(d) == entry.dtype; });
   if (dtype == kOurDtypes.end()) {
     refuse_file("MP-E130", "dtype " + entry.dtype + " is not one that is read", where,
-                "F32, F64, BF16, F16, F8_E4M3, F8_E8M0, I32 or U8");
+                "F32, F64, BF16, F16, F8_E4M3, F8_E8M0, I32, U8, I8 or F4");
   }
   if (entry.bytes() > max_bytes) {
     throw Error(ErrorKind::runtime, "MP-E142",

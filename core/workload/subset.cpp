@@ -98,6 +98,7 @@ void take_contiguous_keys(const Workload& from, Workload& to) {
   }
   to.k = gather(from.k, kept);
   to.k_scale = gather(from.k_scale, kept);
+  to.k_block_scale = gather(from.k_block_scale, kept);
 }
 
 void take_pages(const Workload& from, std::span<const i64> sequences, i64 window, Workload& to) {

@@ -10,6 +10,8 @@
 #include "core/base/error.hpp"
 #include "core/base/interrupt.hpp"
 #include "core/platform/threads.hpp"
+#include "core/workload/block_scales.hpp"
+#include "core/workload/key_layout.hpp"
 #include "core/workload/rng.hpp"
 #include "core/workload/synthetic.hpp"
 
@@ -146,18 +148,10 @@ i64 table_columns(const SyntheticRequest& request) {
       1, pages_of(*std::max_element(request.contexts.begin(), request.contexts.end()), request.page_size));
 }
 
-i64 bytes_per_token(const SyntheticRequest& request) {
-  return request.head_dim * dtype_size(element_dtype(request.format)) + (is_fp8(request.format) ? 4 : 0);
-}
-
-/// One vector to its place: values, and with FP8 its scale.
-void store(std::span<const float> values, ValueFormat format, std::byte* to, float* scale) {
-  switch (format) {
-    case ValueFormat::f32: std::memcpy(to, values.data(), values.size_bytes()); return;
-    case ValueFormat::bf16: quantise_bf16(values, reinterpret_cast<Bf16*>(to)); return;
-    case ValueFormat::e4m3:
-    case ValueFormat::e4m3_ue8m0: *scale = quantise_e4m3(values, format, reinterpret_cast<E4m3*>(to)); return;
-  }
+/// The layout of the keys, in pages at decode.
+KeyLayout layout_of(const SyntheticRequest& request) {
+  const i64 page_size = request.phase == Phase::decode ? request.page_size : 0;
+  return key_layout(element_dtype(request.format), request.head_dim, page_size);
 }
 
 /// The keys of one sequence with its needles planted.
@@ -180,7 +174,10 @@ struct KeySource {
 void write_queries(const SyntheticRequest& request, const SyntheticSequence& sequence, const std::vector<Row>& rows,
                    i64 first, i64 count, Workload& workload) {
   const i64 heads = request.heads, dim = request.head_dim;
-  const i64 element = dtype_size(element_dtype(request.format));
+  const i64 vector_bytes = dtype_bytes(element_dtype(request.format), dim);
+  const i64 scale_bytes = key_scale_bytes(element_dtype(request.format), dim);
+  const bool scaled = has_vector_scale(request.format);
+  std::byte* scales = (scaled ? workload.q_scale : workload.q_block_scale).storage.data();
   const auto head_count = static_cast<std::size_t>(heads), width = static_cast<std::size_t>(dim);
 #pragma omp parallel num_threads(default_threads())
   {
@@ -201,12 +198,10 @@ void write_queries(const SyntheticRequest& request, const SyntheticSequence& seq
         double squares = 0;
         for (float value : values) squares += static_cast<double>(value) * value;
         norms[j] = static_cast<float>(std::sqrt(squares));
-        float scale = 1;
-        store(values, request.format, workload.q.storage.data() + (m * heads + static_cast<i64>(j)) * dim * element,
-              &scale);
-        if (!is_fp8(request.format)) continue;
-        weights[j] *= scale;
-        workload.q_scale.storage.as<float>()[m * heads + static_cast<i64>(j)] = scale;
+        const i64 at = m * heads + static_cast<i64>(j);
+        quantise(values, request.format, workload.q.storage.data() + at * vector_bytes,
+                 scales == nullptr ? nullptr : scales + at * scale_bytes);
+        if (scaled) weights[j] *= workload.q_scale.storage.as<float>()[at];
       }
     }
   }
@@ -214,7 +209,10 @@ void write_queries(const SyntheticRequest& request, const SyntheticSequence& seq
 
 /// Contiguous keys of one sequence, from token `first` of the buffer on.
 void write_keys(const SyntheticRequest& request, const KeySource& source, i64 first, i64 count, Workload& workload) {
-  const i64 dim = request.head_dim, element = dtype_size(element_dtype(request.format));
+  const i64 dim = request.head_dim;
+  const KeyLayout layout = layout_of(request);
+  std::byte* keys = key_values(workload).storage.data();
+  std::byte* scales = key_scales(workload).storage.data();
   const i64 pieces = ceil_div(count, kPiece);
 #pragma omp parallel num_threads(default_threads())
   {
@@ -226,10 +224,8 @@ void write_keys(const SyntheticRequest& request, const KeySource& source, i64 fi
       source.read(begin, tokens, dim, piece.data());
       for (i64 i = 0; i < tokens; ++i) {
         const i64 token = first + begin + i;
-        float scale = 1;
-        store({piece.data() + i * dim, static_cast<std::size_t>(dim)}, request.format,
-              workload.k.storage.data() + token * dim * element, &scale);
-        if (is_fp8(request.format)) workload.k_scale.storage.as<float>()[token] = scale;
+        quantise({piece.data() + i * dim, static_cast<std::size_t>(dim)}, request.format,
+                 keys + layout.values_at(token), scales == nullptr ? nullptr : scales + layout.scales_at(token));
       }
     }
   }
@@ -285,13 +281,12 @@ std::vector<float> winning_key(const SyntheticRequest& request, const SyntheticS
   return key;
 }
 
-/// One slot of a page: its values; the scales follow the values of the whole page.
+/// One slot of a page.
 void write_slot(const SyntheticRequest& request, std::span<const float> key, i64 page, i64 slot, Workload& workload) {
-  const i64 size = request.page_size, dim = request.head_dim;
-  std::byte* base = workload.k_pages.storage.data() + page * size * bytes_per_token(request);
-  float scale = 1;
-  store(key, request.format, base + slot * dim * dtype_size(element_dtype(request.format)), &scale);
-  if (is_fp8(request.format)) std::memcpy(base + size * dim + slot * 4, &scale, sizeof(scale));
+  const KeyLayout layout = layout_of(request);
+  std::byte* pages = workload.k_pages.storage.data();
+  const i64 at = page * request.page_size + slot;
+  quantise(key, request.format, pages + layout.values_at(at), pages + layout.scales_at(at));
 }
 
 /// Paged keys of one sequence; `pages` are its physical pages in order.
@@ -331,6 +326,11 @@ std::map<std::string, std::string> describe(const SyntheticRequest& request) {
   if (request.format == ValueFormat::e4m3_ue8m0) {
     quantisation = "e4m3, ue8m0 (power of two) scale per vector = 2^ceil(log2(absmax/448))";
   }
+  if (request.format == ValueFormat::int8) quantisation = "int8, f32 scale per vector = absmax/127";
+  if (request.format == ValueFormat::mxfp4) {
+    quantisation = "mxfp4 (e2m1), ue8m0 scale per 32 numbers = 2^ceil(log2(absmax/6))";
+  }
+  const bool folded = has_vector_scale(request.format);
   std::map<std::string, std::string> metadata = {
       {"format", "misa-trace/1"},
       {"model", request.model},
@@ -344,12 +344,14 @@ std::map<std::string, std::string> describe(const SyntheticRequest& request) {
       {"rope_dims", fmt::format("first-{}, half-split", request.head_dim / 2)},
       {"hadamard", "false"},
       {"k_quant", quantisation},
-      {"q_quant", is_fp8(request.format) ? quantisation + ", folded into weights" : quantisation},
-      {"weights_folded",
-       fmt::format("H^-0.5 * {}^-0.5{}", request.head_dim, is_fp8(request.format) ? " * q_scale" : "")},
+      {"q_quant", folded ? quantisation + ", folded into weights" : quantisation},
+      {"weights_folded", fmt::format("H^-0.5 * {}^-0.5{}", request.head_dim, folded ? " * q_scale" : "")},
       {"seed", std::to_string(request.seed)},
       {"preset", request.preset},
   };
+  if (request.format == ValueFormat::int8 && request.phase == Phase::decode) {
+    metadata[trace::kPagesDtype] = trace::kInt8Pages;
+  }
   if (request.knobs) {
     const SyntheticKnobs& preset = find_preset(request.preset).knobs;
     std::string changed;
@@ -393,14 +395,15 @@ i64 generated_bytes(const SyntheticRequest& request) {
   const auto sequences = static_cast<i64>(request.contexts.size());
   const i64 keys = decode ? total_pages(request) * request.page_size : sum_of(request.contexts);
   const i64 rows = decode ? sequences * request.next_n : request.rows;
-  const i64 element = dtype_size(element_dtype(request.format));
-  return keys * bytes_per_token(request) + rows * request.heads * (request.head_dim * element + 12) + rows * 16 +
+  const KeyLayout layout = layout_of(request);
+  const i64 head_bytes = layout.value_bytes + std::max<i64>(4, layout.scale_bytes) + 8;
+  return keys * (layout.value_bytes + layout.scale_bytes) + rows * request.heads * head_bytes + rows * 16 +
          (decode ? sequences * (4 + 4 * table_columns(request)) : 0);
 }
 
 Workload lay_out(const SyntheticRequest& request) {
   check_request(request);
-  const bool decode = request.phase == Phase::decode, fp8 = is_fp8(request.format);
+  const bool decode = request.phase == Phase::decode;
   const Dtype dtype = element_dtype(request.format);
   const std::vector<Row> rows = lay_out_rows(request);
   const auto count = static_cast<i64>(rows.size());
@@ -408,23 +411,21 @@ Workload lay_out(const SyntheticRequest& request) {
   Workload workload;
   workload.name = request.name;
   workload.metadata = describe(request);
-  workload.q = HostTensor(dtype, {count, request.heads, request.head_dim});
+  make_queries(workload, dtype, count, request.heads, request.head_dim);
   workload.weights = HostTensor(Dtype::f32, {count, request.heads});
   workload.q_norm = HostTensor(Dtype::f32, {count, request.heads});
-  if (fp8) workload.q_scale = HostTensor(Dtype::f32, {count, request.heads});
+  if (has_vector_scale(request.format)) workload.q_scale = HostTensor(Dtype::f32, {count, request.heads});
 
   if (decode) {
     const auto sequences = static_cast<i64>(request.contexts.size()), pages = total_pages(request);
     workload.next_n = request.next_n;
-    workload.k_pages = fp8 ? HostTensor(Dtype::uint8, {pages, request.page_size, request.head_dim + 4})
-                           : HostTensor(dtype, {pages, request.page_size, request.head_dim});
+    workload.k_pages = key_pages(dtype, pages, request.page_size, request.head_dim);
     workload.block_table = HostTensor(Dtype::int32, {sequences, table_columns(request)});
     workload.seq_lens = HostTensor(Dtype::int32, {sequences});
     std::copy(request.contexts.begin(), request.contexts.end(), workload.seq_lens.storage.as<i32>());
   } else {
     const i64 tokens = sum_of(request.contexts);
-    workload.k = HostTensor(dtype, {tokens, request.head_dim});
-    if (fp8) workload.k_scale = HostTensor(Dtype::f32, {tokens});
+    make_keys(workload, dtype, tokens, request.head_dim);
   }
 
   std::vector<i64> key_starts{0};

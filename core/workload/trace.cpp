@@ -10,6 +10,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "core/workload/block_scales.hpp"
 #include "core/workload/key_scales.hpp"
 #include "core/workload/safetensors.hpp"
 #include "core/workload/trace_format.hpp"
@@ -153,6 +154,7 @@ Workload read_trace(const std::string& path, i64 max_bytes, std::vector<Warning>
   file.check_unchanged();
 
   w.needles = trace::needles_of(needles, path);
+  trace::name_dtypes(w);
   trace::check_shapes(w, path);
   trace::fill_rows(w, w.attention_mass, w.attention_mass_row, reader, "attention_mass", path);
   trace::fill_rows(w, w.topk, w.topk_row, reader, "topk", path);

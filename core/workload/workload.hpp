@@ -21,21 +21,26 @@ struct Needle {
 /// One (layer, phase) of indexer inputs in host memory: generated or recorded. Every tensor is as a kernel would
 /// be given it (docs/traces.md has the meaning of each name). Move-only.
 ///
-/// Keys are contiguous (`k`, and `k_scale` with FP8) or paged (`k_pages`, `block_table`, `seq_lens`), never both.
+/// Keys are contiguous (`k`, with FP8 and INT8 `k_scale`, with MXFP4 `k_block_scale`) or paged (`k_pages`,
+/// `block_table`, `seq_lens`), never both. MXFP4 queries go with MXFP4 keys.
 struct Workload {
   std::string name;                             ///< for people: file stem, or model/workload
   std::map<std::string, std::string> metadata;  ///< misa-trace/1 keys: model, provenance, layer, phase, ...
 
-  HostTensor q;        ///< [M, H, D] f32, bf16 or e4m3
+  HostTensor q;        ///< [M, H, D] f32, bf16, e4m3, int8 or e2m1
   HostTensor weights;  ///< [M, H] f32
   HostTensor q_scale;  ///< [M, H] f32, or empty
   HostTensor q_norm;   ///< [M, H] f32, or empty
 
-  HostTensor k;        ///< [N, D] f32, bf16 or e4m3
-  HostTensor k_scale;  ///< [N] f32 with e4m3, else empty
+  HostTensor k;        ///< [N, D] f32, bf16, e4m3, int8 or e2m1
+  HostTensor k_scale;  ///< [N] f32 with e4m3 and int8, else empty
 
-  /// f32 or bf16 [pages, page_size, D]; or u8 [pages, page_size, D + 4], where a page is page_size * D FP8 bytes
-  /// and then page_size f32 scales.
+  /// UE8M0 scales of MXFP4, each of 32 numbers: bytes in words of four, in their order in memory. Else empty.
+  HostTensor q_block_scale;  ///< [M, H, W] i32, W = ceil(D / 128)
+  HostTensor k_block_scale;  ///< [N, W] i32
+
+  /// f32 or bf16 [pages, page_size, D]; or u8 (int8: i8) [pages, page_size, S], where a page is the numbers of its keys
+  /// and then their scales (core/workload/key_layout.hpp): S is D + 4 of FP8 and INT8, D / 2 + 4 W of MXFP4.
   HostTensor k_pages;
   HostTensor block_table;  ///< [S, max_pages] i32, -1 after the used part
   HostTensor seq_lens;     ///< [S] i32 tokens

@@ -11,11 +11,14 @@
 
 namespace misa {
 
+/// Dtypes; those that are not there are empty.
+using Spellings = std::array<std::string_view, 6>;
+
 /// A tensor of a trace.
 struct TensorRule {
   std::string_view name;
-  std::string_view shape;                  ///< a letter for each dimension: axis_of has their meanings
-  std::array<std::string_view, 3> dtypes;  ///< those it may have in a file, as safetensors spells them
+  std::string_view shape;  ///< a letter for each dimension: axis_of has their meanings
+  Spellings dtypes;        ///< those it may have in a file, as safetensors spells them
 };
 
 /// What a letter of TensorRule::shape counts. Q, R, N, P and B begin shapes: the tensor has an entry for each of them.
@@ -32,7 +35,8 @@ constexpr Axis axis_of(char letter) {
     case 'N': return {'N', "N", "keys"};
     case 'P': return {'P', "pages", "pages"};
     case 'T': return {'T', "page_size", "tokens per page"};
-    case 'S': return {'S', "D + 4", "bytes of a key and its scale"};
+    case 'S': return {'S', "S", "bytes of a key and its scales"};
+    case 'W': return {'W', "W", "words of four block scales"};
     case 'B': return {'B', "B", "sequences"};
     case 'C': return {'C', "pages per sequence", "pages per sequence"};
     case 'A': return {'A', "tokens", "tokens"};  // that a window may name
@@ -50,18 +54,22 @@ struct WorkloadField {
   std::variant<HostTensor Workload::*, std::vector<i32> Workload::*> member;
 };
 
-constexpr std::array<std::string_view, 3> kFloats{"F8_E4M3", "BF16", "F32"}, kF32{"F32"}, kI32{"I32"};
+// MXFP4 is F4, or U8 and I8 of two numbers each where there are block scales.
+constexpr Spellings kValues{"F8_E4M3", "BF16", "F32", "I8", "F4", "U8"}, kF32{"F32"}, kI32{"I32"};
+constexpr Spellings kBlockScales{"I32", "F8_E8M0", "U8"};
 
 /// All but `name`, `metadata`, `next_n` and `needles`. The order of the fields that are not Use::judging enters
-/// input_hash.
+/// input_hash; block scales, which are younger than others, only where there are some.
 inline constexpr std::array kWorkloadFields{
-    WorkloadField{{"q", "QHD", kFloats}, Use::placed, &Workload::q},
+    WorkloadField{{"q", "QHD", kValues}, Use::placed, &Workload::q},
     WorkloadField{{"weights", "QH", kF32}, Use::placed, &Workload::weights},
     WorkloadField{{"q_scale", "QH", kF32}, Use::host, &Workload::q_scale},
     WorkloadField{{"q_norm", "QH", kF32}, Use::host, &Workload::q_norm},
-    WorkloadField{{"k", "ND", kFloats}, Use::placed, &Workload::k},
+    WorkloadField{{"k", "ND", kValues}, Use::placed, &Workload::k},
     WorkloadField{{"k_scale", "N", {"F32", "F8_E8M0"}}, Use::placed, &Workload::k_scale},
-    WorkloadField{{"k_pages", "PTS", {"U8", "BF16", "F32"}}, Use::placed, &Workload::k_pages},
+    WorkloadField{{"k_pages", "PTS", {"U8", "BF16", "F32", "I8"}}, Use::placed, &Workload::k_pages},
+    WorkloadField{{"q_block_scale", "QHW", kBlockScales}, Use::placed, &Workload::q_block_scale},
+    WorkloadField{{"k_block_scale", "NW", kBlockScales}, Use::placed, &Workload::k_block_scale},
     WorkloadField{{"block_table", "BC", kI32}, Use::placed, &Workload::block_table},
     WorkloadField{{"seq_lens", "B", kI32}, Use::host, &Workload::seq_lens},
     WorkloadField{{"q_pos", "Q", kI32}, Use::host, &Workload::q_pos},

@@ -63,17 +63,15 @@ u64 from_environment(const char* name, u64 otherwise) {
   return text == nullptr ? otherwise : std::strtoull(text, nullptr, 10);
 }
 
-}  // namespace
-
-TEST_CASE("a backend agrees with the oracle on every drawn case") {
+/// Compares `count` cases from `first` on, and prints what was found. `narrow`: of INT8 and MXFP4.
+void compare_drawn(bool narrow, u64 first, u64 count) {
   const char* name = std::getenv("MISA_RANDOM_BACKEND");
   const auto tested = make_backend(name == nullptr ? "cpu" : name, 1), oracle = make_backend("oracle", 1);
-  const u64 first = from_environment("MISA_RANDOM_SEED", 1), count = from_environment("MISA_RANDOM_CASES", 10000);
   std::array<i64, kVerdictNames.size()> verdicts{};
   i64 trivial = 0;
   double largest_share = 0;
   for (u64 seed = first; seed < first + count; ++seed) {
-    const DrawnCase drawn = drawn_case(seed);
+    const DrawnCase drawn = narrow ? narrow_case(seed) : drawn_case(seed);
     const Agreement agreement = agreement_of(drawn, *tested, *oracle);
     for (const ChoiceAgreement& choice : agreement.choices) {
       for (std::size_t v = 0; v < verdicts.size(); ++v) verdicts[v] += choice.verdicts[v];
@@ -94,9 +92,19 @@ TEST_CASE("a backend agrees with the oracle on every drawn case") {
                        << "\nMISA_RANDOM_SEED=" << seed << " MISA_RANDOM_CASES=1 runs it again");
     break;
   }
-  std::cout << count << " cases from seed " << first << ":";
+  std::cout << count << (narrow ? " INT8 and MXFP4" : "") << " cases from seed " << first << ":";
   for (std::size_t v = 0; v < verdicts.size(); ++v) std::cout << ' ' << kVerdictNames[v] << ' ' << verdicts[v];
   std::cout << " rows; " << trivial << " had no choice; largest score difference " << largest_share
             << " of its bound\n";
   CHECK(verdicts[static_cast<std::size_t>(Verdict::exact)] > 0);
+}
+
+}  // namespace
+
+TEST_CASE("a backend agrees with the oracle on every drawn case") {
+  compare_drawn(false, from_environment("MISA_RANDOM_SEED", 1), from_environment("MISA_RANDOM_CASES", 10000));
+}
+
+TEST_CASE("a backend agrees with the oracle on every drawn case of INT8 and MXFP4") {
+  compare_drawn(true, from_environment("MISA_RANDOM_SEED", 1), from_environment("MISA_RANDOM_CASES", 6000) / 3);
 }

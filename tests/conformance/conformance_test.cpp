@@ -132,7 +132,7 @@ TEST_CASE("a block mean does not depend on how many others are wanted") {
 TEST_CASE("the score of a pair does not depend on what else is scored") {
   for (const std::string& name : present_backends()) {
     const auto backend = make_backend(name, 2);
-    for (const Dtype dtype : {Dtype::f32, Dtype::bf16, Dtype::e4m3}) {
+    for (const Dtype dtype : {Dtype::f32, Dtype::bf16, Dtype::e4m3, Dtype::int8, Dtype::e2m1}) {
       for (const i64 heads : {1, 8, 13, 32, 64}) {
         CaseOptions options{.seed = 77, .rows = 30, .heads = heads, .dim = 128, .dtype = dtype};
         options.contexts = {900};

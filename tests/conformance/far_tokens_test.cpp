@@ -36,7 +36,14 @@ class FarKeys {
     const i64 axis = keys.block_table.empty() ? 1 : 0;
     return std::visit(
         [&](const auto& view) {
-          return far * (view.stride[static_cast<std::size_t>(axis)] * static_cast<i64>(sizeof(*view.data)) + 4);
+          const auto step = [&](const auto& part) {
+            return part.stride[static_cast<std::size_t>(axis)] * static_cast<i64>(sizeof(*part.data));
+          };
+          if constexpr (std::is_same_v<Element<decltype(view)>, Mxfp4>) {
+            return far * (step(view.codes) + step(view.scales));
+          } else {
+            return far * (step(view) + 4);
+          }
         },
         keys.values);
   }
@@ -60,6 +67,11 @@ class FarKeys {
                    reinterpret_cast<const std::byte*>(values.data()), held * static_cast<i64>(sizeof(T)));
     view.data = all.data;
     return view;
+  }
+
+  /// Contiguous ones: in pages the scales are in the same memory.
+  Mxfp4View moved(Backend& backend, On& on, const Mxfp4View& view, std::size_t axis, i64 far) {
+    return {moved(backend, on, view.codes, axis, far), moved(backend, on, view.scales, axis, far)};
   }
 
   KeyCache keys_;

@@ -10,6 +10,8 @@
 #include <random>
 #include <vector>
 
+#include "core/tensor/vectors.hpp"
+
 using namespace misa;
 using namespace misa::cpu;
 
@@ -57,6 +59,39 @@ TEST_CASE("every level of loops widens every number of 8 and 16 bits exactly, wh
       }
       CHECK(wrong == 0);
     }
+  }
+}
+
+TEST_CASE("every level of loops widens every INT8 number and every MXFP4 byte at every scale exactly") {
+  for (const Loops* level : all_loops()) {
+    CAPTURE(std::string(level->level));
+    std::vector<i8> small(256 + 7);
+    for (std::size_t i = 0; i < small.size(); ++i) small[i] = static_cast<i8>(i);
+    std::vector<float> large(small.size());
+    std::vector<Bf16> middle(small.size());
+    level->int8_to_f32(small.data(), std::ssize(small), large.data());
+    level->int8_to_bf16(small.data(), std::ssize(small), middle.data());
+    i64 wrong = 0;
+    for (std::size_t i = 0; i < small.size(); ++i)
+      wrong += large[i] == small[i] && to_float(middle[i]) == large[i] ? 0 : 1;
+    CHECK(wrong == 0);
+    // 512 numbers: every byte once.
+    std::vector<u8> codes(256);
+    for (std::size_t i = 0; i < codes.size(); ++i) codes[i] = static_cast<u8>(i);
+    for (u32 scale = 0; scale < 256; ++scale) {
+      std::vector<u8> scales(16);
+      for (std::size_t b = 0; b < scales.size(); ++b) scales[b] = static_cast<u8>(scale + b);
+      large.assign(512, 7.0f);
+      middle.assign(512, Bf16{});
+      level->mxfp4_to_f32(codes.data(), scales.data(), 512, large.data());
+      level->mxfp4_to_bf16(codes.data(), scales.data(), 512, middle.data());
+      const Mxfp4Vector vector{codes.data(), scales.data()};
+      for (i64 d = 0; d < 512; ++d) {
+        const std::size_t at = static_cast<std::size_t>(d);
+        wrong += same(large[at], vector[d]) && same(to_float(middle[at]), vector[d]) ? 0 : 1;
+      }
+    }
+    CHECK(wrong == 0);
   }
 }
 

@@ -40,7 +40,11 @@ class KernelOnHost final : public ForwardingBackend {
   Written run(const RankGatherTask& task, simt::Order order) {
     Written written;
     const auto outputs = [&](const auto& each) {
-      std::visit([&](const auto& values) { each(values, written.batch); }, task.gather.values);
+      std::visit(
+          [&](const auto& values) {
+            if constexpr (!std::is_same_v<Element<decltype(values)>, Mxfp4>) each(values, written.batch);  // none is
+          },
+          task.gather.values);
       each(task.gather.weights, written.batch);
       each(task.rank.heads, written.ranking);
       each(task.rank.energies, written.ranking);
@@ -151,7 +155,7 @@ bool is_equal(i64 head) { return head % 3 != 1; }
 
 Workload workload_of(const RoutedCase& drawn) {
   Workload workload = draw_workload(drawn.workload);
-  const i64 heads = drawn.workload.heads, vector = drawn.workload.dim * dtype_size(drawn.workload.dtype);
+  const i64 heads = drawn.workload.heads, vector = dtype_bytes(drawn.workload.dtype, drawn.workload.dim);
   const std::span<float> weights = workload.weights.span<float>();
   for (i64 at = 0; drawn.equal_heads && at < std::ssize(weights); ++at) {
     const i64 first = at / heads * heads;

@@ -11,7 +11,9 @@
 
 #include "backends/backends.hpp"
 #include "core/selection/run_selection.hpp"
+#include "core/workload/key_layout.hpp"
 #include "core/workload/placement.hpp"
+#include "core/workload/quantise.hpp"
 
 namespace misa::testing {
 
@@ -70,6 +72,28 @@ inline void store(HostTensor& tensor, i64 i, float value) {
   }
 }
 
+/// The vectors of `from` [.., D] f32 as INT8, with a scale each, or as MXFP4, with those of its blocks.
+inline void quantise(const HostTensor& from, HostTensor& to, HostTensor& block_scales, float* scales) {
+  const i64 dim = from.shape.back();
+  for (i64 i = 0; i < from.size() / dim; ++i) {
+    const float* first = from.storage.as<const float>() + i * dim;
+    std::vector<float> vector(first, first + dim);
+    if (to.dtype == Dtype::e2m1) {
+      quantise_mxfp4(vector, to.storage.as<u8>() + i * dim / 2,
+                     block_scales.storage.as<u8>() + i * key_scale_bytes(Dtype::e2m1, dim));
+    } else {
+      // INT8 has no NaN and no infinity: its scale has.
+      bool finite = true;
+      for (float& number : vector) {
+        finite = finite && std::isfinite(number);
+        if (!std::isfinite(number)) number = 0;
+      }
+      scales[i] = quantise_int8(vector, to.storage.as<i8>() + i * dim);
+      if (!finite) scales[i] = std::numeric_limits<float>::quiet_NaN();
+    }
+  }
+}
+
 inline Workload draw_workload(const CaseOptions& options) {
   Draw draw(options.seed);
   Workload workload;
@@ -78,17 +102,27 @@ inline Workload draw_workload(const CaseOptions& options) {
   const i64 rows = options.paged ? sequences * options.next_n : options.rows;
   const i64 heads = options.heads, dim = options.dim;
   const bool fp8 = options.dtype == Dtype::e4m3;
+  const bool narrow = options.dtype == Dtype::int8 || options.dtype == Dtype::e2m1;
 
   const bool hostile = options.numbers == Numbers::hostile;
-  workload.q = HostTensor(options.dtype, {rows, heads, dim});
+  // Numbers are drawn in a dtype that can be written one by one.
+  const Dtype drawn = narrow ? Dtype::f32 : options.dtype;
+  make_queries(workload, options.dtype, rows, heads, dim);
+  HostTensor queries(drawn, {rows, heads, dim});
   float magnitude = 1;
-  for (i64 i = 0; i < workload.q.size(); ++i) {
+  for (i64 i = 0; i < queries.size(); ++i) {
     float x = draw.normal();
     if (hostile && !fp8) {
       if (i % dim == 0) magnitude = draw.hostile_size();
       x = draw.hostile(x * magnitude);
     }
-    store(workload.q, i, options.numbers == Numbers::zeros ? std::abs(x) : x * (fp8 ? 50.0f : 1.0f));
+    store(queries, i, options.numbers == Numbers::zeros ? std::abs(x) : x * (fp8 ? 50.0f : 1.0f));
+  }
+  if (narrow) {
+    std::vector<float> dropped(static_cast<std::size_t>(rows * heads));
+    quantise(queries, workload.q, workload.q_block_scale, dropped.data());
+  } else {
+    workload.q = std::move(queries);
   }
   workload.weights = HostTensor(Dtype::f32, {rows, heads});
   for (float& weight : workload.weights.span<float>()) {
@@ -106,7 +140,7 @@ inline Workload draw_workload(const CaseOptions& options) {
     few.emplace_back();
     for (i64 d = 0; d < dim; ++d) few.back().push_back(draw.normal());
   }
-  HostTensor keys(options.dtype, {tokens, dim}), scales(Dtype::f32, {tokens});
+  HostTensor keys(drawn, {tokens, dim}), scales(Dtype::f32, {tokens});
   for (i64 t = 0; t < tokens; ++t) {
     const i64 kind = draw.whole(0, 2);
     if (hostile) magnitude = draw.hostile_size();
@@ -126,9 +160,21 @@ inline Workload draw_workload(const CaseOptions& options) {
     }
   }
 
+  if (narrow) {
+    Workload quantised;
+    make_keys(quantised, options.dtype, tokens, dim);
+    std::vector<float> own(static_cast<std::size_t>(tokens));
+    quantise(keys, quantised.k, quantised.k_block_scale, own.data());
+    // A scale as hostile as that of FP8 keys would be, or the key's own.
+    for (i64 t = 0; t < tokens && !hostile; ++t) scales.span<float>()[static_cast<std::size_t>(t)] *= own[t];
+    keys = std::move(quantised.k);
+    if (options.dtype == Dtype::e2m1) scales = std::move(quantised.k_block_scale);
+  }
+  const KeyLayout layout = key_layout(options.dtype, dim, options.paged ? options.page_size : 0);
   if (!options.paged) {
     workload.k = std::move(keys);
-    if (fp8) workload.k_scale = std::move(scales);
+    if (layout.scale_bytes > 0)
+      (options.dtype == Dtype::e2m1 ? workload.k_block_scale : workload.k_scale) = std::move(scales);
     // Rows of a sequence stand together, at random positions.
     i64 start = 0, row = 0;
     for (i64 s = 0; s < sequences; ++s) {
@@ -160,11 +206,8 @@ inline Workload draw_workload(const CaseOptions& options) {
   std::vector<i32> order(static_cast<std::size_t>(pages));
   std::iota(order.begin(), order.end(), 0);
   std::shuffle(order.begin(), order.end(), draw.engine());
-  const i64 page_values = size * dim;
-  workload.k_pages =
-      fp8 ? HostTensor(Dtype::uint8, {pages, size, dim + 4}) : HostTensor(options.dtype, {pages, size, dim});
+  workload.k_pages = key_pages(options.dtype, pages, size, dim);
   std::byte* data = workload.k_pages.storage.data();
-  const i64 element = dtype_size(options.dtype), page_bytes = page_values * element + (fp8 ? size * 4 : 0);
   std::fill(data, data + workload.k_pages.bytes(), std::byte{0x55});  // finite garbage
   workload.block_table = HostTensor(Dtype::int32, {sequences, most});
   for (i32& page : workload.block_table.span<i32>()) page = -1;
@@ -176,10 +219,12 @@ inline Workload draw_workload(const CaseOptions& options) {
     for (i64 t = 0; t < context; ++t, ++token) {
       i32& page = workload.block_table.span<i32>()[static_cast<std::size_t>(s * most + t / size)];
       if (t % size == 0) page = order[static_cast<std::size_t>(next_page++)];
-      std::byte* base = data + page * page_bytes;
-      std::memcpy(base + (t % size) * dim * element, keys.storage.data() + token * dim * element,
-                  static_cast<std::size_t>(dim * element));
-      if (fp8) std::memcpy(base + page_values + (t % size) * 4, scales.storage.data() + token * 4, 4);
+      const i64 slot = page * size + t % size, bytes = layout.value_bytes;
+      std::memcpy(data + layout.values_at(slot), keys.storage.data() + token * bytes, static_cast<std::size_t>(bytes));
+      if (layout.scale_bytes > 0) {
+        std::memcpy(data + layout.scales_at(slot), scales.storage.data() + token * layout.scale_bytes,
+                    static_cast<std::size_t>(layout.scale_bytes));
+      }
     }
     for (i64 j = 0; j < options.next_n; ++j) {
       const i64 visible = std::max<i64>(0, context - options.next_n + j + 1);
@@ -250,8 +295,18 @@ inline double value_at(const HostTensor& tensor, i64 i) {
   switch (tensor.dtype) {
     case Dtype::f32: return tensor.span<const float>()[at];
     case Dtype::bf16: return to_float(tensor.span<const Bf16>()[at]);
+    case Dtype::int8: return tensor.span<const i8>()[at];
     default: return to_float(tensor.span<const E4m3>()[at]);
   }
+}
+
+/// The i-th number of a workload's queries.
+inline double query_at(const Workload& workload, i64 i) {
+  if (workload.q.dtype != Dtype::e2m1) return value_at(workload.q, i);
+  const i64 dim = workload.head_dim(), vector = i / dim;
+  return visit_queries(workload, [&](const auto& queries) {
+    return static_cast<double>(to_float(queries(vector / workload.heads(), vector % workload.heads(), i % dim)));
+  });
 }
 
 inline ExactRow exact_row(const Workload& workload, i64 m) {

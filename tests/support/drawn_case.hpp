@@ -60,4 +60,11 @@ inline DrawnCase drawn_case(u64 seed) {
   return drawn;
 }
 
+/// The case of `seed` in INT8 or MXFP4.
+inline DrawnCase narrow_case(u64 seed) {
+  DrawnCase drawn = drawn_case(seed);
+  drawn.workload.dtype = seed % 3 == 0 ? Dtype::int8 : Dtype::e2m1;
+  return drawn;
+}
+
 }  // namespace misa::testing

@@ -107,6 +107,12 @@ CaseOptions draw_options(u64 seed) {
   return options;
 }
 
+/// Options in INT8 or MXFP4.
+CaseOptions as_narrow(CaseOptions options) {
+  options.dtype = options.seed % 3 == 0 ? Dtype::int8 : Dtype::e2m1;
+  return options;
+}
+
 /// What kernels for tensor cores take: many rows of a sequence, head_dim 128, up to 64 heads, narrow elements.
 CaseOptions draw_wide_options(u64 seed) {
   Draw draw(seed * 2654435761u + 5);
@@ -186,9 +192,11 @@ Task score_means(Backend& backend, const Given& of) {
   return place_score(backend, std::move(workload));
 }
 
-Task score_drawn(Backend& backend, const Given& of) {
+Task score_drawn(Backend& backend, const Given& of, bool narrow) {
   const u64 seed = static_cast<u64>(of[0]);
-  Workload workload = draw_workload(seed <= 150 ? draw_options(seed) : draw_wide_options(seed));
+  const bool wide = narrow ? seed % 2 == 0 : seed > 150;
+  const CaseOptions options = wide ? draw_wide_options(seed) : draw_options(seed);
+  Workload workload = draw_workload(narrow ? as_narrow(options) : options);
   Draw draw(seed);
   const Listed listed = seed % 3 == 0 ? Listed{} : draw_list(draw, workload.rows());
   return place_score(backend, std::move(workload), listed);
@@ -221,8 +229,9 @@ Task pool_tails(Backend& backend, const Given& of) {
 }
 
 /// A few ranges of each row's window, some of which share their begin.
-Task pool_drawn(Backend& backend, const Given& of) {
+Task pool_drawn(Backend& backend, const Given& of, bool narrow) {
   CaseOptions options = draw_options(static_cast<u64>(of[0]));
+  if (narrow) options = as_narrow(options);
   if (options.numbers == Numbers::nan) options.numbers = Numbers::normal;
   Workload workload = draw_workload(options);
   Draw draw(options.seed);
@@ -263,9 +272,10 @@ Task route_samples(Backend& backend, const Given& of) {
                               .linear = true}));
 }
 
-Task route_drawn(Backend& backend, const Given& of, Primitive primitive) {
+Task route_drawn(Backend& backend, const Given& of, Primitive primitive, bool narrow) {
   const u64 seed = static_cast<u64>(of[0]);
   CaseOptions options = seed % 4 < 3 ? draw_options(seed) : draw_wide_options(seed);
+  if (narrow) options = as_narrow(options);
   if (options.numbers == Numbers::infinite) options.numbers = Numbers::few_keys;
   const Router router = routers()[(seed + seed / 8) % routers().size()].router;
   IndexerSpec spec = routing({router, std::max<i64>(1, options.heads / 3), 16});
@@ -282,14 +292,14 @@ Task route_drawn(Backend& backend, const Given& of, Primitive primitive) {
   return place_route(backend, primitive, draw_workload(options), spec, same);
 }
 
-Task gather_drawn(Backend& backend, const Given& of) {
-  const CaseOptions options = draw_options(static_cast<u64>(of[0]));
+Task gather_drawn(Backend& backend, const Given& of, bool narrow) {
+  const CaseOptions drawn = draw_options(static_cast<u64>(of[0])), options = narrow ? as_narrow(drawn) : drawn;
   const Workload workload = draw_workload(options);
   Draw draw(options.seed);
   const bool has_linear = options.seed % 2 == 0;
   const i64 kept = draw.whole(has_linear ? 0 : 1, options.heads);
   std::vector<i32> heads;
-  HostTensor linear(options.dtype, {workload.rows(), options.dim + 1});
+  HostTensor linear(routed_dtype(options.dtype), {workload.rows(), options.dim + 1});
   for (i64 m = 0; m < workload.rows(); ++m) {
     for (i64 h = 0, left = kept; h < options.heads && left > 0; ++h) {
       if (draw.whole(1, options.heads - h) > left) continue;
@@ -338,8 +348,8 @@ std::vector<Given> pairs(const Given& first, const Given& second) {
 }
 
 template <auto Place>
-auto with(auto last) {
-  return [last](Backend& backend, const Given& of) { return Place(backend, of, last); };
+auto with(auto... last) {
+  return [last...](Backend& backend, const Given& of) { return Place(backend, of, last...); };
 }
 
 Family hard_select(std::string_view name, const std::vector<Given>& tested) {
@@ -363,17 +373,21 @@ std::vector<Family> families() {
       {pool, "pool", "sequences keys block", testing::pool, list("1 500 64, 8 1000 128"),
        list("1 131072 1024, 1 131072 128, 8 131072 1024, 8 131072 128")},
       {pool, "pool_tails", "rows block", pool_tails, list("70 64, 9 1024"), list("4096 1024")},
-      {pool, "pool_drawn", "seed", pool_drawn, seeds(100)},
-      {rank, "rank_drawn", "seed", with<route_drawn>(rank), seeds(240)},
+      {pool, "pool_drawn", "seed", with<pool_drawn>(false), seeds(100)},
+      {pool, "pool_narrow", "seed", with<pool_drawn>(true), seeds(30)},
+      {rank, "rank_drawn", "seed", with<route_drawn>(rank, false), seeds(240)},
+      {rank, "rank_narrow", "seed", with<route_drawn>(rank, true), seeds(48)},
       {rank, "rank_gate", "heads rows", rank_gate, list("2 70000, 64 5")},
-      {gather, "gather_drawn", "seed", gather_drawn, seeds(60)},
+      {gather, "gather_drawn", "seed", with<gather_drawn>(false), seeds(60)},
+      {gather, "gather_narrow", "seed", with<gather_drawn>(true), seeds(20)},
       {rank_gather, "route", "heads rows blocks", route, list("64 40 17, 32 5 130"),
        list("64 4096 128, 64 1024 32, 32 4096 128, 64 32 64")},
       {rank_gather, "route_samples", "heads rows samples covariance", route_samples,
        list("64 9 64 0, 64 9 64 1, 32 5 256 0, 40 3 128 1"),
        list("64 1024 256 0, 64 1024 256 1, 64 1024 128 0, 64 1024 128 1, 64 1024 64 0, 64 1024 64 1, 64 4096 64 1, "
             "32 1024 64 1, 64 32 64 1, 32 1024 256 0, 32 1024 256 1")},
-      {rank_gather, "route_drawn", "seed", with<route_drawn>(rank_gather), seeds(240)},
+      {rank_gather, "route_drawn", "seed", with<route_drawn>(rank_gather, false), seeds(240)},
+      {rank_gather, "route_narrow", "seed", with<route_drawn>(rank_gather, true), seeds(48)},
       {score, "score_prefill", "heads rows keys", with<score_prefill>(Dtype::e4m3),
        list("64 40 300, 32 33 1000, 8 16 130, 3 50 300, 48 20 300, 16 3 700, 2 70000 5"),
        list("64 1024 8192, 64 1024 32768, 64 1024 65536, 64 1024 131072, 64 2048 131072, 64 4096 131072, "
@@ -392,7 +406,8 @@ std::vector<Family> families() {
        few_candidates, candidates},
       {score, "score_means", "rows blocks apart", score_means,
        list("33 70 0, 5 600 40, 1060 70 20, 150 600 0, 540 600 7"), list("1024 1024 0, 1 1024 0, 32 512 0")},
-      {score, "score_drawn", "seed", score_drawn, seeds(190)},
+      {score, "score_drawn", "seed", with<score_drawn>(false), seeds(190)},
+      {score, "score_narrow", "seed", with<score_drawn>(true), seeds(60)},
       // On 132 processors 4,097 to 8,192 columns are held from 265 rows on, up to 32,768 from 67 rows on; fewer rows of
       // more than 8,192 are spread. 20,001 columns are no multiple of 4, and 16,000 of them too many for a sample.
       {select, "select", "rows columns k kind", testing::select,

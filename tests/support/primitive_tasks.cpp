@@ -190,7 +190,9 @@ std::vector<double> fetch_batch(On& on, const GatherTask& task) {
   std::vector<double> numbers;
   std::visit(
       [&](const auto& view) {
-        for (const auto value : on.fetch(view)) numbers.push_back(to_float(value));
+        if constexpr (!std::is_same_v<Element<decltype(view)>, Mxfp4>) {  // no batch is
+          for (const auto value : on.fetch(view)) numbers.push_back(to_float(value));
+        }
       },
       task.values);
   for (const float weight : on.fetch(task.weights)) numbers.push_back(weight);
@@ -270,7 +272,7 @@ class Route final : public PlacedTask {
           return false;
         for (i64 d = 0; d < dim; ++d) {
           const double number = numbers[static_cast<std::size_t>(to * dim + d)];
-          if (!same_number(number, value_at(workload_.q, head * dim + d))) return false;
+          if (!same_number(number, query_at(workload_, head * dim + d))) return false;
         }
       }
     }
@@ -296,7 +298,7 @@ class Gather final : public PlacedTask {
     if (!linear.empty()) task_.linear = on_.place<float, 2>(linear, {rows, dim + 1});
     std::visit(
         [&](const auto& view) {
-          using T = std::remove_const_t<std::remove_pointer_t<decltype(view.data)>>;
+          using T = Routed<Element<decltype(view)>>;
           task_.values = View<const T, 3>(on_.make<T, 3>({rows, batch, dim}));
         },
         task_.queries.values);

@@ -16,11 +16,12 @@ namespace misa::cuda {
 /// Keys of one element type. Contiguous: one page, no table.
 template <class T>
 struct Keys {
-  View<const T, 3> values;
+  Vectors<T> values;
   View<const float, 2> scales;
   View<const i32, 2> table;
 
-  __device__ const T* vector(i64 sequence, i64 token, float& scale) const {
+  /// Returns what vector_of does: a pointer, or the parts of an MXFP4 vector.
+  __device__ auto vector(i64 sequence, i64 token, float& scale) const {
     i64 page = 0, slot = token;
     if (table.data != nullptr) {
       // 64-bit divisions are calls.
@@ -29,9 +30,15 @@ struct Keys {
       slot = at % size;
     }
     scale = scales.data == nullptr ? 1.0f : scales(page, slot);
-    return &values(page, slot, 0);
+    return vector_of(values, page, slot);
   }
 };
+
+/// Whether queries of Q may be scored against keys of K: MXFP4 goes with MXFP4, with a batch routed from it, and with
+/// means.
+template <class Q, class K>
+constexpr bool goes_with = std::is_same_v<K, Mxfp4> ? std::is_same_v<Q, Mxfp4> || std::is_same_v<Q, Bf16>
+                                                    : !std::is_same_v<Q, Mxfp4> || std::is_same_v<K, float>;
 
 /// std::optional<Candidates>, flat.
 struct Columns {
@@ -98,8 +105,7 @@ template <class Body>
 void with_keys(const KeyCache& keys, const Body& body) {
   std::visit(
       [&](const auto& values) {
-        using T = std::remove_const_t<std::remove_reference_t<decltype(*values.data)>>;
-        body(Keys<T>{values, keys.scales, keys.block_table});
+        body(Keys<Element<decltype(values)>>{values, keys.scales, keys.block_table});
       },
       keys.values);
 }
@@ -107,7 +113,13 @@ void with_keys(const KeyCache& keys, const Body& body) {
 /// Calls `body` with the queries' view and the keys as Keys, of whatever element types they are.
 template <class Body>
 void with_types(const Values& queries, const KeyCache& keys, const Body& body) {
-  with_keys(keys, [&](const auto& k) { std::visit([&](const auto& q) { body(q, k); }, queries); });
+  with_keys(keys, [&]<class K>(const Keys<K>& k) {
+    std::visit(
+        [&](const auto& q) {
+          if constexpr (goes_with<Element<decltype(q)>, K>) body(q, k);
+        },
+        queries);
+  });
 }
 
 }  // namespace misa::cuda

@@ -29,7 +29,7 @@ __global__ void pool_kernel(Keys<K> keys, Windows ranges, View<float, 2> means, 
   double sum = 0;
   for (i64 token = begin; token < end; ++token) {
     float scale = 1;
-    const K* key = keys.vector(ranges.sequence[p], token, scale);
+    const auto key = keys.vector(ranges.sequence[p], token, scale);
     // Two operations, each rounded as the reference rounds it.
     sum = __dadd_rn(sum, __dmul_rn(static_cast<double>(scale), static_cast<double>(to_float(key[d]))));
   }
@@ -259,7 +259,7 @@ bool pools_vectors(const PoolTask& task) { return accepts<E4m3>(task) || accepts
 void pool_vectors(const PoolTask& task, int num_sms, cudaStream_t stream) {
   const bool many = task.count() > static_cast<i64>(kMostRanges) * num_sms;
   with_keys(task.keys, [&]<class K>(const Keys<K>& keys) {
-    if constexpr (!std::is_same_v<K, float>) {
+    if constexpr (std::is_same_v<K, E4m3> || std::is_same_v<K, Bf16>) {
       (many ? launch<true, K> : launch<false, K>)(keys, task, num_sms, stream);
     }
   });

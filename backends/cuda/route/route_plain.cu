@@ -23,7 +23,7 @@ struct Ranking {
 };
 
 template <class Q, class K>
-__device__ double energy_of(const View<const Q, 3>& queries, const View<const float, 2>& weights, const Keys<K>& keys,
+__device__ double energy_of(const Vectors<Q>& queries, const View<const float, 2>& weights, const Keys<K>& keys,
                             const Windows& windows, const Ranking& ranking, i64 m, i64 h, unsigned lane) {
   const double weight = weights(m, h);
   if (ranking.router == Router::gate) return fabs(weight);
@@ -37,7 +37,7 @@ __device__ double energy_of(const View<const Q, 3>& queries, const View<const fl
     if (token == end - 1 && ranking.tails.data != nullptr) {
       for (i64 d = 0; d < dim; ++d) dot += to_float(queries(m, h, d)) * ranking.tails(m, d);
     } else {
-      const K* key = keys.vector(windows.sequence[m], token, scale);
+      const auto key = keys.vector(windows.sequence[m], token, scale);
       for (i64 d = 0; d < dim; ++d) dot += to_float(queries(m, h, d)) * to_float(key[d]);
     }
     const double one = weight * relu(dot) * scale;
@@ -49,13 +49,13 @@ __device__ double energy_of(const View<const Q, 3>& queries, const View<const fl
 
 template <class Q, class K>
 __global__ void __launch_bounds__(kWarps* kLanes)
-    rank_kernel(View<const Q, 3> queries, View<const float, 2> weights, Keys<K> keys, Windows windows, Ranking ranking,
+    rank_kernel(Vectors<Q> queries, View<const float, 2> weights, Keys<K> keys, Windows windows, Ranking ranking,
                 View<i32, 2> heads, View<double, 2> energies) {
   __shared__ double energy[kMaxHeads];
   __shared__ bool kept[kMaxHeads];
   const i64 m = blockIdx.x, count = queries.shape[1];
   for (i64 h = threadIdx.x / kLanes; h < count; h += kWarps) {
-    const double found = energy_of(queries, weights, keys, windows, ranking, m, h, threadIdx.x % kLanes);
+    const double found = energy_of<Q>(queries, weights, keys, windows, ranking, m, h, threadIdx.x % kLanes);
     if (threadIdx.x % kLanes == 0) energy[h] = found;
   }
   __syncthreads();
@@ -79,19 +79,29 @@ __global__ void __launch_bounds__(kWarps* kLanes)
   }
 }
 
+/// Returns a number of a query as it is in a routed batch.
 template <class Q>
-__global__ void gather_kernel(View<const Q, 3> queries, View<const float, 2> weights, View<const i32, 2> heads,
-                              Q* values, View<float, 2> batch_weights) {
+__device__ Routed<Q> routed(const Vectors<Q>& queries, i64 m, i64 head, i64 d) {
+  if constexpr (std::is_same_v<Q, Routed<Q>>) {
+    return queries(m, head, d);
+  } else {
+    return from_float<Routed<Q>>(to_float(queries(m, head, d)));
+  }
+}
+
+template <class Q>
+__global__ void gather_kernel(Vectors<Q> queries, View<const float, 2> weights, View<const i32, 2> heads,
+                              Routed<Q>* values, View<float, 2> batch_weights) {
   const i64 m = blockIdx.x, i = blockIdx.y, head = heads(m, i), dim = queries.shape[2];
-  Q* to = values + (m * batch_weights.shape[1] + i) * dim;
-  for (i64 d = threadIdx.x; d < dim; d += blockDim.x) to[d] = queries(m, head, d);
+  Routed<Q>* to = values + (m * batch_weights.shape[1] + i) * dim;
+  for (i64 d = threadIdx.x; d < dim; d += blockDim.x) to[d] = routed<Q>(queries, m, head, d);
   if (threadIdx.x == 0) batch_weights(m, i) = weights(m, head);
 }
 
 /// q_lin and -q_lin of a row; a thread has a dimension.
 template <class Q>
-__global__ void gather_linear_kernel(View<const Q, 3> queries, View<const float, 2> weights, View<const i32, 2> heads,
-                                     View<const double, 2> slopes, View<const float, 2> linear, Q* values,
+__global__ void gather_linear_kernel(Vectors<Q> queries, View<const float, 2> weights, View<const i32, 2> heads,
+                                     View<const double, 2> slopes, View<const float, 2> linear, Routed<Q>* values,
                                      View<float, 2> batch_weights) {
   __shared__ u32 largest;  // the bits of a magnitude
   const i64 m = blockIdx.x, d = threadIdx.x, dim = queries.shape[2], kept = heads.shape[1];
@@ -120,9 +130,9 @@ __global__ void gather_linear_kernel(View<const Q, 3> queries, View<const float,
       number /= scale;
     }
   }
-  Q* to = values + (m * batch_weights.shape[1] + kept) * dim;
-  to[d] = from_float<Q>(number);
-  to[dim + d] = from_float<Q>(-number);
+  Routed<Q>* to = values + (m * batch_weights.shape[1] + kept) * dim;
+  to[d] = from_float<Routed<Q>>(number);
+  to[dim + d] = from_float<Routed<Q>>(-number);
   if (d == 0) {
     batch_weights(m, kept) = scale;
     batch_weights(m, kept + 1) = -scale;
@@ -134,7 +144,9 @@ __global__ void gather_linear_kernel(View<const Q, 3> queries, View<const float,
 void rank_plainly(const RankTask& task, int /*num_sms*/, cudaStream_t stream) {
   const Ranking ranking{task.router, task.tails, task.norms, task.seed, task.first_row};
   with_types(task.queries.values, task.keys, [&](const auto& queries, const auto& keys) {
-    rank_kernel<<<static_cast<unsigned>(rows_of(task.queries)), kWarps * kLanes, 0, stream>>>(
+    using Q = Element<decltype(queries)>;
+    using K = Element<decltype(keys.values)>;
+    rank_kernel<Q, K><<<static_cast<unsigned>(rows_of(task.queries)), kWarps * kLanes, 0, stream>>>(
         queries, task.queries.weights, keys, task.windows, ranking, task.heads, task.energies);
   });
   check(cudaGetLastError(), "rank");
@@ -144,9 +156,10 @@ void gather_plainly(const GatherTask& task, int /*num_sms*/, cudaStream_t stream
   const unsigned rows = static_cast<unsigned>(rows_of(task.queries)), kept = static_cast<unsigned>(task.heads.shape[1]);
   std::visit(
       [&](const auto& queries) {
-        using Q = std::remove_const_t<std::remove_reference_t<decltype(*queries.data)>>;
+        using Q = Element<decltype(queries)>;
+        using Batch = Routed<Q>;
         // The batch is the task's output; its views are const because a routed query is read as any query.
-        Q* values = const_cast<Q*>(std::get<View<const Q, 3>>(task.values).data);
+        Batch* values = const_cast<Batch*>(std::get<View<const Batch, 3>>(task.values).data);
         if (kept > 0) {
           gather_kernel<Q>
               <<<dim3(rows, kept), 64, 0, stream>>>(queries, task.queries.weights, task.heads, values, task.weights);

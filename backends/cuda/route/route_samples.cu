@@ -205,8 +205,14 @@ __device__ void write_kept(const SampledTask<Q>& task, int m, const Group& group
     const int place = kept.before(h);
     if (group.lane == 0) task.heads(m, place) = h;
     if (!task.gathers()) continue;
-    Q* values = task.values + (static_cast<i64>(m) * batch + place) * dim;
-    for (int d = group.lane; d < dim; d += 32) values[d] = task.queries(m, h, d);
+    Routed<Q>* values = task.values + (static_cast<i64>(m) * batch + place) * dim;
+    for (int d = group.lane; d < dim; d += 32) {
+      if constexpr (std::is_same_v<Q, Routed<Q>>) {
+        values[d] = task.queries(m, h, d);
+      } else {
+        values[d] = from_float<Routed<Q>>(to_float(task.queries(m, h, d)));
+      }
+    }
     if (group.lane == 0) task.routed_weights(m, place) = task.weights(m, h);
   }
 }
@@ -230,11 +236,11 @@ __device__ void write_linear(const SampledTask<Q>& task, int m, const Group& gro
   if constexpr (std::is_same_v<Q, E4m3>) scale = linear_scale(largest);
   const float inverse = 1.0f / scale;
   group.sync();
-  Q* values = task.values + (static_cast<i64>(m) * (task.kept + 2) + task.kept) * layout.dim;
+  Routed<Q>* values = task.values + (static_cast<i64>(m) * (task.kept + 2) + task.kept) * layout.dim;
   for (int at = group.thread(); at < 2 * layout.dim; at += kThreads) {
     const int d = at % layout.dim;
     const float sign = at < layout.dim ? 1.0f : -1.0f;
-    values[at] = from_float<Q>(sign * (row.parts[d] * inverse));
+    values[at] = from_float<Routed<Q>>(sign * (row.parts[d] * inverse));
     if (d == 0) task.routed_weights(m, task.kept + at / layout.dim) = sign * scale;
   }
 }

@@ -18,13 +18,13 @@ namespace misa::cuda {
 /// A RankGatherTask without its variants, or a RankTask.
 template <class Q>
 struct SampledTask {
-  View<const Q, 3> queries;
+  Vectors<Q> queries;
   View<const float, 2> weights, keys;  ///< keys: [P, D]
   Windows windows;
   View<i32, 2> heads;
   View<double, 2> energies;  ///< without data: not asked for
   View<double, 2> slopes;    ///< of a linear head where nothing is gathered
-  Q* values;                 ///< null: nothing is gathered
+  Routed<Q>* values;         ///< null: nothing is gathered
   View<float, 2> routed_weights;
   bool linear;
   int kept;       ///< heads of a row
@@ -43,7 +43,8 @@ auto with_sampled_task(const RankTask& rank, const GatherTask* gather, const Bod
   const i64 shortlist = rank.router == Router::covariance ? shortlist_size(heads_of(rank.queries), kept) : 0;
   return std::visit(
       [&](const auto& queries) {
-        using Q = std::remove_const_t<std::remove_reference_t<decltype(*queries.data)>>;
+        using Q = Element<decltype(queries)>;
+        using Batch = Routed<Q>;
         SampledTask<Q> task{
             .queries = queries,
             .weights = rank.queries.weights,
@@ -60,7 +61,7 @@ auto with_sampled_task(const RankTask& rank, const GatherTask* gather, const Bod
             .samples = static_cast<int>(rank.samples)};
         if (gather != nullptr) {
           // The batch is the task's output; its views are const because a routed query is read as any query.
-          task.values = const_cast<Q*>(std::get<View<const Q, 3>>(gather->values).data);
+          task.values = const_cast<Batch*>(std::get<View<const Batch, 3>>(gather->values).data);
           task.routed_weights = gather->weights;
           task.slopes = {};  // the linear head is made at once
         }

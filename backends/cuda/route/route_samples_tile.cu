@@ -495,14 +495,21 @@ int rows_that_fit(const Layout& layout) {
   return (kSharedBytes - layout.bytes(0)) / (layout.bytes(1) - layout.bytes(0));
 }
 
+/// Elements of queries that tensor cores take as they are.
+template <class Q>
+constexpr bool kInTiles = std::is_same_v<Q, E4m3> || std::is_same_v<Q, Bf16>;
+
 template <class Q>
 bool accepts(const SampledTask<Q>& task) {
-  const auto& [data, shape, stride] = task.keys;
-  const View<const float, 3> keys{data, {1, shape[0], shape[1]}, {0, stride[0], stride[1]}};
-  if (std::is_same_v<Q, float> || task.queries.shape[1] > kMostHeads || task.queries.shape[2] != kDim) return false;
-  if (!vectors_align(task.queries) || (data != nullptr && !vectors_align(keys))) return false;
-  const Layout layout = layout_of(task);
-  return layout.counted <= kMostCounted && rows_that_fit(layout) > 0;
+  if constexpr (kInTiles<Q>) {
+    const auto& [data, shape, stride] = task.keys;
+    const View<const float, 3> keys{data, {1, shape[0], shape[1]}, {0, stride[0], stride[1]}};
+    if (task.queries.shape[1] > kMostHeads || task.queries.shape[2] != kDim) return false;
+    if (!vectors_align(task.queries) || (data != nullptr && !vectors_align(keys))) return false;
+    const Layout layout = layout_of(task);
+    return layout.counted <= kMostCounted && rows_that_fit(layout) > 0;
+  }
+  return false;
 }
 
 template <class Q>
@@ -519,7 +526,7 @@ void launch(const SampledTask<Q>& task, int num_sms, cudaStream_t stream) {
 
 void rank_by_samples(const RankTask& rank, const GatherTask* gather, int num_sms, cudaStream_t stream) {
   with_sampled_task(rank, gather, [&]<class Q>(const SampledTask<Q>& sampled) {
-    if constexpr (!std::is_same_v<Q, float>) launch(sampled, num_sms, stream);
+    if constexpr (kInTiles<Q>) launch(sampled, num_sms, stream);
   });
 }
 

@@ -15,9 +15,8 @@ namespace {
 constexpr i64 kSharedBytes = 227 << 10;
 
 template <class Q, class K>
-__global__ void __launch_bounds__(128)
-    score_kernel(View<const Q, 3> queries, View<const float, 2> weights, Keys<K> keys, Windows windows, Columns columns,
-                 View<float, 2> logits) {
+__global__ void __launch_bounds__(128) score_kernel(Vectors<Q> queries, View<const float, 2> weights, Keys<K> keys,
+                                                    Windows windows, Columns columns, View<float, 2> logits) {
   float* shared = &shared_as<float>();
   const i64 per_row = ceil_div(logits.shape[1], static_cast<i64>(blockDim.x)), m = blockIdx.x / per_row;
   const i64 column = blockIdx.x % per_row * blockDim.x + threadIdx.x;
@@ -31,7 +30,7 @@ __global__ void __launch_bounds__(128)
   const i64 token = inside ? columns.token(windows, m, column) : -1;
   float scale = 1;
   if (token >= 0) {
-    const K* from = keys.vector(windows.sequence[m], token, scale);
+    const auto from = keys.vector(windows.sequence[m], token, scale);
     for (int d = 0; d < dim; ++d) key[d] = to_float(from[d]);
   }
   __syncthreads();
@@ -60,8 +59,8 @@ void score_plainly(const ScoreTask& task, int /*num_sms*/, cudaStream_t stream) 
   const i64 bytes = bytes_for(columns);
   const i64 blocks = logits.shape[0] * ceil_div(logits.shape[1], columns);
   with_types(task.queries.values, task.keys, [&](const auto& queries, const auto& keys) {
-    using Q = std::remove_const_t<std::remove_reference_t<decltype(*queries.data)>>;
-    using K = std::remove_const_t<std::remove_reference_t<decltype(*keys.values.data)>>;
+    using Q = Element<decltype(queries)>;
+    using K = Element<decltype(keys.values)>;
     launch_kernel("score_plain", score_kernel<Q, K>, {blocks, columns, bytes, stream}, false, queries,
                   task.queries.weights, keys, task.windows, columns_of(task.candidates), logits);
   });

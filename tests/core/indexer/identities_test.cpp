@@ -66,7 +66,7 @@ Workload unpaged(const Workload& paged) {
   const i64 size = paged.page_size(), dim = paged.head_dim(), columns = paged.block_table.shape[1];
   const bool fp8 = paged.k_pages.dtype == Dtype::uint8;
   const Dtype dtype = fp8 ? Dtype::e4m3 : paged.k_pages.dtype;
-  const i64 element = dtype_size(dtype), page_bytes = size * dim * element + (fp8 ? size * 4 : 0);
+  const i64 element = dtype_bytes(dtype, 1), page_bytes = size * dim * element + (fp8 ? size * 4 : 0);
   const i64 tokens = std::accumulate(lengths.begin(), lengths.end(), i64{0});
   flat.k = HostTensor(dtype, {tokens, dim});
   if (fp8) flat.k_scale = HostTensor(Dtype::f32, {tokens});
@@ -109,10 +109,15 @@ class WithoutOwnKeys {
           for (std::size_t m = 0; m < problem.end.size(); ++m) {
             if (problem.end[m] <= problem.begin[m]) continue;
             const TokenAddress at = address_of(problem.keys, values.shape[1], problem.sequence[m], problem.end[m] - 1);
-            keys.insert(reinterpret_cast<std::byte*>(
-                const_cast<void*>(static_cast<const void*>(&values(at.page, at.slot, 0)))));
+            const void* key = nullptr;
+            if constexpr (std::is_same_v<Element<decltype(values)>, Mxfp4>) {
+              key = values.vector(at.page, at.slot).codes;
+            } else {
+              key = &values(at.page, at.slot, 0);
+            }
+            keys.insert(static_cast<std::byte*>(const_cast<void*>(key)));
           }
-          const std::size_t bytes = static_cast<std::size_t>(values.shape[2]) * sizeof(values(0, 0, 0));
+          const auto bytes = static_cast<std::size_t>(dtype_bytes(problem.shape.key_dtype, values.shape[2]));
           for (std::byte* key : keys) {
             kept_.emplace_back(key, std::vector<std::byte>(key, key + bytes));
             std::memset(key, 0, bytes);
@@ -216,7 +221,7 @@ TEST_CASE("sequences packed into one buffer select what they select alone") {
           // Row m alone, its sequence's keys alone.
           const std::size_t row = static_cast<std::size_t>(m);
           const i64 first = packed.ks[row], count = packed.ke[row] - packed.ks[row];
-          const i64 dim = packed.head_dim(), heads = packed.heads(), element = dtype_size(packed.q.dtype);
+          const i64 dim = packed.head_dim(), heads = packed.heads(), element = dtype_bytes(packed.q.dtype, 1);
           Workload alone;
           alone.q = HostTensor(packed.q.dtype, {1, heads, dim});
           std::memcpy(alone.q.storage.data(), packed.q.storage.data() + m * heads * dim * element,
@@ -485,7 +490,7 @@ TEST_CASE("the order of a routed batch's heads does not change what it selects")
     const CaseOptions options = draw_case(seed);
     CAPTURE(options.describe());
     const Workload workload = draw_workload(options);
-    const i64 heads = workload.heads(), row_bytes = workload.head_dim() * dtype_size(workload.q.dtype);
+    const i64 heads = workload.heads(), row_bytes = dtype_bytes(workload.q.dtype, workload.head_dim());
     std::vector<i64> order(static_cast<std::size_t>(heads));
     std::iota(order.begin(), order.end(), 0);
     Draw draw(seed);

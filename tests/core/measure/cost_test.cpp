@@ -128,7 +128,7 @@ TEST_CASE("queries and keys of different dtypes are each counted by their own") 
   dagger.rerank = Rerank{.candidates = 3};
   cases.push_back({dagger, {{Stage::score, 8}, {Stage::rerank, 3 + 3}}});
 
-  const auto key_bytes = [](Dtype dtype) { return kDim * dtype_size(dtype) + (dtype == Dtype::e4m3 ? 4 : 0); };
+  const auto key_bytes = [](Dtype dtype) { return dtype_bytes(dtype, kDim) + (dtype == Dtype::e4m3 ? 4 : 0); };
   constexpr std::array kDtypes{Dtype::f32, Dtype::bf16, Dtype::e4m3};
   for (const auto& [spec, keys] : cases) {
     for (const Dtype queries : kDtypes) {

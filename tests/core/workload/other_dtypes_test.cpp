@@ -145,9 +145,9 @@ TEST_CASE("dtypes and shapes that could mean something else are refused") {
        [](RawFile& f) {
          f.set("ks", "I64", {kRows}, std::vector<i64>{0, -(i64{1} << 32), 0});
        }},
-      {"queries of signed bytes", "MP-E206",
+      {"queries of 16 bits", "MP-E206",
        [](RawFile& f) {
-         f.set("q", "I8", {kRows, kHeads, kDim}, std::vector<u8>(kRows * kHeads * kDim));
+         f.set("q", "I16", {kRows, kHeads, kDim}, std::vector<u16>(kRows * kHeads * kDim));
        }},
       {"weights in f64", "MP-E206",
        [](RawFile& f) {

@@ -323,7 +323,7 @@ TEST_CASE("what contradicts the format is refused, each with its own id") {
       {"no q_pos", "MP-E205", [](RawFile& f) { f.tensors.erase("q_pos"); }},
       {"no ks", "MP-E205", [](RawFile& f) { f.tensors.erase("ks"); }},
       {"no ke", "MP-E205", [](RawFile& f) { f.tensors.erase("ke"); }},
-      {"queries as bytes", "MP-E206", [](RawFile& f) { f.tensors["q"].dtype = "U8"; }},
+      {"queries as bytes", "MP-E560", [](RawFile& f) { f.tensors["q"].dtype = "U8"; }},
       {"queries as E5M2", "MP-E206", [](RawFile& f) { f.tensors["q"].dtype = "F8_E5M2"; }},
       {"positions as F32", "MP-E206", [](RawFile& f) { f.tensors["q_pos"].dtype = "F32"; }},
       {"FNUZ keys", "MP-E207", [](RawFile& f) { f.tensors["k"].dtype = "F8_E4M3FNUZ"; }},
