@@ -8,8 +8,18 @@ from .program import find_program, run
 from .safetensors_file import read_file, write_file
 from .selection import Selection, read_selection, write_selection
 from .slicing import slice_trace
-from .tensors import Tensor, bf16, e4m3, tensor_of, to_bf16, to_e4m3
-from .trace import Trace, join_pages, make_trace, read_trace, save_trace, split_pages, write_trace
+from .tensors import Tensor, bf16, e4m3, f4, tensor_of, to_bf16, to_e4m3, to_int8, to_mxfp4
+from .trace import (
+    Trace,
+    join_mxfp4_pages,
+    join_pages,
+    make_trace,
+    read_trace,
+    save_trace,
+    split_mxfp4_pages,
+    split_pages,
+    write_trace,
+)
 
 __all__ = [
     "ProgramError",
@@ -22,9 +32,11 @@ __all__ = [
     "contiguous",
     "e4m3",
     "export_workload",
+    "f4",
     "find_program",
     "from_physical",
     "import_workload",
+    "join_mxfp4_pages",
     "join_pages",
     "make_trace",
     "paged",
@@ -35,10 +47,13 @@ __all__ = [
     "run",
     "save_trace",
     "slice_trace",
+    "split_mxfp4_pages",
     "split_pages",
     "tensor_of",
     "to_bf16",
     "to_e4m3",
+    "to_int8",
+    "to_mxfp4",
     "write_file",
     "write_selection",
     "write_trace",

@@ -23,12 +23,16 @@ def check_trace(trace: Trace) -> None:
     """TraceError for the first thing that misa-prof would refuse."""
     check_presence(dict(trace.tensors()))
     _check_shapes(trace)
+    _check_pair(trace)
     _check_metadata(trace)
     if trace.paged:
         check_paged_windows(trace)
     else:
         check_contiguous_windows(trace)
     _check_keys(trace)
+    if trace.q_block_scale is not None:
+        whole = np.ones(trace.q.shape[:2], bool)
+        _check_blocks(trace, trace.q, trace.q_block_scale.data, whole, "q_block_scale")
     _check_finite(trace.q, "MP-E221", "q")
     _check_finite(trace.weights, "MP-E222", "weights")
     for name, least in (("q_scale", "above"), ("q_norm", "at least")):
@@ -65,25 +69,76 @@ def check_presence(tensors: Mapping[str, Tensor]) -> None:
         if name not in tensors and name + "_row" in tensors:
             what = f"it names the rows of '{name}', which is not there"
             _exclude(name + "_row", what, f"'{name}' with it, or neither")
+    _check_packing(tensors, "q")
     if "k_pages" in tensors:
-        if "k_scale" in tensors:
-            _exclude("k_scale", "the scales of k_pages lie inside its pages", "no k_scale, or k in place of k_pages")
+        for name in ("k_scale", "k_block_scale"):
+            if name in tensors:
+                what = "the scales of k_pages lie inside its pages"
+                _exclude(name, what, f"no {name}, or k in place of k_pages")
         if "block_table" not in tensors:
             _missing("block_table", "k_pages needs the pages of each sequence")
         if "seq_lens" not in tensors:
             _missing("seq_lens", "k_pages needs the tokens of each sequence")
         return
+    _check_packing(tensors, "k")
     dtype = tensors["k"].dtype
-    if dtype == "F8_E4M3" and "k_scale" not in tensors:
-        _missing("k_scale", "FP8 keys need their scales [N]")
-    if dtype != "F8_E4M3" and "k_scale" in tensors:
-        _exclude("k_scale", f"'k' is {dtype} and has no scales", "multiply them into k")
+    scaled = dtype in ("F8_E4M3", "I8")
+    if scaled and "k_scale" not in tensors:
+        _missing("k_scale", "FP8 and INT8 keys need their scales [N], MXFP4 keys k_block_scale")
+    if not scaled and "k_scale" in tensors:
+        how = "no k_scale" if dtype == "F4" else "multiply them into k"
+        _exclude("k_scale", f"'k' is {dtype} and has no scales of whole keys", how)
     for name in ("block_table", "seq_lens"):
         if name in tensors:
             _exclude(name, name + " belongs to k_pages", "k_pages in place of k, or no " + name)
     for name in ("q_pos", "ks", "ke"):
         if name not in tensors:
             _missing(name, "contiguous keys need q_pos, ks and ke [Q]")
+
+
+def _check_packing(tensors: Mapping[str, Tensor], name: str) -> None:
+    """Refuses MXFP4 numbers without block scales, bytes that nothing says are MXFP4, and block scales of other
+    numbers."""
+    dtype, scales = tensors[name].dtype, name + "_block_scale"
+    if dtype == "F4" and scales not in tensors:
+        what = f"'{name}' is MXFP4 (F4), and its block scales are not there"
+        refuse("MP-E560", what, at(name), f"'{scales}', UE8M0 bytes, one for every 32 numbers")
+    if dtype == "U8":
+        what = f"'{name}' is bytes, and no '{scales}' says that they are MXFP4"
+        refuse("MP-E560", what, at(name), f"'{scales}' for MXFP4; misa_trace.e4m3(array) for FP8, int8 for INT8")
+    if dtype != "F4" and scales in tensors:
+        what = f"'{name}' is {dtype}, and only MXFP4 has block scales"
+        refuse("MP-E560", what, at(scales), "MXFP4 numbers, two to a byte, as U8, I8 or F4; or no block scales")
+
+
+def key_dtype(trace: Trace) -> str:
+    """The dtype of a key's numbers. Bytes of pages are FP8 with an f32 scale, or MXFP4, as their number says."""
+    if not trace.paged:
+        return need(trace.k).dtype
+    pages, dim = need(trace.k_pages), trace.head_dim
+    if pages.dtype != "U8":
+        return pages.dtype
+    mxfp4 = pages.shape[-1] == dim // 2 + schema.block_scale_bytes(dim)
+    return "F4" if mxfp4 else "F8_E4M3"
+
+
+def block_scales(words: np.ndarray, dim: int) -> np.ndarray:
+    """The scales of MXFP4 blocks of words [..., W] of four UE8M0 bytes: [..., D / 32] in double."""
+    codes = np.ascontiguousarray(words, dtype="<i4").view(np.uint8)[..., : dim // schema.BLOCK].astype(np.float64)
+    return np.where(codes == 255, np.nan, 2.0 ** (codes - 127))
+
+
+def _check_blocks(trace: Trace, numbers: Tensor, words: np.ndarray, seen: np.ndarray, name: str) -> None:
+    """Refuses block scales that are NaN, and numbers that f32 does not hold, of the vectors that are seen."""
+    scales = block_scales(words, trace.head_dim)
+    with np.errstate(over="ignore"):
+        values = (numbers.values() * np.repeat(scales, schema.BLOCK, axis=-1)).astype(np.float32)
+    bad = ~np.isfinite(values) & seen[..., None]
+    if bad.any():
+        *place, number = np.argwhere(bad)[0].tolist()
+        block = number // schema.BLOCK
+        what = "is the byte 255, a NaN" if np.isnan(scales[(*place, block)]) else "makes numbers above all of f32"
+        refuse("MP-E562", f"the scale of block {block} {what}", f"{at(name)}, vector {place}", schema.AGAIN)
 
 
 def _check_shapes(trace: Trace) -> None:
@@ -99,12 +154,17 @@ def _check_shapes(trace: Trace) -> None:
                 at(name),
                 schema.CONVERT,
             )
-        axes = "PTD" if name == "k_pages" and tensor.dtype != "U8" else rule.axes
+        axes = rule.axes
+        if name == "k_pages":
+            dtype, dim = key_dtype(trace), extents.of["D"]
+            extents.of["S"] = dim // 2 + schema.block_scale_bytes(dim) if dtype == "F4" else dim + schema.SCALE_BYTES
+            if tensor.dtype not in ("U8", "I8"):
+                axes = "PTD"
         if "A" in axes:
             extents.of["A"] = trace.tokens
         extents.check(tensor, name, axes)
         if name == "q":
-            extents.of["S"] = extents.of["D"] + schema.SCALE_BYTES
+            extents.of["W"] = schema.block_scale_bytes(extents.of["D"]) // 4
     if trace.paged:
         expect_count(need(trace.k_pages).shape[0] * trace.page_size, "keys", "k_pages")
         expect_count(trace.tokens, "tokens per sequence", "block_table")
@@ -115,6 +175,14 @@ def _check_shapes(trace: Trace) -> None:
                 at("q"),
                 "next_n rows for every sequence",
             )
+
+
+def _check_pair(trace: Trace) -> None:
+    queries, keys = trace.q.dtype, key_dtype(trace)
+    if (queries == "F4") != (keys == "F4"):
+        named = ["MXFP4" if dtype == "F4" else dtype for dtype in (queries, keys)]
+        what = "the queries are {} and the keys {}: MXFP4 goes with MXFP4".format(*named)
+        refuse("MP-E561", what, "the trace", "queries and keys that were quantised alike")
 
 
 def _check_metadata(trace: Trace) -> None:
@@ -130,6 +198,7 @@ def _check_metadata(trace: Trace) -> None:
     for key, names in (
         ("provenance", schema.PROVENANCES),
         ("k_scale_format", ("f32", "ue8m0x4")),
+        (schema.PAGES_DTYPE, (schema.INT8_PAGES,)),
         ("topk_arithmetic", schema.ARITHMETICS),
     ):
         if key in metadata and metadata[key] not in names:
@@ -161,10 +230,10 @@ def scale_bytes(trace: Trace) -> np.ndarray | None:
             return None
         scales = need(trace.k_scale).values().astype("<f4")
         return scales.view(np.uint8).reshape(-1, schema.SCALE_BYTES)
-    if need(trace.k_pages).dtype != "U8":
+    if key_dtype(trace) not in ("F8_E4M3", "I8"):
         return None
     pages, size, width = need(trace.k_pages).shape
-    flat = need(trace.k_pages).data.reshape(pages, size * width)
+    flat = need(trace.k_pages).data.view(np.uint8).reshape(pages, size * width)
     return flat[:, size * (width - schema.SCALE_BYTES) :].reshape(pages, size, schema.SCALE_BYTES)
 
 
@@ -173,6 +242,11 @@ def _check_keys(trace: Trace) -> None:
     raw = scale_bytes(trace)
     if raw is not None:
         _check_scales(trace, raw[seen], np.argwhere(seen))
+    if key_dtype(trace) == "F4":
+        _check_mxfp4_keys(trace, seen)
+        return
+    if key_dtype(trace) == "I8":
+        return
     if not trace.paged:
         bad = _not_finite(need(trace.k)) & seen[:, None]
     elif need(trace.k_pages).dtype == "U8":
@@ -189,6 +263,16 @@ def _check_keys(trace: Trace) -> None:
             "{}, element {}".format(at("k_pages" if trace.paged else "k"), np.argwhere(bad)[0].tolist()),
             schema.AGAIN,
         )
+
+
+def _check_mxfp4_keys(trace: Trace, seen: np.ndarray) -> None:
+    if not trace.paged:
+        _check_blocks(trace, need(trace.k), need(trace.k_block_scale).data, seen, "k_block_scale")
+        return
+    from .trace import split_mxfp4_pages
+
+    numbers, words = split_mxfp4_pages(need(trace.k_pages), trace.head_dim)
+    _check_blocks(trace, numbers, words, seen, "k_pages")
 
 
 def decode_scales(trace: Trace, raw: np.ndarray) -> np.ndarray:
@@ -240,6 +324,8 @@ def _not_finite(tensor: Tensor) -> np.ndarray:
         return (tensor.data & 0x7F) == 0x7F
     if tensor.dtype == "BF16":
         return (tensor.data & 0x7F80) == 0x7F80
+    if tensor.dtype in ("F4", "I8"):
+        return np.zeros(tensor.shape, bool)
     return ~np.isfinite(tensor.data)
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from .schema import at, need, refuse
+from .schema import INT8_PAGES, PAGES_DTYPE, at, need, refuse
 from .tensors import Tensor
-from .trace import Trace, join_pages, make_trace, split_pages
+from .trace import Trace, join_mxfp4_pages, join_pages, make_trace, split_mxfp4_pages, split_pages
 
 
 def fields(trace: Trace, *names: str) -> dict[str, Any]:
@@ -25,7 +25,7 @@ def rows_of(trace: Trace, name: str) -> np.ndarray:
 def keep_rows(trace: Trace, rows: np.ndarray) -> dict[str, Any]:
     """What belongs to query rows, for `rows` of them in this order: queries, weights, topk, attention_mass."""
     kept: dict[str, Any] = {
-        name: tensor[rows] for name, tensor in fields(trace, "q", "weights", "q_scale", "q_norm").items()
+        name: tensor[rows] for name, tensor in fields(trace, "q", "weights", "q_scale", "q_norm", "q_block_scale").items()
     }
     place = np.full(trace.rows, -1)
     place[rows] = np.arange(len(rows))
@@ -86,7 +86,11 @@ def contiguous(trace: Trace) -> Trace:
             length = int(lengths[rows[row] // trace.next_n])
             mass[to, start[row] : start[row] + length] = kept["attention_mass"].data[to, :length]
         kept["attention_mass"] = mass
+    metadata.pop(PAGES_DTYPE, None)
     values = pages if scales is None else split_pages(pages)[0]
+    if trace.key_dtype == "F4":
+        values, words = split_mxfp4_pages(pages, trace.head_dim)
+        kept["k_block_scale"] = words.reshape(-1, words.shape[-1])[slots]
     kept["k"] = values.reshape(-1, trace.head_dim)[slots]
     if scales is not None:
         kept["k_scale"] = scales.reshape(-1)[slots].astype(np.float32)
@@ -128,15 +132,20 @@ def paged(trace: Trace, page_size: int = 64) -> Trace:
     counts = np.maximum(-(-lengths // page_size), 1)
     first, most = np.concatenate(([0], np.cumsum(counts)[:-1])), int(counts.max())
     k = need(trace.k)
-    data = np.zeros((int(counts.sum()) * page_size, trace.head_dim), k.data.dtype)
+    data = np.zeros((int(counts.sum()) * page_size, k.data.shape[1]), k.data.dtype)
     scales = np.ones(len(data))
+    blocks = None if trace.k_block_scale is None else np.zeros((len(data), trace.k_block_scale.shape[1]), np.int32)
     known = trace.key_scales()
     for start, length, page in zip(starts, lengths, first):
         place = slice(page * page_size, page * page_size + length)
         data[place] = k.data[start : start + length]
         if known is not None:
             scales[place] = known[start : start + length]
-    pages = Tensor(k.dtype, data.reshape(-1, page_size, trace.head_dim))
+        if blocks is not None:
+            blocks[place] = need(trace.k_block_scale).data[start : start + length]
+    pages = Tensor(k.dtype, data.reshape(-1, page_size, data.shape[1]))
+    if blocks is not None:
+        pages = join_mxfp4_pages(pages, blocks.reshape(-1, page_size, blocks.shape[1]))
     if known is not None:
         pages = join_pages(pages, scales.reshape(-1, page_size))
     tables = first[:, None] + np.minimum(np.arange(most), counts[:, None] - 1)
@@ -148,6 +157,8 @@ def paged(trace: Trace, page_size: int = 64) -> Trace:
             mass[to, :visible] = kept["attention_mass"].data[to, ks[row] : ks[row] + visible]
         kept["attention_mass"] = mass
     metadata = {**trace.metadata, **({"k_scale_format": "f32"} if known is not None else {})}
+    if k.dtype == "I8":
+        metadata[PAGES_DTYPE] = INT8_PAGES
     needle = None
     if len(starts) == 1 and "compress_ratio" not in metadata:
         needle = move_needles(trace.needle, np.maximum(np.arange(trace.tokens) - starts[0], -1), 0)

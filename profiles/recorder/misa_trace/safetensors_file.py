@@ -74,8 +74,9 @@ def read_file(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
             if 8 + length + end > size:
                 _refuse("MP-E113", "the tensor ends after the file", place, "the whole file: it is cut short")
             file.seek(8 + length + begin)
-            array = np.fromfile(file, dtype=STORAGE[dtype], count=int(np.prod(shape, dtype=np.int64)))
-            tensors[name] = Tensor(dtype, array.reshape(shape))
+            held = (*shape[:-1], shape[-1] // 2) if dtype == "F4" else shape
+            array = np.fromfile(file, dtype=STORAGE[dtype], count=int(np.prod(held, dtype=np.int64)))
+            tensors[name] = Tensor(dtype, array.reshape(held))
         if 8 + length + covered != size:
             _refuse("MP-E116", "bytes follow the last tensor", where, "a file without bytes after its last tensor")
     return metadata, tensors
@@ -94,10 +95,10 @@ def _entries(header: Mapping[str, Any], where: str) -> list[tuple[str, int, int,
             _refuse("MP-E116", "the entry must have dtype, shape and data_offsets", place, "a file of another writer")
         if dtype not in STORAGE:
             _refuse("MP-E130", f"unknown dtype '{dtype}'", place, "one of " + ", ".join(STORAGE))
-        bytes_needed = STORAGE[dtype].itemsize
+        bits = 4 if dtype == "F4" else 8 * STORAGE[dtype].itemsize
         for extent in shape:
-            bytes_needed *= extent
-        if bytes_needed != end - begin:
+            bits *= extent
+        if bits != 8 * (end - begin) or (dtype == "F4" and (not shape or shape[-1] % 2 != 0)):
             _refuse(
                 "MP-E116",
                 f"shape {list(shape)} of {dtype} does not take {end - begin} bytes",
@@ -108,13 +109,18 @@ def _entries(header: Mapping[str, Any], where: str) -> list[tuple[str, int, int,
     return sorted(entries, key=lambda entry: (entry[1], entry[2], entry[0]))
 
 
+def _width(tensor: Tensor) -> float:
+    """Bytes of an element."""
+    return 0.5 if tensor.dtype == "F4" else STORAGE[tensor.dtype].itemsize
+
+
 def write_file(path: Path, metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> None:
     """Writes a safetensors file under a temporary name and renames it: `path` is whole or as before.
 
     The order is that of misa-prof: widest elements first, then names, so that the same content gives the same bytes.
     """
     target = pathlib.Path(path)
-    order = sorted(tensors, key=lambda name: (-STORAGE[tensors[name].dtype].itemsize, name))
+    order = sorted(tensors, key=lambda name: (-_width(tensors[name]), name))
     header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
     offset = 0
     for name in order:

@@ -44,7 +44,8 @@ AXES = {
     "N": ("N", "keys"),
     "P": ("pages", "pages"),
     "T": ("page_size", "tokens per page"),
-    "S": ("D + 4", "bytes of a key and its scale"),
+    "S": ("S", "bytes of a key and its scales"),
+    "W": ("W", "words of four block scales"),
     "B": ("B", "sequences"),
     "C": ("pages per sequence", "pages per sequence"),
     "A": ("tokens", "tokens"),
@@ -59,16 +60,22 @@ class Rule:
     dtypes: tuple[str, ...]
 
 
-_FLOATS, _F32, _I32 = ("F8_E4M3", "BF16", "F32"), ("F32",), ("I32",)
+# MXFP4 is F4, or U8 and I8 of two numbers each where there are block scales.
+_VALUES, _F32, _I32 = ("F8_E4M3", "BF16", "F32", "I8", "F4", "U8"), ("F32",), ("I32",)
+_BLOCK_SCALES = ("I32", "F8_E8M0", "U8")
+PAGES_DTYPE, INT8_PAGES = "k_pages_dtype", "I8"
+BLOCK = 32  # numbers of MXFP4 that share a scale
 # The order is that in which shapes are checked: the first tensor with an axis says how long it is.
 RULES: dict[str, Rule] = {
-    "q": Rule("QHD", _FLOATS),
+    "q": Rule("QHD", _VALUES),
     "weights": Rule("QH", _F32),
     "q_scale": Rule("QH", _F32),
     "q_norm": Rule("QH", _F32),
-    "k": Rule("ND", _FLOATS),
+    "k": Rule("ND", _VALUES),
     "k_scale": Rule("N", ("F32", "F8_E8M0")),
-    "k_pages": Rule("PTS", ("U8", "BF16", "F32")),
+    "k_pages": Rule("PTS", ("U8", "BF16", "F32", "I8")),
+    "q_block_scale": Rule("QHW", _BLOCK_SCALES),
+    "k_block_scale": Rule("NW", _BLOCK_SCALES),
     "block_table": Rule("BC", _I32),
     "seq_lens": Rule("B", _I32),
     "q_pos": Rule("Q", _I32),
@@ -80,6 +87,11 @@ RULES: dict[str, Rule] = {
     "topk_row": Rule("R", _I32),
     "needle": Rule("nk", _I32),
 }
+
+
+def block_scale_bytes(dim: int) -> int:
+    """Bytes of the block scales of an MXFP4 vector: they fill words of four."""
+    return -(-dim // (4 * BLOCK)) * 4
 
 
 def refuse(id: str, what: str, where: str, how: str) -> NoReturn:

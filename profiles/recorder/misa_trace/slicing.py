@@ -67,7 +67,7 @@ def _distinct(numbers: Iterable[int], count: int, what: str) -> np.ndarray:
 
 def _heads(trace: Trace, heads: np.ndarray) -> Trace:
     kept = {name: tensor for name, tensor in trace.tensors() if name not in ("topk", "topk_row")}
-    for name in fields(trace, "q", "weights", "q_scale", "q_norm"):
+    for name in fields(trace, "q", "weights", "q_scale", "q_norm", "q_block_scale"):
         kept[name] = kept[name][:, heads]
     metadata = dict(trace.metadata)
     if "index_n_heads" in metadata:
@@ -78,7 +78,7 @@ def _heads(trace: Trace, heads: np.ndarray) -> Trace:
 def _rows(trace: Trace, rows: np.ndarray) -> Trace:
     if not trace.paged:
         windows = {name: tensor[rows] for name, tensor in fields(trace, "ks", "ke", "q_pos").items()}
-        keys = fields(trace, "k", "k_scale", "needle")
+        keys = fields(trace, "k", "k_scale", "k_block_scale", "needle")
         return make_trace(trace.metadata, **keys, **windows, **keep_rows(trace, rows), **trace.extra)
     groups = rows.reshape(-1, trace.next_n) if len(rows) % trace.next_n == 0 else None
     whole = groups is not None and np.array_equal(
@@ -126,7 +126,7 @@ def _tokens(trace: Trace, first: int, end: int) -> Trace:
     if first > 0:
         kept = {name: tensor for name, tensor in kept.items() if name not in ("topk", "topk_row")}
     if not trace.paged:
-        keys = fields(trace, "k", "k_scale")
+        keys = fields(trace, "k", "k_scale", "k_block_scale")
         needle = move_needles(trace.needle, np.arange(trace.tokens), first)
         return make_trace(
             trace.metadata, ks=ks[rows] + first, ke=ke[rows], needle=needle, **keys, **kept, **trace.extra
@@ -167,7 +167,7 @@ def trim(trace: Trace) -> Trace:
         kept["block_table"] = table
         return make_trace(trace.metadata, **kept)
     number = np.cumsum(np.concatenate(([0], seen)))
-    for name in fields(trace, "k", "k_scale"):
+    for name in fields(trace, "k", "k_scale", "k_block_scale"):
         kept[name] = kept[name][np.flatnonzero(seen)]
     ks, ke = trace.windows()
     kept["ks"], kept["ke"] = number[ks], number[ks] + ke - ks

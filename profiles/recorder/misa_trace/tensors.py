@@ -8,8 +8,9 @@ import numpy as np
 
 from .errors import TraceError
 
-# The dtype in which NumPy holds each one. The first five hold bits, not numbers.
+# The dtype in which NumPy holds each one. The first six hold bits, not numbers; a byte of F4 holds two.
 STORAGE: dict[str, np.dtype] = {
+    "F4": np.dtype("u1"),
     "F8_E4M3": np.dtype("u1"),
     "F8_E4M3FNUZ": np.dtype("u1"),
     "F8_E5M2": np.dtype("u1"),
@@ -28,10 +29,11 @@ STORAGE: dict[str, np.dtype] = {
     "U64": np.dtype("<u8"),
     "BOOL": np.dtype("?"),
 }
-_TAGGED = ("F8_E4M3", "F8_E4M3FNUZ", "F8_E5M2", "F8_E8M0", "BF16")
+_TAGGED = ("F4", "F8_E4M3", "F8_E4M3FNUZ", "F8_E5M2", "F8_E8M0", "BF16")
 _OF_NUMPY = {dtype: name for name, dtype in STORAGE.items() if name not in _TAGGED}
 # Spellings of torch and of ml_dtypes.
 _OF_NAME = {
+    "float4_e2m1fn_x2": "F4",
     "float8_e4m3fn": "F8_E4M3",
     "float8_e4m3fnuz": "F8_E4M3FNUZ",
     "float8_e5m2": "F8_E5M2",
@@ -55,12 +57,14 @@ def _table_e8m0() -> np.ndarray:
 
 
 _E4M3, _E8M0 = _table_e4m3(), _table_e8m0()
+_E2M1 = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6], np.float32)
 
 
 class Tensor:
     """An array and the dtype of its elements, as safetensors spells it.
 
-    `data` holds the bits: uint8 for F8_E4M3 and F8_E8M0, uint16 for BF16, NumPy's own dtype for all others.
+    `data` holds the bits: uint8 for F8_E4M3 and F8_E8M0, uint16 for BF16, NumPy's own dtype for all others. F4 (e2m1)
+    is uint8 [..., n / 2], the first number of a byte in its lower four bits; `shape` counts its numbers.
     np.asarray(tensor) and values() give numbers; raw bits are in `data`.
     """
 
@@ -84,7 +88,8 @@ class Tensor:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self.data.shape
+        shape = self.data.shape
+        return (*shape[:-1], 2 * shape[-1]) if self.dtype == "F4" and shape else shape
 
     @property
     def nbytes(self) -> int:
@@ -97,7 +102,9 @@ class Tensor:
         return Tensor(self.dtype, self.data[index])
 
     def values(self) -> np.ndarray:
-        """The numbers: float32 for FP8 and bf16, the array itself for all others. Exact."""
+        """The numbers: float32 for FP4, FP8 and bf16, the array itself for all others. Exact."""
+        if self.dtype == "F4":
+            return _E2M1[np.stack([self.data & 15, self.data >> 4], axis=-1)].reshape(self.shape)
         if self.dtype == "F8_E4M3":
             return _E4M3[self.data]
         if self.dtype == "F8_E8M0":
@@ -113,6 +120,8 @@ class Tensor:
         return values if dtype is None else values.astype(dtype)
 
     def reshape(self, *shape: int) -> Tensor:
+        if self.dtype == "F4" and shape[-1] > 0:
+            shape = (*shape[:-1], shape[-1] // 2)
         return Tensor(self.dtype, self.data.reshape(*shape))
 
     def torch(self) -> Any:
@@ -137,6 +146,40 @@ def e4m3(bits: Any) -> Tensor:
 def bf16(bits: Any) -> Tensor:
     """Tags bits (uint16 or int16) as bfloat16: the upper half of a float32."""
     return Tensor("BF16", bits)
+
+
+def f4(bits: Any) -> Tensor:
+    """Tags bytes (uint8 or int8) as FP4 e2m1, two numbers to a byte, the first in the lower four bits."""
+    return Tensor("F4", bits)
+
+
+def to_mxfp4(numbers: Any) -> tuple[Tensor, Tensor]:
+    """Rounds numbers [..., D] to MXFP4: F4 numbers, and UE8M0 scales as words of four bytes, I32 [..., ceil(D / 128)].
+
+    The scale of every 32 numbers is 2^ceil(log2(largest / 6)); numbers are rounded to nearest, ties to even. D is a
+    multiple of 32.
+    """
+    values = np.ascontiguousarray(numbers, dtype=np.float32)
+    blocks = values.reshape(*values.shape[:-1], -1, 32)
+    largest = np.maximum(np.abs(blocks).max(axis=-1), np.float32(1e-4)) / np.float32(6)
+    mantissa, exponent = np.frexp(largest)
+    exponent = np.where(mantissa == 0.5, exponent - 1, exponent)
+    scaled = np.abs(np.ldexp(blocks, -exponent[..., None]))
+    code = np.zeros(scaled.shape, np.uint8)
+    for number, halfway in enumerate((0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5.0)):
+        code += (scaled > halfway if number % 2 == 0 else scaled >= halfway).astype(np.uint8)
+    code |= np.signbit(blocks).astype(np.uint8) << 3
+    code = code.reshape(values.shape)
+    scales = np.full((*values.shape[:-1], -(-values.shape[-1] // 128) * 4), 127, np.uint8)
+    scales[..., : exponent.shape[-1]] = exponent + 127
+    return f4(code[..., 0::2] | code[..., 1::2] << 4), Tensor("I32", scales.view("<i4"))
+
+
+def to_int8(numbers: Any) -> tuple[Tensor, np.ndarray]:
+    """Rounds vectors [..., D] to INT8 with a float32 scale each, largest / 127: numbers = values * scales[..., None]."""
+    values = np.asarray(numbers, dtype=np.float32)
+    scales = np.maximum(np.abs(values).max(axis=-1), np.float32(1e-4)) / np.float32(127)
+    return Tensor("I8", np.clip(np.rint(values / scales[..., None]), -127, 127).astype(np.int8)), scales
 
 
 def to_e4m3(numbers: Any) -> Tensor:

@@ -10,11 +10,25 @@ from typing import Any
 
 import numpy as np
 
-from .check import check_presence, check_trace, decode_scales, scale_bytes
+from .check import block_scales, check_presence, check_trace, decode_scales, key_dtype, scale_bytes
 from .errors import TraceError
 from .safetensors_file import Path, read_file, write_file
-from .schema import FORMAT, RULES, SCALE_BYTES, Extents, as_dtype, at, metadata_number, metadata_of, need, refuse
-from .tensors import Tensor, tensor_of
+from .schema import (
+    BLOCK,
+    FORMAT,
+    INT8_PAGES,
+    PAGES_DTYPE,
+    RULES,
+    SCALE_BYTES,
+    Extents,
+    as_dtype,
+    at,
+    metadata_number,
+    metadata_of,
+    need,
+    refuse,
+)
+from .tensors import STORAGE, Tensor, tensor_of
 from .windows import derived_windows, seen_slots
 
 
@@ -25,7 +39,8 @@ class Trace:
     score[m, s] = k_scale[s] * sum over h of weights[m, h] * relu(q[m, h] . k[s])        s in [ks[m], ke[m])
 
     q [Q, H, D], weights [Q, H], k [N, D], k_scale [N], q_pos, ks and ke [Q]; or k_pages [pages, page_size, D + 4],
-    block_table [B, pages per sequence] and seq_lens [B] in place of k and k_scale. `extra` holds tensors of the
+    block_table [B, pages per sequence] and seq_lens [B] in place of k and k_scale. MXFP4 is F4 numbers with block scales,
+    q_block_scale [Q, H, W] and k_block_scale [N, W], or pages of D / 2 + 4 W bytes a key. `extra` holds tensors of the
     caller's own, whose names begin with "x.".
     """
 
@@ -37,6 +52,8 @@ class Trace:
     k: Tensor | None = None
     k_scale: Tensor | None = None
     k_pages: Tensor | None = None
+    q_block_scale: Tensor | None = None
+    k_block_scale: Tensor | None = None
     block_table: Tensor | None = None
     seq_lens: Tensor | None = None
     q_pos: Tensor | None = None
@@ -92,8 +109,21 @@ class Trace:
             return ks, ke
         return need(self.ks).data.astype(np.int64), need(self.ke).data.astype(np.int64)
 
+    @property
+    def key_dtype(self) -> str:
+        """The dtype of a key's numbers: F4 of MXFP4."""
+        return key_dtype(self)
+
+    def queries(self, row: int) -> np.ndarray:
+        """The queries of a row as the formula above has them: [H, D] float64."""
+        query = self.q[row].values().astype(np.float64)
+        if self.q_block_scale is None:
+            return query
+        scales = block_scales(self.q_block_scale.data[row], self.head_dim)
+        return query * np.repeat(scales, BLOCK, axis=-1)
+
     def key_scales(self) -> np.ndarray | None:
-        """Scales of the keys in double, [N] or [pages, page_size], 1 where no row sees the key; None without scales."""
+        """Scales of the keys in double, [N] or [pages, page_size], 1 where no row sees the key; None without such."""
         raw = scale_bytes(self)
         if raw is None:
             return None
@@ -108,16 +138,23 @@ class Trace:
         ks, ke = (int(ends[row]) for ends in self.windows())
         if not self.paged:
             keys = need(self.k)[ks:ke].values().astype(np.float64)
+            if self.k_block_scale is not None:
+                return keys * np.repeat(block_scales(self.k_block_scale.data[ks:ke], self.head_dim), BLOCK, axis=-1)
             return keys if scales is None else keys * scales[ks:ke, None]
         used = need(self.block_table).data[row // self.next_n][: -(-ke // self.page_size)]
         pages = need(self.k_pages)[used]
+        if self.key_dtype == "F4":
+            numbers, packed = split_mxfp4_pages(pages, self.head_dim)
+            keys = numbers.values().astype(np.float64)
+            keys = keys * np.repeat(block_scales(packed, self.head_dim), BLOCK, axis=-1)
+            return keys.reshape(-1, self.head_dim)[:ke]
         keys = (split_pages(pages)[0] if scales is not None else pages).values().astype(np.float64)
         keys = keys if scales is None else keys * scales[used][:, :, None]
         return keys.reshape(-1, self.head_dim)[:ke]
 
     def scores(self, row: int, scales: np.ndarray | None = None) -> np.ndarray:
         """The scores of the tokens that a row sees, by the formula above in double: [ke - ks]."""
-        query = self.q[row].values().astype(np.float64)
+        query = self.queries(row)
         with np.errstate(invalid="ignore", over="ignore"):
             return np.maximum(self.keys(row, scales) @ query.T, 0.0) @ self.weights.data[row].astype(np.float64)
 
@@ -141,14 +178,15 @@ class Trace:
 
 
 def split_pages(pages: Tensor) -> tuple[Tensor, np.ndarray]:
-    """Values [pages, page_size, D] and scales [pages, page_size] of FP8 pages [pages, page_size, D + 4].
+    """Values [pages, page_size, D] and scales [pages, page_size] of FP8 pages (U8) or INT8 pages (I8) [pages, page_size,
+    D + 4].
 
-    A page is page_size * D FP8 bytes and then page_size f32 scales.
+    A page is page_size * D bytes of values and then page_size f32 scales.
     """
     count, size, width = pages.shape
     head_dim = width - SCALE_BYTES
     flat = pages.data.reshape(count, size * width)
-    values = Tensor("F8_E4M3", flat[:, : size * head_dim].reshape(count, size, head_dim))
+    values = Tensor("I8" if pages.dtype == "I8" else "F8_E4M3", flat[:, : size * head_dim].reshape(count, size, head_dim))
     scales = np.ascontiguousarray(flat[:, size * head_dim :]).view("<f4").reshape(count, size)
     return values, scales
 
@@ -157,9 +195,28 @@ def join_pages(values: Tensor, scales: np.ndarray) -> Tensor:
     """The reverse of split_pages."""
     count, size, dim = values.shape
     flat = np.empty((count, size * (dim + SCALE_BYTES)), np.uint8)
-    flat[:, : size * dim] = values.data.reshape(count, size * dim)
+    flat[:, : size * dim] = values.data.view(np.uint8).reshape(count, size * dim)
     flat[:, size * dim :] = np.ascontiguousarray(scales, dtype="<f4").view(np.uint8).reshape(count, size * SCALE_BYTES)
-    return Tensor("U8", flat.reshape(count, size, dim + SCALE_BYTES))
+    flat = flat.reshape(count, size, dim + SCALE_BYTES)
+    return Tensor("I8", flat.view(np.int8)) if values.dtype == "I8" else Tensor("U8", flat)
+
+
+def split_mxfp4_pages(pages: Tensor, head_dim: int) -> tuple[Tensor, np.ndarray]:
+    """Numbers [pages, page_size, D] (F4) and block scales [pages, page_size, W] of MXFP4 pages [pages, page_size,
+    D / 2 + 4 W]: a page is the numbers of its keys and then their scales."""
+    count, size, width = pages.shape
+    flat = pages.data.reshape(count, size * width)
+    numbers = Tensor("F4", flat[:, : size * head_dim // 2].reshape(count, size, head_dim // 2))
+    scales = np.ascontiguousarray(flat[:, size * head_dim // 2 :]).view("<i4")
+    return numbers, scales.reshape(count, size, -1)
+
+
+def join_mxfp4_pages(numbers: Tensor, scales: np.ndarray) -> Tensor:
+    """The reverse of split_mxfp4_pages."""
+    count, size = numbers.data.shape[:2]
+    parts = (numbers.data, np.ascontiguousarray(scales, dtype="<i4").view(np.uint8))
+    flat = np.concatenate([part.reshape(count, -1) for part in parts], axis=1)
+    return Tensor("U8", flat.reshape(count, size, -1))
 
 
 def make_trace(metadata: Mapping[str, Any] | None = None, **arrays: Any) -> Trace:
@@ -178,6 +235,7 @@ def make_trace(metadata: Mapping[str, Any] | None = None, **arrays: Any) -> Trac
         if name not in RULES and not name.startswith("x."):
             known = ", ".join(RULES)
             refuse("MP-E204", f"unknown tensor '{name}'", at(name), f"one of {known}, or a name that begins with 'x.'")
+    _name_dtypes(given, facts)
     if "k_pages" in given:
         _merge_next_n(given)
     extents = Extents()
@@ -186,6 +244,8 @@ def make_trace(metadata: Mapping[str, Any] | None = None, **arrays: Any) -> Trac
         if name not in given:
             continue
         tensor = given[name]
+        if name.endswith("_block_scale"):
+            tensor = _as_words(tensor, rule.axes, name)
         if name == "k_scale" and tensor.dtype == "U8" and tensor.shape[-1:] == (SCALE_BYTES,):
             tensor = Tensor("F32", np.ascontiguousarray(tensor.data).view("<f4")[..., 0])  # f32 seen as four bytes
         tensor = extents.fit(as_dtype(tensor, rule.dtypes, name), rule.axes)
@@ -206,10 +266,38 @@ def make_trace(metadata: Mapping[str, Any] | None = None, **arrays: Any) -> Trac
     return trace
 
 
+def _name_dtypes(given: dict[str, Tensor], facts: Mapping[str, str]) -> None:
+    """Queries, keys and pages with the dtype that their block scales or the metadata say: MXFP4 may be bytes of two
+    numbers, and pages of INT8 any bytes."""
+    for name in ("q", "k"):
+        if name in given and name + "_block_scale" in given and given[name].dtype in ("U8", "I8"):
+            given[name] = Tensor("F4", given[name].data.view(np.uint8))
+    if "k_pages" in given and given["k_pages"].dtype in ("U8", "I8"):
+        dtype = INT8_PAGES if facts.get(PAGES_DTYPE) == INT8_PAGES else "U8"
+        given["k_pages"] = Tensor(dtype, given["k_pages"].data.view(STORAGE[dtype]))
+
+
+def _as_words(tensor: Tensor, axes: str, name: str) -> Tensor:
+    """Block scales as words of four UE8M0 bytes, I32 [..., W]."""
+    if tensor.dtype == "I32":
+        one_word = len(tensor.shape) + 1 == len(axes)
+        return tensor.reshape(*tensor.shape, 1) if one_word else tensor
+    if tensor.dtype not in ("U8", "F8_E8M0"):
+        return as_dtype(tensor, RULES[name].dtypes, name)
+    if tensor.shape[-1:] == () or tensor.shape[-1] % 4 != 0:
+        refuse(
+            "MP-E208",
+            f"the shape is {list(tensor.shape)}, and scales of one byte fill words of four",
+            at(name),
+            "as many bytes as fill 4 for every 128 numbers; those beyond D / 32 are not read",
+        )
+    return Tensor("I32", np.ascontiguousarray(tensor.data).view("<i4"))
+
+
 def _merge_next_n(given: dict[str, Tensor]) -> None:
     """Queries [B, next_n, ...] become rows [B * next_n, ...], and lengths [B, next_n] those of the last rows."""
     rows = given["q"].shape[:2] if "q" in given and len(given["q"].shape) == 4 else None
-    for name, rank in (("q", 4), ("weights", 3), ("q_scale", 3), ("q_norm", 3), ("topk", 3)):
+    for name, rank in (("q", 4), ("weights", 3), ("q_scale", 3), ("q_norm", 3), ("q_block_scale", 4), ("topk", 3)):
         if rows is not None and name in given and given[name].shape[:2] == rows and len(given[name].shape) == rank:
             given[name] = given[name].reshape(-1, *given[name].shape[2:])
     lengths, table = given.get("seq_lens"), given.get("block_table")
@@ -264,6 +352,8 @@ def write_trace(
     q_pos: Any = None,
     k_scale: Any = None,
     k_pages: Any = None,
+    q_block_scale: Any = None,
+    k_block_scale: Any = None,
     block_table: Any = None,
     seq_lens: Any = None,
     q_scale: Any = None,
@@ -288,6 +378,8 @@ def write_trace(
         q_pos=q_pos,
         k_scale=k_scale,
         k_pages=k_pages,
+        q_block_scale=q_block_scale,
+        k_block_scale=k_block_scale,
         block_table=block_table,
         seq_lens=seq_lens,
         q_scale=q_scale,

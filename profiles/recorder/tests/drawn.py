@@ -12,7 +12,10 @@ def contiguous(seed=1, heads=4, dim=32, lengths=(30, 50), rows_of_each=5, k_dtyp
         "weights": draw.normal(size=(rows, heads)).astype(np.float32),
         "k": _as(draw.normal(size=(keys, dim)) * 2, k_dtype),
     }
-    if k_dtype == "F8_E4M3":
+    for name in "qk":
+        if isinstance(arrays[name], tuple):
+            arrays[name], arrays[name + "_block_scale"] = arrays[name]
+    if k_dtype in ("F8_E4M3", "I8"):
         arrays["k_scale"] = draw.uniform(0.01, 0.02, keys).astype(np.float32)
     starts = np.cumsum((0, *lengths[:-1]))
     arrays["ks"] = np.repeat(starts, rows_of_each).astype(np.int32)
@@ -27,24 +30,33 @@ def paged(seed=1, heads=4, dim=32, page_size=4, lengths=(13, 9), next_n=2, dtype
     most = max(-(-n // page_size) for n in lengths) + 1
     pages = most * len(lengths) + 3
     numbers = draw.normal(size=(pages, page_size, dim)) * 2
-    cache = (
-        _as(numbers, dtype)
-        if dtype != "U8"
-        else m.join_pages(m.to_e4m3(numbers), draw.uniform(0.01, 0.02, (pages, page_size)))
-    )
+    if dtype == "F4":
+        values, words = m.to_mxfp4(numbers)
+        cache = m.join_mxfp4_pages(values, words.data)
+    elif dtype in ("U8", "I8"):
+        values = m.to_e4m3(numbers) if dtype == "U8" else _as(numbers, "I8")
+        cache = m.join_pages(values, draw.uniform(0.01, 0.02, (pages, page_size)))
+    else:
+        cache = _as(numbers, dtype)
     rows = next_n * len(lengths)
+    metadata = {"provenance": "synthetic", "index_topk": "6", **({"k_pages_dtype": "I8"} if dtype == "I8" else {})}
+    q = _as(draw.normal(size=(rows, heads, dim)) * 2, dtype if dtype in ("F4", "I8") else "F8_E4M3")
     return {
-        "q": m.to_e4m3(draw.normal(size=(rows, heads, dim)) * 2),
+        **({"q": q[0], "q_block_scale": q[1]} if dtype == "F4" else {"q": q}),
         "weights": draw.normal(size=(rows, heads)).astype(np.float32),
         "k_pages": cache,
         "block_table": draw.permutation(pages)[: most * len(lengths)].reshape(len(lengths), most).astype(np.int32),
         "seq_lens": np.array(lengths, np.int32),
-    }, {"provenance": "synthetic", "index_topk": "6"}
+    }, metadata
 
 
 def _as(numbers, dtype):
     if dtype == "F8_E4M3":
         return m.to_e4m3(numbers)
+    if dtype == "F4":
+        return m.to_mxfp4(numbers)
+    if dtype == "I8":
+        return m.to_int8(numbers)[0]
     return m.to_bf16(numbers) if dtype == "BF16" else m.Tensor("F32", numbers.astype(np.float32))
 
 

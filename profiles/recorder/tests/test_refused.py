@@ -78,7 +78,7 @@ CONTIGUOUS = {
     "no weights": ("MP-E205", without("weights")),
     "no scales of FP8 keys": ("MP-E205", without("k_scale")),
     "no keys": ("MP-E205", without("k")),
-    "keys of unsigned bytes": ("MP-E206", put(k=lambda arrays: arrays["k"].data)),
+    "keys of unsigned bytes": ("MP-E560", put(k=lambda arrays: arrays["k"].data)),
     "FNUZ queries": ("MP-E207", put(q=lambda arrays: m.Tensor("F8_E4M3FNUZ", arrays["q"].data))),
     "FNUZ in words": ("MP-E207", said(k_quant="e4m3FNUZ")),
     "weights of other rows": ("MP-E208", cut("weights", slice(1, None))),
@@ -161,6 +161,52 @@ CONTIGUOUS = {
     "an answer outside its needle": ("MP-E245", needle(7, 2, 20, 2, 6, 1)),
     "a needle of five numbers": ("MP-E208", needle(7, 2, 20, 2, 6)),
 }
+
+
+def mxfp4(seed):
+    return contiguous(seed, q_dtype="F4", k_dtype="F4", dim=64)
+
+
+def mxfp4_pages(seed):
+    return paged(seed, dtype="F4", dim=64)
+
+
+def block_scale(name, *index, value=255):
+    def change(arrays, metadata):
+        words = arrays[name].data.copy()
+        words.view(np.uint8)[index] = value
+        arrays[name] = m.Tensor("I32", words)
+
+    return change
+
+
+def fp8_keys(arrays, metadata):
+    arrays["k"] = m.to_e4m3(np.ones((80, 64)))
+    arrays["k_scale"] = np.ones(80, np.float32)
+    del arrays["k_block_scale"]
+
+
+MXFP4 = {
+    "no scales of the queries": ("MP-E560", without("q_block_scale")),
+    "no scales of the keys": ("MP-E560", without("k_block_scale")),
+    "scales of bf16 queries": ("MP-E560", put(q=lambda arrays: m.to_bf16(np.ones((10, 4, 64))))),
+    "FP8 keys": ("MP-E561", fp8_keys),
+    "a scale of each key besides": ("MP-E209", put(k_scale=lambda arrays: np.ones(80, np.float32))),
+    "a scale that is NaN": ("MP-E562", block_scale("q_block_scale", 3, 1, 1)),
+    "a key's scale that is NaN": ("MP-E562", block_scale("k_block_scale", 0, 0)),
+    "numbers above f32": ("MP-E562", block_scale("k_block_scale", 0, 1, value=254)),
+    "scales of other keys": ("MP-E208", cut("k_block_scale", slice(1, None))),
+    "scales in f32": ("MP-E206", put(q_block_scale=lambda arrays: np.ones((10, 4, 1), np.float32))),
+    "scales of one byte that fill no words": (
+        "MP-E208",
+        put(k_block_scale=lambda arrays: np.ones((80, 2), np.uint8)),
+    ),
+}
+MXFP4_PAGES = {
+    "pages of FP8": ("MP-E561", put(k_pages=lambda arrays: np.full((len(arrays["k_pages"]), 4, 68), 0x3C, np.uint8))),
+    "pages of another dtype": ("MP-E213", said(k_pages_dtype="INT4")),
+    "pages of another width": ("MP-E208", cut("k_pages", slice(None), slice(None), slice(1, None))),
+}
 PAGED = {
     "no table": ("MP-E205", without("block_table")),
     "no lengths": ("MP-E205", without("seq_lens")),
@@ -186,7 +232,7 @@ PAGED = {
 }
 FAULTS = [
     (draw, name, *fault)
-    for draw, faults in ((contiguous, CONTIGUOUS), (paged, PAGED))
+    for draw, faults in ((contiguous, CONTIGUOUS), (paged, PAGED), (mxfp4, MXFP4), (mxfp4_pages, MXFP4_PAGES))
     for name, fault in faults.items()
 ]
 
