@@ -35,6 +35,7 @@ constexpr std::array kAxisOptions{
     AxisOption{"rows", "Query rows (default: 32 of prefill-8k, else the workload's)", "", true},
     AxisOption{"next-n", "At decode: rows of each sequence, one and its drafts", "", false},
     AxisOption{"page-size", "At decode: tokens of a page of keys", "", false},
+    AxisOption{"dtype", "Formats of queries and keys (default: the model profile's)", "", false},
     AxisOption{"top-k", "Tokens each row keeps (default: the workload's, else 2048)", "", true},
     AxisOption{"backend", "What the indexers run on", "cpu", true},
     AxisOption{"indexer", "Indexers, or all; dsa, the reference, is always among them", "dsa,misa", true},
@@ -188,6 +189,7 @@ WorkloadOptions SweepOptions::workload_of(const Coordinates& point) const {
   options.rows = count_in(point, "rows");
   options.next_n = count_in(point, "next-n");
   options.page_size = count_in(point, "page-size");
+  options.dtype = value_at(point, "dtype");
   options.seed = seed;
   options.max_bytes = max_bytes;
   return options;

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cctype>
 #include <cstdlib>
 #include <filesystem>
@@ -113,6 +114,9 @@ void WorkloadOptions::add_synthetic(CLI::App& command) {
   add_count(command, "--sequences", sequences, "Sequences, instead of the workload profile's", kWorkloadGroup);
   add_count(command, "--next-n", next_n, "At decode: rows of each sequence, one and its drafts", kWorkloadGroup);
   add_count(command, "--page-size", page_size, "At decode: tokens of a page of keys", kWorkloadGroup);
+  add_text(command, "--dtype", dtype,
+           fmt::format("Format of queries and keys instead of the model's: {}", fmt::join(value_format_names(), ", ")),
+           "NAME", kWorkloadGroup);
 }
 
 void WorkloadOptions::add_trace(CLI::App& command) {
@@ -176,7 +180,7 @@ std::string WorkloadOptions::trace_path() const {
 bool WorkloadOptions::recorded() const {
   WorkloadChanges drawn = changes();
   drawn.rows.reset();  // of a recorded workload some can be kept
-  return model.empty() && workload.empty() && preset.empty() && !drawn.any();
+  return model.empty() && workload.empty() && preset.empty() && dtype.empty() && !drawn.any();
 }
 
 WorkloadChanges WorkloadOptions::changes() const {
@@ -190,16 +194,27 @@ WorkloadChanges WorkloadOptions::changes() const {
   throw Error(ErrorKind::usage, "MP-E069", "--phase is '" + phase + "'", {}, "prefill or decode");
 }
 
+std::optional<ValueFormat> WorkloadOptions::format() const {
+  if (dtype.empty()) return std::nullopt;
+  const std::span<const std::string_view> names = value_format_names();
+  const auto found = std::find(names.begin(), names.end(), dtype);
+  if (found != names.end()) return static_cast<ValueFormat>(found - names.begin());
+  const std::vector<std::string> known(names.begin(), names.end());
+  throw Error(ErrorKind::usage, "MP-E563", "--dtype is '" + dtype + "'", {},
+              suggestion(dtype, known, fmt::format("{}", fmt::join(known, ", "))));
+}
+
 SyntheticRequest WorkloadOptions::request() const {
   if (!trace.empty()) {
     throw Error(ErrorKind::usage, "MP-E017",
-                "--trace and --model, --workload, --preset, --phase, --context, --sequences, --next-n or --page-size "
-                "name two workloads",
+                "--trace and --model, --workload, --preset, --dtype, --phase, --context, --sequences, --next-n or "
+                "--page-size name two workloads",
                 {}, "one of them");
   }
   const std::vector<std::string> directories = profile_directories();
   if (directories.empty() && profile_files().size() < 2) throw no_profiles();
-  const ModelProfile model_profile = load_model(model.empty() ? kDefaultModel : model, directories);
+  ModelProfile model_profile = load_model(model.empty() ? kDefaultModel : model, directories);
+  model_profile.format = format().value_or(model_profile.format);
   WorkloadProfile workload_profile =
       changed(load_workload(workload.empty() ? kDefaultWorkload : workload, directories), changes());
   if (!preset.empty()) {

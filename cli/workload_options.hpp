@@ -29,7 +29,7 @@ struct WorkloadOptions {
   std::string trace, model, workload, preset;
   u64 seed = 1;
   std::optional<i64> rows, row, context, sequences, next_n, page_size;
-  std::string phase;
+  std::string phase, dtype;
   i64 max_bytes = 0;  ///< of --max-memory; 0: nine tenths of the machine's memory
 
   void add_synthetic(CLI::App& command);
@@ -55,6 +55,8 @@ struct WorkloadOptions {
   std::string trace_path() const;
 
  private:
+  /// The format that --dtype names; nothing without it. Error(usage) MP-E563.
+  std::optional<ValueFormat> format() const;
   /// Returns what the generator is asked for. Error(usage) MP-E017: options name a recorded workload too.
   SyntheticRequest request() const;
 };

@@ -28,6 +28,7 @@ constexpr std::array kAxes{
     AxisInfo{"rows", true},
     AxisInfo{"next-n", true},
     AxisInfo{"page-size", true},
+    AxisInfo{"dtype"},
     AxisInfo{"top-k", true},
     AxisInfo{"backend"},
     AxisInfo{"indexer", false, any_indexer},
