@@ -42,6 +42,16 @@ inline void choose_heads(const RankTask& task, i64 m, std::span<const double> en
   keep_heads(task, m, best_ranked(energy, task.heads.shape[1]), energy);
 }
 
+/// A number of a query as its routed batch holds it.
+template <class Batch, class T>
+constexpr Batch as_routed(T number) {
+  if constexpr (std::is_same_v<T, Batch>) {
+    return number;
+  } else {
+    return from_float<Batch>(to_float(number));
+  }
+}
+
 /// Copies the heads of row m into the batch (host memory).
 inline void gather_heads(const GatherTask& task, i64 m) {
   std::visit(
@@ -52,13 +62,7 @@ inline void gather_heads(const GatherTask& task, i64 m) {
           const i64 head = task.heads(m, i);
           // The batch is the task's output; its views are const because a routed query is read as any query.
           Number* target = const_cast<Number*>(&to(m, i, 0));
-          for (i64 d = 0; d < from.shape[2]; ++d) {
-            if constexpr (std::is_same_v<Number, Element<decltype(from)>>) {
-              target[d] = from(m, head, d);
-            } else {
-              target[d] = from_float<Number>(to_float(from(m, head, d)));
-            }
-          }
+          for (i64 d = 0; d < from.shape[2]; ++d) target[d] = as_routed<Number>(from(m, head, d));
           task.weights(m, i) = task.queries.weights(m, head);
         }
       },

@@ -79,22 +79,12 @@ __global__ void __launch_bounds__(kWarps* kLanes)
   }
 }
 
-/// Returns a number of a query as it is in a routed batch.
-template <class Q>
-__device__ Routed<Q> routed(const Vectors<Q>& queries, i64 m, i64 head, i64 d) {
-  if constexpr (std::is_same_v<Q, Routed<Q>>) {
-    return queries(m, head, d);
-  } else {
-    return from_float<Routed<Q>>(to_float(queries(m, head, d)));
-  }
-}
-
 template <class Q>
 __global__ void gather_kernel(Vectors<Q> queries, View<const float, 2> weights, View<const i32, 2> heads,
                               Routed<Q>* values, View<float, 2> batch_weights) {
   const i64 m = blockIdx.x, i = blockIdx.y, head = heads(m, i), dim = queries.shape[2];
   Routed<Q>* to = values + (m * batch_weights.shape[1] + i) * dim;
-  for (i64 d = threadIdx.x; d < dim; d += blockDim.x) to[d] = routed<Q>(queries, m, head, d);
+  for (i64 d = threadIdx.x; d < dim; d += blockDim.x) to[d] = as_routed<Routed<Q>>(queries(m, head, d));
   if (threadIdx.x == 0) batch_weights(m, i) = weights(m, head);
 }
 

@@ -206,13 +206,7 @@ __device__ void write_kept(const SampledTask<Q>& task, int m, const Group& group
     if (group.lane == 0) task.heads(m, place) = h;
     if (!task.gathers()) continue;
     Routed<Q>* values = task.values + (static_cast<i64>(m) * batch + place) * dim;
-    for (int d = group.lane; d < dim; d += 32) {
-      if constexpr (std::is_same_v<Q, Routed<Q>>) {
-        values[d] = task.queries(m, h, d);
-      } else {
-        values[d] = from_float<Routed<Q>>(to_float(task.queries(m, h, d)));
-      }
-    }
+    for (int d = group.lane; d < dim; d += 32) values[d] = as_routed<Routed<Q>>(task.queries(m, h, d));
     if (group.lane == 0) task.routed_weights(m, place) = task.weights(m, h);
   }
 }

@@ -9,6 +9,7 @@
 #include "backends/cuda/route/sampled_layout.hpp"
 #include "core/indexer/backend.hpp"
 #include "core/indexer/linear_head.hpp"
+#include "core/indexer/routing.hpp"
 
 // What the kernels share that route by sampled keys; formulas: core/indexer/linear_head.hpp. They differ in where a
 // row's dot products lie.
