@@ -32,12 +32,14 @@ constexpr std::array<CudaKernel<RankGatherTask>, 3> kRankGather{{
     {"tile", "pooled router of 32 or 64 heads, FP8 or bf16, on tensor cores", routes_in_tiles, route_in_tiles},
 }};
 
-constexpr std::array<CudaKernel<ScoreTask>, 6> kScore{{
+constexpr std::array<CudaKernel<ScoreTask>, 7> kScore{{
     {"tile", "FP8 tiles of many rows over windows, on tensor cores", tiles, score_in_tiles},
     {"tile-bf16", "bf16 tiles of many rows over windows, on tensor cores", tiles_bf16, score_in_bf16_tiles},
     {"pages", "few rows that share one read of their FP8 keys, on tensor cores", shares_pages, score_shared_pages},
     {"rows", "row by row over windows or candidates, FP8 or bf16, on tensor cores", single_rows, score_single_rows},
     {"means", "row by row over f32 block means, on tensor cores", scores_means, score_means},
+    {"widened", "INT8 and MXFP4 keys, widened to bf16 as they are read, on tensor cores", scores_widened,
+     score_widened},
     {"plain", "every dtype, layout and shape", accepts_all, score_plainly},
 }};
 

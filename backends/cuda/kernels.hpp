@@ -79,6 +79,11 @@ void score_single_rows(const ScoreTask& task, int num_sms, cudaStream_t stream);
 bool scores_means(const ScoreTask& task);
 void score_means(const ScoreTask& task, int num_sms, cudaStream_t stream);
 
+/// Tensor cores over windows or candidates of INT8 and MXFP4 keys, widened to bf16 while they are read: head_dim 128,
+/// up to 64 heads, vectors that can be read 16 bytes at a time.
+bool scores_widened(const ScoreTask& task);
+void score_widened(const ScoreTask& task, int num_sms, cudaStream_t stream);
+
 /// Takes every dtype and shape.
 void score_plainly(const ScoreTask& task, int num_sms, cudaStream_t stream);
 

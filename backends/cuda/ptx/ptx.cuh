@@ -20,6 +20,13 @@ __device__ inline u32 halves_of(u32 two) {
   return halves;
 }
 
+/// Multiplies two bf16 by two, subnormal ones too.
+__device__ inline u32 multiply_bf16(u32 a, u32 b) {
+  u32 product;
+  asm("mul.rn.bf16x2 %0, %1, %2;" : "=r"(product) : "r"(a), "r"(b));
+  return product;
+}
+
 /// D[16, 8] += A[16, 16] * B[8, 16]^T in f16, by a warp. Lane l holds of A, by twos: row l / 4, columns 2 (l % 4) +
 /// {0, 1}; row + 8, the same columns; and both again 8 columns further. Of B, by twos: row l / 4, columns 2 (l % 4) +
 /// {0, 1}, and the same 8 further. Of D: row l / 4, columns 2 (l % 4) + {0, 1}, and row + 8.

@@ -14,6 +14,15 @@ inline u32 halves_of(u32 two) {
   return half(two & 0xFF) | half(two >> 8 & 0xFF) << 16;
 }
 
+inline u32 multiply_bf16(u32 a, u32 b) {
+  const auto product = [](u32 x, u32 y) -> u32 {
+    return to_bf16(to_float(Bf16{static_cast<u16>(x)}) * to_float(Bf16{static_cast<u16>(y)})).bits;
+  };
+  return product(a, b) | product(a >> 16, b >> 16) << 16;
+}
+
+inline float relu(float x) { return 0.0f > x ? 0.0f : x; }
+
 inline void fence_for_tensor_cores() {}
 
 inline void wait_for_stream() {}
