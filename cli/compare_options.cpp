@@ -78,7 +78,7 @@ std::vector<std::string> indexers_of_goldens(const std::string& against) {
     return fs::exists(against, failure) ? std::vector{golden_metadata(against)["indexer"]} : std::vector<std::string>{};
   }
   std::vector<std::string> names;
-  for (const IndexerInfo& info : indexers()) {
+  for (const IndexerInfo& info : all_indexers()) {
     const std::string name(info.name);
     if (fs::exists(fs::path(against) / (name + ".safetensors"), failure)) names.push_back(name);
   }

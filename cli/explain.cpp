@@ -79,7 +79,7 @@ Work add_explain(CLI::App& app) {
   options->indexer.names = {"misa"};
   options->indexer.add(command);
   command.get_option("--indexer")
-      ->description(fmt::format("One of: {}", fmt::join(names_of(indexers()), ", ")))
+      ->description(fmt::format("One of: {}", fmt::join(names_of(all_indexers()), ", ")))
       ->type_name("NAME");
   add_count(command, "--threads", options->threads, "Threads (default: the cores available)", kBackendGroup);
   options->workload.add_memory(command);

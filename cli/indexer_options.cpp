@@ -26,7 +26,7 @@ std::vector<std::string> split_at_commas(const std::vector<std::string>& lists) 
 
 void IndexerOptions::add(CLI::App& command) {
   add_list(command, "--indexer", names,
-           fmt::format("all, or comma-separated: {}", fmt::join(names_of(indexers()), ", ")), "LIST", kIndexerGroup)
+           fmt::format("all, or comma-separated: {}", fmt::join(names_of(all_indexers()), ", ")), "LIST", kIndexerGroup)
       ->default_str(fmt::format("{}", fmt::join(names, ",")));
   add_text(command, "--router", router,
            fmt::format("How heads are ranked: {} (default: misa pooled, misa-lr covariance)",

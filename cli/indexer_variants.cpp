@@ -80,7 +80,7 @@ void set_option(const VariantEntry& entry, const std::string& given, std::set<st
   if (option == nullptr) {
     refuse(fmt::format("an indexer has no option '{}'", name), suggestion(name, names_of(kOwnOptions)));
   }
-  const IndexerInfo* info = find_row(indexers(), variant.options.names.front());
+  const IndexerInfo* info = find_row(all_indexers(), variant.options.names.front());
   if (info != nullptr && !option->applies(*info)) {
     refuse(fmt::format("{} means nothing to {}", name, info->name), "without it");
   }

@@ -75,7 +75,7 @@ std::vector<Section> sections() {
   for (const std::string& name : names) {
     traces.entries.push_back({name, "recorded workload; misa-prof inspect shows it", ""});
   }
-  return {section_of("indexers", indexers(), what, source),
+  return {section_of("indexers", all_indexers(), what, source),
           section_of("routers", routers(), what, source),
           section_of("backends", backends(), state, [](const BackendInfo&) { return ""; }),
           arithmetic_section(),

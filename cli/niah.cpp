@@ -217,7 +217,7 @@ Work add_niah(CLI::App& app) {
   command.get_option("--indexer")
       ->description(fmt::format("all, or comma-separated: {}; each with options of its own if need be, as "
                                 "misa:router=qnorm,active-heads=1 (default: that, and all but misa-lr-dagger)",
-                                fmt::join(names_of(indexers()), ", ")))
+                                fmt::join(names_of(all_indexers()), ", ")))
       ->default_str("");
   add_name(command, "--backend", options->backend,
            fmt::format("What the indexers run on: {}", fmt::join(names_of(backends()), ", ")), kBackendGroup);

@@ -18,6 +18,15 @@ void limit_to_blocks(ExactReference& reference, const IndexerSpec& spec, const S
   }
 }
 
+void limit_to_given(const Problem& problem, i64 m, Offer& found) {
+  const Candidates& given = *problem.given;
+  found.limited = true;
+  found.run = given.length;
+  found.shift = 0;
+  found.from = without_pads({&given.runs(m, 0), static_cast<std::size_t>(given.runs.shape[1])});
+  found.count = problem.given_keys[static_cast<std::size_t>(m)];
+}
+
 /// True when a page of the key cache holds the token.
 bool reachable(const Problem& problem, i64 m, i64 token) {
   const KeyCache& keys = problem.keys;
@@ -61,6 +70,7 @@ Offer offer_of(ExactReference& reference, const IndexerSpec& spec, const Selecti
       [[fallthrough]];
     default:
       if (spec.blocks && !side[Choice::blocks].empty()) limit_to_blocks(reference, spec, side, m, window, found);
+      if (spec.given) limit_to_given(problem, m, found);
       break;
   }
   found.wanted = std::min(choice == Choice::candidates ? spec.rerank->candidates : spec.top_k, found.count);

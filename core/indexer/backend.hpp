@@ -44,6 +44,7 @@ struct RankTask {
   i64 samples = 0;             ///< most sampled keys that a row sees, for routers that sample keys
   u64 seed = 0;                ///< for random
   i64 first_row = 0;           ///< number of the first row in the whole workload: random must not depend on chunks
+  i64 group = 1;               ///< rows [i * group, (i + 1) * group) of one sequence keep the same heads: HeadRouting
 
   View<i32, 2> heads;             ///< out [M, h], ascending; h may be 0 beside a linear head
   View<double, 2> energies = {};  ///< out [M, H] what heads were ranked by; empty: not asked for

@@ -199,6 +199,7 @@ Sizes sizes_of(const Backend& backend, IndexerSpec spec, const Problem& problem,
     bytes.fixed += rows * spec.blocks->blocks * 4;
     bytes.per_row += sizes.token_blocks->longest * score;
   }
+  if (spec.given) bytes.columns = problem.given_runs * problem.given_length;
   bytes.per_row += bytes.columns * score;
   if (spec.rerank) {
     bytes.fixed += rows * spec.rerank->candidates * 4;
@@ -250,7 +251,12 @@ struct Plan::State {
                   "q_scale",
                   {}, "another --router, or a trace that records q_norm");
     }
-    if (options.fusion) whole = backend.plan_index(what, problem, options.first_row);
+    if (spec.given && !problem.given) {
+      throw Error(ErrorKind::unavailable, "MP-E565",
+                  spec.name + " scores the candidates that the workload brings, and this one brings none", {},
+                  "a trace with the tensor candidates, or another --indexer");
+    }
+    if (options.fusion && !spec.given) whole = backend.plan_index(what, problem, options.first_row);
     if (whole) {
       chunk = rows;
       allocate_tokens();
@@ -424,6 +430,9 @@ struct Plan::State {
     i64 columns = 0;
     if (spec.blocks) {
       within = choose_blocks(first, count, queries, follow, seen, observer);
+      columns = sizes.bytes.columns;
+    } else if (spec.given) {
+      within = {problem.given->runs.slice(first, count), windows.begin, problem.given->length};
       columns = sizes.bytes.columns;
     } else {
       for (i64 m = first; m < first + count; ++m) {

@@ -52,7 +52,7 @@ struct PlanBytes {
 ///   pool    block-mean keys
 ///   route   heads: rank by energy over the block means or sampled tokens, gather a compact query batch
 ///           blocks: score the block means with all heads, keep the best, first and last forced
-///   score   routed or all heads x the window or the chosen blocks
+///   score   routed or all heads x the window, the chosen blocks or what the workload brings (IndexerSpec::given)
 ///   select  the k (or, before a re-rank, k') best tokens
 ///   rerank  all heads x the k' candidates, keep the k best
 ///

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <optional>
 #include <vector>
 
 #include "core/indexer/backend.hpp"
@@ -11,10 +12,13 @@ struct Problem {
   Queries queries;
   KeyCache keys;
   Windows windows;
-  View<const float, 2> norms;  ///< [M, H] query norms before quantisation; empty: not recorded
+  View<const float, 2> norms;       ///< [M, H] query norms before quantisation; empty: not recorded
+  std::optional<Candidates> given;  ///< what the workload brings to be scored in place of whole windows
 
   std::vector<i32> sequence, begin, end;  ///< [M] host copies of `windows`
   std::vector<i32> lengths;               ///< [sequences] keys of each, of paged keys; else empty
+  std::vector<i32> given_keys;            ///< [M] keys that a row sees among what is given; empty: nothing is given
+  i64 given_runs = 0, given_length = 1;   ///< runs of a row, and keys of a run
   Shape shape;
 
   i64 bytes = 0;  ///< placed on the backend
@@ -29,9 +33,14 @@ inline Problem slice(const Problem& problem, i64 first, i64 count) {
   rows.queries = slice(problem.queries, first, count);
   rows.windows = slice(problem.windows, first, count);
   if (!problem.norms.empty()) rows.norms = problem.norms.slice(first, count);
+  if (problem.given) {
+    rows.given = {problem.given->runs.slice(first, count), problem.given->origin.slice(first, count),
+                  problem.given->length};
+  }
   rows.sequence = part(problem.sequence);
   rows.begin = part(problem.begin);
   rows.end = part(problem.end);
+  if (!problem.given_keys.empty()) rows.given_keys = part(problem.given_keys);
   rows.shape.rows = count;
   return rows;
 }

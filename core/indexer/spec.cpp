@@ -20,7 +20,7 @@ constexpr std::array<RouterInfo, 8> kRouters{{
     {Router::covariance, "covariance", "in turns, so that what is dropped varies least over sampled tokens", "ours"},
 }};
 
-constexpr std::array<IndexerInfo, 6> kIndexers{{
+constexpr std::array<IndexerInfo, 7> kIndexers{{
     {"dsa", "all heads score all tokens", "DeepSeek-V3.2-Exp inference/model.py, Indexer", false, false, false, false},
     {"misa", "the h routed heads score all tokens", "arXiv:2605.07363", true, false, false, false},
     {"misa-dagger", "misa picks k' candidates, all heads rank them again", "arXiv:2605.07363", true, false, true,
@@ -28,6 +28,8 @@ constexpr std::array<IndexerInfo, 6> kIndexers{{
     {"hisa", "all heads score the tokens of the m best blocks", "arXiv:2603.28458", false, true, false, false},
     {"misa-lr", "h - 2 heads as they are, one linear head for all others", "ours", true, false, false, true},
     {"misa-lr-dagger", "misa-lr picks k' candidates, all heads rank them again", "ours", true, false, true, true},
+    {"given", "all heads score the candidates that the workload brings", "DeepSeek-V4.1, blocks of an earlier layer",
+     false, false, false, false, true},
 }};
 
 constexpr std::array<std::string_view, 2> kBlockWindows{"visible", "upstream"}, kPoolings{"fresh", "cached"};
@@ -72,7 +74,8 @@ i64 usual_candidates(const IndexerInfo& info, const IndexerSettings& settings) {
 }  // namespace
 
 std::span<const RouterInfo> routers() { return kRouters; }
-std::span<const IndexerInfo> indexers() { return kIndexers; }
+std::span<const IndexerInfo> indexers() { return std::span(kIndexers).first(kIndexers.size() - 1); }
+std::span<const IndexerInfo> all_indexers() { return kIndexers; }
 
 std::string_view router_name(Router router) { return kRouters[static_cast<std::size_t>(router)].name; }
 
@@ -101,6 +104,7 @@ IndexerSpec make_indexer(std::string_view name, const IndexerSettings& settings)
   if (settings.candidates) require_positive(*settings.candidates, "candidates");
   require_positive(settings.blocks, "blocks");
   require_positive(settings.samples, "samples");
+  require_positive(settings.group, "group");
   if (settings.block_size) require_positive(*settings.block_size, "block-size");
 
   IndexerSpec spec{.name = std::string(name),
@@ -108,12 +112,14 @@ IndexerSpec make_indexer(std::string_view name, const IndexerSettings& settings)
                    .forced = settings.forced,
                    .block_window = settings.block_window,
                    .pooling = settings.pooling,
-                   .seed = settings.seed};
+                   .seed = settings.seed,
+                   .given = info->given};
   if (info->routes_heads) {
     spec.heads = HeadRouting{.router = settings.router.value_or(info->linear ? Router::covariance : Router::pooled),
                              .active = settings.active_heads,
                              .samples = settings.samples,
-                             .linear = info->linear};
+                             .linear = info->linear,
+                             .group = settings.group};
     if (info->linear) require_linear(*spec.heads, spec.name);
     if (settings.block_size) spec.heads->block_size = *settings.block_size;
   }

@@ -61,6 +61,7 @@ struct HeadRouting {
   i64 block_size = 1024;
   i64 samples = 64;
   bool linear = false;
+  i64 group = 1;  ///< consecutive rows of a sequence that keep the heads of the largest sums of their energies
 
   /// Of `heads` heads: none is left to a linear head when all are active.
   constexpr bool linear_head(i64 heads) const { return linear && active < heads; }
@@ -86,7 +87,8 @@ struct IndexerSpec {
   Forced forced = {};  ///< tokens that every selection holds; candidates of a first pass hold them too
   BlockWindow block_window = BlockWindow::visible;
   Pooling pooling = Pooling::fresh;
-  u64 seed = 1;  ///< of the random router
+  u64 seed = 1;        ///< of the random router
+  bool given = false;  ///< scores what the workload brings (Problem::given), not whole windows; not with `blocks`
   std::optional<HeadRouting> heads = {};
   std::optional<BlockPruning> blocks = {};
   std::optional<Rerank> rerank = {};
@@ -98,10 +100,13 @@ struct IndexerSpec {
 struct IndexerInfo {
   std::string_view name, what, source;
   bool routes_heads, prunes_blocks, reranks, linear;
+  bool given = false;
 };
 
-/// dsa, misa, misa-dagger, hisa, misa-lr, misa-lr-dagger.
+/// dsa, misa, misa-dagger, hisa, misa-lr, misa-lr-dagger: those that run on any workload.
 std::span<const IndexerInfo> indexers();
+/// These, and `given`, which takes a workload that brings candidates.
+std::span<const IndexerInfo> all_indexers();
 
 /// What a user may change about an indexer; unset values keep the indexer's own.
 struct IndexerSettings {
@@ -112,6 +117,7 @@ struct IndexerSettings {
   std::optional<i64> candidates = {};  ///< misa-dagger 8192 (its paper's), misa-lr-dagger by `context`
   i64 blocks = 64;
   i64 samples = 64;
+  i64 group = 1;
   std::optional<Router> router = {};  ///< unset: misa pooled, misa-lr covariance
   BlockWindow block_window = BlockWindow::visible;
   Pooling pooling = Pooling::fresh;

@@ -211,16 +211,20 @@ std::vector<StageCost> stage_costs(const IndexerSpec& spec, const Problem& probl
       scored.push(tokens_in_blocks(problem, means, m, spec.blocks->blocks, spec.blocks->block_size));
     }
     key_reads = shared_tokens(problem, scored);
+  } else if (spec.given) {
+    for (const i32 keys : problem.given_keys) scored.push(keys);
+    key_reads = shared_tokens(problem, scored);
   } else {
     for (std::size_t m = 0; m < problem.begin.size(); ++m) scored.push(visible(problem, m));
   }
 
   const i64 logits = scored.sum * kFloat;
-  const StageCost score{.stages = Stage::score,
-                        .flops = scored.sum * active * head_flops,
-                        .bytes = routed_query_bytes + routed_weight_bytes + key_reads * key_bytes + logits,
-                        .logits_bytes = logits};
+  StageCost score{.stages = Stage::score,
+                  .flops = scored.sum * active * head_flops,
+                  .bytes = routed_query_bytes + routed_weight_bytes + key_reads * key_bytes + logits,
+                  .logits_bytes = logits};
   const i64 kept = spec.rerank ? std::min(spec.rerank->candidates, problem.shape.max_window) : spec.top_k;
+  if (spec.given) score.bytes += rows * problem.given_runs * kIndex;
   const StageCost select{.stages = Stage::select, .bytes = logits + rows * kept * kIndex, .logits_bytes = logits};
 
   std::vector<StageCost> costs;

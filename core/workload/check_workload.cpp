@@ -228,6 +228,23 @@ void check_topk(const Workload& w, const std::string& where) {
       });
 }
 
+void check_candidates(const Workload& w, const std::string& where) {
+  if (w.candidates.shape.empty()) {
+    if (w.candidate_length == 1) return;
+    reject("MP-E566", fmt::format("{} is {}, and there are no candidates", kCandidateLength, w.candidate_length),
+           where + ", metadata", "the tensor candidates [Q, R] with it, or neither");
+  }
+  const auto row_of = [](i64 row) { return static_cast<std::size_t>(row); };
+  check_ids(
+      {"candidates", "candidate", true}, w.candidates.span<i32>(), w.rows(), where,
+      [&](i64 row) { return ceil_div(w.ke[row_of(row)] - w.ks[row_of(row)], w.candidate_length); },
+      [&](i64 row, i64 id, i64 limit) {
+        const std::string unit = w.candidate_length == 1 ? "" : fmt::format(" runs of {}", w.candidate_length);
+        reject("MP-E242", fmt::format("candidate {} is not causal: the row sees {}{}", id, limit, unit),
+               at_row(where, "candidates", row), "ids count from the row's ks, in runs of candidate_length");
+      });
+}
+
 void check_attention_mass(const Workload& w, const std::string& where) {
   check_row_numbers(w.attention_mass_row, w.attention_mass.shape[0], w.rows(), "attention_mass_row", where);
   const std::span<const F16> mass = w.attention_mass.span<F16>();
@@ -345,6 +362,7 @@ void check_values(const Workload& w, const std::string& where) {
   if (!w.attention_mass.shape.empty()) check_attention_mass(w, where);
   check_needles(w, where);
   if (!w.topk.shape.empty()) check_topk(w, where);
+  check_candidates(w, where);
 }
 
 }  // namespace

@@ -78,6 +78,19 @@ Problem outline_of(const Workload& workload) {
   problem.sequence = workload.sequence;
   problem.begin = workload.ks;
   problem.end = workload.ke;
+  if (!workload.candidates.empty()) {
+    const i64 runs = workload.candidates.shape[1], length = workload.candidate_length;
+    const auto ids = workload.candidates.span<const i32>();
+    problem.given_runs = runs;
+    problem.given_length = length;
+    for (std::size_t m = 0; m < workload.ks.size(); ++m) {
+      i64 keys = 0;
+      for (const i32 id : ids.subspan(m * static_cast<std::size_t>(runs), static_cast<std::size_t>(runs))) {
+        if (id >= 0) keys += std::clamp<i64>(workload.ke[m] - workload.ks[m] - id * length, 0, length);
+      }
+      problem.given_keys.push_back(static_cast<i32>(keys));
+    }
+  }
   if (workload.paged()) {
     const auto lengths = workload.seq_lens.span<const i32>();
     for (const i32 tokens : lengths) problem.lengths.push_back(static_cast<i32>(workload.keys_after(tokens)));
@@ -144,6 +157,10 @@ Placement::Placement(Backend& backend, const Workload& workload) : problem_(outl
   }
 
   problem_.windows = {place_indices(problem_.sequence), place_indices(problem_.begin), place_indices(problem_.end)};
+  if (!workload.candidates.empty()) {
+    const auto* runs = reinterpret_cast<const i32*>(place(workload.candidates));
+    problem_.given = {{runs, {rows, workload.candidates.shape[1]}}, problem_.windows.begin, workload.candidate_length};
+  }
 }
 
 }  // namespace misa

@@ -54,7 +54,8 @@ void take_rows(const Workload& from, std::span<const i64> kept, std::span<const 
   visit_fields([&](const WorkloadField& field, auto member) {
     const std::string_view shape = field.tensor.shape;
     if (shape[0] != 'Q') return;
-    to.*member = gather(from.*member, kept, shape.size() > 1 ? heads : std::span<const i64>());
+    const bool of_heads = shape.size() > 1 && shape[1] == 'H';
+    to.*member = gather(from.*member, kept, of_heads ? heads : std::span<const i64>());
   });
 }
 
@@ -79,6 +80,19 @@ void keep(Workload& workload, const std::vector<i64>& kept) {
   keep_listed(workload.attention_mass, workload.attention_mass_row, kept);
   keep_top_k(workload, workload.metadata);  // the rows kept may be none of those with a recorded selection
   keep_listed(workload.topk, workload.topk_row, kept);
+}
+
+/// Leaves out the candidates of which no key lies in the row's window. They ascend, so that these come last.
+void cut_candidates(Workload& workload) {
+  if (workload.candidates.empty()) return;
+  const i64 columns = workload.candidates.shape[1];
+  const std::span<i32> ids = workload.candidates.span<i32>();
+  for (std::size_t m = 0; m < workload.ks.size(); ++m) {
+    const auto row = ids.subspan(m * static_cast<std::size_t>(columns), static_cast<std::size_t>(columns));
+    const i64 window = workload.ke[m] - workload.ks[m];
+    std::replace_if(
+        row.begin(), row.end(), [&](i32 id) { return id * workload.candidate_length >= window; }, -1);
+  }
 }
 
 void take_contiguous_keys(const Workload& from, Workload& to) {
@@ -136,6 +150,7 @@ Workload copy_of(const Workload& from) {
   to.metadata = from.metadata;
   to.next_n = from.next_n;
   to.compress_ratio = from.compress_ratio;
+  to.candidate_length = from.candidate_length;
   to.needles = from.needles;
   visit_fields([&](const WorkloadField&, auto member) { to.*member = same(from.*member); });
   return to;
@@ -151,6 +166,7 @@ Workload take(const Workload& from, std::span<const i64> rows, std::span<const i
   }
   to.next_n = from.next_n;
   to.compress_ratio = from.compress_ratio;
+  to.candidate_length = from.candidate_length;
   take_rows(from, rows, heads, to);
 
   std::vector<i64> sequences;
@@ -166,6 +182,7 @@ Workload take(const Workload& from, std::span<const i64> rows, std::span<const i
     to.ke[m] = static_cast<i32>(to.ks[m] + length);
     to.q_pos[m] = static_cast<i32>(std::max<i64>(0, to.q_pos[m] + 1 - cut * from.compress_ratio) - 1);
   }
+  cut_candidates(to);
   if (from.paged()) {
     take_pages(from, sequences, window, to);
   } else {

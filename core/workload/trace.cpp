@@ -109,6 +109,7 @@ void write_tensors(const std::string& path, const Workload& w, std::map<std::str
   metadata["format"] = kFormat;
   metadata.erase("kind");
   if (w.compress_ratio > 1) metadata[kCompressRatio] = std::to_string(w.compress_ratio);
+  if (w.candidate_length > 1) metadata[kCandidateLength] = std::to_string(w.candidate_length);
 
   const HostTensor needles = judging ? tensor_of(w.needles) : HostTensor();
   std::vector<SafetensorsTensor> tensors;
@@ -143,6 +144,8 @@ Workload read_trace(const std::string& path, i64 max_bytes, std::vector<Warning>
   w.metadata = reader.metadata();
   w.compress_ratio = trace::metadata_number(w.metadata, trace::kCompressRatio, path).value_or(1);
   w.metadata.erase(trace::kCompressRatio);
+  w.candidate_length = trace::metadata_number(w.metadata, trace::kCandidateLength, path).value_or(1);
+  w.metadata.erase(trace::kCandidateLength);
   visit_fields([&](const WorkloadField& field, auto member) {
     if constexpr (trace::is_tensor<decltype(member)>) {
       w.*member = reader.tensor(field.tensor.name);

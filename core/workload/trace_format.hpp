@@ -22,8 +22,9 @@ namespace misa::trace {
 
 constexpr std::string_view kFormat = "misa-trace/1";
 constexpr i64 kMaxIndex = std::numeric_limits<i32>::max();
-constexpr const char* kCompressRatio = "compress_ratio";  ///< the metadata key of Workload::compress_ratio
-constexpr i64 kScaleBytes = 4;                            ///< of one token's scale in a page
+constexpr const char* kCompressRatio = "compress_ratio";      ///< the metadata key of Workload::compress_ratio
+constexpr const char* kCandidateLength = "candidate_length";  ///< that of Workload::candidate_length
+constexpr i64 kScaleBytes = 4;                                ///< of one token's scale in a page
 constexpr std::array<std::string_view, 4> kProvenances{"real-checkpoint", "small-trained", "random-init", "synthetic"};
 
 // Hints that several messages give.

@@ -50,6 +50,11 @@ struct Workload {
   /// questions) and `seq_lens` count tokens; windows, ids, pages and everything else count keys.
   i64 compress_ratio = 1;
 
+  /// [Q, R] runs of `candidate_length` keys that a row may select from: run c is the keys ks + c * candidate_length +
+  /// [0, candidate_length), as far as the row sees them. Ids ascend, -1 pads come last. Empty: none are given.
+  HostTensor candidates;
+  i64 candidate_length = 1;
+
   std::vector<i32> q_pos;     ///< [M] position in the row's own sequence, -1: before its first token
   std::vector<i32> sequence;  ///< [M]
   std::vector<i32> ks, ke;    ///< [M] half-open window (paged: ks = 0)

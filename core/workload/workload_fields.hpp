@@ -39,6 +39,7 @@ constexpr Axis axis_of(char letter) {
     case 'W': return {'W', "W", "words of four block scales"};
     case 'B': return {'B', "B", "sequences"};
     case 'C': return {'C', "pages per sequence", "pages per sequence"};
+    case 'c': return {'c', "R", "candidates of a row"};
     case 'A': return {'A', "tokens", "tokens"};  // that a window may name
     default: return {letter, std::string_view("k"), "columns"};
   }
@@ -76,6 +77,7 @@ inline constexpr std::array kWorkloadFields{
     WorkloadField{{"sequence", "Q", {}}, Use::placed, &Workload::sequence},
     WorkloadField{{"ks", "Q", kI32}, Use::placed, &Workload::ks},
     WorkloadField{{"ke", "Q", kI32}, Use::placed, &Workload::ke},
+    WorkloadField{{"candidates", "Qc", kI32}, Use::placed, &Workload::candidates},
     WorkloadField{{"attention_mass", "RA", {"F16"}}, Use::judging, &Workload::attention_mass},
     WorkloadField{{"attention_mass_row", "R", kI32}, Use::judging, &Workload::attention_mass_row},
     WorkloadField{{"topk", "Rk", kI32}, Use::judging, &Workload::topk},

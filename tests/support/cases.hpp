@@ -237,6 +237,23 @@ inline Workload draw_workload(const CaseOptions& options) {
   return workload;
 }
 
+/// Gives each row up to `runs` runs of `length` keys that it sees, drawn by seed; one row in eight is given none.
+inline void give_candidates(Workload& workload, u64 seed, i64 runs, i64 length) {
+  Draw draw(seed);
+  std::vector<i32> all;
+  for (std::size_t m = 0; m < workload.ks.size(); ++m) {
+    std::vector<i32> ids(static_cast<std::size_t>(ceil_div(workload.ke[m] - workload.ks[m], length)));
+    std::iota(ids.begin(), ids.end(), 0);
+    std::shuffle(ids.begin(), ids.end(), draw.engine());
+    ids.resize(draw.whole(0, 7) == 0 ? 0 : std::min(ids.size(), static_cast<std::size_t>(runs)));
+    std::sort(ids.begin(), ids.end());
+    ids.resize(static_cast<std::size_t>(runs), -1);
+    all.insert(all.end(), ids.begin(), ids.end());
+  }
+  workload.candidates = HostTensor::from<i32>(all, {workload.rows(), runs});
+  workload.candidate_length = length;
+}
+
 inline std::vector<std::string> indexer_names() {
   std::vector<std::string> names;
   for (const IndexerInfo& info : indexers()) names.emplace_back(info.name);

@@ -23,6 +23,7 @@ KEPT = (
     "index_head_dim",
     "index_topk",
     "compress_ratio",
+    "candidate_length",
     "k_scale_format",
     "k_pages_dtype",
     "topk_arithmetic",

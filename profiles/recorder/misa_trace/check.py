@@ -40,6 +40,7 @@ def check_trace(trace: Trace) -> None:
     _check_mass(trace)
     _check_needles(trace)
     _check_topk(trace)
+    _check_candidates(trace)
 
 
 def _missing(name: str, why: str) -> None:
@@ -203,7 +204,7 @@ def _check_metadata(trace: Trace) -> None:
     ):
         if key in metadata and metadata[key] not in names:
             refuse("MP-E213", f"unknown {key} '{metadata[key]}'", "metadata", ", ".join(names))
-    for key in ("index_n_heads", "compress_ratio"):
+    for key in ("index_n_heads", "compress_ratio", "candidate_length"):
         metadata_number(metadata, key)
     dim = metadata_number(metadata, "index_head_dim")
     if dim is not None and dim != trace.head_dim:
@@ -458,6 +459,31 @@ def _check_topk(trace: Trace) -> None:
         )
 
     check_ids(trace.topk.data, (ke - ks)[rows], "topk", "token", False, too_large)
+
+
+def _check_candidates(trace: Trace) -> None:
+    length = metadata_number(trace.metadata, "candidate_length") or 1
+    if trace.candidates is None:
+        if length > 1:
+            refuse(
+                "MP-E566",
+                f"candidate_length is {length}, and there are no candidates",
+                "metadata",
+                "the tensor candidates [Q, R] with it, or neither",
+            )
+        return
+    ks, ke = trace.windows()
+
+    def too_large(row: int, id: int, limit: int) -> None:
+        unit = "" if length == 1 else f" runs of {length}"
+        refuse(
+            "MP-E242",
+            f"candidate {id} is not causal: the row sees {limit}{unit}",
+            at("candidates", row),
+            "ids count from the row's ks, in runs of candidate_length",
+        )
+
+    check_ids(trace.candidates.data, -(-(ke - ks) // length), "candidates", "candidate", True, too_large)
 
 
 def _check_mass(trace: Trace) -> None:

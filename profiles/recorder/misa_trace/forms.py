@@ -23,9 +23,10 @@ def rows_of(trace: Trace, name: str) -> np.ndarray:
 
 
 def keep_rows(trace: Trace, rows: np.ndarray) -> dict[str, Any]:
-    """What belongs to query rows, for `rows` of them in this order: queries, weights, topk, attention_mass."""
+    """What belongs to query rows, for `rows` of them in this order: queries, weights, candidates, topk, attention_mass."""
     kept: dict[str, Any] = {
-        name: tensor[rows] for name, tensor in fields(trace, "q", "weights", "q_scale", "q_norm", "q_block_scale").items()
+        name: tensor[rows]
+        for name, tensor in fields(trace, "q", "weights", "q_scale", "q_norm", "q_block_scale", "candidates").items()
     }
     place = np.full(trace.rows, -1)
     place[rows] = np.arange(len(rows))

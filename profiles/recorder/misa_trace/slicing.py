@@ -43,7 +43,7 @@ def slice_trace(
 
     rows: query rows, in this order. heads: in this order; the recorded topk is left out, for scores change. tokens
     (first, end): those positions of every sequence, with the rows that stand at them; first must be a multiple of the
-    page size of paged keys, and where it is not 0 the recorded topk is left out. Keys that no remaining row sees are
+    page size of paged keys, and where it is not 0 the recorded topk and candidates are left out. Keys that no remaining row sees are
     left out, and pages are renumbered; the numbers in `needle` and `topk` stay right.
     """
     if trace.topk is not None and "index_topk" not in trace.metadata:
@@ -124,7 +124,7 @@ def _tokens(trace: Trace, first: int, end: int) -> Trace:
         )
     kept = keep_rows(trace, rows)
     if first > 0:
-        kept = {name: tensor for name, tensor in kept.items() if name not in ("topk", "topk_row")}
+        kept = {name: tensor for name, tensor in kept.items() if name not in ("topk", "topk_row", "candidates")}
     if not trace.paged:
         keys = fields(trace, "k", "k_scale", "k_block_scale")
         needle = move_needles(trace.needle, np.arange(trace.tokens), first)

@@ -59,6 +59,7 @@ class Trace:
     q_pos: Tensor | None = None
     ks: Tensor | None = None
     ke: Tensor | None = None
+    candidates: Tensor | None = None
     attention_mass: Tensor | None = None
     attention_mass_row: Tensor | None = None
     topk: Tensor | None = None
@@ -358,6 +359,7 @@ def write_trace(
     seq_lens: Any = None,
     q_scale: Any = None,
     q_norm: Any = None,
+    candidates: Any = None,
     topk: Any = None,
     topk_row: Any = None,
     attention_mass: Any = None,
@@ -384,6 +386,7 @@ def write_trace(
         seq_lens=seq_lens,
         q_scale=q_scale,
         q_norm=q_norm,
+        candidates=candidates,
         topk=topk,
         topk_row=topk_row,
         attention_mass=attention_mass,

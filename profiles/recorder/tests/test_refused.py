@@ -153,6 +153,12 @@ CONTIGUOUS = {
         "MP-E247",
         lambda arrays, metadata: [topk(lambda ids, row: ids)(arrays, metadata), metadata.update(index_topk="7")],
     ),
+    "a candidate that is not causal": ("MP-E242", put(candidates=lambda arrays: np.full((10, 1), 51, np.int32))),
+    "candidates that do not ascend": (
+        "MP-E251",
+        put(candidates=lambda a: np.where((a["ke"] - a["ks"])[:, None] > 1, [[1, 0]], [[0, -1]]).astype(np.int32)),
+    ),
+    "a length of runs without candidates": ("MP-E566", lambda arrays, metadata: metadata.update(candidate_length="8")),
     "mass below 0": ("MP-E246", put(attention_mass=lambda arrays: np.full((10, 80), -1, np.float16))),
     "mass of other keys": ("MP-E208", put(attention_mass=lambda arrays: np.ones((10, 81), np.float16))),
     "a needle outside": ("MP-E245", needle(79, 2, 3, 4)),

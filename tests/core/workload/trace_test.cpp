@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "core/base/error.hpp"
+#include "core/workload/input_hash.hpp"
 #include "core/workload/safetensors.hpp"
 #include "core/workload/subset.hpp"
 #include "tests/support/raw_file.hpp"
@@ -451,6 +452,24 @@ TEST_CASE("what contradicts the format is refused, each with its own id") {
        }},
       {"an arithmetic that is not known", "MP-E213", [](RawFile& f) { f.metadata["topk_arithmetic"] = "fp7"; }},
       {"a ratio of compression that is no number", "MP-E213", [](RawFile& f) { f.metadata["compress_ratio"] = "0"; }},
+      {"runs of candidates without candidates", "MP-E566", [](RawFile& f) { f.metadata["candidate_length"] = "8"; }},
+      {"a length of runs that is no number", "MP-E213", [](RawFile& f) { f.metadata["candidate_length"] = "-8"; }},
+      {"candidates of too few rows", "MP-E208",
+       [](RawFile& f) {
+         f.integers("candidates", {1, 2}, {0, 1});
+       }},
+      {"a candidate that no row sees", "MP-E242",
+       [](RawFile& f) {
+         f.integers("candidates", {kRows, 1}, std::vector<i32>(kRows, kKeys));
+       }},
+      {"candidates that do not ascend", "MP-E251",
+       [](RawFile& f) {
+         std::vector<i32> ids(2 * kRows, -1);
+         for (i64 m = 0; m < kRows; ++m) ids[static_cast<std::size_t>(2 * m)] = 0;
+         ids[2 * kRows - 2] = 1;
+         ids[2 * kRows - 1] = 0;
+         f.integers("candidates", {kRows, 2}, ids);
+       }},
       {"positions that count keys where the ratio is given", "MP-E232",
        [](RawFile& f) { f.metadata["compress_ratio"] = "4"; }},
       {"a needle before the keys", "MP-E245", [](RawFile& f) { f.poke<i32>("needle", 0, -1); }},
@@ -801,6 +820,26 @@ TEST_CASE("a trace that is read and written again has the same tensors") {
     CHECK(differing_tensors(first.path, second.path).size() == (paged ? 3 : 0));
     CHECK(read_text_file(second.path) == read_text_file(third.path));
   }
+}
+
+TEST_CASE("candidates are read and written again with the length of their runs, and are part of the inputs") {
+  RawFile file = contiguous_file();
+  file.metadata["candidate_length"] = "2";
+  file.integers("candidates", {kRows, 1}, std::vector<i32>(kRows, 0));
+  const TemporaryPath first, second;
+  file.write(first.path);
+  const Workload read = read_trace(first.path, kPlenty);
+  CHECK(read.candidates.shape == std::vector<i64>{kRows, 1});
+  CHECK(read.candidate_length == 2);
+  write_trace(second.path, read);
+  CHECK(differing_tensors(first.path, second.path).empty());
+  CHECK(read_trace(second.path, kPlenty).candidate_length == 2);
+  Workload longer = copy_of(read), none = copy_of(read);
+  longer.candidate_length = 3;
+  none.candidates = {};
+  none.candidate_length = 1;
+  CHECK(input_hash(longer) != input_hash(read));
+  CHECK(input_hash(none) != input_hash(read));
 }
 
 TEST_CASE("a workload that cannot be read back is not written") {
