@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <set>
 
+#include "core/base/decimal.hpp"
 #include "core/platform/load.hpp"
 #include "core/platform/system.hpp"
 #include "core/workload/placement.hpp"
@@ -19,6 +20,11 @@ ReportWorkload describe_workload(const Workload& workload, i64 top_k, const Orig
   described.name = workload.name;
   described.provenance = metadata("provenance");
   described.model = metadata("model");
+  const auto layers = whole_number_of(metadata("layers")), indexer_layers = whole_number_of(metadata("indexer_layers"));
+  if (layers && indexer_layers && *indexer_layers <= *layers && *layers <= 10000) {
+    described.layers = static_cast<i64>(*layers);
+    described.indexer_layers = static_cast<i64>(*indexer_layers);
+  }
   described.phase = metadata("phase");
   if (std::string preset = metadata("preset"); !preset.empty()) described.preset = std::move(preset);
   described.rows = shape.rows;

@@ -323,6 +323,24 @@ Exhibit rows_exhibit(const Json& cases, const std::vector<std::string>& names) {
   return exhibit;
 }
 
+/// What all layers with an indexer take together.
+Exhibit whole_model_exhibit(const Json& document) {
+  const Json& cases = array_at(document, "whole_model.cases");
+  const auto layers = count_at(document, "whole_model.layers"), own = count_at(document, "whole_model.indexer_layers");
+  const std::string per = text_at(document, "whole_model.per").value_or("step");
+  if (cases.empty() || !layers || !own) return {};
+  const Times times(largest_of(cases, "ns"));
+  Exhibit exhibit{.name = "whole-model"};
+  exhibit.table = {
+      .caption = fmt::format("{} of {} layers have an indexer; a layer without one takes nothing", *own, *layers),
+      .columns = {{"indexer"}, {fmt::format("a {}, {}", per, times.unit()), true}},
+      .rows = {}};
+  for (const Json& one : cases) {
+    exhibit.table.rows.push_back({text_at(one, "name").value_or("unnamed"), times.text(number_at(one, "ns"))});
+  }
+  return exhibit;
+}
+
 }  // namespace
 
 std::vector<PageSection> result_sections(const Json& document) {
@@ -335,6 +353,7 @@ std::vector<PageSection> result_sections(const Json& document) {
     sections.push_back({.heading = std::move(heading), .exhibits = {std::move(exhibit)}});
   };
   add("Cost against recall", cost_exhibit(cases, names));
+  add("The whole model", whole_model_exhibit(document));
   add("Stages", stages_exhibit(cases, names));
   for (const Json& backend : array_at(document, "environment.backends")) {
     add("Roofline of " + text_at(backend, "name").value_or("a backend"), roofline_exhibit(cases, names, backend));

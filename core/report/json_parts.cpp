@@ -111,6 +111,8 @@ Json workload_json(const ReportWorkload& workload) {
             {"seed", or_null(workload.seed)},
             {"trace_path", or_null(workload.trace_path)}};
   if (workload.input_hash) json["input_hash"] = *workload.input_hash;
+  if (workload.layers) json["layers"] = *workload.layers;
+  if (workload.indexer_layers) json["indexer_layers"] = *workload.indexer_layers;
   const std::string_view no_recall = workload.pairs == 0 ? kNoTokenSeen : "";
   put(json, "chance_recall", workload.recall.chance, no_recall);
   put(json, "window_recall", workload.recall.window, no_recall);

@@ -21,7 +21,7 @@ namespace misa {
 
 /// A run as plain data: the results themselves, in SI units. A number that is not finite is written as null with a
 /// reason, an optional that is empty as null. Writers choose units and rounding (core/report/write.hpp).
-constexpr std::string_view kReportSchemaVersion = "1.4.0";
+constexpr std::string_view kReportSchemaVersion = "1.5.0";
 
 struct ReportBackend {
   std::string name, description;
@@ -73,6 +73,8 @@ struct ReportWorkload {
   std::optional<std::string> seed;             ///< decimal; 64 bits do not fit a JSON number
   std::optional<std::string> trace_path;       ///< of a recorded workload
   std::optional<std::string> input_hash = {};  ///< 16 hexadecimal digits of all that an indexer reads
+  std::optional<i64> layers = {};              ///< of the model; empty: not said
+  std::optional<i64> indexer_layers = {};      ///< of them, those that have an indexer
   Baselines recall = {};                       ///< of DSA's tokens, by selections that look at nothing
 };
 

@@ -2,6 +2,7 @@
 
 #include "core/report/json_parts.hpp"
 #include "core/report/text.hpp"
+#include "core/report/whole_model.hpp"
 #include "core/report/writers.hpp"
 
 namespace misa {
@@ -138,6 +139,15 @@ void put_head(Json& json, const Report& report) {
   if (report.sides) json["sides"] = sides_json(*report.sides);
 }
 
+Json whole_model_json(const WholeModel& whole) {
+  return {{"layers", whole.layers},
+          {"indexer_layers", whole.indexer_layers},
+          {"per", whole.per},
+          {"cases", array_of(whole.cases, [](const WholeModel::One& one) {
+             return Json{{"name", one.name}, {"ns", whole_nanoseconds(one.seconds).value_or(0)}};
+           })}};
+}
+
 Json recorded_json(const ReportRecorded& recorded) {
   return {{"top_k", recorded.top_k}, {"quality", quality_json(recorded.quality)}};
 }
@@ -149,6 +159,7 @@ void put_tail(Json& json, const Report& report) {
   });
   put(json, "recorded_topk", report.recorded_topk ? recorded_json(*report.recorded_topk) : Json(),
       report.interrupted ? "interrupted" : "the workload records no selection");
+  if (const std::optional<WholeModel> whole = whole_model(report)) json["whole_model"] = whole_model_json(*whole);
   json["measurement"] = measurement_json(report.measurement);
   json["warnings"] = warnings_json(report.warnings);
   json["complete"] = !report.interrupted;

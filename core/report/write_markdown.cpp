@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "core/report/text.hpp"
+#include "core/report/whole_model.hpp"
 #include "core/report/writers.hpp"
 
 namespace misa {
@@ -15,6 +16,7 @@ std::string write_markdown(const Report& report, const WriterOptions& /*options*
     if (!text.empty()) out += "- **" + escaped_markdown(fact.name) + "**: " + escaped_markdown(text) + '\n';
   }
   if (!report.cases.empty()) out += "\n### Summary\n\n" + summary_table(report).markdown();
+  if (const auto whole = whole_model(report)) out += "\n### Whole model\n\n" + whole_model_table(*whole).markdown();
   const bool timed = std::any_of(report.cases.begin(), report.cases.end(),
                                  [](const ReportCase& one) { return one.end_to_end || !one.stages.empty(); });
   if (timed) {

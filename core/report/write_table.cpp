@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "core/report/text.hpp"
+#include "core/report/whole_model.hpp"
 #include "core/report/writers.hpp"
 
 namespace misa {
@@ -24,6 +25,7 @@ std::string write_table(const Report& report, const WriterOptions& options) {
                                  [](const ReportCase& one) { return one.end_to_end || !one.stages.empty(); });
   if (timed) out += stage_table(report, options).text(options.width, colour);
   if (!report.cases.empty()) out += summary_table(report).text(options.width, colour);
+  if (const auto whole = whole_model(report)) out += '\n' + whole_model_table(*whole).text(options.width, colour);
   const std::vector<Cell> notes = describe_notes(report);
   if (!notes.empty() && !report.cases.empty()) out += '\n';
   for (const Cell& note : notes) out += note_lines(note, options.width, colour);

@@ -278,6 +278,8 @@ SyntheticRequest unchecked_request(const ModelProfile& model, const WorkloadProf
   request.heads = model.heads;
   request.head_dim = model.head_dim;
   request.top_k = model.top_k;
+  request.layers = model.layers;
+  request.indexer_layers = model.indexer_layers;
   request.format = model.format;
   request.preset = workload.preset;
   request.knobs = workload.knobs;

@@ -164,6 +164,7 @@ struct SyntheticRequest {
   i64 heads = 64, head_dim = 128;
   i64 top_k = 2048;  ///< metadata only: selecting is the indexer's business
   i64 layer = 0;
+  i64 layers = 1, indexer_layers = 1;  ///< metadata only: of the model, and those that have an indexer
   ValueFormat format = ValueFormat::e4m3_ue8m0;
   std::string preset = "natural";
   std::optional<SyntheticKnobs> knobs;  ///< instead of the preset's

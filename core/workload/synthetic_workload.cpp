@@ -349,6 +349,10 @@ std::map<std::string, std::string> describe(const SyntheticRequest& request) {
       {"seed", std::to_string(request.seed)},
       {"preset", request.preset},
   };
+  if (request.layers > 1) {
+    metadata["layers"] = std::to_string(request.layers);
+    metadata["indexer_layers"] = std::to_string(request.indexer_layers);
+  }
   if (request.format == ValueFormat::int8 && request.phase == Phase::decode) {
     metadata[trace::kPagesDtype] = trace::kInt8Pages;
   }

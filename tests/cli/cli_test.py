@@ -23,7 +23,7 @@ class Formats(Cli):
     def test_json_is_strict_and_has_what_the_schema_promises(self):
         report = strict_json(self.succeeds("profile", *FAST, "--format", "json"))
         self.assertEqual(report["schema"], "misa-prof/result")
-        self.assertEqual(report["schema_version"], "1.4.0")
+        self.assertEqual(report["schema_version"], "1.5.0")
         self.assertTrue(report["complete"])
         self.assertEqual(list(report)[-1], "complete")
         self.assertEqual([case["indexer"] for case in report["cases"]], ["dsa", "misa", "misa-dagger", "hisa"])

@@ -102,7 +102,7 @@ std::string field(const std::vector<std::vector<std::string>>& rows, std::size_t
 TEST_CASE("JSON says what the report holds, in whole nanoseconds") {
   const Json json = parse_strictly(write_report(sample_report(), "json"));
   CHECK(json["schema"] == "misa-prof/result");
-  CHECK(json["schema_version"] == "1.4.0");
+  CHECK(json["schema_version"] == "1.5.0");
   CHECK(json["workload"]["seed"] == "18446744073709551615");
   CHECK(json["environment"]["backends"][0]["roofs"]["launch_ns"] == 3200);
   REQUIRE(json["cases"].size() == 4);
@@ -466,7 +466,7 @@ TEST_CASE("results obey the published schema, and a strict checker refuses what 
   CHECK_FALSE(accepted(with("\"paged\": false", "\"paged\": false, \"paged\": false"), ".json"));
   CHECK_FALSE(accepted(with("\"paged\": false", "\"unknown\": 1"), ".json"));
   CHECK_FALSE(accepted(with("128900000", "128900000.5"), ".json"));
-  CHECK_FALSE(accepted(with("1.4.0", "2.0.0"), ".json"));
+  CHECK_FALSE(accepted(with("1.5.0", "2.0.0"), ".json"));
   CHECK_FALSE(accepted(with("deepseek", "\xff"), ".json"));
   CHECK_FALSE(accepted(good + "{}", ".json"));
   const std::string lines = write_report(sample_report(), "jsonl");
