@@ -11,6 +11,7 @@
 #include "cli/gate.hpp"
 #include "cli/given_options.hpp"
 #include "cli/indexer_options.hpp"
+#include "cli/layers.hpp"
 #include "cli/options.hpp"
 #include "cli/output.hpp"
 #include "cli/planned.hpp"
@@ -21,6 +22,7 @@
 #include "core/base/error.hpp"
 #include "core/experiment/describe.hpp"
 #include "core/experiment/isolated_side.hpp"
+#include "core/experiment/layers.hpp"
 #include "core/indexer/runnable.hpp"
 #include "core/platform/file.hpp"
 #include "core/report/text.hpp"
@@ -53,10 +55,13 @@ struct ProfileOptions : SideOptions {
   std::string isolated;  ///< of the process that measures a plug-in: where it meets the one that watches it
   bool warm = false, once = false, dry = false;
   std::string selection_path, trace_out, config;
+  std::string layers;  ///< where traces of several layers are; empty: one workload is profiled
 
   bool two_sides() const { return aa || !ab.empty(); }
   /// Refuses what two sides exclude, and what takes two.
   void check_sides() const;
+  /// Refuses what --layers excludes.
+  void check_layers(const CLI::App& command) const;
 };
 
 void ProfileOptions::check_sides() const {
@@ -70,6 +75,19 @@ void ProfileOptions::check_sides() const {
   if (two_sides() && !trace_out.empty())
     refuse("--trace-out shows stages, which two sides are not timed by", "one of them");
   if (two_sides() && dry) refuse("--dry-run shows one side", "it without --ab and --aa");
+}
+
+void ProfileOptions::check_layers(const CLI::App& command) const {
+  for (const char* option : {"--trace", "--layer", "--model", "--workload", "--preset", "--phase", "--context",
+                             "--sequences", "--next-n", "--page-size", "--dtype", "--row", "--ab", "--aa",
+                             "--profile-once", "--dry-run", "--dump-selection", "--trace-out"}) {
+    if (command.get_option(option)->count() == 0) continue;
+    throw Error(ErrorKind::usage, "MP-E568", fmt::format("--layers profiles recorded layers, without {}", option), {},
+                "one of them; --trace FILE --layer N is one layer alone");
+  }
+  if (!is_plugin(backend)) return;
+  throw Error(ErrorKind::usage, "MP-E568", "--layers profiles our backends, and not a plug-in", "--backend",
+              "--trace with one layer");
 }
 
 /// Side B of a run, and what it stands on.
@@ -218,6 +236,61 @@ void print_plan(const ProfileOptions& options, const GivenOptions& given) {
                       .text());
 }
 
+/// Profiles each layer that --layers names.
+void run_layers(const ProfileOptions& options, std::vector<std::string> command_line) {
+  const std::vector<LayerTrace> traces = layer_traces(options.layers);
+  std::vector<std::string> inputs{options.config};
+  for (const LayerTrace& trace : traces) inputs.push_back(trace.path);
+  const std::vector<Target> targets = options.output.targets(inputs);
+  const std::vector<std::string_view> formats = layers_format_names();
+  for (const Target& target : targets) {
+    if (std::find(formats.begin(), formats.end(), target.format) != formats.end()) continue;
+    throw Error(ErrorKind::usage, "MP-E568", "--layers has no format '" + target.format + "'", {},
+                fmt::format("{}", fmt::join(formats, ", ")));
+  }
+  const i64 threads = thread_count(options.threads);
+  const std::unique_ptr<Backend> backend =
+      make_backend(options.backend, static_cast<int>(threads), device_number(options.device, {options.backend}),
+                   forced_kernels(options.kernels));
+  Progress progress;
+  LayersProfile layers;
+  for (const LayerTrace& trace : traces) {
+    WorkloadOptions one = options.workload;
+    one.trace = trace.path;
+    one.layer = trace.layer;
+    Origin origin = origin_of(one, options.output.host(), options.indexer.top_k.has_value());
+    const Workload workload = one.load(&origin.warnings);
+    const IndexerSettings settings = options.indexer.settings(workload, one.seed);
+    std::vector<IndexerSpec> specs = options.indexer.specs(settings);
+    const bool has_dsa = std::any_of(specs.begin(), specs.end(), [](auto& spec) { return spec.name == "dsa"; });
+    if (!has_dsa) specs.insert(specs.begin(), make_indexer("dsa", settings));
+    ProfileRequest request{.backend = *backend,
+                           .workload = workload,
+                           .specs = specs,
+                           .settings = settings,
+                           .threads = threads,
+                           .memory = one.memory_limits(),
+                           .samples = options.samples,
+                           .warm_up = options.warm_up,
+                           .budget_seconds = options.budget_seconds.value_or(kBudget),
+                           .cold = !options.warm,
+                           .fusion = !options.no_fusion,
+                           .graphs = !options.no_graph,
+                           .origin = std::move(origin)};
+    request.sinks.progress = [&](const ProfileProgress& done) {
+      progress.show(fmt::format("{}: {}", trace.name, done.indexer));
+    };
+    layers.add(trace.name, std::move(request));
+    if (layers.report().interrupted) break;
+  }
+  progress.clear();
+  LayersReport& report = layers.report();
+  report.command_line = std::move(command_line);
+  options.output.write(targets, report.warnings, [&](const std::string& format, const WriterOptions& writing) {
+    return write_report(report, format, writing);
+  });
+}
+
 /// The command that explains rows of what `command` was told to profile.
 std::string explaining(const CLI::App& app, const CLI::App& command) {
   std::vector<std::string> words{app.get_name(), "explain"};
@@ -353,6 +426,9 @@ Work add_profile(CLI::App& app) {
   const auto options = std::make_shared<ProfileOptions>();
   command.footer(kProfileExamples);
   options->workload.add_trace(command);
+  add_text(command, "--layers", options->layers,
+           "Recorded layers, one after the other: a folder of traces, or a file that holds several", "PATH",
+           kWorkloadGroup);
   options->workload.add_synthetic(command);
   options->workload.add_row(command);
 
@@ -395,6 +471,10 @@ Work add_profile(CLI::App& app) {
 
   return [options, &command, &app] {
     if (!options->config.empty()) apply_config(command, options->config);
+    if (!options->layers.empty()) {
+      options->check_layers(command);
+      return run_layers(*options, command_words(app, command));
+    }
     options->check_sides();
     if (is_program(options->backend)) {
       throw Error(ErrorKind::usage, "MP-E067", "a program cannot be timed: its time is that of starting and of files",

@@ -124,6 +124,7 @@ void WorkloadOptions::add_trace(CLI::App& command) {
            std::string("Recorded workload: a file, or a name of profiles/traces (default: ") + kDefaultTrace +
                ", unless --model or another option of synthetic workloads is given)",
            "FILE", kWorkloadGroup);
+  add_count(command, "--layer", layer, "Of a recorded workload that holds several layers: the one", kWorkloadGroup, 0);
 }
 
 void WorkloadOptions::add_row(CLI::App& command) {
@@ -205,10 +206,10 @@ std::optional<ValueFormat> WorkloadOptions::format() const {
 }
 
 SyntheticRequest WorkloadOptions::request() const {
-  if (!trace.empty()) {
+  if (!trace.empty() || layer) {
     throw Error(ErrorKind::usage, "MP-E017",
-                "--trace and --model, --workload, --preset, --dtype, --phase, --context, --sequences, --next-n or "
-                "--page-size name two workloads",
+                "--trace or --layer and --model, --workload, --preset, --dtype, --phase, --context, --sequences, "
+                "--next-n or --page-size name two workloads",
                 {}, "one of them");
   }
   const std::vector<std::string> directories = profile_directories();
@@ -241,7 +242,7 @@ Workload WorkloadOptions::load(std::vector<Warning>* warnings, const std::functi
     if (change) change(generated);
     return row ? keep_row(std::move(generated), *row) : std::move(generated);
   }
-  Workload recorded_workload = read_trace(trace_path(), memory_limit(), warnings);
+  Workload recorded_workload = read_trace(trace_path(), memory_limit(), warnings, layer);
   if (change) change(recorded_workload);
   if (const i64 needed = recorded_workload.bytes() + thinning_bytes(recorded_workload, rows.value_or(row ? 1 : 0));
       needed > memory_limit()) {

@@ -30,7 +30,8 @@ struct WorkloadOptions {
   u64 seed = 1;
   std::optional<i64> rows, row, context, sequences, next_n, page_size;
   std::string phase, dtype;
-  i64 max_bytes = 0;  ///< of --max-memory; 0: nine tenths of the machine's memory
+  std::optional<i64> layer;  ///< of a recorded workload that holds several
+  i64 max_bytes = 0;         ///< of --max-memory; 0: nine tenths of the machine's memory
 
   void add_synthetic(CLI::App& command);
   void add_trace(CLI::App& command);

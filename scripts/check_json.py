@@ -17,7 +17,7 @@ import sys
 import jsonschema
 
 SCHEMAS = pathlib.Path(__file__).resolve().parent.parent / "docs" / "schema"
-KINDS = {f"misa-prof/{kind}": SCHEMAS / f"{kind}-1.0.schema.json" for kind in ("result", "agreement", "diff", "doctor", "niah", "sweep")}
+KINDS = {f"misa-prof/{kind}": SCHEMAS / f"{kind}-1.0.schema.json" for kind in ("result", "agreement", "diff", "doctor", "niah", "sweep", "layers")}
 
 
 class Refused(Exception):

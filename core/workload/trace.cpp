@@ -132,15 +132,16 @@ void write_tensors(const std::string& path, const Workload& w, std::map<std::str
 }  // namespace
 }  // namespace trace
 
-Workload read_trace(const std::string& path, i64 max_bytes, std::vector<Warning>* warnings) {
+Workload read_trace(const std::string& path, i64 max_bytes, std::vector<Warning>* warnings, std::optional<i64> layer) {
   const InputFile file(path);
-  const trace::TensorReader reader(file, trace::FileKind::trace, max_bytes);
+  const trace::TensorReader reader(file, trace::FileKind::trace, max_bytes, layer);
   std::vector<std::string_view> names{"needle"};
   for (const WorkloadField& field : kWorkloadFields) names.push_back(field.tensor.name);
   reader.check_budget(names);
 
   Workload w;
   w.name = std::filesystem::path(path).stem().string();
+  if (layer) w.name += fmt::format(", layer {}", *layer);
   w.metadata = reader.metadata();
   w.compress_ratio = trace::metadata_number(w.metadata, trace::kCompressRatio, path).value_or(1);
   w.metadata.erase(trace::kCompressRatio);

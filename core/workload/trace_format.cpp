@@ -3,12 +3,14 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <set>
 
 #include "core/base/decimal.hpp"
 #include "core/base/error.hpp"
 #include "core/base/interrupt.hpp"
 #include "core/base/suggest.hpp"
 #include "core/workload/other_dtypes.hpp"
+#include "core/workload/trace.hpp"
 #include "core/workload/workload_fields.hpp"
 
 namespace misa::trace {
@@ -188,9 +190,49 @@ void check_ids(const IdRule& rule, std::span<const i32> ids, i64 rows, const std
   }
 }
 
-TensorReader::TensorReader(const InputFile& file, FileKind kind, i64 max_bytes)
+std::optional<LayerName> layer_name_of(std::string_view name) {
+  constexpr std::string_view kBegin = "layers.";
+  if (!name.starts_with(kBegin)) return std::nullopt;
+  const std::size_t dot = name.find('.', kBegin.size());
+  if (dot == std::string_view::npos) return std::nullopt;
+  const std::optional<u64> number = whole_number_of(std::string(name.substr(kBegin.size(), dot - kBegin.size())));
+  if (!number || *number > kMaxIndex) return std::nullopt;
+  return LayerName{static_cast<i64>(*number), std::string(name.substr(dot + 1))};
+}
+
+void keep_layer(SafetensorsHeader& header, std::optional<i64> layer) {
+  const std::vector<i64> layers = trace_layers(header);
+  const auto refuse = [&](const std::string& what) {
+    const std::string how = layers.empty() ? "a trace without a layer" : fmt::format("layer {}", layers.front());
+    reject("MP-E567", what, header.path, how);
+  };
+  if (layers.empty() && layer) refuse("the file holds one layer, which has no number");
+  if (layers.empty()) return;
+  const std::string numbers = fmt::format("{}", fmt::join(layers, ", "));
+  if (!layer) refuse("the file holds the layers " + numbers + ", and none is named");
+  if (!std::binary_search(layers.begin(), layers.end(), *layer)) {
+    refuse(fmt::format("the file holds the layers {}, and not {}", numbers, *layer));
+  }
+  std::vector<SafetensorsEntry> kept;
+  for (SafetensorsEntry& entry : header.tensors) {
+    const std::optional<LayerName> name = layer_name_of(entry.name);
+    if (name && name->layer != *layer) continue;
+    if (name) entry.name = name->name;
+    const auto same = std::find_if(kept.begin(), kept.end(), [&](auto& other) { return other.name == entry.name; });
+    if (same == kept.end()) {
+      kept.push_back(std::move(entry));
+    } else if (name) {
+      *same = std::move(entry);  // a layer's own tensor, in place of the one that all share
+    }
+  }
+  header.tensors = std::move(kept);
+  header.metadata["layer"] = std::to_string(*layer);
+}
+
+TensorReader::TensorReader(const InputFile& file, FileKind kind, i64 max_bytes, std::optional<i64> layer)
     : file_(file), header_(read_safetensors_header(file)), left_(max_bytes) {
   check_format(header_, kind);
+  if (kind == FileKind::trace) keep_layer(header_, layer);
   check_tensors(header_);
 }
 
@@ -219,3 +261,15 @@ std::vector<i32> TensorReader::integers(std::string_view name) const {
 }
 
 }  // namespace misa::trace
+
+namespace misa {
+
+std::vector<i64> trace_layers(const SafetensorsHeader& header) {
+  std::set<i64> layers;
+  for (const SafetensorsEntry& entry : header.tensors) {
+    if (const auto name = trace::layer_name_of(entry.name)) layers.insert(name->layer);
+  }
+  return {layers.begin(), layers.end()};
+}
+
+}  // namespace misa

@@ -71,11 +71,23 @@ void check_ids(const IdRule& rule, std::span<const i32> ids, i64 rows, const std
 
 enum class FileKind { trace, selection };
 
+/// A tensor of a file of several layers: "layers.3.q" is q of layer 3.
+struct LayerName {
+  i64 layer = 0;
+  std::string name;
+};
+std::optional<LayerName> layer_name_of(std::string_view name);
+
+/// Leaves the tensors of one layer of a file that holds several, under their plain names, and those that belong to no
+/// layer, which all share; a layer's own comes before a shared one. Error(input) MP-E567.
+void keep_layer(SafetensorsHeader& header, std::optional<i64> layer);
+
 /// Reads the tensors of a file by name, within a budget.
 class TensorReader {
  public:
-  /// Checks the format, the kind, and the names, dtypes and ranks of all tensors, before anything is allocated.
-  TensorReader(const InputFile& file, FileKind kind, i64 max_bytes);
+  /// Checks the format, the kind, and the names, dtypes and ranks of all tensors, before anything is allocated. Of a
+  /// file of several layers only what belongs to `layer` is there, and what belongs to none.
+  TensorReader(const InputFile& file, FileKind kind, i64 max_bytes, std::optional<i64> layer = {});
 
   const std::map<std::string, std::string>& metadata() const { return header_.metadata; }
   /// Throws unless the tensors named fit the budget together.

@@ -37,11 +37,11 @@ class Numbers(Cli):
         counts = ["--seed", "--rows", "--context", "--sequences", "--next-n", "--page-size", "--top-k", "--active-heads", "--sampled-keys", "--block-size", "--candidates",
                   "--blocks", "--threads", "--device", "--max-memory"]
         options = {"profile": [*counts, "--samples", "--warm-up", "--budget", "--time-limit",
-                               "--max-slowdown", "--same-within", "--row"],
+                               "--max-slowdown", "--same-within", "--row", "--layer"],
                    "diff": ["--max-slowdown", "--same-within", "--noise"],
-                   "compare": [*counts, "--row", "--max-miss", "--repeat-bitwise", "--min-recall", "--time-limit"],
-                   "explain": [*(name for name in counts if name != "--device"), "--row"],
-                   "nsight": counts, "generate": [*counts[:6], "--max-memory"],
+                   "compare": [*counts, "--row", "--layer", "--max-miss", "--repeat-bitwise", "--min-recall", "--time-limit"],
+                   "explain": [*(name for name in counts if name != "--device"), "--row", "--layer"],
+                   "nsight": [*counts, "--layer"], "generate": [*counts[:6], "--max-memory"],
                    "inspect": ["--max-memory"], "selftest": ["--seed", "--seeds"]}
         for command, names in options.items():
             shown = self.succeeds(command, "--help").split("Examples:")[0].splitlines()

@@ -10,7 +10,7 @@ using namespace misa::testing;
 
 namespace {
 
-IndexerSettings small_settings() {
+IndexerSettings given_settings() {
   IndexerSettings settings;
   settings.top_k = 17;
   settings.active_heads = 3;
@@ -20,7 +20,7 @@ IndexerSettings small_settings() {
   return settings;
 }
 
-CaseOptions draw_case(u64 seed) {
+CaseOptions draw_given_case(u64 seed) {
   Draw draw(seed * 7919 + 3);
   CaseOptions options{.seed = seed, .heads = draw.one_of<i64>({1, 3, 8, 33}), .contexts = {}};
   options.dtype = draw.one_of<Dtype>({Dtype::f32, Dtype::bf16, Dtype::e4m3});
@@ -53,10 +53,10 @@ void give(Workload& workload, const HostTensor& ids, i64 length) {
 
 TEST_CASE("given every run of a window, given is dsa") {
   for (u64 seed = 1; seed <= 40; ++seed) {
-    const CaseOptions options = draw_case(seed);
+    const CaseOptions options = draw_given_case(seed);
     CAPTURE(options.describe());
     Workload workload = draw_workload(options);
-    const IndexerSpec dsa = make_indexer("dsa", small_settings()), given = make_indexer("given", small_settings());
+    const IndexerSpec dsa = make_indexer("dsa", given_settings()), given = make_indexer("given", given_settings());
     i64 longest = 1;
     for (std::size_t m = 0; m < workload.ks.size(); ++m) {
       longest = std::max<i64>(longest, workload.ke[m] - workload.ks[m]);
@@ -78,14 +78,14 @@ TEST_CASE("given every run of a window, given is dsa") {
 TEST_CASE(
     "given what another indexer kept, given selects what that one selects: blocks of hisa, candidates of a dagger") {
   for (u64 seed = 41; seed <= 70; ++seed) {
-    const CaseOptions options = draw_case(seed);
+    const CaseOptions options = draw_given_case(seed);
     CAPTURE(options.describe());
     Workload workload = draw_workload(options);
-    const IndexerSpec given = make_indexer("given", small_settings());
-    const Selection hisa = select("cpu", workload, make_indexer("hisa", small_settings()));
+    const IndexerSpec given = make_indexer("given", given_settings());
+    const Selection hisa = select("cpu", workload, make_indexer("hisa", given_settings()));
     give(workload, hisa[Choice::blocks], 16);
     CHECK(tokens_of(select("cpu", workload, given)) == tokens_of(hisa));
-    const Selection dagger = select("cpu", workload, make_indexer("misa-dagger", small_settings()));
+    const Selection dagger = select("cpu", workload, make_indexer("misa-dagger", given_settings()));
     give(workload, dagger[Choice::candidates], 1);
     CHECK(tokens_of(select("cpu", workload, given)) == tokens_of(dagger));
   }
@@ -93,12 +93,12 @@ TEST_CASE(
 
 TEST_CASE("candidates come before a second pass too: routed heads rank them, and all heads what is left") {
   for (u64 seed = 71; seed <= 100; ++seed) {
-    const CaseOptions options = draw_case(seed);
+    const CaseOptions options = draw_given_case(seed);
     CAPTURE(options.describe());
     Workload workload = draw_workload(options);
     give_candidates(workload, seed, 30, 4);
-    const IndexerSpec given = make_indexer("given", small_settings());
-    IndexerSpec again = make_indexer("misa-dagger", small_settings());
+    const IndexerSpec given = make_indexer("given", given_settings());
+    IndexerSpec again = make_indexer("misa-dagger", given_settings());
     again.given = true;
     again.rerank->candidates = 120;  // as many as are given: nothing is lost on the way
     for (const char* backend : {"cpu", "oracle"}) {
@@ -119,11 +119,11 @@ TEST_CASE("the cpu selects among candidates as the formulas do, and a token that
   const auto oracle = make_backend("oracle", 2);
   i64 compared = 0;
   for (u64 seed = 101; seed <= 140; ++seed) {
-    const CaseOptions options = draw_case(seed);
+    const CaseOptions options = draw_given_case(seed);
     CAPTURE(options.describe());
     Workload workload = draw_workload(options);
     give_candidates(workload, seed, 12, seed % 2 == 0 ? 1 : 8);
-    IndexerSpec spec = make_indexer(seed % 3 == 0 ? "misa-dagger" : "given", small_settings());
+    IndexerSpec spec = make_indexer(seed % 3 == 0 ? "misa-dagger" : "given", given_settings());
     spec.given = true;
     spec.forced = {seed % 4 == 0 ? 2 : 0, 1};
     ExactReference reference(*oracle, workload);
@@ -160,7 +160,7 @@ TEST_CASE("part of a workload keeps the candidates that its rows still see, and 
   CaseOptions options{.seed = 7, .rows = 6, .contexts = {200, 150}};
   Workload workload = draw_workload(options);
   give_candidates(workload, 9, 10, 8);
-  const IndexerSpec given = make_indexer("given", small_settings());
+  const IndexerSpec given = make_indexer("given", given_settings());
   const std::vector<i64> rows{1, 4}, heads{0, 1, 2, 3, 4, 5, 6, 7};
   const Workload part = take(workload, rows, heads, 200);
   const std::vector<i32> whole = tokens_of(select("cpu", workload, given)),

@@ -1,0 +1,27 @@
+#pragma once
+
+#include <map>
+#include <string>
+
+#include "core/experiment/profile.hpp"
+#include "core/report/layers_report.hpp"
+#include "core/tensor/host_tensor.hpp"
+
+namespace misa {
+
+/// Layers of a model, profiled one after the other.
+class LayersProfile {
+ public:
+  /// Profiles a layer, dsa among the specs of `request`, and rates in it what its indexers selected in the layer that
+  /// was added before. Errors are those of profile().
+  void add(const std::string& name, ProfileRequest request);
+
+  LayersReport& report() { return report_; }
+
+ private:
+  LayersReport report_;
+  std::map<std::string, HostTensor> selected_;  ///< by indexer, of the layer before
+  std::vector<i32> ks_, ke_;                    ///< of that layer
+};
+
+}  // namespace misa
