@@ -15,7 +15,7 @@ namespace {
 
 /// Refuses an MXFP4 vector that has a block whose scale is NaN, or whose numbers f32 does not hold.
 template <class Place>
-void check_blocks(const Mxfp4Vector& vector, i64 dim, const Place& place) {
+void check_vector(const Mxfp4Vector& vector, i64 dim, const Place& place) {
   constexpr u8 kNan = 255, kMayOverflow = 253;  // 2^126, of which 4 are 2^128
   for (i64 b = 0; b * Mxfp4::kBlock < dim; ++b) {
     if (vector.scales[b] < kMayOverflow) continue;
@@ -80,7 +80,7 @@ void check_blocks(const Workload& w, const std::string& where) {
     visit_queries(w, [&](const auto& queries) {
       if constexpr (std::is_same_v<Element<decltype(queries)>, Mxfp4>) {
         for (i64 i = 0; i < w.rows() * w.heads(); ++i) {
-          check_blocks(queries.vector(i / w.heads(), i % w.heads()), dim, [&] {
+          check_vector(queries.vector(i / w.heads(), i % w.heads()), dim, [&] {
             return fmt::format("{}, head {}", at_row(where, "q_block_scale", i / w.heads()), i % w.heads());
           });
         }
@@ -92,7 +92,7 @@ void check_blocks(const Workload& w, const std::string& where) {
   const u8* values = key_values(w).storage.as<const u8>();
   const u8* scales = key_scales(w).storage.as<const u8>();
   for_used_slots(w, [&](i64 slot) {
-    check_blocks({values + layout.values_at(slot), scales + layout.scales_at(slot)}, dim, [&] {
+    check_vector({values + layout.values_at(slot), scales + layout.scales_at(slot)}, dim, [&] {
       if (!w.paged()) return at_row(where, "k_block_scale", slot);
       return fmt::format("{}, page {}, token {}", at(where, "k_pages"), slot / w.page_size(), slot % w.page_size());
     });
