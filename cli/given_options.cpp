@@ -41,9 +41,10 @@ constexpr std::string_view kSelects = "ids are judged, and no backend of ours is
 constexpr std::string_view kRates = "--against-indexer rates, and makes no comparison";
 constexpr std::string_view kRatesOrMistakes = "it is not done with --against-indexer, nor with --inject";
 
-constexpr std::array<Rule, 38> kRules{{
+constexpr std::array<Rule, 39> kRules{{
     {"--router", "no indexer of this run routes heads", none<routes_heads>},
     {"--active-heads", "no indexer of this run routes heads", none<routes_heads>},
+    {"--group", "no indexer of this run routes heads", none<routes_heads>},
     {"--sampled-keys", "no router of this run samples keys", none<samples_keys>},
     {"--block-size", kNoBlocks, none<has_blocks>},
     {"--block-window", kNoBlocks, none<has_blocks>},
@@ -90,12 +91,14 @@ struct Number {
   std::optional<i64> (*of)(const IndexerSpec& spec);
 };
 
-constexpr std::array<Number, 7> kNumbers{{
+constexpr std::array<Number, 8> kNumbers{{
     {"--top-k", "no row sees more than {} token{}", [](const IndexerSpec& spec) { return std::optional(spec.top_k); }},
     {"--active-heads", "the workload has {} head{}",
      [](const IndexerSpec& spec) { return spec.heads ? std::optional(spec.heads->active) : std::nullopt; }},
     {"--sampled-keys", "no row sees more than {} token{}",
      [](const IndexerSpec& spec) { return samples_keys(spec) ? std::optional(spec.heads->samples) : std::nullopt; }},
+    {"--group", "the workload has {} row{}",
+     [](const IndexerSpec& spec) { return spec.heads ? std::optional(spec.heads->group) : std::nullopt; }},
     {"--block-size", "no block has more than {} token{}",
      [](const IndexerSpec& spec) { return pools_blocks(spec) ? std::optional(spec.heads->block_size) : std::nullopt; }},
     {"--block-size", "no block has more than {} token{}",

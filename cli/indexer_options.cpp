@@ -38,6 +38,8 @@ void IndexerOptions::add(CLI::App& command) {
             kIndexerGroup);
   add_count(command, "--sampled-keys", sampled_keys, "Keys of a row, at least, that misa-lr fits lines to",
             kIndexerGroup);
+  add_count(command, "--group", group, "Consecutive rows of a sequence that misa routes heads for at once",
+            kIndexerGroup);
   add_count(command, "--block-size", block_size, "Tokens per block (default: misa 1024, hisa 128)", kIndexerGroup);
   add_count(
       command, "--candidates", candidates,
@@ -59,6 +61,7 @@ IndexerSettings IndexerOptions::settings(const Workload& workload, u64 seed) con
   settings.active_heads = active_heads;
   settings.block_size = block_size;
   settings.samples = sampled_keys;
+  settings.group = group;
   settings.candidates = candidates;
   settings.context = shape_of(workload).max_window;
   settings.blocks = blocks;

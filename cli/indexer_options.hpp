@@ -19,7 +19,7 @@ struct IndexerOptions {
   std::string pooling;                           ///< none: cached at decode, else fresh
   std::optional<i64> top_k, block_size, candidates;
   i64 active_heads = IndexerSettings{}.active_heads, sampled_keys = IndexerSettings{}.samples;
-  i64 blocks = IndexerSettings{}.blocks;
+  i64 blocks = IndexerSettings{}.blocks, group = IndexerSettings{}.group;
 
   void add(CLI::App& command);
   /// What the options mean for `workload`. Error(usage) for names that do not exist.

@@ -32,11 +32,12 @@ struct OwnOption {
   i64 IndexerOptions::*count = nullptr;
 };
 
-constexpr std::array<OwnOption, 9> kOwnOptions{{
+constexpr std::array<OwnOption, 10> kOwnOptions{{
     {"router", "", routes_heads, &IndexerOptions::router},
     {"top-k", "k ", any_indexer, nullptr, &IndexerOptions::top_k},
     {"active-heads", "h ", routes_heads, nullptr, nullptr, &IndexerOptions::active_heads},
     {"sampled-keys", "S ", routes_heads, nullptr, nullptr, &IndexerOptions::sampled_keys},
+    {"group", "G ", routes_heads, nullptr, nullptr, &IndexerOptions::group},
     {"block-size", "B ", has_blocks, nullptr, &IndexerOptions::block_size},
     {"candidates", "k' ", reranks, nullptr, &IndexerOptions::candidates},
     {"blocks", "m ", prunes_blocks, nullptr, nullptr, &IndexerOptions::blocks},

@@ -16,8 +16,8 @@ struct IndexerVariant {
 
 /// The indexers of `options`, each with what stands behind its name: NAME[:OPTION=VALUE[,OPTION=VALUE]...]. In a list
 /// with commas, what has a '=' and no name before it belongs to the indexer before. An option is one of --router,
-/// --top-k, --active-heads, --sampled-keys, --block-size, --candidates, --blocks, --block-window and --pooling, without
-/// "--"; it wins over the same option of the command. "all" is every indexer.
+/// --top-k, --active-heads, --sampled-keys, --group, --block-size, --candidates, --blocks, --block-window and
+/// --pooling, without "--"; it wins over the same option of the command. "all" is every indexer.
 ///
 /// Error(usage) MP-E551: no such option or value, or one is given twice; MP-E010, MP-E031 as for --indexer.
 std::vector<IndexerVariant> variants_of(const IndexerOptions& options);

@@ -7,6 +7,7 @@
 #include "backends/cpu/tasks.hpp"
 #include "backends/cpu/tile.hpp"
 #include "core/indexer/linear_head.hpp"
+#include "core/indexer/routing.hpp"
 #include "core/indexer/wall_clock.hpp"
 
 namespace misa {
@@ -52,7 +53,9 @@ class Cpu final : public Backend {
     return run_kernel(cpu::pool_kernels(), choice_, task, threads_);
   }
   std::string_view rank(const RankTask& task) override {
-    return run_kernel(cpu::rank_kernels(), choice_, task, threads_);
+    const std::string_view kernel = run_kernel(cpu::rank_kernels(), choice_, task, threads_);
+    if (!choice_.rehearsing) share_heads(task);
+    return kernel;
   }
   std::string_view gather(const GatherTask& task) override {
     return run_kernel(cpu::gather_kernels(), choice_, task, threads_);

@@ -41,6 +41,8 @@ inline std::optional<std::string> cuda_limit(const IndexerSpec& spec, const Shap
   if (shape.keys > kCudaMostTokens) return above(shape.keys, "keys", kCudaMostTokens);
   if (shape.max_window > kCudaMostTokens) return above(shape.max_window, "tokens of a row", kCudaMostTokens);
   if (spec.top_k > kCudaMostTokens) return above(spec.top_k, "tokens to keep", kCudaMostTokens);
+  if (spec.heads && spec.heads->group > 1)
+    return "its kernels route heads row by row, and --group routes rows together";
   if (spec.heads && samples_keys(spec.heads->router)) {
     const cuda::SampledLayout layout = sampled_layout(*spec.heads, shape);
     if (!layout.fits()) {

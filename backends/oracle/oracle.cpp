@@ -255,7 +255,11 @@ class Oracle final : public Backend {
   std::optional<Roofs> roofs() override { return std::nullopt; }
 
   std::string_view pool(const PoolTask& task) override { return run_kernel(kPool, choice_, task, threads_); }
-  std::string_view rank(const RankTask& task) override { return run_kernel(kRank, choice_, task, threads_); }
+  std::string_view rank(const RankTask& task) override {
+    const std::string_view kernel = run_kernel(kRank, choice_, task, threads_);
+    if (!choice_.rehearsing) share_heads(task);
+    return kernel;
+  }
   std::string_view gather(const GatherTask& task) override { return run_kernel(kGather, choice_, task, threads_); }
   std::string_view score(const ScoreTask& task) override { return run_kernel(kScore, choice_, task, threads_); }
   std::string_view select(const SelectTask& task) override { return run_kernel(kSelect, choice_, task, threads_); }

@@ -176,6 +176,7 @@ class Plugin final : public ForwardingBackend {
   std::unique_ptr<IndexRun> plan_index(const IndexerSpec& spec, const Problem& problem, i64 first_row) override {
     // A plan counts rows from 0, and the random router is of all routers the one that counts them.
     const bool counts_rows = spec.heads && spec.heads->router == Router::random;
+    if (spec.heads && spec.heads->group > 1) return inner_.plan_index(spec, problem, first_row);
     if (!has_values(problem.queries, problem.keys)) return inner_.plan_index(spec, problem, first_row);
     const misa_index_plan plan = plan_of(spec, problem);
     if ((counts_rows && first_row != 0) || !functions_.accepts(table().run != nullptr, MISA_INDEX, &plan)) {
@@ -192,7 +193,7 @@ class Plugin final : public ForwardingBackend {
   const misa_kernel_table& table() const { return functions_.table(); }
 
   bool routes(const RankTask& task) const {
-    if (!task.slopes.empty() || !has_values(task.queries, task.keys)) return false;
+    if (!task.slopes.empty() || !task.place.empty() || !has_values(task.queries, task.keys)) return false;
     const misa_route_task given = task_of(task);
     return functions_.accepts(table().route != nullptr, MISA_ROUTE, &given);
   }

@@ -17,17 +17,20 @@ std::vector<i32> numbered(std::size_t count) {
   return ids;
 }
 
-/// Row m of what a side recorded, cut to the width of a plan; only pads are cut off.
+/// Rows of what a side recorded, cut to the width of a plan; only pads are cut off.
 template <class T>
-Buffer place_row(Backend& backend, const HostTensor& recorded, i64 m, i64 width, View<const T, 2>& view) {
+Buffer place_rows(Backend& backend, const HostTensor& recorded, const RowRange& rows, i64 width,
+                  View<const T, 2>& view) {
   if (recorded.empty() || width == 0) return {};
-  std::vector<T> row(static_cast<std::size_t>(width), T{-1});
-  const i64 given = recorded.shape[1];
-  const auto from = recorded.span<const T>().subspan(static_cast<std::size_t>(m * given));
-  std::copy_n(from.begin(), std::min(width, given), row.begin());
-  Buffer buffer(backend, width * static_cast<i64>(sizeof(T)));
-  backend.upload(buffer.data(), reinterpret_cast<const std::byte*>(row.data()), buffer.bytes());
-  view = View<const T, 2>(buffer.as<const T>(), {1, width});
+  const i64 given = recorded.shape[1], count = rows.last - rows.first;
+  std::vector<T> placed(static_cast<std::size_t>(count * width), T{-1});
+  for (i64 i = 0; i < count; ++i) {
+    const auto from = recorded.span<const T>().subspan(static_cast<std::size_t>((rows.first + i) * given));
+    std::copy_n(from.begin(), std::min(width, given), placed.begin() + i * width);
+  }
+  Buffer buffer(backend, count * width * static_cast<i64>(sizeof(T)));
+  backend.upload(buffer.data(), reinterpret_cast<const std::byte*>(placed.data()), buffer.bytes());
+  view = View<const T, 2>(buffer.as<const T>(), {count, width});
   return buffer;
 }
 
@@ -65,7 +68,8 @@ i64 ExactReference::row_bytes(const Backend& exact, const IndexerSpec& spec, con
   const i64 columns = std::max(plan.columns, problem.shape.max_window);
   i64 samples = 0;
   if (spec.heads && samples_keys(spec.heads->router)) samples = count_samples(problem, spec.heads->samples).longest;
-  return plan.least() + kColumn * columns + kMiss * std::min(spec.top_k, columns) +
+  const i64 together = spec.heads ? spec.heads->group : 1;
+  return plan.fixed + plan.per_row * together + kColumn * columns + kMiss * std::min(spec.top_k, columns) +
          2 * sampled_row_bytes(problem.shape.heads, samples);
 }
 
@@ -77,7 +81,10 @@ const BlockLayout& ExactReference::blocks(i64 block_size, BlockWindow window) {
 
 ExactRow ExactReference::row(const IndexerSpec& spec, const Selection& side, i64 m,
                              const std::optional<Arithmetic>& arithmetic) {
-  const Problem row = slice(problem(), m, 1);
+  // A row is judged among the rows of its group, and looked at alone.
+  const RowRange together = spec.heads ? group_of(problem(), spec.heads->group, m) : RowRange{m, m + 1};
+  const Problem rows = slice(problem(), together.first, together.last - together.first);
+  const i64 own = m - together.first;
   const std::size_t at = static_cast<std::size_t>(m);
   const i32 sequence = problem().sequence[at], begin = problem().begin[at];
   const std::span<const i32> own_heads = row_of<i32>(side[Choice::heads], m);
@@ -89,8 +96,8 @@ ExactRow ExactReference::row(const IndexerSpec& spec, const Selection& side, i64
   const auto take_tokens = [&](const Logits& logits, const std::optional<Candidates>& columns,
                                std::span<const i32> heads, std::span<const float> linear) {
     Field field;
-    const std::vector<double> scores = fetch_row(exact_, logits, 0);
-    const std::vector<i32> tokens = column_tokens(exact_, row, 0, 0, static_cast<i64>(scores.size()), columns);
+    const std::vector<double> scores = fetch_row(exact_, logits, own);
+    const std::vector<i32> tokens = column_tokens(exact_, rows, own, own, static_cast<i64>(scores.size()), columns);
     field.ids.reserve(tokens.size());
     field.scores.reserve(tokens.size());
     field.bounds.reserve(tokens.size());
@@ -108,19 +115,22 @@ ExactRow ExactReference::row(const IndexerSpec& spec, const Selection& side, i64
 
   PlanOptions options;
   options.fusion = false;
-  options.first_row = first_row(workload_) + m;
+  options.first_row = first_row(workload_) + together.first;
   options.after_chunk = [&](const ChunkScores& chunk) {
     if (chunk.route) {
       const View<double, 2>& energies = chunk.route->rank.energies;
       found.heads.ids = numbered(static_cast<std::size_t>(energies.shape[1]));
-      found.heads.scores.assign(&energies(0, 0), &energies(0, 0) + energies.shape[1]);
+      found.heads.scores.assign(&energies(own, 0), &energies(own, 0) + energies.shape[1]);
       found.heads.bounds.assign(found.heads.ids.size(), 0.0);
       if (arithmetic) {
         const BlockLayout* layout =
             spec.heads->router == Router::pooled ? &blocks(spec.heads->block_size, spec.block_window) : nullptr;
         for (const Arithmetic& a : {*arithmetic, formulas}) {
-          const std::vector<double> bounds = bounds_.energies(a, m, spec.heads->router, layout, spec.heads->block_size);
-          for (std::size_t h = 0; h < bounds.size(); ++h) found.heads.bounds[h] += bounds[h];
+          for (i64 r = together.first; r < together.last; ++r) {
+            const std::vector<double> bounds =
+                bounds_.energies(a, r, spec.heads->router, layout, spec.heads->block_size);
+            for (std::size_t h = 0; h < bounds.size(); ++h) found.heads.bounds[h] += bounds[h];
+          }
         }
       }
     }
@@ -130,7 +140,7 @@ ExactRow ExactReference::row(const IndexerSpec& spec, const Selection& side, i64
     if (chunk.blocks) {
       const BlockLayout& layout = blocks(spec.blocks->block_size, spec.block_window);
       const i64 first = layout.first[at], count = layout.last[at] - first;
-      found.blocks.scores = fetch_row(exact_, *chunk.blocks, 0);
+      found.blocks.scores = fetch_row(exact_, *chunk.blocks, own);
       found.blocks.scores.resize(static_cast<std::size_t>(count));
       found.blocks.ids = numbered(static_cast<std::size_t>(count));
       for (i64 b = first; b < first + count; ++b) {
@@ -149,13 +159,14 @@ ExactRow ExactReference::row(const IndexerSpec& spec, const Selection& side, i64
       found.tokens = std::move(first_pass);
     }
   };
-  Plan plan(exact_, spec, row, options);
+  Plan plan(exact_, spec, rows, options);
   Follow follow;
-  const Buffer heads = place_row(exact_, side[Choice::heads], m, width_of(plan.heads()), follow.heads);
-  const Buffer chosen = place_row(exact_, side[Choice::blocks], m, width_of(plan.blocks()), follow.blocks);
+  const Buffer heads = place_rows(exact_, side[Choice::heads], together, width_of(plan.heads()), follow.heads);
+  const Buffer chosen = place_rows(exact_, side[Choice::blocks], together, width_of(plan.blocks()), follow.blocks);
   const Buffer candidates =
-      place_row(exact_, side[Choice::candidates], m, width_of(plan.candidates()), follow.candidates);
-  const Buffer linear = place_row(exact_, side[Choice::linear], m, static_cast<i64>(own_linear.size()), follow.linear);
+      place_rows(exact_, side[Choice::candidates], together, width_of(plan.candidates()), follow.candidates);
+  const Buffer linear =
+      place_rows(exact_, side[Choice::linear], together, static_cast<i64>(own_linear.size()), follow.linear);
   plan.run(nullptr, follow);
   return found;
 }

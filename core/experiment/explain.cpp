@@ -271,6 +271,10 @@ Explanation explain(const ExplainRequest& request) {
   refuse_row(request);
   Backend& exact = request.exact;
   const IndexerSpec& spec = request.spec;
+  if (spec.heads && spec.heads->group > 1) {
+    throw Error(ErrorKind::usage, "MP-E569", "a row is explained alone, and group routes several rows together", {},
+                "group 1");
+  }
   const IndexerSpec reference = make_indexer("dsa", request.settings);
   plan_limits(request.memory, exact, request.workload, {spec, reference}, request.settings);
   const Placement placement(exact, request.workload);

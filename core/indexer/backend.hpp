@@ -44,7 +44,9 @@ struct RankTask {
   i64 samples = 0;             ///< most sampled keys that a row sees, for routers that sample keys
   u64 seed = 0;                ///< for random
   i64 first_row = 0;           ///< number of the first row in the whole workload: random must not depend on chunks
-  i64 group = 1;               ///< rows [i * group, (i + 1) * group) of one sequence keep the same heads: HeadRouting
+  /// [M] the place of each row in its group, 0 in its first row; empty: each row is a group of its own. The rows of a
+  /// group keep the heads of the largest sums of their energies, which `energies` has in place of each row's own.
+  View<const i32, 1> place = {};
 
   View<i32, 2> heads;             ///< out [M, h], ascending; h may be 0 beside a linear head
   View<double, 2> energies = {};  ///< out [M, H] what heads were ranked by; empty: not asked for

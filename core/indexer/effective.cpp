@@ -15,6 +15,7 @@ IndexerSpec effective(IndexerSpec spec, const Problem& problem) {
     heads.linear = heads.linear_head(problem.shape.heads);
     cut(heads.active, problem.shape.heads);
     cut(heads.samples, window);
+    cut(heads.group, problem.shape.rows);
     if (heads.router == Router::pooled) {
       cut(heads.block_size, count_blocks(problem, heads.block_size, spec.block_window).stretch);
     }

@@ -188,7 +188,8 @@ Sizes sizes_of(const Backend& backend, IndexerSpec spec, const Problem& problem,
     if (sizes.head_blocks) add_pooled(*sizes.head_blocks);
     bytes.fixed += rows * routing.kept(heads) * 4;
     bytes.per_row += routing.active * (dtype_bytes(routed_dtype(problem.shape.dtype), head_dim) + 4);
-    if (energies) bytes.per_row += heads * 8;
+    if (energies || routing.group > 1) bytes.per_row += heads * 8;
+    if (routing.group > 1) bytes.fixed += rows * 4;
     if (routing.linear_head(heads)) bytes.per_row += heads * 8;  // slopes
   }
   if (spec.blocks) {
@@ -224,6 +225,7 @@ struct Plan::State {
   i64 rows, heads, head_dim, chunk = 0, workspace = 0;
 
   std::optional<PooledKeys> head_blocks, token_blocks;
+  IndexVector places;  ///< of rows in their groups
   Matrix<float> tails, routed_weights;
   Matrix<double> energies, slopes;
   Buffer routed_values;
@@ -269,19 +271,22 @@ struct Plan::State {
   }
 
   bool pools_heads() const { return sizes.head_blocks.has_value(); }
+  bool groups() const { return spec.heads && spec.heads->group > 1; }
 
   void choose_chunk() {
     const i64 fixed = sizes.bytes.fixed, per_row = sizes.bytes.per_row;
+    const i64 together = groups() ? std::clamp<i64>(rows, 1, spec.heads->group) : 1;  // rows of one chunk at least
     i64 most = std::max<i64>(1, backend.workspace_bytes() / per_row);
     if (options.max_bytes > 0) {
       const i64 room = options.max_bytes - problem.bytes - fixed;
-      if (room < per_row) {
-        throw Error(
-            ErrorKind::runtime, "MP-E502",
-            spec.name + " needs at least " + std::to_string(problem.bytes + fixed + per_row) + " bytes (workload " +
-                std::to_string(problem.bytes) + ", outputs, block means and scratch " + std::to_string(fixed) +
-                ", one row " + std::to_string(per_row) + "), the limit is " + std::to_string(options.max_bytes),
-            {}, "a larger --max-memory, fewer indexers at once (they share it), fewer --rows or a shorter context");
+      if (room < per_row * together) {
+        throw Error(ErrorKind::runtime, "MP-E502",
+                    spec.name + " needs at least " + std::to_string(problem.bytes + fixed + per_row * together) +
+                        " bytes (workload " + std::to_string(problem.bytes) + ", outputs, block means and scratch " +
+                        std::to_string(fixed) + (together == 1 ? ", one row " : ", the rows of a group ") +
+                        std::to_string(per_row * together) + "), the limit is " + std::to_string(options.max_bytes),
+                    {},
+                    "a larger --max-memory, fewer indexers at once (they share it), fewer --rows or a shorter context");
       }
       most = std::min(most, room / per_row);
     }
@@ -291,6 +296,7 @@ struct Plan::State {
       const i64 even = ceil_div(rows, ceil_div(rows, chunk));  // no small one at the end
       chunk = std::min(ceil_div(even, kTileRows), chunk / kTileRows) * kTileRows;
     }
+    if (chunk < rows) chunk = std::max(together, chunk / together * together);
     workspace = fixed + chunk * per_row;
   }
 
@@ -315,7 +321,8 @@ struct Plan::State {
           Buffer(backend, dtype_bytes(routed_dtype(problem.shape.dtype), chunk * spec.heads->active * head_dim));
       routed_weights.allocate(backend, chunk, spec.heads->active);
       selected_heads.allocate(backend, rows, spec.heads->kept(heads));
-      if (options.after_chunk) energies.allocate(backend, chunk, heads);
+      if (options.after_chunk || groups()) energies.allocate(backend, chunk, heads);
+      if (groups()) place_rows();
       if (spec.heads->linear_head(heads)) slopes.allocate(backend, chunk, heads);
     }
     if (spec.blocks) {
@@ -329,6 +336,12 @@ struct Plan::State {
       candidate_logits.allocate(backend, chunk, spec.rerank->candidates);
     }
     allocate_tokens();
+  }
+
+  void place_rows() {
+    std::vector<i32> place;
+    for (i64 m = 0; m < rows; ++m) place.push_back(static_cast<i32>(m - group_of(problem, spec.heads->group, m).first));
+    places.upload(backend, place);
   }
 
   void allocate_tokens() {
@@ -357,6 +370,7 @@ struct Plan::State {
                   .samples = pools_heads() ? sizes.head_blocks->longest : 0,
                   .seed = spec.seed,
                   .first_row = options.first_row + first,
+                  .place = groups() ? places.view.slice(first, count) : places.view,
                   .heads = selected_heads.view.slice(first, count),
                   .energies = energies.rows(count),
                   .slopes = slopes.rows(count)};
@@ -379,8 +393,8 @@ struct Plan::State {
                             .linear = follow.linear.empty() ? follow.linear : follow.linear.slice(first, count),
                             .values = routed_view(count),
                             .weights = routed_weights.rows(count)};
-    const bool follows = !follow.heads.empty() || !follow.linear.empty();
-    if (const std::string_view both = follows ? "" : backend.rank_gather({rank, gather}); !both.empty()) {
+    const bool apart = groups() || !follow.heads.empty() || !follow.linear.empty();
+    if (const std::string_view both = apart ? "" : backend.rank_gather({rank, gather}); !both.empty()) {
       span.ran(Primitive::rank_gather, both);
     } else {
       span.ran(Primitive::rank, backend.rank(rank));

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <optional>
 #include <vector>
 
@@ -43,6 +44,22 @@ inline Problem slice(const Problem& problem, i64 first, i64 count) {
   if (!problem.given_keys.empty()) rows.given_keys = part(problem.given_keys);
   rows.shape.rows = count;
   return rows;
+}
+
+/// Rows [first, last) of a problem.
+struct RowRange {
+  i64 first = 0, last = 0;
+};
+
+/// The rows that keep the same heads as row m where heads are routed for `group` rows at once: those of
+/// [i * group, (i + 1) * group) that are of row m's sequence.
+inline RowRange group_of(const Problem& problem, i64 group, i64 m) {
+  const i64 begin = m / group * group, end = std::min(problem.shape.rows, begin + group);
+  const auto sequence = [&](i64 row) { return problem.sequence[static_cast<std::size_t>(row)]; };
+  RowRange range{m, m + 1};
+  while (range.first > begin && sequence(range.first - 1) == sequence(m)) --range.first;
+  while (range.last < end && sequence(range.last) == sequence(m)) ++range.last;
+  return range;
 }
 
 }  // namespace misa

@@ -52,6 +52,19 @@ constexpr Batch as_routed(T number) {
   }
 }
 
+/// Gives the rows of each group the sums of their energies, and the heads of the largest (host memory).
+inline void share_heads(const RankTask& task) {
+  if (task.place.empty()) return;
+  const i64 rows = task.energies.shape[0], heads = task.energies.shape[1];
+  for (i64 first = 0, last = 0; first < rows; first = last) {
+    std::vector<double> sums(static_cast<std::size_t>(heads), 0.0);
+    for (last = first; last < rows && (last == first || task.place[last] != 0); ++last) {
+      for (i64 h = 0; h < heads; ++h) sums[static_cast<std::size_t>(h)] += task.energies(last, h);
+    }
+    for (i64 m = first; m < last; ++m) choose_heads(task, m, sums);
+  }
+}
+
 /// Copies the heads of row m into the batch (host memory).
 inline void gather_heads(const GatherTask& task, i64 m) {
   std::visit(

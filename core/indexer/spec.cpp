@@ -121,6 +121,12 @@ IndexerSpec make_indexer(std::string_view name, const IndexerSettings& settings)
                              .linear = info->linear,
                              .group = settings.group};
     if (info->linear) require_linear(*spec.heads, spec.name);
+    if (settings.group > 1 && samples_keys(spec.heads->router)) {
+      throw Error(ErrorKind::usage, "MP-E569",
+                  "group adds up energies, and router " + std::string(router_name(spec.heads->router)) + " of " +
+                      spec.name + " ranks heads by more than energies",
+                  {}, "group 1, or an indexer with another router, such as misa");
+    }
     if (settings.block_size) spec.heads->block_size = *settings.block_size;
   }
   if (info->prunes_blocks) {

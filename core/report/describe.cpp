@@ -164,6 +164,7 @@ std::vector<std::string> describe_parameters(const ReportCase& one) {
   if (parameters.active_heads) {
     std::string heads = fmt::format("{} of {}", *parameters.active_heads, counted(one.shape.heads, "head", "heads"));
     if (const auto router = router_of(one.spec)) heads += " by " + *router;
+    if (parameters.group) heads += fmt::format(" for {} rows at once", *parameters.group);
     parts.push_back(std::move(heads));
   }
   if (parameters.head_block_size)

@@ -17,6 +17,7 @@ struct NamedParameter {
 constexpr std::array kNamedParameters{
     NamedParameter{"router", ""},
     NamedParameter{"used.active_heads", "h "},
+    NamedParameter{"used.group", "G "},
     NamedParameter{"used.candidates", "k' "},
     NamedParameter{"used.blocks", "m "},
     NamedParameter{"used.block_size", "B "},

@@ -120,15 +120,17 @@ Json workload_json(const ReportWorkload& workload) {
 }
 
 Json parameters_json(const ReportParameters& parameters) {
-  return {{"top_k", parameters.top_k},
-          {"active_heads", or_null(parameters.active_heads)},
-          {"head_block_size", or_null(parameters.head_block_size)},
-          {"sampled_keys", or_null(parameters.sampled_keys)},
-          {"blocks", or_null(parameters.blocks)},
-          {"block_size", or_null(parameters.block_size)},
-          {"candidates", or_null(parameters.candidates)},
-          {"block_window", or_null(parameters.block_window)},
-          {"pooling", or_null(parameters.pooling)}};
+  Json json{{"top_k", parameters.top_k},
+            {"active_heads", or_null(parameters.active_heads)},
+            {"head_block_size", or_null(parameters.head_block_size)},
+            {"sampled_keys", or_null(parameters.sampled_keys)},
+            {"blocks", or_null(parameters.blocks)},
+            {"block_size", or_null(parameters.block_size)},
+            {"candidates", or_null(parameters.candidates)},
+            {"block_window", or_null(parameters.block_window)},
+            {"pooling", or_null(parameters.pooling)}};
+  if (parameters.group) json["group"] = *parameters.group;
+  return json;
 }
 
 Json quality_json(const Quality& quality) {

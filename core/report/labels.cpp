@@ -16,6 +16,7 @@ std::vector<std::pair<std::string, std::string>> symbols_of(const IndexerSpec& s
     symbols.emplace_back(symbol, value ? std::to_string(*value) : "");
   };
   add("h", parameters.active_heads);
+  add("G", parameters.group);
   add("s", parameters.sampled_keys);
   add("k'", parameters.candidates);
   add("B", parameters.block_size ? parameters.block_size : parameters.head_block_size);

@@ -7,6 +7,7 @@ ReportParameters parameters_of(const IndexerSpec& spec) {
   parameters.top_k = spec.top_k;
   if (spec.heads) {
     parameters.active_heads = spec.heads->active;
+    if (spec.heads->group > 1) parameters.group = spec.heads->group;
     if (spec.heads->router == Router::pooled) parameters.head_block_size = spec.heads->block_size;
     if (samples_keys(spec.heads->router)) parameters.sampled_keys = spec.heads->samples;
   }

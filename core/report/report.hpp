@@ -83,6 +83,7 @@ struct ReportParameters {
   i64 top_k = 0;
   std::optional<i64> active_heads;
   std::optional<i64> head_block_size;  ///< tokens per block mean that heads are ranked over
+  std::optional<i64> group;            ///< rows that keep the same heads; empty: each its own
   std::optional<i64> sampled_keys;     ///< keys of a row, at least, that heads are ranked over
   std::optional<i64> blocks;           ///< kept
   std::optional<i64> block_size;       ///< tokens per block that is kept or left

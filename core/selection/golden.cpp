@@ -40,6 +40,7 @@ std::map<std::string, std::string> golden_facts(const IndexerSpec& spec, const W
     facts["router"] = router_name(spec.heads->router);
     facts["active_heads"] = std::to_string(spec.heads->active);
     if (spec.heads->router == Router::pooled) facts["head_block_size"] = std::to_string(spec.heads->block_size);
+    if (spec.heads->group > 1) facts["group"] = std::to_string(spec.heads->group);
     if (samples_keys(spec.heads->router)) facts["sampled_keys"] = std::to_string(spec.heads->samples);
     if (spec.heads->router == Router::random) facts["router_seed"] = std::to_string(spec.seed);
   }

@@ -34,7 +34,7 @@ class Numbers(Cli):
                              ["cases"][0]["end_to_end_ns"]["raw"]), 2)
 
     def test_every_option_that_takes_a_number_reads_it_alike(self):
-        counts = ["--seed", "--rows", "--context", "--sequences", "--next-n", "--page-size", "--top-k", "--active-heads", "--sampled-keys", "--block-size", "--candidates",
+        counts = ["--seed", "--rows", "--context", "--sequences", "--next-n", "--page-size", "--top-k", "--active-heads", "--sampled-keys", "--group", "--block-size", "--candidates",
                   "--blocks", "--threads", "--device", "--max-memory"]
         options = {"profile": [*counts, "--samples", "--warm-up", "--budget", "--time-limit",
                                "--max-slowdown", "--same-within", "--row", "--layer"],
