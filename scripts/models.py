@@ -7,8 +7,8 @@ usage: scripts/models.py                      writes the tables of the page from
                          [--rows N] [--sequences N] [--budget SECONDS]
                                               measures a part first: FOLDER/NAME.json
 
-Models whose indexers have the same shape are measured once. A part is what two sweeps found, prefill and decode, without
-what the page does not show.
+Models whose indexers have the same shape are measured once. A part is what two sweeps found, prefill and decode,
+without what the page does not show.
 """
 import argparse
 import json
@@ -77,6 +77,7 @@ def case_of(entry):
         "median_ns": (one["end_to_end_ns"] or {}).get("median"), "samples": (one["end_to_end_ns"] or {}).get("samples"),
         "ratio": speedup.get("median"), "verdict": speedup.get("verdict"),
         "recall": (quality.get("recall") or {}).get("mean"),
+        "loaded": bool((entry["measurement"].get("contention") or {}).get("loaded")),
     }
 
 
@@ -190,37 +191,48 @@ class Part:
             lines.append(f"| {name} | {one['indexer_layers']} of {one['layers']} | " + " | ".join(cells) + " |")
         return lines
 
+    def places(self, indexer, slower):
+        """Where an indexer is slower than dsa, or is not surely faster: "16 heads, k = 2048: prefill at 8K, 32K"."""
+        places = []
+        for first in self.groups():
+            phases = []
+            for phase in ("prefill", "decode"):
+                contexts = [context_name(context) for context in self.contexts
+                            if (one := self.one(first, phase, context, indexer)) and one["ratio"]
+                            and one["verdict"] != "faster" and (one["verdict"] == "slower") == slower]
+                if contexts:
+                    phases.append(f"{phase} at {', '.join(contexts)}")
+            if phases:
+                places.append(f"{self.title(first)}: {' and '.join(phases)}")
+        return "; ".join(places)
+
     def losers(self):
-        """Where an indexer is not faster than dsa: a line for each, or none."""
         lines = []
         for indexer in self.data["indexers"][1:]:
-            places = []
-            for first in self.groups():
-                for phase in ("prefill", "decode"):
-                    slow = [context for context in self.contexts
-                            if (one := self.one(first, phase, context, indexer)) and one["ratio"]
-                            and one["verdict"] != "faster"]
-                    if slow:
-                        where = ", ".join(context_name(context) for context in slow)
-                        places.append(f"{self.title(first)}: {phase} at {where}")
-            lines.append(f"- `{indexer}`: " + ("; ".join(places) if places else "faster everywhere") + ".")
+            slower, unsure = self.places(indexer, True), self.places(indexer, False)
+            words = [f"slower with {slower}"] if slower else []
+            words += [f"not surely faster with {unsure}"] if unsure else []
+            lines.append(f"- `{indexer}`: {'. It is '.join(words) or 'faster everywhere'}.")
         return lines
 
     def text(self):
         data = self.data
         rows = {phase: next((one["rows"] for one in data["cases"] if one["phase"] == phase), 0)
                 for phase in ("prefill", "decode")}
+        loaded = ""
+        if any(one["loaded"] for one in data["cases"]):
+            loaded = "**Other work shared the cores**: times are too long, and ratios less sure. "
         lines = [f"Measured on {data['date']}, {data['device'] or data['cpu']}, commit {data['commit'] or 'not known'}"
                  f"{', with changes' if data['changed'] else ''}. A prefill has {rows['prefill']} rows, a decode "
-                 f"{rows['decode']} sequences with a row each. [The numbers](models/{self.name}.json), by",
-                 "", *(f"    {command}" for command in data["commands"]), ""]
+                 f"{rows['decode']} {'sequence' if rows['decode'] == 1 else 'sequences'} with a row each. {loaded}"
+                 f"[The numbers](models/{self.name}.json) name the commands.", ""]
         for first, names in self.groups().items():
             lines += [f"### {self.name}: {self.title(first)}", "", f"{', '.join(names)}.", "",
                       *self.shape_table(first), ""]
         for context in self.contexts:
-            lines += [f"### {self.name}: the whole model at {context_name(context)}", "", *self.model_table(context), ""]
-        lines += [f"### {self.name}: where it does not pay", "", "Not faster than dsa, or not surely:", "",
-                  *self.losers()]
+            title = f"### {self.name}: the whole model at {context_name(context)}"
+            lines += [title, "", *self.model_table(context), ""]
+        lines += [f"### {self.name}: where it does not pay", "", *self.losers()]
         if data["skipped"]:
             lines += ["", "Not measured: " + "; ".join(sorted({
                 f"{one.get('indexer', '')}: {one.get('reason', one)}" for one in data["skipped"]})) + "."]
@@ -228,14 +240,18 @@ class Part:
 
 
 def page_of(text):
-    """The page with the tables of its parts: <!-- NAME --> ... <!-- end NAME -->."""
-    for path in sorted(PARTS.glob("*.json")):
-        section = re.compile(f"<!-- {path.stem} -->\n.*?<!-- end {path.stem} -->", re.DOTALL)
-        if not section.search(text):
-            sys.exit(f"scripts/models.py: docs/models.md has no section <!-- {path.stem} --> for {path.name}")
-        made = f"<!-- {path.stem} -->\n\n{Part(path).text()}\n\n<!-- end {path.stem} -->"
-        text = section.sub(lambda _, made=made: made, text)
-    return text
+    """The page with the tables of its parts, each between <!-- NAME --> and <!-- end NAME -->."""
+    sections = re.compile(r"<!-- (\w+) -->\n.*?<!-- end \1 -->", re.DOTALL)
+    names = [found[1] for found in sections.finditer(text)]
+    if strays := [path.name for path in sorted(PARTS.glob("*.json")) if path.stem not in names]:
+        sys.exit(f"scripts/models.py: docs/models.md has no section for {strays[0]}")
+
+    def section(found):
+        path = PARTS / f"{found[1]}.json"
+        tables = Part(path).text() if path.exists() else "Not measured yet."
+        return f"<!-- {found[1]} -->\n\n{tables}\n\n<!-- end {found[1]} -->"
+
+    return sections.sub(section, text)
 
 
 def main():

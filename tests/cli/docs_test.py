@@ -144,6 +144,10 @@ COMMANDS = {
     "misa-prof sweep --model glm-5 --context 4k:64k:*2 --indexer misa,misa-lr,hisa -o figure.jsonl":
         ["--rows", "2", "--budget", "0"],
     "misa-prof report figure.jsonl --figure speed -o figure.svg": [],
+    # docs/models.md
+    "scripts/models.py build/release/cli/misa-prof --backend cpu": BUILDS,
+    "scripts/models.py build/release/cli/misa-prof --backend cuda": BUILDS,
+    "misa-prof profile --layers my-layers --indexer dsa,misa --group 4": [*ONCE, "--rows", "4"],
     # docs/measurements
     "misa-prof profile --model deepseek-v3.2 --workload prefill-32k --context 32k --rows 64": DRY,
     "misa-prof profile --backend cuda --model deepseek-v3.2": DRY,
@@ -234,6 +238,13 @@ def a_trace(folder, name):
     (folder / "a.safetensors").rename(folder / name)
 
 
+def layers(folder, name):
+    (folder / name).mkdir()
+    for seed in ("1", "2"):
+        made = misa("generate", *SHORT[:4], "--seed", seed, "-o", folder / name / f"{seed}.safetensors")
+        assert made.returncode == 0, made.stderr
+
+
 def a_result(folder, name):
     made = misa("profile", "--model", "tiny", "--workload", "ci", *ONCE, "-o", f"json:{folder / name}")
     assert made.returncode == 0, made.stderr
@@ -298,7 +309,7 @@ def a_quiet_result(folder, name):
 # What a command finds where the document names something of the reader's own.
 THE_READERS = {
     "my-layer.safetensors": a_trace, "layer3.safetensors": a_trace, "your-trace.safetensors": a_trace,
-    "FILE": a_trace, "result.json": a_result, "ids.npy": selected_ids,
+    "FILE": a_trace, "my-layers": layers, "result.json": a_result, "ids.npy": selected_ids,
     "part1.jsonl": a_part, "part2.jsonl": a_part, "goldens": goldens, "BUNDLE": a_bundle, "failure": a_bundle,
     "plugin:./libdsa_cpu.so": a_library, "plugin:./libmine.so": the_kernel(),
     **dict.fromkeys(("before.json", "after.json", "a1.json,a2.json,a3.json", "b1.json,b2.json,b3.json"), a_quiet_result),
@@ -462,6 +473,20 @@ class Documents(Cli):
         self.assertIn("misa: faster throughout;", drawn)
         first, last = re.search(r"misa-dagger: faster above [^(]*\(between (\w+)k and (\w+)k\)", drawn).groups()
         says(f"misa is faster at every length from 4K on, and misa-dagger from somewhere between {first}K and {last}K:")
+
+    def test_the_page_of_models_is_that_of_its_parts_and_a_part_is_measured_by_one_command(self):
+        script = ROOT / "scripts" / "models.py"
+        subprocess.run([script, "--check"], check=True)
+        if len(program.PROGRAM) > 1:
+            self.skipTest("an emulated program is no command of one word")
+        subprocess.run([script, *program.PROGRAM, "--backend", "cpu", "--model", "glm-5,glm-5.2", "--context", "512",
+                        "--rows", "2", "--budget", "0.01", "--out", self.folder], check=True, capture_output=True)
+        part = program.strict_json((self.folder / "cpu.json").read_text())
+        self.assertEqual({one["model"] for one in part["cases"]}, {"glm-5"})  # glm-5.2 has the same shape
+        self.assertEqual({(one["phase"], one["indexer"], one["preset"]) for one in part["cases"]},
+                         {(phase, indexer, preset) for phase in ("prefill", "decode") for preset in part["presets"]
+                          for indexer in part["indexers"]})
+        self.assertEqual(part["models"]["glm-5.2"]["indexer_layers"], 21)
 
     def test_the_picture_in_the_readme_is_of_the_command_that_it_names(self):
         alt, path = re.search(r"!\[Output of (misa-prof [^]]*)\]\((\S+)\)", (ROOT / "README.md").read_text()).groups()
