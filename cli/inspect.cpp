@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <map>
 #include <memory>
@@ -20,6 +21,7 @@
 #include "core/report/json_parts.hpp"
 #include "core/report/text.hpp"
 #include "core/selection/selection_file.hpp"
+#include "core/workload/key_layout.hpp"
 #include "core/workload/placement.hpp"
 #include "core/workload/safetensors.hpp"
 #include "core/workload/trace.hpp"
@@ -223,6 +225,30 @@ void describe_scales(const Problem& problem, const Workload& workload, Sheet& sh
   sheet.add("power_of_two_share", static_cast<double>(powers) / static_cast<double>(values.size()));
 }
 
+/// Exponents of the block scales of MXFP4 keys that rows see.
+void describe_block_scales(const Workload& workload, Sheet& sheet) {
+  const KeyLayout layout = key_layout(workload);
+  if (layout.dtype != Dtype::e2m1) return;
+  constexpr i64 kBias = 127;
+  std::array<i64, 256> counts{};  // of each byte
+  i64 all = 0;
+  const u8* scales = key_scales(workload).storage.as<const u8>();
+  trace::for_used_slots(workload, [&](i64 slot) {
+    for (i64 b = 0; b < workload.head_dim() / Mxfp4::kBlock; ++b, ++all) ++counts[scales[layout.scales_at(slot) + b]];
+  });
+  if (all == 0) return;
+  /// The exponent that `before` of them precede.
+  const auto exponent_after = [&](i64 before) {
+    i64 byte = 0;
+    for (; before >= counts[static_cast<std::size_t>(byte)]; ++byte) before -= counts[static_cast<std::size_t>(byte)];
+    return byte - kBias;
+  };
+  sheet.section("key_block_scales");
+  sheet.add("exponent_minimum", exponent_after(0));
+  sheet.add("exponent_median", exponent_after((all - 1) / 2));
+  sheet.add("exponent_maximum", exponent_after(all - 1));
+}
+
 /// Scores of the tokens that a row sees, all heads, in double.
 std::vector<double> scores_of(Backend& oracle, const Problem& problem, i64 row) {
   const i64 visible = problem.windows.end[row] - problem.windows.begin[row];
@@ -376,6 +402,7 @@ void inspect(const InspectOptions& options) {
     describe_windows(workload, sheet);
     describe_weights(workload, sheet);
     describe_scales(placement.problem(), workload, sheet);
+    describe_block_scales(workload, sheet);
     describe_scores(*oracle, placement.problem(), workload, sheet);
     describe_topk(*oracle, placement.problem(), workload, sheet);
     if (!warnings.empty()) {

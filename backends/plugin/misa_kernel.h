@@ -34,7 +34,8 @@ enum {
 /* Where memory is: DLPack's numbers. */
 enum { MISA_CPU = 1, MISA_CUDA = 2 };
 
-/* Elements of queries and keys. E4M3 is OCP FP8 e4m3fn. */
+/* Elements of queries and keys. E4M3 is OCP FP8 e4m3fn. misa-prof has INT8 and MXFP4 too, for which this version has no
+ * numbers: tasks of these are not shown to a library, and its base does them. */
 enum { MISA_F32 = 0, MISA_BF16 = 1, MISA_E4M3 = 2 };
 
 /* The steps, for accepts(). */

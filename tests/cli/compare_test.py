@@ -486,7 +486,7 @@ class Selftest(Compare):
                 self.assertIn(f"no mistake, {name}, paged", shown)
             self.assertEqual(shown.count("yes, 40 of 40 seeds"), shown.count("yes") if "--seeds" in arguments else 0)
             for mistake in ("swapped-token", "duplicate-token", "dropped-candidate", "off-by-one-page", "wrong-head",
-                            "stale-scale", "nan-score", "truncated-row", "all-zero", "nothing-compared"):
+                            "stale-scale", "nan-score", "off-by-one-scale", "truncated-row", "all-zero", "nothing-compared"):
                 self.assertIn(mistake, shown)
 
 

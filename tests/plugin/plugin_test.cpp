@@ -136,6 +136,23 @@ TEST_CASE("our backend behind a table gives the same bits on every drawn case, w
   }
 }
 
+TEST_CASE("a table is shown no queries and keys of INT8 or MXFP4, and bounds are then the base's") {
+  for (u64 seed = 1; seed <= 40; ++seed) {
+    const DrawnCase drawn = narrow_case(seed);
+    const Parts& parts = kAllParts[seed % kAllParts.size()];
+    INFO(drawn.describe(), ", by", words_of(parts));
+    const Workload workload = draw_workload(drawn.workload);
+    i64 runs = 0;
+    CHECK(difference(workload, make_indexer(drawn.indexer, drawn.settings), parts, &runs) == "");
+    if (!parts.select) CHECK(runs == 0);
+    misa_kernel_table table = exported(parts);
+    table.arithmetic = "fp8-mma";
+    const auto made = plugin::make_plugin(make_backend("cpu", 1), table, "here"), base = make_backend("cpu", 1);
+    CHECK(arithmetic_name(made->arithmetic(shape_of(workload))) ==
+          arithmetic_name(base->arithmetic(shape_of(workload))));
+  }
+}
+
 TEST_CASE("the arithmetic of scores is what the table states, unknown where it scores, or the base's") {
   SmallRun small;
   const auto arithmetic = [&](Parts parts, const char* stated) {

@@ -374,9 +374,9 @@ std::vector<Family> families() {
        list("1 131072 1024, 1 131072 128, 8 131072 1024, 8 131072 128")},
       {pool, "pool_tails", "rows block", pool_tails, list("70 64, 9 1024"), list("4096 1024")},
       {pool, "pool_drawn", "seed", with<pool_drawn>(false), seeds(100)},
-      {pool, "pool_narrow", "seed", with<pool_drawn>(true), seeds(30)},
+      {pool, "pool_narrow", "seed", with<pool_drawn>(true), seeds(20)},
       {rank, "rank_drawn", "seed", with<route_drawn>(rank, false), seeds(240)},
-      {rank, "rank_narrow", "seed", with<route_drawn>(rank, true), seeds(48)},
+      {rank, "rank_narrow", "seed", with<route_drawn>(rank, true), seeds(24)},
       {rank, "rank_gate", "heads rows", rank_gate, list("2 70000, 64 5")},
       {gather, "gather_drawn", "seed", with<gather_drawn>(false), seeds(60)},
       {gather, "gather_narrow", "seed", with<gather_drawn>(true), seeds(20)},
@@ -387,7 +387,7 @@ std::vector<Family> families() {
        list("64 1024 256 0, 64 1024 256 1, 64 1024 128 0, 64 1024 128 1, 64 1024 64 0, 64 1024 64 1, 64 4096 64 1, "
             "32 1024 64 1, 64 32 64 1, 32 1024 256 0, 32 1024 256 1")},
       {rank_gather, "route_drawn", "seed", with<route_drawn>(rank_gather, false), seeds(240)},
-      {rank_gather, "route_narrow", "seed", with<route_drawn>(rank_gather, true), seeds(48)},
+      {rank_gather, "route_narrow", "seed", with<route_drawn>(rank_gather, true), seeds(24)},
       {score, "score_prefill", "heads rows keys", with<score_prefill>(Dtype::e4m3),
        list("64 40 300, 32 33 1000, 8 16 130, 3 50 300, 48 20 300, 16 3 700, 2 70000 5"),
        list("64 1024 8192, 64 1024 32768, 64 1024 65536, 64 1024 131072, 64 2048 131072, 64 4096 131072, "
@@ -407,7 +407,7 @@ std::vector<Family> families() {
       {score, "score_means", "rows blocks apart", score_means,
        list("33 70 0, 5 600 40, 1060 70 20, 150 600 0, 540 600 7"), list("1024 1024 0, 1 1024 0, 32 512 0")},
       {score, "score_drawn", "seed", with<score_drawn>(false), seeds(190)},
-      {score, "score_narrow", "seed", with<score_drawn>(true), seeds(60)},
+      {score, "score_narrow", "seed", with<score_drawn>(true), seeds(44)},
       // On 132 processors 4,097 to 8,192 columns are held from 265 rows on, up to 32,768 from 67 rows on; fewer rows of
       // more than 8,192 are spread. 20,001 columns are no multiple of 4, and 16,000 of them too many for a sample.
       {select, "select", "rows columns k kind", testing::select,

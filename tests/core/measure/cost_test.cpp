@@ -24,6 +24,8 @@ struct Row {
 Values keys_of(Dtype dtype) {
   if (dtype == Dtype::bf16) return View<const Bf16, 3>();
   if (dtype == Dtype::e4m3) return View<const E4m3, 3>();
+  if (dtype == Dtype::int8) return View<const i8, 3>();
+  if (dtype == Dtype::e2m1) return Mxfp4View();
   return View<const float, 3>();
 }
 
@@ -42,7 +44,8 @@ Problem problem_of(const std::vector<Row>& rows, Dtype dtype = Dtype::f32, std::
   problem.shape.head_dim = kDim;
   problem.shape.dtype = dtype;
   problem.keys.values = keys_of(keys.value_or(dtype));
-  if (keys.value_or(dtype) == Dtype::e4m3) problem.keys.scales = View<const float, 2>(&scale, {1, 1});
+  const Dtype of_keys = keys.value_or(dtype);
+  if (of_keys == Dtype::e4m3 || of_keys == Dtype::int8) problem.keys.scales = View<const float, 2>(&scale, {1, 1});
   return problem;
 }
 
@@ -147,6 +150,28 @@ TEST_CASE("queries and keys of different dtypes are each counted by their own") 
       }
     }
   }
+}
+
+TEST_CASE("INT8 and MXFP4 cost their packed bytes, and a batch routed from them those of bf16") {
+  constexpr i64 kWide = 64, kTokens = 100, kRows = 3;
+  const auto costs_of = [&](const IndexerSpec& spec, Dtype dtype) {
+    Problem problem = problem_of({{0, 0, 98}, {0, 0, 99}, {0, 0, 100}}, dtype);
+    problem.shape.head_dim = kWide;
+    return stage_costs(spec, problem);
+  };
+  const auto saved = [&](const IndexerSpec& spec, Stage which, Dtype dtype) {
+    return stage(costs_of(spec, Dtype::bf16), which).bytes - stage(costs_of(spec, dtype), which).bytes;
+  };
+  // 16 bits a number against 8, and 4 with a 32nd of a scale.
+  constexpr i64 kOfInt8 = kWide, kOfMxfp4 = kWide * 16 / 8 - kWide * 4 / 8 - kWide / 32;
+  const IndexerSpec dsa = spec_of(2);
+  CHECK(saved(dsa, Stage::score, Dtype::int8) == (kTokens + kRows * kHeads) * kOfInt8 - kTokens * 4);
+  CHECK(saved(dsa, Stage::score, Dtype::e2m1) == (kTokens + kRows * kHeads) * kOfMxfp4);
+  IndexerSpec misa = spec_of(2);
+  misa.heads = HeadRouting{.router = Router::gate, .active = 2};
+  CHECK(saved(misa, Stage::route, Dtype::e2m1) == kRows * 2 * kOfMxfp4);
+  CHECK(saved(misa, Stage::score, Dtype::e2m1) == kTokens * kOfMxfp4);
+  CHECK(saved(misa, Stage::score, Dtype::int8) == kTokens * (kOfInt8 - 4));
 }
 
 TEST_CASE("cached means cost what a step changes: a block of hisa, nothing of samples") {
