@@ -23,6 +23,7 @@ from .schema import (
     Extents,
     as_dtype,
     at,
+    block_scale_bytes,
     metadata_number,
     metadata_of,
     need,
@@ -209,15 +210,16 @@ def split_mxfp4_pages(pages: Tensor, head_dim: int) -> tuple[Tensor, np.ndarray]
     flat = pages.data.reshape(count, size * width)
     numbers = Tensor("F4", flat[:, : size * head_dim // 2].reshape(count, size, head_dim // 2))
     scales = np.ascontiguousarray(flat[:, size * head_dim // 2 :]).view("<i4")
-    return numbers, scales.reshape(count, size, -1)
+    return numbers, scales.reshape(count, size, block_scale_bytes(head_dim) // 4)
 
 
 def join_mxfp4_pages(numbers: Tensor, scales: np.ndarray) -> Tensor:
     """The reverse of split_mxfp4_pages."""
     count, size = numbers.data.shape[:2]
     parts = (numbers.data, np.ascontiguousarray(scales, dtype="<i4").view(np.uint8))
-    flat = np.concatenate([part.reshape(count, -1) for part in parts], axis=1)
-    return Tensor("U8", flat.reshape(count, size, -1))
+    width = sum(part.shape[2] for part in parts)
+    flat = np.concatenate([part.reshape(count, size * part.shape[2]) for part in parts], axis=1)
+    return Tensor("U8", flat.reshape(count, size, width))
 
 
 def make_trace(metadata: Mapping[str, Any] | None = None, **arrays: Any) -> Trace:

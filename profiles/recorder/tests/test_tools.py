@@ -14,6 +14,10 @@ EVERY = {
     "FP8 keys": lambda seed: contiguous(seed, lengths=(30, 50, 20)),
     "bf16 keys": lambda seed: contiguous(seed, k_dtype="BF16", q_dtype="BF16"),
     "f32 keys": lambda seed: contiguous(seed, k_dtype="F32"),
+    "MXFP4 keys": lambda seed: contiguous(seed, k_dtype="F4", q_dtype="F4", dim=64),
+    "INT8 keys": lambda seed: contiguous(seed, k_dtype="I8", q_dtype="I8"),
+    "MXFP4 pages": lambda seed: paged(seed, dtype="F4", dim=64, lengths=(13, 1, 9)),
+    "INT8 pages": lambda seed: paged(seed, dtype="I8", lengths=(13, 1, 9)),
     "FP8 pages": lambda seed: paged(seed, lengths=(13, 1, 9)),
     "bf16 pages": lambda seed: paged(seed, dtype="BF16", lengths=(13, 9, 6, 15, 2), next_n=1),
 }
