@@ -253,17 +253,22 @@ void run_layers(const ProfileOptions& options, std::vector<std::string> command_
       make_backend(options.backend, static_cast<int>(threads), device_number(options.device, {options.backend}),
                    forced_kernels(options.kernels));
   Progress progress;
-  LayersProfile layers;
+  const std::vector<std::string> names = options.indexer.listed();
+  LayersProfile layers(std::find(names.begin(), names.end(), "given") != names.end());
   for (const LayerTrace& trace : traces) {
     WorkloadOptions one = options.workload;
     one.trace = trace.path;
     one.layer = trace.layer;
     Origin origin = origin_of(one, options.output.host(), options.indexer.top_k.has_value());
-    const Workload workload = one.load(&origin.warnings);
+    Workload workload = one.load(&origin.warnings);
     const IndexerSettings settings = options.indexer.settings(workload, one.seed);
     std::vector<IndexerSpec> specs = options.indexer.specs(settings);
     const bool has_dsa = std::any_of(specs.begin(), specs.end(), [](auto& spec) { return spec.name == "dsa"; });
     if (!has_dsa) specs.insert(specs.begin(), make_indexer("dsa", settings));
+    if (workload.candidates.empty() && !layers.give(workload) &&
+        std::erase_if(specs, [](const IndexerSpec& spec) { return spec.given; }) > 0) {
+      layers.report().skipped.push_back(trace.name + ": given: no layer before it has candidates for its rows");
+    }
     ProfileRequest request{.backend = *backend,
                            .workload = workload,
                            .specs = specs,

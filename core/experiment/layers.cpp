@@ -2,7 +2,10 @@
 
 #include <utility>
 
+#include "core/indexer/plan.hpp"
 #include "core/quality/quality.hpp"
+#include "core/selection/run_selection.hpp"
+#include "core/workload/placement.hpp"
 
 namespace misa {
 namespace {
@@ -13,7 +16,24 @@ SelectedTokens tokens_in(const HostTensor& selected, std::string_view name) {
   return {selected.span<const i32>(), selected.shape.at(1), name};
 }
 
+/// What dsa selects in as many places as a second pass has candidates.
+HostTensor candidates_of(const ProfileRequest& request) {
+  IndexerSettings settings = request.settings;
+  settings.top_k = settings.candidates.value_or(4 * settings.top_k);
+  const Placement placement(request.backend, request.workload);
+  Plan dsa(request.backend, make_indexer("dsa", settings), placement.problem(), {.max_bytes = request.memory.host});
+  dsa.run(nullptr);
+  return fetch_tokens(request.backend, dsa);
+}
+
 }  // namespace
+
+bool LayersProfile::give(Workload& workload) const {
+  if (candidates_.empty() || ks_ != workload.ks || ke_ != workload.ke) return false;
+  workload.candidates = candidates_.copy();
+  workload.candidate_length = 1;
+  return true;
+}
 
 void LayersProfile::add(const std::string& name, ProfileRequest request) {
   std::map<std::string, HostTensor> selected;
@@ -47,6 +67,7 @@ void LayersProfile::add(const std::string& name, ProfileRequest request) {
     if (!same_rows || before == selected_.end() || before->second.shape != dsa->second.shape) continue;
     added.reused = kept_of(compare_selections(workload, wanted, tokens_in(before->second, one.spec.name)));
   }
+  candidates_ = gives_ && !profiled.interrupted ? candidates_of(request) : HostTensor();
   selected_ = std::move(selected);
   ks_ = workload.ks;
   ke_ = workload.ke;

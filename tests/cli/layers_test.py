@@ -11,7 +11,7 @@ import subprocess
 
 from program import FAST, ROOT, Cli, main, misa, needs_jsonschema, strict_json
 
-RUN = ["--indexer", "misa", "--active-heads", "2", "--top-k", "16", "--samples", "1", "--warm-up", "0"]
+RUN = ["--active-heads", "2", "--top-k", "16", "--samples", "1", "--warm-up", "0"]
 
 
 def parts(path):
@@ -48,6 +48,7 @@ class Layers(Cli):
         return path
 
     def run_layers(self, path, *options):
+        options = options if "--indexer" in options else ("--indexer", "misa", *options)
         return strict_json(self.succeeds("profile", "--layers", path, *RUN, *options, "--format", "json"))
 
     def test_each_layer_is_profiled_in_its_order_and_as_if_it_were_alone(self):
@@ -57,7 +58,7 @@ class Layers(Cli):
         self.assertEqual([layer["name"] for layer in found["layers"]], ["b", "a"])
         for layer in found["layers"]:
             alone = strict_json(self.succeeds("profile", "--trace", self.layers / f"{layer['name']}.safetensors", *RUN,
-                                              "--format", "json"))["cases"][0]
+                                              "--indexer", "misa", "--format", "json"))["cases"][0]
             self.assertEqual([one["indexer"] for one in layer["cases"]], ["dsa", "misa"])
             self.assertEqual(layer["cases"][1]["kept"]["recall"], alone["quality"]["recall"]["mean"])
         schema = ["scripts/check_json.py", "-"]
@@ -75,6 +76,18 @@ class Layers(Cli):
         self.assertEqual(second["cases"][0]["reused"]["recall"], 1)
         self.assertEqual(second["cases"][1]["reused"]["recall"], second["cases"][1]["kept"]["recall"])
         self.assertLess(third["cases"][0]["reused"]["recall"], 1)
+
+    def test_given_scores_what_the_layer_before_found(self):
+        metadata, tensors = parts(self.generate(1, "1.safetensors"))
+        write(self.layers / "2.safetensors", {**metadata, "layer": "2"}, tensors)
+        self.generate(3)
+        found = self.run_layers(self.layers, "--indexer", "dsa,given", "--candidates", "40")
+        first, second, third = found["layers"]
+        self.assertEqual([[one["indexer"] for one in layer["cases"]] for layer in found["layers"]],
+                         [["dsa"], ["dsa", "given"], ["dsa", "given"]])
+        self.assertRegex(found["skipped"][0], "1: given: no layer before")
+        self.assertEqual(second["cases"][1]["kept"]["recall"], 1)  # 40 places hold the 16 of the same layer
+        self.assertLess(third["cases"][1]["kept"]["recall"], 1)
 
     def test_sums_are_those_of_the_layers_and_every_second_one_takes_nothing(self):
         for number in (1, 2, 3):
@@ -116,7 +129,8 @@ class Layers(Cli):
         self.generate(1)
         self.generate(2)
         page = self.folder / "page.md"
-        for shown in (self.succeeds("profile", "--layers", self.layers, *RUN, "-o", "-", "-o", page), page.read_text()):
+        table = self.succeeds("profile", "--layers", self.layers, *RUN, "--indexer", "misa", "-o", "-", "-o", page)
+        for shown in (table, page.read_text()):
             for text in ("seed1", "seed2", "all 2 layers", "every 2nd layer reuses"):
                 self.assertIn(text, shown)
 
