@@ -238,3 +238,18 @@ TEST_CASE("numbers near the ends of f32 are routed as the bounds explain, where 
     CHECK(judged.compared > 0);
   }
 }
+
+TEST_CASE("INT8 and MXFP4 queries are routed to a batch in bf16, with or without a linear head") {
+  const auto oracle = make_oracle(1);
+  for (u64 seed = 1; seed <= 4; ++seed) {
+    RoutedCase drawn = draw_case(seed);
+    drawn.workload.dtype = seed % 2 == 0 ? Dtype::int8 : Dtype::e2m1;
+    drawn.workload.numbers = Numbers::normal;
+    drawn.odd_keys = drawn.equal_heads = false;
+    CAPTURE(drawn.describe());
+    KernelOnHost kernel(*oracle, drawn.num_sms);
+    const Judged judged = std::get<Judged>(routed(kernel, *oracle, drawn, false));
+    CHECK(judged.wrong == "");
+    CHECK(judged.compared > 0);
+  }
+}
