@@ -30,10 +30,11 @@ def _show(options: argparse.Namespace) -> None:
 def _describe(trace: Trace) -> None:
     ks, ke = trace.windows()
     form = f"pages of {trace.page_size}" if trace.paged else "contiguous keys"
-    print(
-        f"{trace.rows} rows, {trace.heads} heads of {trace.head_dim}, {form}, k = {trace.top_k}; "
-        f"rows see {(ke - ks).min()} to {(ke - ks).max()} keys"
-    )
+    seen = f"rows see {(ke - ks).min()} to {(ke - ks).max()} keys"
+    if trace.compress_ratio > 1:
+        tokens = trace.positions() + 1
+        seen += f", entries of {trace.compress_ratio} tokens, of {tokens.min()} to {tokens.max()} tokens"
+    print(f"{trace.rows} rows, {trace.heads} heads of {trace.head_dim}, {form}, k = {trace.top_k}; {seen}")
 
 
 def _slice(options: argparse.Namespace) -> Trace:
@@ -94,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     slicing.set_defaults(make=_slice)
     converting = command("convert", "The same trace in another form, dtypes as the format has them")
     converting.add_argument("--keys", choices=["contiguous", "paged"], help="the form of the keys")
-    converting.add_argument("--page-size", type=int, default=64, metavar="N", help="tokens of a page (64)")
+    converting.add_argument("--page-size", type=int, default=64, metavar="N", help="keys of a page (64)")
     converting.set_defaults(make=_convert)
     mixing = command("anonymise", "Mixes the numbers of a trace; ranks and ties of scores stay")
     mixing.add_argument("--seed", type=int, metavar="N", help="draw so that it can be repeated: for tests only")

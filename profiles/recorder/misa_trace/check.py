@@ -515,7 +515,7 @@ def _check_needles(trace: Trace) -> None:
             at("needle"),
             schema.RESHAPE,
         )
-    positions = (tokens + 1) * (metadata_number(trace.metadata, "compress_ratio") or 1) - 1
+    positions = (tokens + 1) * trace.compress_ratio - 1
     for row, numbers in enumerate(trace.needle.data.tolist()):
         start, length, asked, asked_length = numbers[:4]
         if start < 0 or length < 1 or start + length > tokens:

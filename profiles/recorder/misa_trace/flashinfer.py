@@ -168,15 +168,15 @@ def export_workload(trace: Trace, folder: Path, *, definition: str | None = None
     name = definition or f"dsa_topk_indexer_fp8_h{trace.heads}_d{trace.head_dim}_topk{trace.top_k}_ps{size}"
     if _NAME.fullmatch(name) is None:
         refuse("MP-E213", f"the definition is '{name}'", "export", "dsa_topk_indexer_fp8_h.._d.._topk.._ps..")
-    lengths, table = need(trace.seq_lens).data, np.array(need(trace.block_table).data)
-    inside: np.ndarray = np.arange(table.shape[1]) < -(-lengths.astype(np.int64) // size)[:, None]
+    lengths, table = trace.sequence_keys(), np.array(need(trace.block_table).data)
+    inside: np.ndarray = np.arange(table.shape[1]) < -(-lengths // size)[:, None]
     table = np.where(inside, table, 0).astype(np.int32)
     table = np.pad(table, ((0, 0), (0, max(0, -(-trace.top_k // size) - table.shape[1]))))  # topk <= pages * page_size
     tensors = {
         "q_index_fp8": trace.q,
         "k_index_cache_fp8": Tensor("I8", pages.data.view(np.int8)[:, :, None]),
         "weights": trace.weights,
-        "seq_lens": need(trace.seq_lens),
+        "seq_lens": Tensor("I32", lengths.astype(np.int32)),
         "block_table": Tensor("I32", table),
     }
     digest = hashlib.sha256()

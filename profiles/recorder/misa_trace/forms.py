@@ -37,21 +37,21 @@ def keep_rows(trace: Trace, rows: np.ndarray) -> dict[str, Any]:
     return kept
 
 
-def move_needles(needle: Tensor | None, tokens: np.ndarray, positions: int) -> np.ndarray | None:
-    """Needles whose tokens are all still there, counted anew: token t is number tokens[t] now, -1 where it is gone, and
-    position p is p - positions."""
+def move_needles(needle: Tensor | None, keys: np.ndarray, positions: int, ratio: int) -> np.ndarray | None:
+    """Needles whose keys are all still there, counted anew: key t is number keys[t] now, -1 where it is gone, and
+    position p is p - positions. A key stands for `ratio` tokens."""
     if needle is None:
         return None
     kept = []
     for numbers in needle.data.tolist():
         start, length, asked, asked_length, *answer = numbers
-        now = tokens[start : start + length]
-        last = int(tokens.max()) if len(tokens) else -1
-        if len(now) < length or (now < 0).any() or asked < positions or asked - positions + asked_length > last + 1:
+        now = keys[start : start + length]
+        end = ((int(keys.max()) if len(keys) else -1) + 2) * ratio - 1  # of the positions that see no further key
+        if len(now) < length or (now < 0).any() or asked < positions or asked - positions + asked_length > end:
             continue
         moved = [int(now[0]), length, asked - positions, asked_length]
         if answer:
-            moved += [int(tokens[answer[0]]), answer[1]] if answer[1] > 0 else [0, 0]
+            moved += [int(keys[answer[0]]), answer[1]] if answer[1] > 0 else [0, 0]
         kept.append(moved)
     return np.array(kept, np.int64) if kept else None
 
@@ -60,24 +60,23 @@ def one_row_each(trace: Trace) -> Trace:
     """The same paged trace with a sequence for each row (next_n = 1), which shares its pages with the others."""
     if trace.next_n == 1:
         return trace
-    _, ke = trace.windows()
-    table = np.repeat(need(trace.block_table).data, trace.next_n, axis=0)
+    table, lengths = np.repeat(need(trace.block_table).data, trace.next_n, axis=0), trace.positions() + 1
     kept = {**keep_rows(trace, np.arange(trace.rows)), "needle": trace.needle}
-    return make_trace(trace.metadata, k_pages=trace.k_pages, block_table=table, seq_lens=ke, **kept, **trace.extra)
+    return make_trace(trace.metadata, k_pages=trace.k_pages, block_table=table, seq_lens=lengths, **kept, **trace.extra)
 
 
 def contiguous(trace: Trace) -> Trace:
     """The trace with contiguous keys: those of one sequence after another; sequences that begin with the same pages
-    share them. Rows that see no token are left out, for contiguous windows are never empty; so are needles of several
-    sequences."""
+    share them. Rows that see no token are left out, for contiguous windows are never empty but before a first entry;
+    so are needles of several sequences."""
     if not trace.paged:
         return trace
     size, pages, scales = trace.page_size, need(trace.k_pages), trace.key_scales()
-    lengths = need(trace.seq_lens).data.astype(np.int64)
+    lengths, positions = trace.sequence_keys(), trace.positions()
     starts, slots = _one_after_another(need(trace.block_table).data, lengths, size)
     _, ke = trace.windows()
-    rows = np.flatnonzero(ke > 0)
-    if len(rows) == 0:
+    rows = np.flatnonzero(positions >= 0)
+    if not (ke > 0).any():
         refuse("MP-E231", "no row sees a token", at("seq_lens"), "a trace of rows that see some")
     kept, metadata = keep_rows(trace, rows), dict(trace.metadata)
     start = np.repeat(starts, trace.next_n)[rows]
@@ -96,8 +95,8 @@ def contiguous(trace: Trace) -> Trace:
     if scales is not None:
         kept["k_scale"] = scales.reshape(-1)[slots].astype(np.float32)
         metadata["k_scale_format"] = "f32"
-    needle = trace.needle if len(np.unique(starts)) == 1 else None
-    return make_trace(metadata, ks=start, ke=start + ke[rows], needle=needle, **kept, **trace.extra)
+    kept["needle"] = trace.needle if len(np.unique(starts)) == 1 else None
+    return make_trace(metadata, ks=start, ke=start + ke[rows], q_pos=positions[rows], **kept, **trace.extra)
 
 
 def _one_after_another(tables: np.ndarray, lengths: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -121,12 +120,12 @@ def _one_after_another(tables: np.ndarray, lengths: np.ndarray, size: int) -> tu
 
 
 def paged(trace: Trace, page_size: int = 64) -> Trace:
-    """The trace with paged keys: a sequence for each row, and pages shared by rows of equal ks. compress_ratio is
-    left out, for windows of pages count keys; so are needles of several sequences."""
+    """The trace with paged keys: a sequence for each row, and pages shared by rows of equal ks. Needles of several
+    sequences are left out."""
     if trace.paged:
         return trace
     if page_size < 1:
-        refuse("MP-E212", f"pages of {page_size} tokens", "paged", "64, as stacks have them")
+        refuse("MP-E212", f"pages of {page_size} keys", "paged", "64, as stacks have them")
     ks, ke = trace.windows()
     starts, sequence = np.unique(ks, return_inverse=True)
     lengths = np.array([ke[ks == start].max() - start for start in starts])
@@ -161,14 +160,14 @@ def paged(trace: Trace, page_size: int = 64) -> Trace:
     if k.dtype == "I8":
         metadata[PAGES_DTYPE] = INT8_PAGES
     needle = None
-    if len(starts) == 1 and "compress_ratio" not in metadata:
-        needle = move_needles(trace.needle, np.maximum(np.arange(trace.tokens) - starts[0], -1), 0)
-    metadata.pop("compress_ratio", None)
+    if len(starts) == 1:
+        keys = np.maximum(np.arange(trace.tokens) - starts[0], -1)
+        needle = move_needles(trace.needle, keys, 0, trace.compress_ratio)
     return make_trace(
         metadata,
         k_pages=pages,
         block_table=tables[sequence.reshape(-1)],
-        seq_lens=ke - ks,
+        seq_lens=trace.positions() + 1,
         needle=needle,
         **kept,
         **trace.extra,

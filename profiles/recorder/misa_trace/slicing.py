@@ -42,9 +42,9 @@ def slice_trace(
     """A part of a trace.
 
     rows: query rows, in this order. heads: in this order; the recorded topk is left out, for scores change. tokens
-    (first, end): those positions of every sequence, with the rows that stand at them; first must be a multiple of the
-    page size of paged keys, and where it is not 0 the recorded topk and candidates are left out. Keys that no remaining row sees are
-    left out, and pages are renumbered; the numbers in `needle` and `topk` stay right.
+    (first, end): those positions of every sequence, with the rows that stand at them; first must be where an entry, and
+    of paged keys a page, begins, and where it is not 0 the recorded topk and candidates are left out. Keys that no
+    remaining row sees are left out, and pages are renumbered; the numbers in `needle` and `topk` stay right.
     """
     if trace.topk is not None and "index_topk" not in trace.metadata:
         # The rows that are left may have no topk to tell k.
@@ -101,19 +101,21 @@ def _rows(trace: Trace, rows: np.ndarray) -> Trace:
 def _tokens(trace: Trace, first: int, end: int) -> Trace:
     if not 0 <= first < end:
         refuse("MP-E230", f"tokens {first} to {end}", "slice", "first:end, counted from a sequence's first token")
-    if "compress_ratio" in trace.metadata:
-        refuse("MP-E213", "keys of a trace with compress_ratio stand for several tokens", "slice", "rows or heads")
+    ratio = trace.compress_ratio
+    if first % ratio != 0:
+        refuse("MP-E230", f"token {first} does not begin an entry of {ratio}", "slice", f"a multiple of {ratio}")
+    gone = first // ratio  # keys before the part
     if trace.paged:
-        if first % trace.page_size != 0:
+        if gone % trace.page_size != 0:
             refuse(
                 "MP-E230",
-                f"token {first} does not begin a page of {trace.page_size}",
+                f"token {first} does not begin a page of {trace.page_size * ratio}",
                 "slice",
-                "a multiple of the page size, or contiguous keys",
+                f"a multiple of {trace.page_size * ratio}, or contiguous keys",
             )
         trace = one_row_each(trace)
     ks, ke = trace.windows()
-    position = ke - ks - 1
+    position = trace.positions()
     rows = np.flatnonzero((position >= first) & (position < end))
     if len(rows) == 0:
         refuse(
@@ -127,19 +129,18 @@ def _tokens(trace: Trace, first: int, end: int) -> Trace:
         kept = {name: tensor for name, tensor in kept.items() if name not in ("topk", "topk_row", "candidates")}
     if not trace.paged:
         keys = fields(trace, "k", "k_scale", "k_block_scale")
-        needle = move_needles(trace.needle, np.arange(trace.tokens), first)
-        return make_trace(
-            trace.metadata, ks=ks[rows] + first, ke=ke[rows], needle=needle, **keys, **kept, **trace.extra
-        )
+        needle = move_needles(trace.needle, np.arange(trace.tokens), first, ratio)
+        windows = {"ks": ks[rows] + gone, "ke": ke[rows], "q_pos": position[rows] - first}
+        return make_trace(trace.metadata, needle=needle, **windows, **keys, **kept, **trace.extra)
     if "attention_mass" in kept:
-        kept["attention_mass"] = kept["attention_mass"][:, first:]
-    table = need(trace.block_table)[rows][:, first // trace.page_size :]
-    needle = move_needles(trace.needle, np.maximum(np.arange(trace.tokens) - first, -1), first)
+        kept["attention_mass"] = kept["attention_mass"][:, gone:]
+    table = need(trace.block_table)[rows][:, gone // trace.page_size :]
+    needle = move_needles(trace.needle, np.maximum(np.arange(trace.tokens) - gone, -1), first, ratio)
     return make_trace(
         trace.metadata,
         k_pages=trace.k_pages,
         block_table=table,
-        seq_lens=ke[rows] - first,
+        seq_lens=position[rows] + 1 - first,
         needle=needle,
         **kept,
         **trace.extra,
@@ -157,8 +158,7 @@ def trim(trace: Trace) -> Trace:
         number = np.zeros(len(seen), np.int64)
         number[used] = np.arange(len(used))
         table: np.ndarray = need(trace.block_table).data.astype(np.int64)
-        lengths = need(trace.seq_lens).data
-        counts = -(-lengths.astype(np.int64) // trace.page_size)
+        counts = -(-trace.sequence_keys() // trace.page_size)
         inside = np.arange(table.shape[1]) < counts[:, None]
         kept["k_pages"] = need(trace.k_pages)[used]
         table = np.where(inside, number[np.where(inside, table, 0)], 0)
@@ -173,5 +173,5 @@ def trim(trace: Trace) -> Trace:
     kept["ks"], kept["ke"] = number[ks], number[ks] + ke - ks
     if "attention_mass" in kept:
         kept["attention_mass"] = Tensor("F16", kept["attention_mass"].data[:, seen])
-    kept["needle"] = move_needles(trace.needle, np.where(seen, number[:-1], -1), 0)
+    kept["needle"] = move_needles(trace.needle, np.where(seen, number[:-1], -1), 0, trace.compress_ratio)
     return make_trace(trace.metadata, **kept)

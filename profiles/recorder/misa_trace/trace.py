@@ -94,8 +94,17 @@ class Trace:
         return self.rows // need(self.seq_lens).shape[0]
 
     @property
+    def compress_ratio(self) -> int:
+        """Tokens that a key stands for. Above 1 a key is an entry: q_pos and seq_lens count tokens, all else keys."""
+        return metadata_number(self.metadata, "compress_ratio") or 1
+
+    def sequence_keys(self) -> np.ndarray:
+        """The keys of each sequence of a paged trace, [B] int64."""
+        return need(self.seq_lens).data.astype(np.int64) // self.compress_ratio
+
+    @property
     def tokens(self) -> int:
-        """The tokens that a window may name: keys, or those that a sequence's pages hold."""
+        """The keys that a window may name: all, or those that a sequence's pages hold."""
         return need(self.block_table).shape[1] * self.page_size if self.paged else need(self.k).shape[0]
 
     @property
@@ -123,6 +132,10 @@ class Trace:
             return query
         scales = block_scales(self.q_block_scale.data[row], self.head_dim)
         return query * np.repeat(scales, BLOCK, axis=-1)
+
+    def positions(self) -> np.ndarray:
+        """q_pos of each row, [Q] int64: tokens before it in its sequence."""
+        return derived_windows(self)[2] if self.paged else need(self.q_pos).data.astype(np.int64)
 
     def key_scales(self) -> np.ndarray | None:
         """Scales of the keys in double, [N] or [pages, page_size], 1 where no row sees the key; None without such."""

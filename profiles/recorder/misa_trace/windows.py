@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import schema
-from .schema import at, metadata_number, need, refuse
+from .schema import at, need, refuse
 
 if TYPE_CHECKING:
     from .trace import Trace
@@ -20,16 +20,17 @@ def first(bad: Any) -> int | None:
 
 
 def derived_windows(trace: Trace) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """ks, ke and q_pos of the rows of paged keys, [Q] int64. Row j of next_n sees seq_len - next_n + j + 1 tokens."""
+    """ks, ke and q_pos of the rows of paged keys, [Q] int64. Row j of next_n sees what is whole of the first
+    seq_len - next_n + j + 1 tokens."""
     lengths, next_n = need(trace.seq_lens).data.astype(np.int64), trace.next_n
-    ke = np.maximum(np.repeat(lengths, next_n) - next_n + np.tile(np.arange(next_n), len(lengths)) + 1, 0)
-    return np.zeros_like(ke), ke, ke - 1
+    tokens = np.maximum(np.repeat(lengths, next_n) - next_n + np.tile(np.arange(next_n), len(lengths)) + 1, 0)
+    return np.zeros_like(tokens), tokens // trace.compress_ratio, tokens - 1
 
 
 def used_pages(trace: Trace) -> Iterator[np.ndarray]:
-    """The numbers of the pages of each sequence, as far as it has tokens."""
-    for table, length in zip(need(trace.block_table).data, need(trace.seq_lens).data):
-        yield table[: -(-int(length) // trace.page_size)]
+    """The numbers of the pages of each sequence, as far as it has keys."""
+    for table, keys in zip(need(trace.block_table).data, trace.sequence_keys()):
+        yield table[: -(-int(keys) // trace.page_size)]
 
 
 def seen_slots(trace: Trace) -> np.ndarray:
@@ -41,17 +42,17 @@ def seen_slots(trace: Trace) -> np.ndarray:
         np.add.at(change, ke, -1)
         return np.cumsum(change[:-1]) > 0
     seen = np.zeros((need(trace.k_pages).shape[0], trace.page_size), np.bool_)
-    for pages, length in zip(used_pages(trace), need(trace.seq_lens).data):
+    for pages, keys in zip(used_pages(trace), trace.sequence_keys()):
         seen[pages[:-1]] = True
-        if length > 0:
-            seen[pages[-1], : (int(length) - 1) % trace.page_size + 1] = True
+        if keys > 0:
+            seen[pages[-1], : (int(keys) - 1) % trace.page_size + 1] = True
     return seen
 
 
 def check_contiguous_windows(trace: Trace) -> None:
     ks, ke, position = (getattr(trace, name).data.astype(np.int64) for name in ("ks", "ke", "q_pos"))
-    keys, ratio = trace.tokens, metadata_number(trace.metadata, "compress_ratio") or 1
-    may_see_none = (ratio > 1) & (ke == ks)  # a row that is before the end of the first compressed key
+    keys, ratio = trace.tokens, trace.compress_ratio
+    may_see_none = (ratio > 1) & (ke == ks)  # a row before the end of its first entry
     row = first((ks < 0) | (ks > keys) | ((ks == keys) & ~may_see_none))
     if row is not None:
         refuse(
@@ -84,17 +85,18 @@ def check_contiguous_windows(trace: Trace) -> None:
             "MP-E232",
             f"ke is {ke[row]}, {formula} is {wanted[row]}",
             at("ke", row),
-            "q_pos counts from its sequence's start" if ratio == 1 else "q_pos in tokens, keys in k",
+            "q_pos counts from its sequence's start" if ratio == 1 else "q_pos in tokens, ks and ke in entries",
         )
 
 
 def check_paged_windows(trace: Trace) -> None:
     lengths, capacity = need(trace.seq_lens).data, trace.tokens
-    sequence = first((lengths < 0) | (lengths > capacity))
+    sequence = first((lengths < 0) | (trace.sequence_keys() > capacity))
     if sequence is not None:
         refuse(
             "MP-E235",
-            f"sequence {sequence} has {lengths[sequence]} tokens, its pages hold 0 to {capacity}",
+            f"sequence {sequence} has {lengths[sequence]} tokens, its pages hold 0 to {capacity}"
+            + ("" if trace.compress_ratio == 1 else f" entries of {trace.compress_ratio} tokens"),
             at("seq_lens"),
             "a block_table with all pages of the sequence",
         )

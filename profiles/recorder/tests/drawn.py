@@ -4,7 +4,8 @@ import misa_trace as m
 import numpy as np
 
 
-def contiguous(seed=1, heads=4, dim=32, lengths=(30, 50), rows_of_each=5, k_dtype="F8_E4M3", q_dtype="F8_E4M3"):
+def contiguous(seed=1, heads=4, dim=32, lengths=(30, 50), rows_of_each=5, k_dtype="F8_E4M3", q_dtype="F8_E4M3", ratio=1):
+    """Keys of one sequence after another, `lengths` of them; of a ratio above 1 they are entries of so many tokens."""
     draw = np.random.default_rng(seed)
     rows, keys = rows_of_each * len(lengths), sum(lengths)
     arrays = {
@@ -19,15 +20,16 @@ def contiguous(seed=1, heads=4, dim=32, lengths=(30, 50), rows_of_each=5, k_dtyp
         arrays["k_scale"] = draw.uniform(0.01, 0.02, keys).astype(np.float32)
     starts = np.cumsum((0, *lengths[:-1]))
     arrays["ks"] = np.repeat(starts, rows_of_each).astype(np.int32)
-    arrays["q_pos"] = np.concatenate([np.sort(draw.choice(n, rows_of_each, replace=False)) for n in lengths])
+    arrays["q_pos"] = np.concatenate([np.sort(draw.choice(n * ratio, rows_of_each, replace=False)) for n in lengths])
     arrays["q_pos"] = arrays["q_pos"].astype(np.int32)
-    arrays["ke"] = arrays["ks"] + arrays["q_pos"] + 1
-    return arrays, {"provenance": "synthetic", "index_topk": "8"}
+    arrays["ke"] = arrays["ks"] + (arrays["q_pos"] + 1) // ratio
+    return arrays, {"provenance": "synthetic", "index_topk": "8", **_entries(ratio)}
 
 
-def paged(seed=1, heads=4, dim=32, page_size=4, lengths=(13, 9), next_n=2, dtype="U8"):
+def paged(seed=1, heads=4, dim=32, page_size=4, lengths=(13, 9), next_n=2, dtype="U8", ratio=1):
+    """Paged keys of sequences of `lengths` tokens."""
     draw = np.random.default_rng(seed)
-    most = max(-(-n // page_size) for n in lengths) + 1
+    most = max(-(-n // ratio // page_size) for n in lengths) + 1
     pages = most * len(lengths) + 3
     numbers = draw.normal(size=(pages, page_size, dim)) * 2
     if dtype == "F4":
@@ -47,7 +49,11 @@ def paged(seed=1, heads=4, dim=32, page_size=4, lengths=(13, 9), next_n=2, dtype
         "k_pages": cache,
         "block_table": draw.permutation(pages)[: most * len(lengths)].reshape(len(lengths), most).astype(np.int32),
         "seq_lens": np.array(lengths, np.int32),
-    }, metadata
+    }, {**metadata, **_entries(ratio)}
+
+
+def _entries(ratio):
+    return {} if ratio == 1 else {"compress_ratio": str(ratio)}
 
 
 def _as(numbers, dtype):

@@ -20,6 +20,8 @@ EVERY = {
     "INT8 pages": lambda seed: paged(seed, dtype="I8", lengths=(13, 1, 9)),
     "FP8 pages": lambda seed: paged(seed, lengths=(13, 1, 9)),
     "bf16 pages": lambda seed: paged(seed, dtype="BF16", lengths=(13, 9, 6, 15, 2), next_n=1),
+    "entries": lambda seed: contiguous(seed, lengths=(10, 20), ratio=2),
+    "pages of entries": lambda seed: paged(seed, lengths=(26, 2, 19), page_size=2, ratio=2),
 }
 
 
@@ -90,8 +92,7 @@ def test_heads_of_a_trace_lose_its_topk(name):
 @pytest.mark.parametrize("first,end", [(0, 9), (4, 12), (8, 99)])
 def test_tokens_of_a_trace_are_those_of_every_sequence(name, first, end):
     trace = whole(name)
-    ks, ke = trace.windows()
-    position = ke - ks - 1
+    position = trace.positions()
     there = np.flatnonzero((position >= first) & (position < end))
     if len(there) == 0:
         with pytest.raises(m.TraceError, match="MP-E212: no row stands"):
@@ -99,9 +100,8 @@ def test_tokens_of_a_trace_are_those_of_every_sequence(name, first, end):
         return
     part = m.slice_trace(trace, tokens=(first, end))
     assert part.rows == len(there)
-    same_scores(trace, part, there, range(part.rows), first)
-    ks, ke = part.windows()
-    assert (ke - ks - 1 == position[there] - first).all()
+    same_scores(trace, part, there, range(part.rows), first // trace.compress_ratio)
+    assert (part.positions() == position[there] - first).all()
     assert (part.topk is None) == (first > 0 or not set(there) & set(trace.topk_row.data.tolist()))
     if part.topk is None:
         assert part.metadata["index_topk"] == trace.metadata["index_topk"]
@@ -112,7 +112,8 @@ def test_the_other_form_scores_alike_and_back_again(name):
     trace = whole(name)
     other = m.contiguous(trace) if trace.paged else m.paged(trace, 8)
     assert other.paged != trace.paged
-    seen = [row for row, length in enumerate(trace.windows()[1] - trace.windows()[0]) if length > 0]
+    seen = np.flatnonzero(trace.positions() >= 0).tolist()
+    assert other.compress_ratio == trace.compress_ratio
     same_scores(trace, other, seen, range(other.rows))
     assert {seen.index(row): ids for row, ids in recorded(trace).items() if row in seen} == recorded(other)
     again = m.paged(other, 8) if trace.paged else m.contiguous(other)

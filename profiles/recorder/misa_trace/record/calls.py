@@ -55,6 +55,7 @@ class Call:
     k_scale: Optional[torch.Tensor] = None
     ks: List[int] = field(default_factory=list)
     ke: List[int] = field(default_factory=list)
+    q_pos: List[int] = field(default_factory=list)  # contiguous; empty: as many keys as a row sees, less one
     pages: Optional[Pages] = None
     scores: Dict[int, torch.Tensor] = field(default_factory=dict)  # of some kept rows: those of the stack, window only
     topk: Optional[torch.Tensor] = None  # I32 [R, k], counted from ks, -1 at the end

@@ -19,7 +19,7 @@ class ContiguousKeys:
     def __init__(self) -> None:
         self._keys: List[torch.Tensor] = []
         self._scales: List[Optional[torch.Tensor]] = []
-        self._rows: List[Tuple[int, int]] = []  # of each row: sequence, length of the window
+        self._rows: List[Tuple[int, int, int]] = []  # of each row: sequence, length of the window, position
 
     def add(self, call: Call) -> None:
         assert call.k is not None
@@ -28,7 +28,8 @@ class ContiguousKeys:
             end = max(ke for begin, ke in zip(call.ks, call.ke) if begin == ks)
             scale = None if call.k_scale is None else call.k_scale[ks:end]
             places[ks] = self._place(call.k[ks:end], scale)
-        self._rows += [(places[ks], ke - ks) for ks, ke in zip(call.ks, call.ke)]
+        positions = call.q_pos or [ke - ks - 1 for ks, ke in zip(call.ks, call.ke)]
+        self._rows += [(places[ks], ke - ks, position) for ks, ke, position in zip(call.ks, call.ke, positions)]
 
     def _place(self, keys: torch.Tensor, scales: Optional[torch.Tensor]) -> int:
         for place in reversed(range(len(self._keys))):
@@ -54,9 +55,10 @@ class ContiguousKeys:
         begins = [0]
         for keys in self._keys:
             begins.append(begins[-1] + len(keys))
-        ks = torch.tensor([begins[place] for place, _ in self._rows], dtype=torch.int32)
-        lengths = torch.tensor([length for _, length in self._rows], dtype=torch.int32)
-        tensors = {"k": concatenated(self._keys), "ks": ks, "ke": ks + lengths, "q_pos": lengths - 1}
+        ks = torch.tensor([begins[place] for place, _, _ in self._rows], dtype=torch.int32)
+        lengths = torch.tensor([length for _, length, _ in self._rows], dtype=torch.int32)
+        positions = torch.tensor([position for _, _, position in self._rows], dtype=torch.int32)
+        tensors = {"k": concatenated(self._keys), "ks": ks, "ke": ks + lengths, "q_pos": positions}
         scales = [scale for scale in self._scales if scale is not None]
         if scales:
             tensors["k_scale"] = torch.cat(scales)

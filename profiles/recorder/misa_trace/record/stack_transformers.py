@@ -42,7 +42,7 @@ def _recorded(forward: Callable[..., Any], recorder: Recorder) -> Callable[..., 
         layer = given.get("layer_idx", getattr(module, "layer_idx", None))
         states = given.get("hidden_states")
         phase = "decode" if states is not None and states.dim() > 1 and states.shape[1] == 1 else "prefill"
-        return (layer, _Watch(phase)) if recorder.wants(layer, phase) else None
+        return (layer, _Watch(phase, given.get("position_ids"))) if recorder.wants(layer, phase) else None
 
     @functools.wraps(forward)
     def recorded(module: Any, *args: Any, **kwargs: Any) -> Any:
@@ -62,9 +62,10 @@ def _recorded(forward: Callable[..., Any], recorder: Recorder) -> Callable[..., 
 class _Watch(TorchFunctionMode):
     """Keeps references to the operands of the operations that matter; copies nothing and changes nothing."""
 
-    def __init__(self, phase: str) -> None:
+    def __init__(self, phase: str, positions: Any) -> None:
         super().__init__()
         self.phase = phase
+        self.positions = positions  # position_ids, where forward has them
         self.products: List[Tuple[torch.Tensor, torch.Tensor, torch.Size]] = []
         self.product: Optional[Tuple[torch.Tensor, torch.Tensor]] = None
         self.shape: Optional[torch.Size] = None  # [B, S, H, T], that of relu's result
@@ -130,7 +131,7 @@ def _call_of(recorder: Recorder, module: Any, layer: Optional[int], watch: _Watc
         return None
     kept, windows, scores = _windows(watch.scores.reshape(batch * rows, tokens), kept)
     if not kept:
-        return None  # keys are compressed, and none is complete yet
+        return None  # keys are entries of several tokens, and none is whole yet
     ends: Dict[int, int] = {}
     for row, (_, end) in zip(kept, windows):
         ends[row // rows] = max(ends.get(row // rows, 0), end)
@@ -154,10 +155,26 @@ def _call_of(recorder: Recorder, module: Any, layer: Optional[int], watch: _Watc
     stated = getattr(module, "index_topk", chosen)
     top_k = stated if chosen == min(stated, tokens) else chosen
     call.metadata = _metadata(module, heads, dim, top_k, factor, watch.scores.dtype)
+    ratio, positions = _entries(module, watch, batch * rows)
+    if ratio > 1:
+        call.q_pos = [int(position) for position in positions[kept]]
+        if [(position + 1) // ratio for position in call.q_pos] != [end - begin for begin, end in windows]:
+            raise Refused("rows do not see the keys of {} tokens that are whole at their positions".format(ratio))
+        call.metadata["compress_ratio"] = str(ratio)
     if recorder.settings.topk:
         begin_of = torch.tensor([begin for begin, _ in windows])[:, None]
         call.set_topk(take(watch.ids.reshape(batch * rows, chosen), kept).long() - begin_of, top_k)
     return call
+
+
+def _entries(module: Any, watch: _Watch, rows: int) -> Tuple[int, torch.Tensor]:
+    """How many tokens a key stands for, and the position of each row; 1 where the module does not tell both."""
+    ratio, positions = getattr(module, "compress_rate", 1), watch.positions
+    if not isinstance(ratio, int) or not isinstance(positions, torch.Tensor) or positions.dim() != 2:
+        return 1, torch.empty(0)
+    batch = max(1, rows // positions.shape[1])
+    positions = positions.detach().cpu().expand(batch, -1).reshape(-1)
+    return (ratio, positions) if len(positions) == rows else (1, torch.empty(0))
 
 
 def _windows(scores: torch.Tensor, kept: List[int]) -> Tuple[List[int], List[Tuple[int, int]], torch.Tensor]:

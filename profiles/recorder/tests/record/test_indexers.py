@@ -236,7 +236,8 @@ def test_compressed_keys_of_deepseek_v4(recording):
     rate = indexer.compress_rate
     ids = indexer(torch.randn(1, 96, 48), torch.randn(1, 96, 24), torch.arange(96)[None], None, 2)
     trace = traces()["layer2.prefill"]
-    assert trace.tokens == 96 // rate
+    assert trace.tokens == 96 // rate and trace.compress_ratio == rate
+    assert trace.positions().tolist() == trace_rows(trace, 96)  # in tokens
     check_prefix_selection(trace, ids[0][trace_rows(trace, 96)], (torch.arange(1, 97) // rate)[trace_rows(trace, 96)])
 
 
