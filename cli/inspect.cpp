@@ -130,6 +130,11 @@ void describe_rows(const Workload& workload, Sheet& sheet) {
     sheet.add("next_n", workload.next_n);
   }
   const Summary summary = summarise(lengths);
+  if (workload.compress_ratio > 1) {
+    const auto [first, last] = std::minmax_element(workload.q_pos.begin(), workload.q_pos.end());
+    sheet.add("tokens_minimum", i64{*first} + 1);
+    sheet.add("tokens_maximum", i64{*last} + 1);
+  }
   sheet.add("visible_minimum", static_cast<i64>(summary.minimum));
   sheet.add("visible_median", static_cast<i64>(summary.median));
   sheet.add("visible_maximum", static_cast<i64>(summary.maximum));

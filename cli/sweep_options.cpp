@@ -34,8 +34,9 @@ constexpr std::array kAxisOptions{
     AxisOption{"sequences", "Sequences (default: the workload profile's)", "", false},
     AxisOption{"rows", "Query rows (default: 32 of prefill-8k, else the workload's)", "", true},
     AxisOption{"next-n", "At decode: rows of each sequence, one and its drafts", "", false},
-    AxisOption{"page-size", "At decode: tokens of a page of keys", "", false},
+    AxisOption{"page-size", "At decode: keys of a page", "", false},
     AxisOption{"dtype", "Formats of queries and keys (default: the model profile's)", "", false},
+    AxisOption{"compress-ratio", "Tokens that a key stands for (default: the model profile's)", "", false},
     AxisOption{"top-k", "Tokens each row keeps (default: the workload's, else 2048)", "", true},
     AxisOption{"backend", "What the indexers run on", "cpu", true},
     AxisOption{"indexer", "Indexers, or all; dsa, the reference, is always among them", "dsa,misa", true},
@@ -190,6 +191,7 @@ WorkloadOptions SweepOptions::workload_of(const Coordinates& point) const {
   options.next_n = count_in(point, "next-n");
   options.page_size = count_in(point, "page-size");
   options.dtype = value_at(point, "dtype");
+  options.compress_ratio = count_in(point, "compress-ratio");
   options.seed = seed;
   options.max_bytes = max_bytes;
   return options;

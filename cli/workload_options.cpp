@@ -113,10 +113,12 @@ void WorkloadOptions::add_synthetic(CLI::App& command) {
             kWorkloadGroup, 0);
   add_count(command, "--sequences", sequences, "Sequences, instead of the workload profile's", kWorkloadGroup);
   add_count(command, "--next-n", next_n, "At decode: rows of each sequence, one and its drafts", kWorkloadGroup);
-  add_count(command, "--page-size", page_size, "At decode: tokens of a page of keys", kWorkloadGroup);
+  add_count(command, "--page-size", page_size, "At decode: keys of a page", kWorkloadGroup);
   add_text(command, "--dtype", dtype,
            fmt::format("Format of queries and keys instead of the model's: {}", fmt::join(value_format_names(), ", ")),
            "NAME", kWorkloadGroup);
+  add_count(command, "--compress-ratio", compress_ratio,
+            "Tokens that a key stands for, instead of the model profile's (1, DeepSeek-V4 4)", kWorkloadGroup);
 }
 
 void WorkloadOptions::add_trace(CLI::App& command) {
@@ -185,8 +187,12 @@ bool WorkloadOptions::recorded() const {
 }
 
 WorkloadChanges WorkloadOptions::changes() const {
-  WorkloadChanges changes{
-      .context = context, .sequences = sequences, .rows = rows, .next_n = next_n, .page_size = page_size};
+  WorkloadChanges changes{.context = context,
+                          .sequences = sequences,
+                          .rows = rows,
+                          .next_n = next_n,
+                          .page_size = page_size,
+                          .compress_ratio = compress_ratio};
   if (phase.empty()) return changes;
   for (const Phase known : {Phase::prefill, Phase::decode}) {
     if (phase_name(known) == phase) changes.phase = known;
@@ -209,7 +215,7 @@ SyntheticRequest WorkloadOptions::request() const {
   if (!trace.empty() || layer) {
     throw Error(ErrorKind::usage, "MP-E017",
                 "--trace or --layer and --model, --workload, --preset, --dtype, --phase, --context, --sequences, "
-                "--next-n or --page-size name two workloads",
+                "--next-n, --page-size or --compress-ratio name two workloads",
                 {}, "one of them");
   }
   const std::vector<std::string> directories = profile_directories();

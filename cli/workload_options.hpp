@@ -28,7 +28,7 @@ Error no_profiles();
 struct WorkloadOptions {
   std::string trace, model, workload, preset;
   u64 seed = 1;
-  std::optional<i64> rows, row, context, sequences, next_n, page_size;
+  std::optional<i64> rows, row, context, sequences, next_n, page_size, compress_ratio;
   std::string phase, dtype;
   std::optional<i64> layer;  ///< of a recorded workload that holds several
   i64 max_bytes = 0;         ///< of --max-memory; 0: nine tenths of the machine's memory

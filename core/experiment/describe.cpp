@@ -10,6 +10,17 @@
 
 namespace misa {
 
+namespace {
+
+ReportContext spread_of(std::vector<i64> counts) {
+  std::sort(counts.begin(), counts.end());
+  const std::size_t half = counts.size() / 2;
+  const i64 median = counts.size() % 2 == 1 ? counts[half] : (counts[half - 1] + counts[half]) / 2;
+  return {counts.front(), median, counts.back()};
+}
+
+}  // namespace
+
 ReportWorkload describe_workload(const Workload& workload, i64 top_k, const Origin& origin) {
   const auto metadata = [&](const char* key) {
     const auto found = workload.metadata.find(key);
@@ -36,13 +47,15 @@ ReportWorkload describe_workload(const Workload& workload, i64 top_k, const Orig
   described.sequences = static_cast<i64>(std::set<i32>(workload.sequence.begin(), workload.sequence.end()).size());
   described.dtype = shape.dtype;
   described.paged = shape.paged;
-  std::vector<i64> lengths;
-  for (std::size_t m = 0; m < workload.ks.size(); ++m) lengths.push_back(workload.ke[m] - workload.ks[m]);
-  for (const i64 length : lengths) described.pairs += length;
-  std::sort(lengths.begin(), lengths.end());
-  const std::size_t half = lengths.size() / 2;
-  const i64 median = lengths.size() % 2 == 1 ? lengths[half] : (lengths[half - 1] + lengths[half]) / 2;
-  described.context = {lengths.front(), median, lengths.back()};
+  described.compress_ratio = workload.compress_ratio;
+  std::vector<i64> keys, tokens;
+  for (std::size_t m = 0; m < workload.ks.size(); ++m) {
+    keys.push_back(workload.ke[m] - workload.ks[m]);
+    tokens.push_back(workload.compress_ratio == 1 ? keys.back() : workload.q_pos[m] + 1);
+  }
+  for (const i64 visible : keys) described.pairs += visible;
+  described.visible = spread_of(std::move(keys));
+  described.context = spread_of(std::move(tokens));
   if (origin.seed) described.seed = std::to_string(*origin.seed);
   described.trace_path = origin.trace_path;
   return described;

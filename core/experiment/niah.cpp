@@ -19,8 +19,6 @@
 namespace misa {
 namespace {
 
-constexpr i64 kFirstNeedleToken = 4;  // docs/workloads.md, Needles
-
 /// The request of one context: row i asks for needle i, of depth i / needles.
 SyntheticRequest column_request(const NiahRequest& request, i64 context, u64 seed) {
   SyntheticRequest column = request.drawn;
@@ -31,12 +29,13 @@ SyntheticRequest column_request(const NiahRequest& request, i64 context, u64 see
   column.seed = seed;
   column.needles = request.needle;
   column.needles->depths.clear();
-  // The generator plants a needle at 4 + floor(depth * room): half a token more than the place that is meant.
-  const double room = static_cast<double>(context - column.rows - request.needle.length - kFirstNeedleToken);
-  const double beside = static_cast<double>((request.needles - 1) * request.needle.length);
+  // The generator plants a needle floor(depth * room) keys on: half a key more than the place that is meant.
+  const auto room = static_cast<double>(needle_room(column, context - column.rows));
+  const auto length = static_cast<double>(needle_keys(column));
+  const double beside = static_cast<double>(request.needles - 1) * length;
   for (const double depth : request.depths) {
     for (i64 n = 0; n < request.needles; ++n) {
-      const double place = std::floor(depth * (room - beside)) + static_cast<double>(n * request.needle.length);
+      const double place = std::floor(depth * (room - beside)) + static_cast<double>(n) * length;
       column.needles->depths.push_back(room > 0 ? std::clamp((place + 0.5) / room, 0.0, 1.0) : 0.0);
     }
   }
@@ -47,22 +46,23 @@ SyntheticRequest column_request(const NiahRequest& request, i64 context, u64 see
 Workload undrawn(const SyntheticRequest& column) {
   Workload workload;
   workload.name = column.name;
-  const i64 rows = column.rows, tokens = column.contexts.front();
+  const i64 rows = column.rows, tokens = column.contexts.front(), keys = column.keys_after(tokens);
   const Dtype dtype = element_dtype(column.format);
   make_queries(workload, dtype, rows, column.heads, column.head_dim);
   workload.weights = HostTensor(Dtype::f32, {rows, column.heads});
   workload.q_norm = HostTensor(Dtype::f32, {rows, column.heads});
-  make_keys(workload, dtype, tokens, column.head_dim);
+  workload.compress_ratio = column.compress_ratio;
+  make_keys(workload, dtype, keys, column.head_dim);
   if (has_vector_scale(column.format)) workload.q_scale = HostTensor(Dtype::f32, {rows, column.heads});
   std::fill_n(workload.k.storage.data(), workload.k.bytes(), std::byte{});
   std::fill_n(workload.k_block_scale.storage.data(), workload.k_block_scale.bytes(), std::byte{});
-  if (!workload.k_scale.empty()) std::fill_n(workload.k_scale.storage.as<float>(), tokens, 1.0f);
+  if (!workload.k_scale.empty()) std::fill_n(workload.k_scale.storage.as<float>(), keys, 1.0f);
   workload.metadata["index_topk"] = std::to_string(column.top_k);
   for (i64 m = 0; m < rows; ++m) {
     workload.q_pos.push_back(static_cast<i32>(tokens - rows + m));
     workload.sequence.push_back(0);
     workload.ks.push_back(0);
-    workload.ke.push_back(static_cast<i32>(tokens - rows + m + 1));
+    workload.ke.push_back(static_cast<i32>(column.keys_after(tokens - rows + m + 1)));
   }
   return workload;
 }
@@ -187,6 +187,7 @@ class NiahRun {
                       .heads = drawn.heads,
                       .head_dim = drawn.head_dim,
                       .top_k = 0,
+                      .compress_ratio = drawn.compress_ratio,
                       .dtype = element_dtype(drawn.format),
                       .mode = std::string(needle_mode_names()[static_cast<std::size_t>(request_.needle.mode)]),
                       .needle_tokens = request_.needle.length,

@@ -29,6 +29,7 @@ constexpr std::array kAxes{
     AxisInfo{"next-n", true},
     AxisInfo{"page-size", true},
     AxisInfo{"dtype"},
+    AxisInfo{"compress-ratio", true},
     AxisInfo{"top-k", true},
     AxisInfo{"backend"},
     AxisInfo{"indexer", false, any_indexer},

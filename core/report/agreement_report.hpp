@@ -11,7 +11,7 @@
 namespace misa {
 
 /// What `misa-prof compare` found, as plain data (docs/agreement.md has the meaning of every word).
-constexpr std::string_view kAgreementSchemaVersion = "1.2.0";
+constexpr std::string_view kAgreementSchemaVersion = "1.3.0";
 
 /// A check that has only an outcome: repeat-bitwise, canaries, unused memory, threads.
 struct ReportCheck {

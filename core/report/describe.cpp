@@ -39,38 +39,55 @@ std::string build_text(const ReportBuild& build) {
   return joined(parts, ", ");
 }
 
+std::string keys_text(const ReportWorkload& workload) {
+  if (workload.compress_ratio == 1) return counted(workload.keys, "key", "keys");
+  return counted(workload.keys, "entry", "entries") + fmt::format(" of {} tokens", workload.compress_ratio);
+}
+
+std::string context_text(const ReportWorkload& workload) {
+  const auto spread = [](const ReportContext& counts, const std::string& one, const std::string& several) {
+    return counts.minimum == counts.maximum
+               ? counted(counts.maximum, one, several)
+               : fmt::format("{} / {} / {} {}", counts.minimum, counts.median, counts.maximum, several);
+  };
+  const ReportContext& context = workload.context;
+  const i64 ratio = workload.compress_ratio;
+  std::string text = spread(context, "token", "tokens");
+  if (ratio > 1) text += ", " + spread(workload.visible, "entry", "entries") + fmt::format(" of {}", ratio);
+  text += " visible";
+  return context.minimum == context.maximum ? text : text + " (min / median / max)";
+}
+
 std::vector<Fact> describe_run(const Report& report) {
   const ReportWorkload& workload = report.workload;
   const ReportEnvironment& environment = report.environment;
   std::vector<Fact> facts;
 
   const bool named = workload.name.find(workload.model) != std::string::npos;
-  const ReportContext& context = workload.context;
   facts.push_back({"workload",
                    {printable(workload.name), printable(workload.provenance), named ? "" : printable(workload.model),
                     printable(workload.phase), workload.seed ? "seed " + printable(*workload.seed) : ""}});
   facts.push_back({"shape",
                    {counted(workload.rows, "row", "rows"),
                     counted(workload.heads, "head", "heads") + fmt::format(" × {}", workload.head_dim),
-                    fmt::format("{} in {}", counted(workload.keys, "key", "keys"),
-                                counted(workload.sequences, "sequence", "sequences")),
+                    fmt::format("{} in {}", keys_text(workload), counted(workload.sequences, "sequence", "sequences")),
                     std::string(dtype_name(workload.dtype)) + (workload.paged ? " paged" : ""),
                     fmt::format("top-k {}{}", workload.top_k,
                                 workload.top_k_source == "recorded" ? " as the recorded topk has" : "")}});
-  facts.push_back({"context",
-                   {context.minimum == context.maximum ? counted(context.maximum, "token", "tokens") + " visible"
-                                                       : fmt::format("{} / {} / {} tokens visible (min / median / max)",
-                                                                     context.minimum, context.median, context.maximum),
-                    workload.pairs < 100000 ? counted(workload.pairs, "pair", "pairs")
-                                            : si_number(static_cast<double>(workload.pairs), " pairs")}});
+  facts.push_back(
+      {"context",
+       {context_text(workload), workload.pairs < 100000 ? counted(workload.pairs, "pair", "pairs")
+                                                        : si_number(static_cast<double>(workload.pairs), " pairs")}});
 
   const auto baseline = [&](const char* what, std::optional<double> recall) {
     return recall || workload.pairs == 0 ? what + four_decimals(recall) : "";
   };
-  facts.push_back({"baselines",
-                   {baseline("recall of chance ", workload.recall.chance),
-                    baseline("recall of the last k tokens ", workload.recall.window),
-                    std::string(workload.pairs == 0 ? kNoTokenSeen : "")}});
+  facts.push_back(
+      {"baselines",
+       {baseline("recall of chance ", workload.recall.chance),
+        baseline(workload.compress_ratio == 1 ? "recall of the last k tokens " : "recall of the last k entries ",
+                 workload.recall.window),
+        std::string(workload.pairs == 0 ? kNoTokenSeen : "")}});
 
   const SystemInfo& system = environment.machine;
   const std::string quota = is_limited_by_quota(system) ? fmt::format(" by a quota of {:.2f}", *system.cpu_quota) : "";
@@ -157,8 +174,11 @@ std::string case_name(const Report& report, const ReportCase& one) {
   return name;
 }
 
-std::vector<std::string> describe_parameters(const ReportCase& one) {
+std::vector<std::string> describe_parameters(const Report& report, const ReportCase& one) {
   const ReportParameters parameters = parameters_of(one.used);
+  const auto keys = [&](i64 count) {
+    return report.workload.compress_ratio == 1 ? counted(count, "token", "tokens") : counted(count, "entry", "entries");
+  };
   std::vector<std::string> parts{fmt::format("top-k {}", one.spec.top_k)};
   if (parameters.top_k < one.spec.top_k) parts.back() += fmt::format(" ({} used)", parameters.top_k);
   if (parameters.active_heads) {
@@ -167,12 +187,11 @@ std::vector<std::string> describe_parameters(const ReportCase& one) {
     if (parameters.group) heads += fmt::format(" for {} rows at once", *parameters.group);
     parts.push_back(std::move(heads));
   }
-  if (parameters.head_block_size)
-    parts.push_back("means of " + counted(*parameters.head_block_size, "token", "tokens"));
+  if (parameters.head_block_size) parts.push_back("means of " + keys(*parameters.head_block_size));
   if (parameters.sampled_keys) parts.push_back(counted(*parameters.sampled_keys, "key", "keys") + " sampled");
   if (parameters.blocks) {
     parts.push_back(fmt::format("{} of {}", counted(*parameters.blocks, "block", "blocks"),
-                                counted(parameters.block_size.value_or(0), "token", "tokens")));
+                                keys(parameters.block_size.value_or(0))));
   }
   if (parameters.candidates) parts.push_back(counted(*parameters.candidates, "candidate", "candidates"));
   if (parameters.block_window) parts.push_back(*parameters.block_window + " blocks");
@@ -199,12 +218,12 @@ ReportCase recorded_case(const Report& report) {
   ReportCase one;
   one.spec.name = "recorded topk";
   one.spec.top_k = report.recorded_topk->top_k;
-  one.used.top_k = std::clamp<i64>(report.workload.context.maximum, 1, one.spec.top_k);
+  one.used.top_k = std::clamp<i64>(report.workload.visible.maximum, 1, one.spec.top_k);
   one.shape.rows = report.recorded_topk->quality.rows;
   one.shape.heads = report.workload.heads;
   one.shape.head_dim = report.workload.head_dim;
   one.shape.keys = report.workload.keys;
-  one.shape.max_window = report.workload.context.maximum;
+  one.shape.max_window = report.workload.visible.maximum;
   one.shape.dtype = report.workload.dtype;
   one.shape.paged = report.workload.paged;
   one.quality = report.recorded_topk->quality;

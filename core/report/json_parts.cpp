@@ -91,7 +91,9 @@ Json environment_json(const ReportEnvironment& environment) {
 }
 
 Json workload_json(const ReportWorkload& workload) {
-  const ReportContext& context = workload.context;
+  const auto spread = [](const ReportContext& counts) {
+    return Json{{"min", counts.minimum}, {"median", counts.median}, {"max", counts.maximum}};
+  };
   Json json{{"name", workload.name},
             {"provenance", workload.provenance},
             {"model", workload.model},
@@ -100,13 +102,15 @@ Json workload_json(const ReportWorkload& workload) {
             {"heads", workload.heads},
             {"head_dim", workload.head_dim},
             {"keys", workload.keys},
+            {"compress_ratio", workload.compress_ratio},
             {"sequences", workload.sequences},
             {"top_k", workload.top_k},
             {"top_k_source", workload.top_k_source},
             {"dtype", dtype_name(workload.dtype)},
             {"paged", workload.paged},
             {"pairs", workload.pairs},
-            {"context", {{"min", context.minimum}, {"median", context.median}, {"max", context.maximum}}},
+            {"context", spread(workload.context)},
+            {"visible", spread(workload.visible)},
             {"preset", or_null(workload.preset)},
             {"seed", or_null(workload.seed)},
             {"trace_path", or_null(workload.trace_path)}};

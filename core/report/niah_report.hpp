@@ -10,7 +10,7 @@
 namespace misa {
 
 /// A needle map as plain data: how much of the needles that were planted at a depth of a context an indexer selects.
-constexpr std::string_view kNiahSchemaVersion = "1.0.0";
+constexpr std::string_view kNiahSchemaVersion = "1.1.0";
 
 /// Share of a needle's tokens that are selected, over the needles of one depth of one context.
 struct NiahCell {
@@ -40,6 +40,7 @@ struct NiahMap {
 struct NiahInputs {
   std::string model, preset;
   i64 heads = 0, head_dim = 0, top_k = 0;
+  i64 compress_ratio = 1;  ///< tokens that a key stands for
   Dtype dtype = Dtype::f32;
   std::string mode;       ///< which heads of a query look for its needle
   i64 needle_tokens = 0;  ///< of each needle

@@ -53,8 +53,9 @@ struct ReportEnvironment {
   std::vector<ReportBackend> backends = {};
 };
 
+/// Of a count of each row.
 struct ReportContext {
-  i64 minimum = 0, median = 0, maximum = 0;  ///< visible tokens per row
+  i64 minimum = 0, median = 0, maximum = 0;
 };
 
 struct ReportWorkload {
@@ -62,13 +63,15 @@ struct ReportWorkload {
   std::string provenance;  ///< "synthetic", "recorded", ...
   std::string model, phase;
   i64 rows = 0, heads = 0, head_dim = 0;
-  i64 keys = 0;  ///< tokens stored
+  i64 keys = 0;            ///< stored
+  i64 compress_ratio = 1;  ///< tokens that a key stands for
   i64 sequences = 0, top_k = 0;
   std::string top_k_source = "default";  ///< "option", "index_topk", "recorded" (columns of topk) or "default"
   Dtype dtype = Dtype::f32;
   bool paged = false;
-  i64 pairs = 0;  ///< visible (row, token) pairs
-  ReportContext context;
+  i64 pairs = 0;          ///< visible (row, key) pairs
+  ReportContext context;  ///< tokens, each row's own included
+  ReportContext visible;  ///< keys that each row sees: the tokens, or where they are entries as many as are whole
   std::optional<std::string> preset = {};      ///< of the generator
   std::optional<std::string> seed;             ///< decimal; 64 bits do not fit a JSON number
   std::optional<std::string> trace_path;       ///< of a recorded workload

@@ -61,7 +61,7 @@ void add_title(TextTable& table, const Report& report, const ReportCase& one, co
   const std::string name = case_name(report, one);
   const i64 indent = display_width(name) + 2;
   std::string title = styled(name, Style::strong, terminal.colour) + "  ";
-  for (const std::string& line : wrapped(describe_parameters(one), " · ", terminal.width - indent)) {
+  for (const std::string& line : wrapped(describe_parameters(report, one), " · ", terminal.width - indent)) {
     table.add_line(title + styled(line, Style::faint, terminal.colour));
     title.assign(static_cast<std::size_t>(indent), ' ');
   }

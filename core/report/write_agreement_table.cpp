@@ -126,14 +126,14 @@ std::string write_agreement_table(const AgreementReport& report, const WriterOpt
   const bool colour = options.colour;
   const int width = options.width;
   const ReportWorkload& workload = report.workload;
-  const std::vector<Fact> facts{{"workload",
-                                 {printable(workload.name), workload.seed ? "seed " + printable(*workload.seed) : "",
-                                  counted(workload.rows, "row", "rows"),
-                                  counted(workload.heads, "head", "heads") + fmt::format(" × {}", workload.head_dim),
-                                  counted(workload.keys, "key", "keys"), fmt::format("top-k {}", workload.top_k),
-                                  "inputs " + printable(report.input_hash)}},
-                                {"side", {side_name(report.side), printable(report.side.description)}},
-                                {"against", {side_name(report.against), printable(report.against.description)}}};
+  const std::vector<Fact> facts{
+      {"workload",
+       {printable(workload.name), workload.seed ? "seed " + printable(*workload.seed) : "",
+        counted(workload.rows, "row", "rows"),
+        counted(workload.heads, "head", "heads") + fmt::format(" × {}", workload.head_dim), keys_text(workload),
+        fmt::format("top-k {}", workload.top_k), "inputs " + printable(report.input_hash)}},
+      {"side", {side_name(report.side), printable(report.side.description)}},
+      {"against", {side_name(report.against), printable(report.against.description)}}};
   std::string out = text_head(report.tool_version, report.environment, facts, kFactWidth, options);
 
   std::vector<TableColumn> columns{{"indexer", false}, {"stage", false}, {"rows"}, {"no choice", true, 5}};

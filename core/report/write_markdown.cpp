@@ -22,7 +22,7 @@ std::string write_markdown(const Report& report, const WriterOptions& /*options*
   if (timed) {
     out += "\n### Stages\n\n" + stage_table(report, std::nullopt).markdown() + '\n';
     for (const ReportCase& one : report.cases) {
-      std::vector<std::string> parts = describe_parameters(one);
+      std::vector<std::string> parts = describe_parameters(report, one);
       for (const Cell& part : describe_timing(one)) parts.push_back(part.text);
       out += "- " + escaped_markdown(case_name(report, one)) + ": " + escaped_markdown(joined(parts, " · ")) + '\n';
     }

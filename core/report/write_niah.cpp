@@ -119,6 +119,7 @@ std::vector<Fact> describe_niah(const NiahReport& report) {
       {"inputs",
        {printable(inputs.model), "preset " + printable(inputs.preset),
         counted(inputs.heads, "head", "heads") + fmt::format(" × {}", inputs.head_dim),
+        inputs.compress_ratio > 1 ? fmt::format("entries of {} tokens", inputs.compress_ratio) : "",
         std::string(dtype_name(inputs.dtype)), fmt::format("top-k {}", inputs.top_k)}},
       {"needles",
        {counted(inputs.needle_tokens, "token", "tokens") + " each", mode,

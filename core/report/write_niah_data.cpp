@@ -43,6 +43,7 @@ Json niah_inputs_json(const NiahInputs& inputs) {
           {"head_dim", inputs.head_dim},
           {"dtype", dtype_name(inputs.dtype)},
           {"top_k", inputs.top_k},
+          {"compress_ratio", inputs.compress_ratio},
           {"needle_mode", inputs.mode},
           {"needle_tokens", inputs.needle_tokens},
           {"needle_gain", inputs.gain},

@@ -25,6 +25,10 @@ std::string build_text(const ReportBuild& build);
 
 /// Workload, machine and backends.
 std::vector<Fact> describe_run(const Report& report);
+/// The keys that are stored: "8192 keys", "2048 entries of 4 tokens".
+std::string keys_text(const ReportWorkload& workload);
+/// What rows see: "8065 / 8128 / 8192 tokens, 2016 / 2032 / 2048 entries of 4 visible (min / median / max)".
+std::string context_text(const ReportWorkload& workload);
 
 /// The lines above a table: the program, the time, and facts, whose names take `name_width` columns.
 std::string text_head(const std::string& tool_version, const ReportEnvironment& environment,
@@ -34,7 +38,7 @@ std::string text_head(const std::string& tool_version, const ReportEnvironment& 
 std::string case_name(const Report& report, const ReportCase& one);
 
 /// What the indexer was told.
-std::vector<std::string> describe_parameters(const ReportCase& one);
+std::vector<std::string> describe_parameters(const Report& report, const ReportCase& one);
 
 /// Samples, first call and closure.
 std::vector<Cell> describe_timing(const ReportCase& one);

@@ -292,6 +292,7 @@ SyntheticRequest unchecked_request(const ModelProfile& model, const WorkloadProf
   request.spread = workload.spread;
   request.next_n = workload.next_n;
   request.page_size = workload.page_size;
+  request.compress_ratio = workload.compress_ratio.value_or(model.compress_ratio);
   request.needles = workload.needles;
   return request;
 }
@@ -314,9 +315,9 @@ std::string text_of(const std::string& path, std::string_view key, const toml::n
 
 ModelProfile parse_model(std::string_view text, const std::string& path) {
   const toml::table table = parse(text, path);
-  const Section root(
-      table, "", path,
-      {"name", "description", "source", "heads", "head_dim", "top_k", "key_dtype", "layers", "indexer_layers"});
+  const Section root(table, "", path,
+                     {"name", "description", "source", "heads", "head_dim", "top_k", "key_dtype", "layers",
+                      "indexer_layers", "compress_ratio"});
   ModelProfile model;
   model.name = root.required(root.text("name", 64), "name");
   model.description = root.required(root.text("description"), "description");
@@ -331,6 +332,7 @@ ModelProfile parse_model(std::string_view text, const std::string& path) {
   model.format = static_cast<ValueFormat>(format);
   model.layers = root.integer("layers", 1, 10000).value_or(1);
   model.indexer_layers = root.integer("indexer_layers", 1, model.layers).value_or(model.layers);
+  model.compress_ratio = root.integer("compress_ratio", 1, kMaxCompressRatio).value_or(1);
   return model;
 }
 
@@ -338,7 +340,7 @@ WorkloadProfile parse_workload(std::string_view text, const std::string& path) {
   const toml::table table = parse(text, path);
   const Section root(table, "", path,
                      {"name", "description", "source", "phase", "context", "contexts", "ragged", "sequences", "rows",
-                      "spread", "next_n", "page_size", "preset", "knobs", "needles"});
+                      "spread", "next_n", "page_size", "compress_ratio", "preset", "knobs", "needles"});
   WorkloadProfile workload;
   workload.name = root.text("name", 64).value_or(std::filesystem::path(path).stem().string());
   workload.description = root.text("description").value_or("");
@@ -380,6 +382,8 @@ WorkloadProfile parse_workload(std::string_view text, const std::string& path) {
     workload.rows = root.integer("rows", 1, kMaxRows).value_or(workload.rows);
     workload.spread = root.boolean("spread").value_or(workload.spread);
   }
+
+  workload.compress_ratio = root.integer("compress_ratio", 1, kMaxCompressRatio);
 
   const PresetInfo& preset = presets()[root.choice("preset", names_of(presets())).value_or(0)];
   workload.preset = preset.name;
@@ -451,6 +455,10 @@ WorkloadProfile changed(WorkloadProfile profile, const WorkloadChanges& changes)
            changes.next_n ? "--next-n" : "--page-size", "--phase decode");
   }
   if (changes.rows) profile.rows = *changes.rows;
+  if (changes.compress_ratio) {
+    profile.compress_ratio = changes.compress_ratio;
+    add("compress_ratio", *changes.compress_ratio);
+  }
   if (changes.next_n) set(profile.next_n, "next_n", *changes.next_n);
   if (changes.page_size) set(profile.page_size, "page_size", *changes.page_size);
   return profile;

@@ -20,6 +20,7 @@ struct ModelProfile {
   ValueFormat format = ValueFormat::e4m3_ue8m0;  ///< of queries and keys
   i64 layers = 1;                                ///< that select with an indexer
   i64 indexer_layers = 1;                        ///< of them, how many run one of their own
+  i64 compress_ratio = 1;                        ///< tokens that a key stands for
 };
 
 /// What is asked of the indexer: profiles/workloads/*.toml. docs/workloads.md lists the keys.
@@ -29,10 +30,11 @@ struct WorkloadProfile {
   std::vector<i64> contexts;                 ///< tokens of each sequence; empty with `ragged`
   std::optional<std::array<i64, 2>> ragged;  ///< shortest and longest of `sequences` lengths that the seed draws
   i64 sequences = 1;
-  i64 rows = 128;       ///< prefill
-  bool spread = false;  ///< prefill
-  i64 next_n = 1;       ///< decode
-  i64 page_size = 64;   ///< decode
+  i64 rows = 128;                     ///< prefill
+  bool spread = false;                ///< prefill
+  i64 next_n = 1;                     ///< decode
+  i64 page_size = 64;                 ///< decode: keys
+  std::optional<i64> compress_ratio;  ///< instead of the model's
   std::string preset = "natural";
   std::optional<SyntheticKnobs> knobs;  ///< the preset's with the profile's changes
   std::optional<NeedleRequest> needles;
@@ -46,8 +48,9 @@ struct WorkloadChanges {
   std::optional<i64> sequences = {};
   std::optional<i64> rows = {};                    ///< prefill
   std::optional<i64> next_n = {}, page_size = {};  ///< decode
+  std::optional<i64> compress_ratio = {};
 
-  bool any() const { return phase || context || sequences || rows || next_n || page_size; }
+  bool any() const { return phase || context || sequences || rows || next_n || page_size || compress_ratio; }
 };
 
 /// Profiles are strict: a syntax error, an unknown or missing key, a wrong type or a value out of range throws

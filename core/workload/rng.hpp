@@ -31,6 +31,7 @@ enum class Stream : u64 {
   context,  ///< ragged context lengths
   page,     ///< page shuffle
   scale,    ///< magnitudes of the preset `extremes`
+  gate,     ///< how much of an entry each of its tokens is
 };
 
 constexpr u64 h64(u64 seed, Stream stream, u64 i, u64 j) {

@@ -203,8 +203,14 @@ std::vector<double> weight_profile(i64 heads, double effective) {
 }
 
 SyntheticSequence::SyntheticSequence(Pattern pattern, const SyntheticKnobs& values, u64 seed, i64 length, i64 heads,
-                                     i64 head_dim)
-    : pattern_(pattern), knobs_(values), seed_(seed), heads_(heads), dim_(head_dim), rotated_(head_dim / 2) {
+                                     i64 head_dim, i64 compress_ratio)
+    : pattern_(pattern),
+      knobs_(values),
+      seed_(seed),
+      heads_(heads),
+      dim_(head_dim),
+      rotated_(head_dim / 2),
+      ratio_(compress_ratio) {
   const auto dim = static_cast<std::size_t>(dim_), rotated = static_cast<std::size_t>(rotated_);
   const double root_dim = std::sqrt(static_cast<double>(dim_));
   for (u64 r = 0; r < static_cast<u64>(knobs_.rank); ++r) {
@@ -286,13 +292,14 @@ void SyntheticSequence::keys(i64 first, i64 count, float* to) const {
   }
 }
 
-/// Keys whose content has the energy `share` in a direction, [D], which content(s) gives for each.
+/// Keys whose content has the energy `share` in a direction, [D], which content(s) gives for each token. An entry is
+/// the mean of its tokens, weighted by the softmax of their gates N, and RoPE turns it as its first token.
 template <class Content>
 void SyntheticSequence::keys_of(i64 first, i64 count, double share, bool sinks, const Content& content,
                                 float* to) const {
   const double root_dim = std::sqrt(static_cast<double>(dim_));
   std::vector<double> x(static_cast<std::size_t>(dim_)), cosine(frequency_.size()), sine(frequency_.size());
-  for (i64 s = first; s < first + count; ++s, to += dim_) {
+  const auto draw_token = [&](i64 s) {
     const std::vector<double>& direction = content(s);
     const RandomRow random(seed_, Stream::key, static_cast<u64>(s));
     for (std::size_t d = 0; d < x.size(); ++d) {
@@ -301,7 +308,21 @@ void SyntheticSequence::keys_of(i64 first, i64 count, double share, bool sinks, 
     add(x, std::sqrt(knobs_.recency), carrier_);
     add(x, knobs_.key_mean, mean_);
     if (sinks && s < knobs_.sinks) add(x, knobs_.sink_k, sink_);
-    rope_angles(s, cosine, sine);
+  };
+  std::vector<double> entry(x.size());
+  for (i64 key = first; key < first + count; ++key, to += dim_) {
+    const i64 token = key * ratio_;
+    if (ratio_ == 1) {
+      draw_token(token);
+    } else {
+      std::fill(entry.begin(), entry.end(), 0.0);
+      for (i64 i = 0; i < ratio_; ++i) {
+        draw_token(token + i);
+        add(entry, std::exp(nrm(seed_, Stream::gate, static_cast<u64>(token + i), 0)), x);
+      }
+      x.swap(entry);  // finish() divides by the sum of the gates, too
+    }
+    rope_angles(token, cosine, sine);
     finish(x, root_dim, cosine, sine, to);
   }
 }

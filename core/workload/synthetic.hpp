@@ -96,18 +96,20 @@ struct NeedleQuestion {
 };
 
 /// One sequence of one layer. Everything is a pure function of (seed, position): keys do not depend on the length or
-/// on the number of heads, a query does not depend on other queries, and threads do not matter.
+/// on the number of heads, a query does not depend on other queries, and threads do not matter. With a compress_ratio r
+/// above 1 a key is an entry of r tokens: key e mixes the tokens e r to e r + r - 1.
 ///
 /// Computes in double and rounds once to f32. Source: ours (docs/workloads.md).
 class SyntheticSequence {
  public:
-  /// head_dim 32, 64, 128 or 256; heads 1..128; length >= 1.
-  SyntheticSequence(Pattern pattern, const SyntheticKnobs& knobs, u64 seed, i64 length, i64 heads, i64 head_dim);
+  /// head_dim 32, 64, 128 or 256; heads 1..128; length >= 1 tokens; compress_ratio >= 1.
+  SyntheticSequence(Pattern pattern, const SyntheticKnobs& knobs, u64 seed, i64 length, i64 heads, i64 head_dim,
+                    i64 compress_ratio = 1);
 
-  /// Tokens [first, first + count).  to [count, D] f32
+  /// Keys [first, first + count).  to [count, D] f32
   void keys(i64 first, i64 count, float* to) const;
 
-  /// The tokens [first, first + count) as members of needle `id`: their content is mostly the needle's direction.
+  /// The keys [first, first + count) as members of needle `id`: their content is mostly the needle's direction.
   /// Structured patterns only.  to [count, D] f32
   void needle_keys(i64 id, i64 first, i64 count, float* to) const;
 
@@ -134,7 +136,7 @@ class SyntheticSequence {
   Pattern pattern_;
   SyntheticKnobs knobs_;
   u64 seed_;
-  i64 heads_, dim_, rotated_;
+  i64 heads_, dim_, rotated_, ratio_;
   std::vector<double> basis_;        // [rank, D] topic subspace
   std::vector<double> mean_, sink_;  // [D] unit
   std::vector<double> carrier_;      // [D] unit
@@ -152,7 +154,7 @@ std::string_view phase_name(Phase phase);
 /// Tokens to plant in every sequence. Row i of a sequence asks for needle i modulo their number.
 struct NeedleRequest {
   std::vector<double> depths = {0.5};  ///< 0 = after the sinks, 1 = just before the sequence's first row
-  i64 length = 24;
+  i64 length = 24;                     ///< tokens, of keys that are entries as many as hold them
   NeedleMode mode = NeedleMode::all;
   double gain = 3;
 };
@@ -172,14 +174,18 @@ struct SyntheticRequest {
 
   Phase phase = Phase::prefill;
   std::vector<i64> contexts = {8192};  ///< tokens of each sequence; at decode they may be 0
+  i64 compress_ratio = 1;              ///< tokens that a key stands for
 
   i64 rows = 128;       ///< prefill: query rows of all sequences together
   bool spread = false;  ///< prefill: rows evenly over each sequence's last half instead of its last positions
 
   i64 next_n = 1;      ///< decode: rows per sequence, 1..4
-  i64 page_size = 64;  ///< decode: tokens per page
+  i64 page_size = 64;  ///< decode: keys per page
 
   std::optional<NeedleRequest> needles;
+
+  /// Keys that are whole after so many tokens of a sequence.
+  i64 keys_after(i64 tokens) const { return tokens / compress_ratio; }
 };
 
 /// Limits that check_request holds a request to.
@@ -188,12 +194,20 @@ inline constexpr i64 kMaxSequences = 4096;
 inline constexpr i64 kMaxKeys = i64{1} << 26;  ///< of all sequences together
 inline constexpr i64 kMaxRows = i64{1} << 17;
 inline constexpr i64 kMaxPageSize = 4096;
+inline constexpr i64 kMaxCompressRatio = 1024;
 
 /// Throws Error(usage) naming what is out of range.
 void check_request(const SyntheticRequest& request);
 
 /// Host memory of the generated workload, bytes.
 i64 generated_bytes(const SyntheticRequest& request);
+
+/// Keys of each needle that `request` asks for.
+i64 needle_keys(const SyntheticRequest& request);
+
+/// A needle of depth d begins floor(d * room) keys after the first that it may begin at, in a sequence whose first row
+/// is at position `first_row`. Below 0 where there is no room.
+i64 needle_room(const SyntheticRequest& request, i64 first_row);
 
 /// `count` lengths, uniform in [shortest, longest].
 std::vector<i64> ragged_contexts(i64 shortest, i64 longest, i64 count, u64 seed);

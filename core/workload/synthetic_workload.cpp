@@ -28,7 +28,7 @@ std::vector<i64> ragged_contexts(i64 shortest, i64 longest, i64 count, u64 seed)
 namespace {
 
 constexpr i64 kNeedleFirst = 4;  // no needle before this token
-constexpr i64 kPiece = 256;      // tokens a thread draws at a time
+constexpr i64 kPiece = 256;      // keys a thread draws at a time
 
 [[noreturn]] void refuse(const std::string& what, const std::string& how) {
   throw Error(ErrorKind::usage, "MP-E308", what, {}, how);
@@ -41,7 +41,7 @@ void check_range(std::string_view name, i64 value, i64 least, i64 most) {
 
 /// The position of one query row.
 struct Row {
-  i64 sequence, position;  // position -1: the row sees no token
+  i64 sequence, position;  // position -1: before the sequence's first token
   i64 needle;              // -1: none
 };
 
@@ -83,11 +83,16 @@ std::vector<Row> lay_out_rows(const SyntheticRequest& request) {
   return rows;
 }
 
-/// First token of every needle, for a sequence whose first row is at `first_row`.
-std::vector<i64> needle_starts(const NeedleRequest& needles, i64 first_row) {
-  const double room = static_cast<double>(first_row - needles.length - kNeedleFirst);
+/// No needle before this key.
+i64 first_needle_key(const SyntheticRequest& request) { return ceil_div(kNeedleFirst, request.compress_ratio); }
+
+/// First key of every needle, for a sequence whose first row is at `first_row`.
+std::vector<i64> needle_starts(const SyntheticRequest& request, i64 first_row) {
+  const double room = static_cast<double>(needle_room(request, first_row));
   std::vector<i64> starts;
-  for (double depth : needles.depths) starts.push_back(kNeedleFirst + static_cast<i64>(std::floor(depth * room)));
+  for (double depth : request.needles->depths) {
+    starts.push_back(first_needle_key(request) + static_cast<i64>(std::floor(depth * room)));
+  }
   return starts;
 }
 
@@ -117,35 +122,44 @@ void check_needles(const SyntheticRequest& request) {
     refuse("needles in decode sequences of different lengths", "one context for all of them");
   }
   for (i64 first_row : first_rows(lay_out_rows(request), request.contexts.size())) {
-    if (first_row < needles.length + kNeedleFirst) {
+    if (needle_room(request, first_row) < 0) {
       refuse(fmt::format("{} needle tokens do not fit before a row at position {}", needles.length, first_row),
              "a longer context, or shorter needles");
     }
-    std::vector<i64> starts = needle_starts(needles, first_row);
+    std::vector<i64> starts = needle_starts(request, first_row);
     std::sort(starts.begin(), starts.end());
     for (std::size_t i = 1; i < starts.size(); ++i) {
-      if (starts[i] - starts[i - 1] < needles.length) {
-        refuse(
-            fmt::format("needles of {} tokens overlap at tokens {} and {}", needles.length, starts[i - 1], starts[i]),
-            "fewer or shorter needles, or a longer context");
+      if (starts[i] - starts[i - 1] < needle_keys(request)) {
+        const i64 one = starts[i - 1] * request.compress_ratio, other = starts[i] * request.compress_ratio;
+        refuse(fmt::format("needles of {} tokens overlap at tokens {} and {}", needles.length, one, other),
+               "fewer or shorter needles, or a longer context");
       }
     }
   }
 }
 
-i64 pages_of(i64 context, i64 page_size) { return ceil_div(context, page_size); }
+/// Pages that a sequence fills or begins.
+i64 pages_of(const SyntheticRequest& request, i64 context) {
+  return ceil_div(request.keys_after(context), request.page_size);
+}
+
+/// Keys of all sequences together.
+i64 keys_of(const SyntheticRequest& request) {
+  i64 keys = 0;
+  for (i64 context : request.contexts) keys += request.keys_after(context);
+  return keys;
+}
 
 /// Pages in use and a few that nobody owns.
 i64 total_pages(const SyntheticRequest& request) {
   i64 used = 0;
-  for (i64 context : request.contexts) used += pages_of(context, request.page_size);
+  for (i64 context : request.contexts) used += pages_of(request, context);
   return used + 1 + used / 8;
 }
 
 /// Columns of the block table.
 i64 table_columns(const SyntheticRequest& request) {
-  return std::max<i64>(
-      1, pages_of(*std::max_element(request.contexts.begin(), request.contexts.end()), request.page_size));
+  return std::max<i64>(1, pages_of(request, *std::max_element(request.contexts.begin(), request.contexts.end())));
 }
 
 /// The layout of the keys, in pages at decode.
@@ -157,7 +171,7 @@ KeyLayout layout_of(const SyntheticRequest& request) {
 /// The keys of one sequence with its needles planted.
 struct KeySource {
   const SyntheticSequence& sequence;
-  i64 needle_length = 0;
+  i64 needle_length = 0;  // keys
   std::vector<i64> needle_starts;
 
   void read(i64 first, i64 count, i64 dim, float* to) const {
@@ -207,7 +221,7 @@ void write_queries(const SyntheticRequest& request, const SyntheticSequence& seq
   }
 }
 
-/// Contiguous keys of one sequence, from token `first` of the buffer on.
+/// Contiguous keys of one sequence, from key `first` of the buffer on.
 void write_keys(const SyntheticRequest& request, const KeySource& source, i64 first, i64 count, Workload& workload) {
   const i64 dim = request.head_dim;
   const KeyLayout layout = layout_of(request);
@@ -220,12 +234,12 @@ void write_keys(const SyntheticRequest& request, const KeySource& source, i64 fi
 #pragma omp for schedule(static)
     for (i64 p = 0; p < pieces; ++p) {
       if (interrupted()) continue;
-      const i64 begin = p * kPiece, tokens = std::min(kPiece, count - begin);
-      source.read(begin, tokens, dim, piece.data());
-      for (i64 i = 0; i < tokens; ++i) {
-        const i64 token = first + begin + i;
+      const i64 begin = p * kPiece, drawn = std::min(kPiece, count - begin);
+      source.read(begin, drawn, dim, piece.data());
+      for (i64 i = 0; i < drawn; ++i) {
+        const i64 key = first + begin + i;
         quantise({piece.data() + i * dim, static_cast<std::size_t>(dim)}, request.format,
-                 keys + layout.values_at(token), scales == nullptr ? nullptr : scales + layout.scales_at(token));
+                 keys + layout.values_at(key), scales == nullptr ? nullptr : scales + layout.scales_at(key));
       }
     }
   }
@@ -289,8 +303,8 @@ void write_slot(const SyntheticRequest& request, std::span<const float> key, i64
   quantise(key, request.format, pages + layout.values_at(at), pages + layout.scales_at(at));
 }
 
-/// Paged keys of one sequence; `pages` are its physical pages in order.
-void write_pages(const SyntheticRequest& request, const KeySource& source, i64 context, std::span<const i32> pages,
+/// Paged keys of one sequence, `count` of them; `pages` are its physical pages in order.
+void write_pages(const SyntheticRequest& request, const KeySource& source, i64 count, std::span<const i32> pages,
                  std::span<const float> garbage, Workload& workload) {
   const i64 dim = request.head_dim, size = request.page_size;
   const auto width = static_cast<std::size_t>(dim);
@@ -300,11 +314,11 @@ void write_pages(const SyntheticRequest& request, const KeySource& source, i64 c
 #pragma omp for schedule(static)
     for (i64 p = 0; p < static_cast<i64>(pages.size()); ++p) {
       if (interrupted()) continue;
-      const i64 begin = p * size, tokens = std::min(size, context - begin);
-      source.read(begin, tokens, dim, piece.data());
+      const i64 begin = p * size, keys = std::min(size, count - begin);
+      source.read(begin, keys, dim, piece.data());
       for (i64 slot = 0; slot < size; ++slot) {
         const std::span<const float> key =
-            slot < tokens ? std::span<const float>(piece.data() + slot * dim, width) : garbage;
+            slot < keys ? std::span<const float>(piece.data() + slot * dim, width) : garbage;
         write_slot(request, key, pages[static_cast<std::size_t>(p)], slot, workload);
       }
     }
@@ -383,21 +397,33 @@ void check_request(const SyntheticRequest& request) {
   const auto sequences = static_cast<i64>(request.contexts.size());
   check_range("the number of sequences", sequences, 1, kMaxSequences);
   for (i64 context : request.contexts) check_range("a context", context, decode ? 0 : 1, kMaxKeys);
+  check_range("compress_ratio", request.compress_ratio, 1, kMaxCompressRatio);
   if (decode) {
     check_range("next_n", request.next_n, 1, 4);
     check_range("page_size", request.page_size, 1, kMaxPageSize);
     check_range("the number of key slots", total_pages(request) * request.page_size, 1, kMaxKeys);
   } else {
-    check_range("the number of keys", sum_of(request.contexts), 1, kMaxKeys);
+    if (keys_of(request) == 0) {
+      refuse(fmt::format("no sequence is as long as an entry of {} tokens", request.compress_ratio),
+             "a longer context, or a smaller compress_ratio");
+    }
+    check_range("the number of keys", keys_of(request), 1, kMaxKeys);
     check_range("rows", request.rows, sequences, std::min(kMaxRows, sum_of(request.contexts)));
   }
   if (request.needles) check_needles(request);
 }
 
+i64 needle_keys(const SyntheticRequest& request) { return ceil_div(request.needles->length, request.compress_ratio); }
+
+i64 needle_room(const SyntheticRequest& request, i64 first_row) {
+  const i64 own = request.keys_after(first_row + 1) - 1;  // the last key that the row sees
+  return own - needle_keys(request) - first_needle_key(request);
+}
+
 i64 generated_bytes(const SyntheticRequest& request) {
   const bool decode = request.phase == Phase::decode;
   const auto sequences = static_cast<i64>(request.contexts.size());
-  const i64 keys = decode ? total_pages(request) * request.page_size : sum_of(request.contexts);
+  const i64 keys = decode ? total_pages(request) * request.page_size : keys_of(request);
   const i64 rows = decode ? sequences * request.next_n : request.rows;
   const KeyLayout layout = layout_of(request);
   const i64 head_bytes = layout.value_bytes + std::max<i64>(4, layout.scale_bytes) + 8;
@@ -415,6 +441,7 @@ Workload lay_out(const SyntheticRequest& request) {
   Workload workload;
   workload.name = request.name;
   workload.metadata = describe(request);
+  workload.compress_ratio = request.compress_ratio;
   make_queries(workload, dtype, count, request.heads, request.head_dim);
   workload.weights = HostTensor(Dtype::f32, {count, request.heads});
   workload.q_norm = HostTensor(Dtype::f32, {count, request.heads});
@@ -428,18 +455,19 @@ Workload lay_out(const SyntheticRequest& request) {
     workload.seq_lens = HostTensor(Dtype::int32, {sequences});
     std::copy(request.contexts.begin(), request.contexts.end(), workload.seq_lens.storage.as<i32>());
   } else {
-    const i64 tokens = sum_of(request.contexts);
-    make_keys(workload, dtype, tokens, request.head_dim);
+    make_keys(workload, dtype, keys_of(request), request.head_dim);
   }
 
   std::vector<i64> key_starts{0};
-  for (const i64 context : request.contexts) key_starts.push_back(decode ? 0 : key_starts.back() + context);
+  for (const i64 context : request.contexts) {
+    key_starts.push_back(decode ? 0 : key_starts.back() + request.keys_after(context));
+  }
   for (const Row& row : rows) {
     const i64 key_start = key_starts[static_cast<std::size_t>(row.sequence)];
     workload.q_pos.push_back(static_cast<i32>(row.position));
     workload.sequence.push_back(static_cast<i32>(row.sequence));
     workload.ks.push_back(static_cast<i32>(key_start));
-    workload.ke.push_back(static_cast<i32>(key_start + row.position + 1));
+    workload.ke.push_back(static_cast<i32>(key_start + request.keys_after(row.position + 1)));
   }
   return workload;
 }
@@ -466,23 +494,24 @@ Workload generate(const SyntheticRequest& request) {
   std::vector<float> garbage;
   for (i64 s = 0; s < sequences; ++s) {
     const auto index = static_cast<std::size_t>(s);
-    const i64 context = request.contexts[index];
+    const i64 context = request.contexts[index], keys = request.keys_after(context);
     const SyntheticSequence sequence(preset.pattern, values, sequence_seed(request.seed, s, request.layer),
-                                     std::max<i64>(context, 1), request.heads, request.head_dim);
+                                     std::max<i64>(context, 1), request.heads, request.head_dim,
+                                     request.compress_ratio);
     KeySource source{.sequence = sequence, .needle_length = 0, .needle_starts = {}};
     if (request.needles) {
-      source.needle_length = request.needles->length;
-      source.needle_starts = needle_starts(*request.needles, first_row[index]);
+      source.needle_length = needle_keys(request);
+      source.needle_starts = needle_starts(request, first_row[index]);
     }
     if (decode) {
-      const auto used = static_cast<std::size_t>(pages_of(context, request.page_size));
+      const auto used = static_cast<std::size_t>(pages_of(request, context));
       const std::span<const i32> own = std::span<const i32>(pages).subspan(page_start, used);
       garbage = winning_key(request, sequence, context - 1);
-      write_pages(request, source, context, own, garbage, workload);
+      write_pages(request, source, keys, own, garbage, workload);
       std::copy(own.begin(), own.end(), workload.block_table.storage.as<i32>() + s * table_width);
       page_start += used;
     } else {
-      write_keys(request, source, key_start, context, workload);
+      write_keys(request, source, key_start, keys, workload);
     }
 
     i64 own_rows = 0;
@@ -500,7 +529,7 @@ Workload generate(const SyntheticRequest& request) {
                                   .question_length = 1});
     }
     row_start += own_rows;
-    if (!decode) key_start += context;
+    if (!decode) key_start += keys;
   }
   for (; page_start < pages.size(); ++page_start) {
     for (i64 slot = 0; slot < request.page_size; ++slot) {

@@ -34,14 +34,14 @@ class Numbers(Cli):
                              ["cases"][0]["end_to_end_ns"]["raw"]), 2)
 
     def test_every_option_that_takes_a_number_reads_it_alike(self):
-        counts = ["--seed", "--rows", "--context", "--sequences", "--next-n", "--page-size", "--top-k", "--active-heads", "--sampled-keys", "--group", "--block-size", "--candidates",
+        counts = ["--seed", "--rows", "--context", "--sequences", "--next-n", "--page-size", "--compress-ratio", "--top-k", "--active-heads", "--sampled-keys", "--group", "--block-size", "--candidates",
                   "--blocks", "--threads", "--device", "--max-memory"]
         options = {"profile": [*counts, "--samples", "--warm-up", "--budget", "--time-limit",
                                "--max-slowdown", "--same-within", "--row", "--layer"],
                    "diff": ["--max-slowdown", "--same-within", "--noise"],
                    "compare": [*counts, "--row", "--layer", "--max-miss", "--repeat-bitwise", "--min-recall", "--time-limit"],
                    "explain": [*(name for name in counts if name != "--device"), "--row", "--layer"],
-                   "nsight": [*counts, "--layer"], "generate": [*counts[:6], "--max-memory"],
+                   "nsight": [*counts, "--layer"], "generate": [*counts[:7], "--max-memory"],
                    "inspect": ["--max-memory"], "selftest": ["--seed", "--seeds"]}
         for command, names in options.items():
             shown = self.succeeds(command, "--help").split("Examples:")[0].splitlines()
@@ -391,6 +391,54 @@ class Plurals(Cli):
                       self.succeeds("compare", *words, "--thread-sweep", "--repeat-bitwise", "1")):
             self.assertIn("1 row", shown)
             self.assertNotRegex(shown, r"(?<![\w.,])1 (rows|heads|keys|tokens|blocks|candidates|threads|cases|runs|more runs)\b")
+
+
+class Entries(Cli):
+    """Keys that are entries of several tokens: contexts are tokens, everything that is selected from is entries."""
+
+    def test_a_result_gives_tokens_and_entries(self):
+        tiny = ["--model", "tiny", "--context", "2003", "--rows", "6", "--compress-ratio", "4"]
+        text = self.succeeds("profile", *tiny, "--samples", "1")
+        self.assertIn("500 entries of 4 tokens in 1 sequence", text)
+        self.assertRegex(text, r"1998 / 2000 / 2003 tokens, 499 / 500 / 500 entries of 4 visible")
+        self.assertIn("means of 500 entries", self.succeeds("profile", *tiny, "--samples", "1", "--indexer", "misa",
+                                                            "--block-size", "500", "--active-heads", "2"))
+        report = strict_json(self.succeeds("profile", *tiny, "--samples", "1", "--format", "json"))["workload"]
+        self.assertEqual((report["keys"], report["compress_ratio"]), (500, 4))
+        self.assertEqual(report["context"], {"min": 1998, "median": 2000, "max": 2003})
+        self.assertEqual(report["visible"], {"min": 499, "median": 500, "max": 500})
+        self.assertEqual(report["name"], "tiny/prefill-8k,context=2003,compress_ratio=4")
+
+    def test_the_ratio_is_the_models_unless_it_is_given(self):
+        for given, keys in ((), 512), (("--compress-ratio", "2"), 1024), (("--compress-ratio", "1"), 2048):
+            plan = strict_json(self.succeeds("profile", "--model", "deepseek-v4-flash", "--context", "2k", "--rows", "2",
+                                             "--samples", "1", "--format", "json", *given))
+            self.assertEqual((plan["workload"]["keys"], plan["workload"]["top_k"]), (keys, 512))
+
+    def test_a_generated_trace_is_read_back_with_its_ratio(self):
+        for phase in (["--phase", "prefill", "--rows", "5"], ["--phase", "decode", "--next-n", "3", "--page-size", "16"]):
+            path = self.folder / "entries.safetensors"
+            self.succeeds("generate", "--model", "tiny", "--context", "1001", "--compress-ratio", "4", *phase, "-o", path)
+            rows = strict_json(self.succeeds("inspect", path, "--format", "json"))["rows"]
+            self.assertEqual((rows["compress_ratio"], rows["tokens_maximum"], rows["visible_maximum"]), (4, 1001, 250))
+            self.succeeds("compare", "--trace", path, "--indexer", "dsa,misa", "--active-heads", "2", "--top-k", "64")
+
+    def test_rows_before_the_first_entry_see_nothing(self):
+        short = ["compare", "--model", "tiny", "--context", "9", "--rows", "9", "--compress-ratio", "4", "--top-k", "1",
+                 "--indexer", "dsa", "--format", "json"]
+        case = strict_json(self.succeeds(*short))["cases"][0]
+        self.assertEqual(case["choices"][0]["verdicts"]["empty"], 3)
+        self.assertEqual(case["verdict"], "passed")
+        blind = misa(*short[:3], "--phase", "decode", "--context", "3", *short[7:])
+        self.assertEqual(blind.returncode, 5, blind.stderr)
+        self.assertEqual(strict_json(blind.stdout)["cases"][0]["verdict"], "nothing")
+
+    def test_what_has_no_entry_is_refused(self):
+        self.fails(2, "MP-E308.*no sequence is as long as an entry of 64 tokens", "profile", "--model", "tiny",
+                   "--context", "63", "--rows", "1", "--compress-ratio", "64")
+        self.fails(2, "MP-E308.*compress_ratio is 5000.*1 to 1024", "profile", "--model", "tiny",
+                   "--compress-ratio", "5000")
+        self.fails(2, "MP-E017.*--compress-ratio", "profile", "--trace", "learned-32k-h64", "--compress-ratio", "4")
 
 
 class Medians(Cli):

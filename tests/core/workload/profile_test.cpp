@@ -160,7 +160,8 @@ TEST_CASE("unknown keys are refused with line, column and the nearest name") {
   check_workload(kHead + "phase = \"prefill\"\ncontext = 1000\n[needles]\nzzz = 1\n", "MP-E303",
                  "unknown key 'zzz' in [needles]", "w.toml:7:1", "one of count, depths, length, mode, gain");
   check_model(kModel + "\"a\\nb\" = 1\n", "MP-E303", "unknown key 'a?b'", "m.toml:8:1",
-              "one of name, description, source, heads, head_dim, top_k, key_dtype, layers, indexer_layers");
+              "one of name, description, source, heads, head_dim, top_k, key_dtype, layers, indexer_layers, "
+              "compress_ratio");
 }
 
 TEST_CASE("wrong types are refused") {
@@ -265,6 +266,24 @@ TEST_CASE("a workload's length, sequences and phase can be changed, and its name
   CHECK(changed(ragged, {.sequences = 6}).sequences == 6);
   CHECK(changed(ragged, {.context = 7}).contexts == std::vector<i64>(4, 7));
   CHECK_FALSE(changed(ragged, {.context = 7}).ragged.has_value());
+}
+
+TEST_CASE("tokens of a key are the model's, unless the workload or the command line says another number") {
+  const std::string prefill = kHead + "phase = \"prefill\"\ncontext = 500\n";
+  const ModelProfile plain = parse_model(kModel, "m"), four = parse_model(kModel + "compress_ratio = 4\n", "m");
+  const WorkloadProfile any = parse_workload(prefill, "w"), two = parse_workload(prefill + "compress_ratio = 2\n", "w");
+  CHECK(make_request(plain, any, 1).compress_ratio == 1);
+  CHECK(make_request(four, any, 1).compress_ratio == 4);
+  CHECK(make_request(four, two, 1).compress_ratio == 2);
+  const WorkloadProfile one = changed(two, {.compress_ratio = 1});
+  CHECK(one.name == "w,compress_ratio=1");
+  CHECK(make_request(four, one, 1).compress_ratio == 1);
+  CHECK(generate(make_request(four, any, 1)).keys() == 125);
+  check_model(kModel + "compress_ratio = 0\n", "MP-E305", "compress_ratio is 0", "m.toml:8:18",
+              "a value from 1 to 1024");
+  check_workload(prefill + "compress_ratio = 600\n", "MP-E308", "no sequence is as long as an entry of 600 tokens",
+                 "w.toml:5:11", "a longer context, or a smaller compress_ratio");
+  CHECK(load_model("deepseek-v4-flash", kShipped).compress_ratio == 4);
 }
 
 TEST_CASE("a workload of one's own needs no name, description or source") {

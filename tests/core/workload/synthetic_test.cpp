@@ -14,6 +14,7 @@
 #include "core/base/error.hpp"
 #include "core/base/mix.hpp"
 #include "core/platform/file.hpp"
+#include "core/workload/trace.hpp"
 
 namespace misa {
 namespace {
@@ -471,24 +472,102 @@ TEST_CASE("ragged contexts lie in their range and follow the seed") {
   CHECK(ragged_contexts(7, 7, 2, 1) == std::vector<i64>{7, 7});
 }
 
+TEST_CASE("entries of several tokens: rows stand at tokens and see the entries that are whole") {
+  for (const i64 ratio : {2, 4, 7}) {
+    CAPTURE(ratio);
+    SyntheticRequest request = small_request();
+    request.compress_ratio = ratio;
+    request.contexts = {203, 3, 50};
+    request.rows = 12;
+    const Workload flat = generate(request);
+    CHECK(flat.compress_ratio == ratio);
+    CHECK(flat.keys() == 203 / ratio + 3 / ratio + 50 / ratio);
+    CHECK_NOTHROW(check_workload(flat, "flat"));
+    const std::vector<i64> begin{0, 203 / ratio, 203 / ratio + 3 / ratio};
+    const std::vector<i64> count{5, 3, 4};  // a sequence of 3 tokens has no more rows
+    std::size_t m = 0;
+    for (std::size_t s = 0; s < 3; ++s) {
+      for (i64 i = 0; i < count[s]; ++i, ++m) {
+        CHECK(flat.q_pos[m] == request.contexts[s] - count[s] + i);
+        CHECK(flat.ks[m] == begin[s]);
+        CHECK(flat.ke[m] == begin[s] + (flat.q_pos[m] + 1) / ratio);
+      }
+    }
+    request.phase = Phase::decode;
+    request.contexts = {130, 0, ratio, 64};
+    request.next_n = 3;
+    request.page_size = 4;
+    const Workload paged = generate(request);
+    CHECK_NOTHROW(check_workload(paged, "paged"));
+    CHECK(paged.block_table.shape == std::vector<i64>{4, ceil_div(130 / ratio, 4)});
+    CHECK(paged.seq_lens.span<i32>()[2] == ratio);
+    CHECK(paged.ke[8] == 1);  // the last row of the third sequence ends its only entry
+    CHECK(paged.ke[7] == 0);
+    CHECK(paged.q_pos[3] == -1);
+  }
+}
+
+TEST_CASE("an entry is the mean of what its tokens share, turned as its first token") {
+  SyntheticKnobs knobs;
+  knobs.topic = 1;  // tokens of a segment have nothing of their own
+  knobs.sinks = 0;
+  knobs.segment = 400;
+  const SyntheticSequence entries(Pattern::structured, knobs, 5, 1000, 4, 64, 4),
+      tokens(Pattern::structured, knobs, 5, 1000, 4, 64);
+  std::vector<float> entry(64), token(64);
+  i64 alike = 0;
+  for (i64 e = 0; e < 250; ++e) {
+    if (tokens.segment_of(4 * e) != tokens.segment_of(4 * e + 3)) continue;
+    entries.keys(e, 1, entry.data());
+    tokens.keys(4 * e, 1, token.data());
+    for (std::size_t d = 0; d < 64; ++d) CHECK(entry[d] == doctest::Approx(token[d]).epsilon(1e-6));
+    ++alike;
+  }
+  CHECK(alike > 200);
+}
+
+TEST_CASE("what tokens do not share counts less in their entry") {
+  SyntheticKnobs knobs;
+  knobs.recency = knobs.key_mean = 0;
+  knobs.segment = 1 << 20;
+  const auto likeness = [&](i64 ratio) {  // mean product of neighbouring keys
+    const SyntheticSequence sequence(Pattern::structured, knobs, 6, 4096, 4, 128, ratio);
+    std::vector<float> keys(256 * 128);
+    sequence.keys(1024 / ratio, 256, keys.data());
+    double sum = 0;
+    for (std::size_t i = 0; i + 1 < 256; ++i) {
+      // The dimensions that RoPE leaves alone.
+      for (std::size_t d = 64; d < 128; ++d) sum += keys[i * 128 + d] * keys[(i + 1) * 128 + d];
+    }
+    return sum / 255 / 64;
+  };
+  // Of a token's energy .75 is its topic's. The noise of 4 tokens is .25 (equal shares) to 1 (one token alone) of that.
+  const double more = likeness(4) / likeness(1);
+  CHECK(more > 1.05 / (0.75 + 0.25 * 1));
+  CHECK(more < 1 / (0.75 + 0.25 * 0.25));
+}
+
 TEST_CASE("rows that ask for a needle score its tokens highest") {
-  for (NeedleMode mode : {NeedleMode::all, NeedleMode::top, NeedleMode::silent}) {
+  for (auto [mode, ratio] : std::vector<std::pair<NeedleMode, i64>>{
+           {NeedleMode::all, 1}, {NeedleMode::top, 1}, {NeedleMode::silent, 1}, {NeedleMode::top, 4}}) {
     for (Phase phase : {Phase::prefill, Phase::decode}) {
       SyntheticRequest request = small_request();
+      request.compress_ratio = ratio;
       request.heads = 16;
       request.head_dim = 128;
       request.phase = phase;
-      request.contexts = {2000};
+      request.contexts = {2000 * ratio};
       request.rows = 4;
       request.next_n = 4;
-      request.needles = NeedleRequest{.depths = {0.0, 0.5, 1.0}, .length = 24, .mode = mode};
+      request.needles = NeedleRequest{.depths = {0.0, 0.5, 1.0}, .length = 24 * ratio, .mode = mode};
       const Workload w = generate(request);
       REQUIRE(w.needles.size() == 4);
-      CHECK(w.needles[0].start == 4);
-      CHECK(w.needles[1].start == 4 + (1996 - 24 - 4) / 2);
-      CHECK(w.needles[2].start == 1996 - 24);
-      CHECK(w.needles[3].start == 4);
-      const SyntheticSequence sequence(Pattern::structured, {}, sequence_seed(1, 0, 0), 2000, 16, 128);
+      const i64 first = ratio == 1 ? 4 : 1, own = (2000 * ratio - 4 + 1) / ratio - 1;
+      CHECK(w.needles[0].start == first);
+      CHECK(w.needles[1].start == first + (own - 24 - first) / 2);
+      CHECK(w.needles[2].start == own - 24);
+      CHECK(w.needles[3].start == first);
+      const SyntheticSequence sequence(Pattern::structured, {}, sequence_seed(1, 0, 0), 2000 * ratio, 16, 128, ratio);
       std::vector<float> keys(2000 * 128);
       sequence.keys(0, 2000, keys.data());
       for (i64 n = 0; n < 3; ++n) {
