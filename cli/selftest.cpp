@@ -68,6 +68,12 @@ class Selftest {
     paged_ = generate(request);
     request.format = ValueFormat::mxfp4;
     mxfp4_ = generate(request);
+    request.format = ValueFormat::e4m3;
+    request.phase = Phase::prefill;
+    request.compress_ratio = 4;
+    request.contexts = {1400, 1800};
+    request.spread = true;
+    entries_ = generate(request);
     settings_.top_k = 48;
     settings_.active_heads = 4;
     settings_.block_size = 64;
@@ -83,13 +89,15 @@ class Selftest {
       no_mistake("", contiguous_);
       no_mistake(", paged", paged_);
       no_mistake(", MXFP4", mxfp4_);
+      no_mistake(", entries", entries_);
     }
     for (const MistakeInfo& info : mistakes()) {
       trial(std::string(info.name), info.what, in_words(info.shows_in, info.verdict, info.fault),
             info.indexer.empty() ? "dsa" : info.indexer,
-            info.mxfp4   ? mxfp4_
-            : info.paged ? paged_
-                         : contiguous_,
+            info.mxfp4     ? mxfp4_
+            : info.entries ? entries_
+            : info.paged   ? paged_
+                           : contiguous_,
             info);
     }
     vacuous();
@@ -124,7 +132,7 @@ class Selftest {
 
   u64 seed_;
   std::unique_ptr<Backend> oracle_, backend_;
-  Workload contiguous_, paged_, mxfp4_;
+  Workload contiguous_, paged_, mxfp4_, entries_;
   IndexerSettings settings_;
   std::vector<Trial> trials_;
 };

@@ -15,7 +15,7 @@
 namespace misa {
 namespace {
 
-constexpr std::array<MistakeInfo, 11> kMistakes{{
+constexpr std::array<MistakeInfo, 12> kMistakes{{
     {Mistake::swapped_token, "swapped-token", "the best token of a row is left out for its worst", "", false,
      Choice::tokens, Verdict::miss, std::nullopt},
     {Mistake::duplicate_token, "duplicate-token", "a token is selected twice", "", false, Choice::tokens,
@@ -38,6 +38,8 @@ constexpr std::array<MistakeInfo, 11> kMistakes{{
      Fault::not_a_number},
     {Mistake::off_by_one_scale, "off-by-one-scale", "the scale of a block of 32 numbers is a power of two too large",
      "", false, Choice::scores, Verdict::miss, std::nullopt, true},
+    {Mistake::token_window, "token-window", "a window counts tokens, and its keys are entries", "", false,
+     Choice::tokens, Verdict::violation, Fault::out_of_window, false, true},
 }};
 
 constexpr u8 kLargestRaised = 251;  // 2^125 of 6 is the largest that f32 holds
@@ -114,6 +116,15 @@ std::byte* scale_bytes_of(Workload& workload, i64 m, i64 token) {
 float* scale_of(Workload& workload, i64 m, i64 token) {
   const bool blocks = key_layout(workload).dtype == Dtype::e2m1;
   return blocks ? nullptr : reinterpret_cast<float*>(scale_bytes_of(workload, m, token));
+}
+
+/// Keys that row m would see too many of if its window counted tokens: as far as there are keys behind it.
+i64 excess_of_tokens(const Workload& workload, i64 m) {
+  const auto row = static_cast<std::size_t>(m);
+  const i64 length = workload.ke[row] - workload.ks[row], tokens = workload.q_pos[row] + 1;
+  const i64 there = workload.paged() ? ceil_div(length, workload.page_size()) * workload.page_size()
+                                     : workload.keys() - workload.ks[row];
+  return std::min(tokens, there) - length;
 }
 
 }  // namespace
@@ -242,6 +253,18 @@ std::optional<Selection> run_with_mistake(Mistake mistake, Backend& backend, con
       }
       return std::nullopt;
     }
+    case Mistake::token_window: {
+      for (i64 row = 0; row < workload.rows(); ++row) {
+        m = excess_of_tokens(workload, row) > excess_of_tokens(workload, m) ? row : m;
+      }
+      const i64 excess = excess_of_tokens(workload, m), seen = length(m);
+      if (workload.compress_ratio == 1 || excess <= 0) return std::nullopt;
+      workload.ke[static_cast<std::size_t>(m)] += static_cast<i32>(excess);
+      Selection wrong = run();
+      const std::span<const i32> ids = row_of(wrong[Choice::tokens], m);
+      if (std::none_of(ids.begin(), ids.end(), [&](i32 id) { return id >= seen; })) return std::nullopt;
+      return wrong;
+    }
   }
   return std::nullopt;
 }
@@ -273,6 +296,9 @@ std::string occasion_for(const MistakeInfo& info, const IndexerSpec& spec, const
     case Mistake::stale_scale: return "a workload of FP8 or INT8 keys with a score above 0; --no-fusion";
     case Mistake::nan_score: return "--no-fusion";
     case Mistake::off_by_one_scale: return "a workload of MXFP4 keys; --no-fusion";
+    case Mistake::token_window:
+      return workload.compress_ratio > 1 ? "rows that end before the last key"
+                                         : "a workload of entries: --compress-ratio 4";
   }
   return {};
 }

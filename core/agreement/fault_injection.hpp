@@ -23,6 +23,7 @@ enum class Mistake : u8 {
   stale_scale,        ///< a token's scale is another's
   nan_score,          ///< a score is NaN
   off_by_one_scale,   ///< the scale of an MXFP4 block is a power of two too large
+  token_window,       ///< a window counts tokens where a key is an entry of several
 };
 
 struct MistakeInfo {
@@ -34,6 +35,7 @@ struct MistakeInfo {
   Verdict verdict = Verdict::miss;
   std::optional<Fault> fault = {};  ///< with verdict violation
   bool mxfp4 = false;               ///< needs MXFP4 keys
+  bool entries = false;             ///< needs keys that are entries of several tokens
 };
 std::span<const MistakeInfo> mistakes();
 std::optional<MistakeInfo> find_mistake(std::string_view name);

@@ -238,8 +238,8 @@ void write_keys(const SyntheticRequest& request, const KeySource& source, i64 fi
       source.read(begin, drawn, dim, piece.data());
       for (i64 i = 0; i < drawn; ++i) {
         const i64 key = first + begin + i;
-        quantise({piece.data() + i * dim, static_cast<std::size_t>(dim)}, request.format,
-                 keys + layout.values_at(key), scales == nullptr ? nullptr : scales + layout.scales_at(key));
+        quantise({piece.data() + i * dim, static_cast<std::size_t>(dim)}, request.format, keys + layout.values_at(key),
+                 scales == nullptr ? nullptr : scales + layout.scales_at(key));
       }
     }
   }

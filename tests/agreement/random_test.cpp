@@ -63,15 +63,15 @@ u64 from_environment(const char* name, u64 otherwise) {
   return text == nullptr ? otherwise : std::strtoull(text, nullptr, 10);
 }
 
-/// Compares `count` cases from `first` on, and prints what was found. `narrow`: of INT8 and MXFP4.
-void compare_drawn(bool narrow, u64 first, u64 count) {
+/// Compares `count` cases that `draw` makes, `of` what, from seed `first` on, and prints how many rows were which.
+void compare_drawn(DrawnCase (*draw)(u64), const char* of, u64 first, u64 count) {
   const char* name = std::getenv("MISA_RANDOM_BACKEND");
   const auto tested = make_backend(name == nullptr ? "cpu" : name, 1), oracle = make_backend("oracle", 1);
   std::array<i64, kVerdictNames.size()> verdicts{};
   i64 trivial = 0;
   double largest_share = 0;
   for (u64 seed = first; seed < first + count; ++seed) {
-    const DrawnCase drawn = narrow ? narrow_case(seed) : drawn_case(seed);
+    const DrawnCase drawn = draw(seed);
     const Agreement agreement = agreement_of(drawn, *tested, *oracle);
     for (const ChoiceAgreement& choice : agreement.choices) {
       for (std::size_t v = 0; v < verdicts.size(); ++v) verdicts[v] += choice.verdicts[v];
@@ -92,7 +92,7 @@ void compare_drawn(bool narrow, u64 first, u64 count) {
                        << "\nMISA_RANDOM_SEED=" << seed << " MISA_RANDOM_CASES=1 runs it again");
     break;
   }
-  std::cout << count << (narrow ? " INT8 and MXFP4" : "") << " cases from seed " << first << ":";
+  std::cout << count << of << " cases from seed " << first << ":";
   for (std::size_t v = 0; v < verdicts.size(); ++v) std::cout << ' ' << kVerdictNames[v] << ' ' << verdicts[v];
   std::cout << " rows; " << trivial << " had no choice; largest score difference " << largest_share
             << " of its bound\n";
@@ -102,9 +102,15 @@ void compare_drawn(bool narrow, u64 first, u64 count) {
 }  // namespace
 
 TEST_CASE("a backend agrees with the oracle on every drawn case") {
-  compare_drawn(false, from_environment("MISA_RANDOM_SEED", 1), from_environment("MISA_RANDOM_CASES", 10000));
+  compare_drawn(drawn_case, "", from_environment("MISA_RANDOM_SEED", 1), from_environment("MISA_RANDOM_CASES", 10000));
 }
 
 TEST_CASE("a backend agrees with the oracle on every drawn case of INT8 and MXFP4") {
-  compare_drawn(true, from_environment("MISA_RANDOM_SEED", 1), from_environment("MISA_RANDOM_CASES", 6000) / 3);
+  compare_drawn(narrow_case, " INT8 and MXFP4", from_environment("MISA_RANDOM_SEED", 1),
+                from_environment("MISA_RANDOM_CASES", 6000) / 3);
+}
+
+TEST_CASE("a backend agrees with the oracle on every drawn case of entries") {
+  compare_drawn(drawn_case_of_entries, " entries'", from_environment("MISA_RANDOM_SEED", 1),
+                std::max<u64>(1, from_environment("MISA_RANDOM_CASES", 8000) / 4));
 }

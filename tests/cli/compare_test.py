@@ -85,7 +85,8 @@ class Agreement(Compare):
                 ("misa-dagger", "dropped-candidate", "candidates", "miss", CASES),
                 ("hisa", "dropped-block", "blocks", "miss", [*CASES, "--blocks", "4"]),
                 ("dsa", "off-by-one-page", "tokens", "miss", DECODE),
-                ("misa", "truncated-row", "tokens", "violation", CASES), ("dsa", "nan-score", "scores", "violation", CASES)):
+                ("misa", "truncated-row", "tokens", "violation", CASES), ("dsa", "nan-score", "scores", "violation", CASES),
+                ("dsa", "token-window", "tokens", "violation", [*CASES, "--compress-ratio", "4"])):
             report = self.compared(1, *cases, "--indexer", indexer, "--inject", mistake)
             case = report["cases"][0]
             found = {one["name"]: one["verdicts"] for one in case["choices"]}
@@ -484,9 +485,11 @@ class Selftest(Compare):
             self.assertNotIn("NO", shown)
             for name in INDEXERS:
                 self.assertIn(f"no mistake, {name}, paged", shown)
+                self.assertIn(f"no mistake, {name}, entries", shown)
             self.assertEqual(shown.count("yes, 40 of 40 seeds"), shown.count("yes") if "--seeds" in arguments else 0)
             for mistake in ("swapped-token", "duplicate-token", "dropped-candidate", "off-by-one-page", "wrong-head",
-                            "stale-scale", "nan-score", "off-by-one-scale", "truncated-row", "all-zero", "nothing-compared"):
+                            "stale-scale", "nan-score", "off-by-one-scale", "truncated-row", "token-window", "all-zero",
+                            "nothing-compared"):
                 self.assertIn(mistake, shown)
 
 

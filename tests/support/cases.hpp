@@ -29,12 +29,14 @@ struct CaseOptions {
   std::vector<i64> contexts = {100};  ///< of each sequence
   bool paged = false;
   i64 page_size = 16, next_n = 1;
+  i64 compress_ratio = 1;  ///< above 1 keys are entries, and `contexts` counts them
 
   std::string describe() const {
     std::string text = "seed " + std::to_string(seed) + ", rows " + std::to_string(rows) + ", heads " +
                        std::to_string(heads) + ", dim " + std::to_string(dim) + ", " + std::string(dtype_name(dtype)) +
                        ", numbers " + std::to_string(static_cast<int>(numbers)) + (paged ? ", paged" : "") +
-                       ", next_n " + std::to_string(next_n) + ", contexts";
+                       ", next_n " + std::to_string(next_n) +
+                       (compress_ratio > 1 ? ", entries of " + std::to_string(compress_ratio) : "") + ", contexts";
     for (i64 context : contexts) text.append(1, ' ').append(std::to_string(context));
     return text;
   }
@@ -100,9 +102,12 @@ inline Workload draw_workload(const CaseOptions& options) {
   workload.name = options.describe();
   const i64 sequences = static_cast<i64>(options.contexts.size());
   const i64 rows = options.paged ? sequences * options.next_n : options.rows;
-  const i64 heads = options.heads, dim = options.dim;
+  const i64 heads = options.heads, dim = options.dim, ratio = options.compress_ratio;
   const bool fp8 = options.dtype == Dtype::e4m3;
   const bool narrow = options.dtype == Dtype::int8 || options.dtype == Dtype::e2m1;
+  workload.compress_ratio = ratio;
+  // Tokens of a sequence: those of its keys, and of several a part of one more.
+  const auto tokens_in = [&](i64 keys) { return keys * ratio + (ratio > 1 ? draw.whole(0, ratio - 1) : 0); };
 
   const bool hostile = options.numbers == Numbers::hostile;
   // Numbers are drawn in a dtype that can be written one by one.
@@ -181,13 +186,14 @@ inline Workload draw_workload(const CaseOptions& options) {
       const i64 context = options.contexts[static_cast<std::size_t>(s)];
       const i64 count = s + 1 == sequences ? rows - row : rows / sequences;
       std::vector<i64> positions;
-      for (i64 i = 0; i < count; ++i) positions.push_back(draw.whole(0, context - 1));
+      const i64 length = tokens_in(context);
+      for (i64 i = 0; i < count; ++i) positions.push_back(draw.whole(0, length - 1));
       std::sort(positions.begin(), positions.end());
       for (i64 position : positions) {
         workload.sequence.push_back(static_cast<i32>(s));
         workload.q_pos.push_back(static_cast<i32>(position));
         workload.ks.push_back(static_cast<i32>(start));
-        workload.ke.push_back(static_cast<i32>(start + position + 1));
+        workload.ke.push_back(static_cast<i32>(start + workload.keys_after(position + 1)));
         ++row;
       }
       start += context;
@@ -215,7 +221,8 @@ inline Workload draw_workload(const CaseOptions& options) {
   i64 next_page = 0, token = 0;
   for (i64 s = 0; s < sequences; ++s) {
     const i64 context = options.contexts[static_cast<std::size_t>(s)];
-    workload.seq_lens.span<i32>()[static_cast<std::size_t>(s)] = static_cast<i32>(context);
+    const i64 length = tokens_in(context);
+    workload.seq_lens.span<i32>()[static_cast<std::size_t>(s)] = static_cast<i32>(length);
     for (i64 t = 0; t < context; ++t, ++token) {
       i32& page = workload.block_table.span<i32>()[static_cast<std::size_t>(s * most + t / size)];
       if (t % size == 0) page = order[static_cast<std::size_t>(next_page++)];
@@ -227,11 +234,11 @@ inline Workload draw_workload(const CaseOptions& options) {
       }
     }
     for (i64 j = 0; j < options.next_n; ++j) {
-      const i64 visible = std::max<i64>(0, context - options.next_n + j + 1);
+      const i64 tokens_seen = std::max<i64>(0, length - options.next_n + j + 1);
       workload.sequence.push_back(static_cast<i32>(s));
-      workload.q_pos.push_back(static_cast<i32>(visible - 1));
+      workload.q_pos.push_back(static_cast<i32>(tokens_seen - 1));
       workload.ks.push_back(0);
-      workload.ke.push_back(static_cast<i32>(visible));
+      workload.ke.push_back(static_cast<i32>(workload.keys_after(tokens_seen)));
     }
   }
   return workload;

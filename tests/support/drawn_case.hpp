@@ -67,4 +67,12 @@ inline DrawnCase narrow_case(u64 seed) {
   return drawn;
 }
 
+/// drawn_case(seed) with keys that are entries of several tokens, so that some rows see none.
+inline DrawnCase drawn_case_of_entries(u64 seed) {
+  DrawnCase drawn = drawn_case(seed);
+  Draw draw(seed * 2862933555777941757u + 3);
+  drawn.workload.compress_ratio = draw.one_of<i64>({2, 3, 4, 8});
+  return drawn;
+}
+
 }  // namespace misa::testing
