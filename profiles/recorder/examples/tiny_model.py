@@ -17,11 +17,13 @@ MODELS = {
     "a.x-k2": ("AXK2Config", 16, 128, torch.float32),
     "dots3-note": ("Dots3NoteTextConfig", 8, 64, torch.float32),
     "deepseek-v4": ("DeepseekV4Config", 16, 128, torch.float32),
+    "glm-5.3-flash": ("Glm5NextTextConfig", 16, 128, torch.float32),
 }
 # What a model's configuration has in place of, or beside, what all have below.
 OWN = {
-    "deepseek-v4": dict(layer_types=["compressed_sparse_attention"] * 2, index_topk=32, num_key_value_heads=1, head_dim=64,
-                        o_groups=2, o_lora_rank=32, sliding_window=32, num_hash_layers=0, hc_mult=2),
+    "deepseek-v4": dict(layer_types=["compressed_sparse_attention"] * 2, index_topk=32, num_key_value_heads=1,
+                        head_dim=64, o_groups=2, o_lora_rank=32, sliding_window=32, num_hash_layers=0, hc_mult=2),
+    "glm-5.3-flash": dict(layer_types=["indexed_attention"] * 2, index_kpool=4, qk_rope_head_dim=0, hc_mult=2),
 }
 
 

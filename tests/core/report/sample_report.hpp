@@ -59,6 +59,7 @@ inline Report sample_report() {
                      .paged = false,
                      .pairs = 1040448,
                      .context = {.minimum = 8065, .median = 8128, .maximum = 8192},
+                     .visible = {.minimum = 8065, .median = 8128, .maximum = 8192},
                      .preset = "natural",
                      .seed = "18446744073709551615",
                      .trace_path = {},

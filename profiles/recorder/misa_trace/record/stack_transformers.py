@@ -152,7 +152,7 @@ def _call_of(recorder: Recorder, module: Any, layer: Optional[int], watch: _Watc
     factor = call.measure_factor()
     call.weights = call.weights * factor
     chosen = watch.ids.shape[-1]
-    stated = getattr(module, "index_topk", chosen)
+    stated = getattr(module, "index_topk", chosen) // getattr(module, "index_kpool", 1)  # GLM-5.3 counts tokens of pools
     top_k = stated if chosen == min(stated, tokens) else chosen
     call.metadata = _metadata(module, heads, dim, top_k, factor, watch.scores.dtype)
     ratio, positions = _entries(module, watch, batch * rows)
