@@ -352,6 +352,13 @@ auto with(auto... last) {
   return [last...](Backend& backend, const Given& of) { return Place(backend, of, last...); };
 }
 
+/// Some rows are as wide as they can be and some are seen in part, with forced columns.
+Task select_forced(Backend& backend, const Given& of) {
+  SelectCase from = many_rows(of[0], of[1], of[2]);
+  from.forced = {of[3], of[4]};
+  return place_select(backend, std::move(from));
+}
+
 Family hard_select(std::string_view name, const std::vector<Given>& tested) {
   constexpr std::string_view kPrefix = "select_";
   const auto place = [kind = name.substr(kPrefix.size())](Backend& backend, const Given& of) {
@@ -444,6 +451,22 @@ std::vector<Family> families() {
       {select, "select_drawn_many", "seed",
        [](Backend& backend, const Given& of) {
          return place_select(backend, drawn_rows(static_cast<u64>(of[0]), true));
+       },
+       seeds(2)},
+      // Forced columns: within each kernel's reach, as many as are kept, and more.
+      {select, "select_forced", "rows columns k first last", select_forced,
+       list("3 1000 64 2 5, 2 1000 64 64 1, 2 1000 64 0 64, 2 1000 64 40 40, 4 16384 2048 16 1024, 270 4100 64 0 1, "
+            "1 20001 2048 16 1024, 5 40000 2048 2047 0, 3 20000 2048 0 2048, 266 33001 2048 16 1024, "
+            "266 33000 64 1 62, 2 40000 16000 7000 8000, 2 132000 2048 16 1024"),
+       list("1 131072 2048 16 1024, 64 131072 2048 16 1024, 1024 8192 2048 16 1024")},
+      {select, "select_forced_drawn", "seed",
+       [](Backend& backend, const Given& of) {
+         return place_select(backend, with_forced(drawn_rows(static_cast<u64>(of[0]), false), of[0]));
+       },
+       seeds(300)},
+      {select, "select_forced_many", "seed",
+       [](Backend& backend, const Given& of) {
+         return place_select(backend, with_forced(drawn_rows(static_cast<u64>(of[0]), true), of[0]));
        },
        seeds(2)},
   };

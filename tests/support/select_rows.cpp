@@ -286,6 +286,13 @@ SelectCase drawn_rows(u64 seed, bool many) {
   return from;
 }
 
+SelectCase with_forced(SelectCase from, i64 seed) {
+  Draw draw(static_cast<u64>(seed) + 90001);
+  const i64 most = draw.one_of<i64>({1, 3, from.k / 2, from.k, 2 * from.k});
+  from.forced = {draw.whole(0, most), draw.whole(0, most)};
+  return from;
+}
+
 std::vector<i32> sorted_selection(const SelectCase& from) {
   std::vector<i32> selected(static_cast<std::size_t>(from.rows * from.k), -1);
   for (i64 m = 0; m < from.rows; ++m) {

@@ -25,6 +25,9 @@ SelectCase many_rows(i64 rows, i64 columns, i64 k);
 /// 20,000 columns, or `many`, 270 of more than 32,768.
 SelectCase drawn_rows(u64 seed, bool many);
 
+/// The same with columns that `seed` forces: few, about k, or more.
+SelectCase with_forced(SelectCase from, i64 seed);
+
 /// What SelectTask promises, by a sort of each row. [rows, k]
 std::vector<i32> sorted_selection(const SelectCase& from);
 

@@ -22,43 +22,63 @@ struct Task {
   View<const float, 2> logits;
   Windows windows;
   Columns columns;
-  bool force_ends;
+  int forced_first, forced_last;  ///< columns that come before all scores, no more than k together
   View<i32, 2> selected;
   int room, samples;  ///< entries that a block can keep; columns that it samples, a power of two
+
+  int forced() const { return forced_first + forced_last; }
 };
 
-/// A row and, if it is `picky`, the columns that its search passes over: unseen ones of a list, and ends that are
-/// forced. What kernels call with one is inlined, for memory of a thread's own is slow where the first level cache is
-/// nearly all shared memory. A `marked` row is one of no more columns than a block has bits for.
+/// A row as it is searched. If it is `picky` the search passes over unseen columns of a list, and a window of more
+/// columns than are selected is without those that are forced: its columns count from the first that is free, and
+/// fewer of them are selected. What kernels call with a row is inlined, for memory of a thread's own is slow where the
+/// first level cache is nearly all shared memory. A `marked` row is one of no more columns than a block has bits for.
 template <bool kPicky, bool kMarked = false>
 struct Row {
   static constexpr bool kIsPicky = kPicky, kIsMarked = kMarked;
   const Task& task;
   i64 m;
   const float* scores;
-  int count;   ///< columns to search
-  int forced;  ///< 2: the first and the last, apart from the search; 0: none
+  int count;            ///< columns to search
+  bool forces = false;  ///< some are forced, and no part of it
 
   __device__ __forceinline__ Row(const Task& task_, i64 m_) : task(task_), m(m_), scores(&task_.logits(m_, 0)) {
     const int width = static_cast<int>(task.logits.shape[1]);
     count = kPicky && task.columns.listed ? width : max(0, min(width, task.windows.end[m] - task.windows.begin[m]));
-    forced = kPicky && task.force_ends ? min(2, count) : 0;
+    if constexpr (kPicky) {
+      forces = !task.columns.listed && task.forced_first + task.forced_last > 0 && count > task.selected.shape[1];
+      if (!forces) return;
+      scores += task.forced_first;
+      count -= task.forced_first + task.forced_last;
+    }
   }
   __device__ __forceinline__ bool listed() const { return kPicky && task.columns.listed; }
   __device__ __forceinline__ i64 token(int column) const { return task.columns.token(task.windows, m, column); }
-  __device__ __forceinline__ bool passes_over(int column) const {
-    return listed() ? token(column) < 0 : forced > 0 && (column == 0 || column == count - 1);
+  __device__ __forceinline__ bool passes_over(int column) const { return listed() && token(column) < 0; }
+  /// The first column that is searched, which is the place of the first of them that is selected.
+  __device__ __forceinline__ int first() const { return kPicky && forces ? task.forced_first : 0; }
+  /// How many of the searched columns are selected.
+  __device__ __forceinline__ int wanted() const {
+    const int k = static_cast<int>(task.selected.shape[1]);
+    return kPicky && forces ? k - task.forced_first - task.forced_last : k;
+  }
+  /// Writes the columns that are forced.
+  __device__ __forceinline__ void write_forced(const Block& team) const {
+    if (!kPicky || !forces) return;
+    const int before = task.forced_first, after = task.forced_last, place = before + wanted();
+    for (int i = team.thread; i < before; i += kThreads) task.selected(m, i) = i;
+    for (int i = team.thread; i < after; i += kThreads) task.selected(m, place + i) = before + count + i;
   }
 };
 
 /// A row, whatever its columns and scores: four passes find the k-th best score byte by byte, a fifth writes what is
 /// above it and the first of those that equal it, in order. No buffer that could overflow.
 static __device__ __noinline__ void select_from_row(Block team, Shared& shared, const Task& task, i64 m) {
-  const Row<true> row(task, m);
   const View<i32, 2>& selected = task.selected;
+  const float* const scores = &task.logits(m, 0);
   const int k = static_cast<int>(selected.shape[1]);
   const int count = static_cast<int>(task.logits.shape[1]);
-  const auto token = [&](int column) { return row.token(column); };
+  const auto token = [&](int column) { return task.columns.token(task.windows, m, column); };
 
   if (team.thread == 0) {
     shared.first = count;
@@ -73,10 +93,9 @@ static __device__ __noinline__ void select_from_row(Block team, Shared& shared, 
     atomicAdd(&shared.count, 1);
   }
   team.sync();
-  const int first = shared.first, last = shared.last, visible = shared.count;
-  const auto rank = [&](int c) {
-    return row.forced > 0 && (c == first || c == last) ? kForced : rank_of(row.scores[c]);
-  };
+  // Visible columns stand together, so that the columns that are forced are those before `first` and from `last` on.
+  const int first = shared.first + task.forced_first, last = shared.last + 1 - task.forced_last, visible = shared.count;
+  const auto rank = [&](int c) { return c < first || c >= last ? kForced : rank_of(scores[c]); };
   const bool all = visible <= k;
 
   u32 kth = 0;

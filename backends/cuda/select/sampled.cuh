@@ -277,7 +277,7 @@ struct Guess {
 
   template <class Row>
   __device__ __forceinline__ explicit Guess(const Row& row) {
-    const int k = static_cast<int>(row.task.selected.shape[1]), room = row.task.room;
+    const int k = row.wanted(), room = row.task.room;
     whole = min(room, max(4096, 2 * k));
     size = min(row.task.samples, row.count < 4 ? 0 : 1 << (29 - __clz(row.count)));
     const float expected = static_cast<float>(k) * static_cast<float>(size) / static_cast<float>(max(1, row.count));
@@ -295,17 +295,17 @@ struct Guess {
   __device__ __forceinline__ Bar bar(const Block& team, Shared& shared, const Row& row) const {
     if (row.count <= whole) return {kLowest, kHighest, true};
     // All columns are selected.
-    if (Row::kIsMarked && row.count <= row.task.selected.shape[1]) return {kLowest, kLowest, true};
+    if (Row::kIsMarked && row.count <= row.wanted()) return {kLowest, kLowest, true};
     return guess(team, shared, row, size, low, high);
   }
-  /// Moves the guess by what was found with it, the forced ends apart.
+  /// Moves the guess by what was found with it.
   template <class Row>
   __device__ __forceinline__ void mend(const Row& row, Found found) {
-    const float k = static_cast<float>(row.task.selected.shape[1]), room = static_cast<float>(row.task.room),
+    const float k = static_cast<float>(row.wanted()), room = static_cast<float>(row.task.room),
                 sure = static_cast<float>(found.sure), open = static_cast<float>(found.open);
     if constexpr (!Row::kIsMarked) {
       high *= 0.5f * (k + room) / max(open, 1.0f);
-    } else if (sure + static_cast<float>(row.forced) > k) {
+    } else if (sure > k) {
       high = low;
       low *= 0.8f * k / sure;
     } else if (sure + open < k) {
@@ -324,17 +324,12 @@ template <class Row>
 __device__ __forceinline__ void finish(const Block& team, Shared& shared, Places places, Found found, Bar bar,
                                        Guess how, const Row& row) {
   const View<i32, 2>& selected = row.task.selected;
-  const int k = static_cast<int>(selected.shape[1]);
+  const int k = row.wanted();
   u64* const kept = places.kept;
   int held = 0;  // of `kept`
   for (int tries = 1;; ++tries) {
-    if (row.forced > 0 && row.listed())
-      tries = kTries;
-    else if (found.sure + row.forced <= k && found.open + row.forced <= places.room) {
-      if (team.thread < row.forced) {
-        kept[found.open + team.thread] = entry_of(kForced, team.thread == 0 ? 0 : row.count - 1);
-      }
-      held = found.open + row.forced;
+    if (found.sure <= k && found.open <= places.room) {
+      held = found.open;
       team.sync();
       int all = found.sure + held;
       if (all < k && bar.tied) all = take_ties(team, shared, places, all, k, row, bar.rank);
@@ -409,7 +404,8 @@ __device__ __forceinline__ void finish(const Block& team, Shared& shared, Places
       const auto write = [&](u32 word, int at, int column) {
         for (u32 rest = word; rest != 0; rest &= rest - 1) {
           const int one = column + __ffs(static_cast<int>(rest)) - 1;
-          selected(row.m, at++) = row.listed() ? static_cast<i32>(row.token(one) - row.task.windows.begin[row.m]) : one;
+          selected(row.m, row.first() + at++) =
+              row.listed() ? static_cast<i32>(row.token(one) - row.task.windows.begin[row.m]) : row.first() + one;
         }
       };
       const int column = base + 32 * (first + 32 * i);
@@ -421,7 +417,8 @@ __device__ __forceinline__ void finish(const Block& team, Shared& shared, Places
     written += static_cast<int>(total);
     team.sync();
   }
-  for (int i = written + team.thread; i < k; i += kThreads) selected(row.m, i) = -1;
+  row.write_forced(team);
+  for (int i = written + team.thread; i < k; i += kThreads) selected(row.m, row.first() + i) = -1;
 }
 
 }  // namespace misa::cuda::topk

@@ -27,10 +27,12 @@ void select_slowly(const topk::Task& task, int /*num_sms*/, cudaStream_t stream)
 }
 
 topk::Task task_of(const SelectTask& given) {
+  const Forced forced = given.forced.within(given.selected.shape[1]);
   return {std::get<View<float, 2>>(given.logits),
           given.windows,
           columns_of(given.candidates),
-          given.forced == Forced{1, 1},
+          static_cast<int>(forced.first),
+          static_cast<int>(forced.last),
           given.selected,
           0,
           0};

@@ -8,10 +8,10 @@
 
 namespace misa::cuda::topk {
 
-/// Whether rows are windows without forced ends that can be read 16 bytes at a time.
+/// Whether rows are windows without forced columns that can be read 16 bytes at a time.
 inline bool is_plain(const Task& task) {
   const View<const float, 2>& logits = task.logits;
-  return !task.columns.listed && !task.force_ends && logits.stride[1] == 1 && logits.shape[1] % 4 == 0 &&
+  return !task.columns.listed && task.forced() == 0 && logits.stride[1] == 1 && logits.shape[1] % 4 == 0 &&
          logits.stride[0] % 4 == 0 && reinterpret_cast<std::uintptr_t>(logits.data) % 16 == 0;
 }
 
@@ -27,7 +27,8 @@ void select_spread(const Task& task, int num_sms, cudaStream_t stream);
 bool is_short(const Task& task);
 void select_short(const Task& task, cudaStream_t stream);
 
-/// Rows of any number of columns, unless k is too large for what a block can keep.
+/// Rows of any number of columns, unless k is too large for what a block can keep, all of it is forced, or a list has
+/// forced columns.
 bool is_sampled(const Task& task);
 void select_sampled(Task task, int num_sms, cudaStream_t stream);
 

@@ -125,7 +125,8 @@ constexpr i64 kRooms[] = {6144, 11264, 20480}, kRoomOfTwo = 5632;
 
 bool is_sampled(const Task& task) {
   const i64 k = task.selected.shape[1];
-  return task.logits.shape[1] > 0 && k + k / 3 <= kRooms[2];
+  const bool searches = task.forced() == 0 || (!task.columns.listed && task.forced() < k);
+  return task.logits.shape[1] > 0 && k + k / 3 <= kRooms[2] && searches;
 }
 
 void select_sampled(Task task, int num_sms, cudaStream_t stream) {
@@ -143,7 +144,7 @@ void select_sampled(Task task, int num_sms, cudaStream_t stream) {
   task.samples = need(kMostSamples / 2) <= least_room ? kMostSamples / 2 : kMostSamples;
   const double least = need(task.samples);
   task.room = static_cast<int>(marked || least <= least_room ? least_room : least <= kRooms[1] ? kRooms[1] : kRooms[2]);
-  const bool picky = task.columns.listed || task.force_ends;
+  const bool picky = task.columns.listed || task.forced() > 0;
   const auto bytes_of = [&](int vectors, int buffers) { return 16 * vectors * kThreads + 8 * buffers * task.room; };
   if (many && task.room <= kRooms[1]) {
     const int buffers = task.room == kRoomOfTwo ? 2 : 1, bytes = bytes_of(12, buffers);

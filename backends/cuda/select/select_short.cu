@@ -11,7 +11,7 @@ namespace misa::cuda::topk {
 namespace {
 
 /// What columns are to a kernel for rows of few of them. Lists are of runs whose length is a power of two.
-enum class Short { window, window_with_ends, list };
+enum class Short { window, window_with_forced, list };
 
 /// The key of which `wanted` in a block reach it, and how many of those that equal it are wanted.
 struct Cut {
@@ -97,6 +97,11 @@ __global__ void __launch_bounds__(kThreads, kEach <= 16 ? 3 : 2)
     shared.lowest = ~0u;
   }
 
+  const auto is_forced = [&](int column) {
+    return kKind == Short::window_with_forced && column < count &&
+           (column < task.forced_first || column >= count - task.forced_last);
+  };
+
   u32 keys[kEach];  // ranks from 1 on; 0: not to be chosen
 #pragma unroll
   for (int i = 0; i < kEach; ++i) {
@@ -115,7 +120,7 @@ __global__ void __launch_bounds__(kThreads, kEach <= 16 ? 3 : 2)
       seen = token >= 0 && token < seen_tokens;
     }
     keys[i] = seen ? rank_of(__uint_as_float(keys[i])) + 1 : 0;
-    if (kKind == Short::window_with_ends && seen && (column == 0 || column == count - 1)) keys[i] = kForced;
+    if (is_forced(column)) keys[i] = 0;  // no part of the search
     mine += seen ? 1 : 0;
     highest = max(highest, keys[i]);
     lowest = min(lowest, keys[i] - 1);
@@ -134,7 +139,15 @@ __global__ void __launch_bounds__(kThreads, kEach <= 16 ? 3 : 2)
   highest = shared.highest;
   lowest = shared.lowest + 1;
   Cut cut{1, false, 0};
-  if (visible > k) cut = find_cut(team, shared, keys, lowest, highest, k);
+  const int forced = kKind == Short::window_with_forced ? task.forced_first + task.forced_last : 0;
+  if (visible > k)
+    cut = forced < k ? find_cut(team, shared, keys, lowest, highest, k - forced) : Cut{kForced, false, 0};
+  if constexpr (kKind == Short::window_with_forced) {
+#pragma unroll
+    for (int i = 0; i < kEach; ++i) {
+      if (is_forced(i * kThreads + team.thread)) keys[i] = kForced;
+    }
+  }
 
   const auto store = [&](int column, int place) {
     task.selected(m, place) = kListed ? static_cast<i32>(token_of(column)) : column;
@@ -196,13 +209,13 @@ void launch_short(const Task& task, int log_length, cudaStream_t stream) {
 bool is_short(const Task& task) {
   const i64 width = task.logits.shape[1];
   if (width == 0 || width > 32 * kThreads || task.logits.stride[1] != 1) return false;
-  return !task.columns.listed || (!task.force_ends && std::has_single_bit(static_cast<u64>(task.columns.length)));
+  return !task.columns.listed || (task.forced() == 0 && std::has_single_bit(static_cast<u64>(task.columns.length)));
 }
 
 void select_short(const Task& task, cudaStream_t stream) {
   const int log_length = std::countr_zero(static_cast<u64>(task.columns.length));
   (task.columns.listed ? launch_short<Short::list>
-   : task.force_ends   ? launch_short<Short::window_with_ends>
+   : task.forced() > 0 ? launch_short<Short::window_with_forced>
                        : launch_short<Short::window>)(task, log_length, stream);
 }
 
