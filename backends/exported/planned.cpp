@@ -19,6 +19,7 @@ IndexerSettings settings_of(const misa_index_plan& plan, i64 longest) {
   set(settings.candidates, plan.candidates);
   set(settings.blocks, plan.blocks);
   set(settings.samples, plan.samples);
+  settings.forced = {plan.force_first, plan.force_last};
   if (plan.seed != 0) settings.seed = plan.seed;
   if (plan.router != nullptr) {
     settings.router = find_router(plan.router);

@@ -105,7 +105,9 @@ Table::Table(std::unique_ptr<Backend> backend, i32 device_type)
                 .plan = Functions::plan,
                 .run = Functions::run,
                 .release = Functions::release,
-                .error = Functions::error};
+                .error = Functions::error,
+                .features = MISA_FORCES,
+                .reserved_features = 0};
 }
 
 template <class Work>

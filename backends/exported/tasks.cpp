@@ -152,10 +152,12 @@ ScoreTask task_of(const misa_score_task& task, Pointers pointers) {
 
 SelectTask task_of(const misa_select_task& task, Pointers pointers) {
   require_extent(task.rows, "rows");
+  require_extent(task.force_first, "force_first");
+  require_extent(task.force_last, "force_last");
   return {.logits = logits_of(task.logits, task.rows, task.columns, task.logits_stride, pointers),
           .windows = windows_of(task.windows, task.rows, pointers),
           .candidates = candidates_of(task.candidates, task.rows, pointers),
-          .forced = task.force_ends != 0 ? Forced{1, 1} : Forced{},
+          .forced = task.force_ends != 0 ? Forced{1, 1} : Forced{task.force_first, task.force_last},
           .selected = tokens_of(task.tokens, task.rows, task.k, task.tokens_stride, pointers),
           .is_last = true};
 }

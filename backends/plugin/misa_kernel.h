@@ -46,6 +46,11 @@ enum {
   MISA_ANY_ORDER = 1 /* selected tokens come in any order, pads too; without it: ascending, pads last */
 };
 
+/* Features of a table: what it knows that came after its first version. */
+enum {
+  MISA_FORCES = 1 /* it reads force_first and force_last; without it, no other columns are forced than by force_ends */
+};
+
 /* Query rows. The weight of a head holds every factor of its score: the model's weight, H^-1/2, D^-1/2, the query's
  * scale. */
 typedef struct misa_queries {
@@ -112,6 +117,10 @@ typedef struct misa_select_task {
   int32_t force_ends, reserved; /* 1: the first and the last visible column come before all scores (HISA) */
   int32_t* tokens;              /* [rows, k] out */
   int64_t tokens_stride;
+  /* So many first visible columns of a row come before all scores, then so many last ones: where a row sees more than k
+   * columns, the first min(force_first, k) are selected, then the last min(force_last, k - those), then the best of the
+   * others. With force_ends both are 1. Only of a table with MISA_FORCES is anything but force_ends asked. */
+  int64_t force_first, force_last;
 } misa_select_task;
 
 /* Ranks heads over keys[windows] by `router` (misa-prof list says how) and keeps the best; ties: lower head first. */
@@ -143,6 +152,7 @@ typedef struct misa_index_plan {
   int64_t top_k, active_heads, block_size, candidates, blocks, samples;
   const char *router, *block_window; /* host */
   uint64_t seed;
+  int64_t force_first, force_last; /* tokens that every selection holds, as in misa_select_task (MISA_FORCES) */
 } misa_index_plan;
 
 /* One run of a planned indexer. */
@@ -185,6 +195,8 @@ typedef struct misa_kernel_table {
 
   /* What went wrong last, in words; valid until the next call. */
   const char* (*error)(void* self);
+
+  uint32_t features, reserved_features;
 } misa_kernel_table;
 
 /* The table for a device, which lives as long as the library; null where the library has none for this version, this

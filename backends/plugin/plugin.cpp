@@ -179,7 +179,8 @@ class Plugin final : public ForwardingBackend {
     if (spec.heads && spec.heads->group > 1) return inner_.plan_index(spec, problem, first_row);
     if (!has_values(problem.queries, problem.keys)) return inner_.plan_index(spec, problem, first_row);
     const misa_index_plan plan = plan_of(spec, problem);
-    if ((counts_rows && first_row != 0) || !functions_.accepts(table().run != nullptr, MISA_INDEX, &plan)) {
+    if ((counts_rows && first_row != 0) || (spec.forced.any() && !forces()) ||
+        !functions_.accepts(table().run != nullptr, MISA_INDEX, &plan)) {
       return inner_.plan_index(spec, problem, first_row);
     }
     void* planned = nullptr;
@@ -191,6 +192,10 @@ class Plugin final : public ForwardingBackend {
 
  private:
   const misa_kernel_table& table() const { return functions_.table(); }
+
+  bool forces() const { return (table().features & MISA_FORCES) != 0; }
+  /// Whether the plug-in reads that these columns are forced.
+  bool knows(const Forced& forced) const { return !forced.any() || forced == Forced{1, 1} || forces(); }
 
   bool routes(const RankTask& task) const {
     if (!task.slopes.empty() || !task.place.empty() || !has_values(task.queries, task.keys)) return false;
@@ -204,14 +209,14 @@ class Plugin final : public ForwardingBackend {
   }
   bool selects(const SelectTask& task) const {
     const misa_select_task given = task_of(task);
-    const bool suits = task.is_last || !any_order();
+    const bool suits = (task.is_last || !any_order()) && knows(task.forced);
     return functions_.accepts(suits && table().select != nullptr, MISA_SELECT, &given);
   }
   bool does_both(const ScoreTask& score_task, const SelectTask& select_task) const {
     if (!has_values(score_task.queries, score_task.keys)) return false;
     const misa_score_task score_given = task_of(score_task);
     const misa_select_task select_given = task_of(select_task);
-    const bool suits = select_task.is_last || !any_order();
+    const bool suits = (select_task.is_last || !any_order()) && knows(select_task.forced);
     const void* const both[]{&score_given, &select_given};
     return functions_.accepts(suits && table().score_select != nullptr, MISA_SCORE_SELECT, both);
   }

@@ -107,7 +107,9 @@ misa_select_task task_of(const SelectTask& task) {
           .force_ends = task.forced == Forced{1, 1} ? 1 : 0,
           .reserved = 0,
           .tokens = task.selected.data,
-          .tokens_stride = task.selected.stride[0] * kId};
+          .tokens_stride = task.selected.stride[0] * kId,
+          .force_first = task.forced.first,
+          .force_last = task.forced.last};
 }
 
 misa_route_task task_of(const RankTask& task) {
@@ -155,6 +157,8 @@ misa_index_plan plan_of(const IndexerSpec& spec, const Problem& problem) {
   if (spec.rerank) plan.candidates = spec.rerank->candidates;
   plan.block_window = block_window_name(spec.block_window).data();
   plan.seed = spec.seed;
+  plan.force_first = spec.forced.first;
+  plan.force_last = spec.forced.last;
   return plan;
 }
 

@@ -11,6 +11,7 @@ MISA_CPU, MISA_CUDA = 1, 2
 MISA_F32, MISA_BF16, MISA_E4M3 = range(3)
 MISA_SCORE, MISA_SELECT, MISA_SCORE_SELECT, MISA_ROUTE, MISA_INDEX = range(5)
 MISA_ANY_ORDER = 1
+MISA_FORCES = 1
 
 
 class misa_queries(ctypes.Structure):
@@ -86,6 +87,8 @@ class misa_select_task(ctypes.Structure):
         ("reserved", c_int32),
         ("tokens", c_void_p),
         ("tokens_stride", c_int64),
+        ("force_first", c_int64),
+        ("force_last", c_int64),
     ]
 
 
@@ -131,6 +134,8 @@ class misa_index_plan(ctypes.Structure):
         ("router", c_char_p),
         ("block_window", c_char_p),
         ("seed", c_uint64),
+        ("force_first", c_int64),
+        ("force_last", c_int64),
     ]
 
 
@@ -178,6 +183,8 @@ class misa_kernel_table(ctypes.Structure):
         ("run", RUN),
         ("release", RELEASE),
         ("error", ERROR),
+        ("features", c_uint32),
+        ("reserved_features", c_uint32),
     ]
 
 

@@ -61,6 +61,7 @@ class Plugin:
             name=name_of(path, module).encode(),
             description=(getattr(module, "description", None) or f"functions of {path.name}").encode(),
             arithmetic=arithmetic.encode() if (arithmetic := getattr(module, "arithmetic", None)) else None,
+            features=_abi.MISA_FORCES if getattr(module, "forces", False) else 0,
             **{name: getattr(_abi, name.upper())(function) for name, function in functions.items()},
         )
 

@@ -14,7 +14,8 @@ from .memory import CODES, I32, NAMES, SIZES, U8, Memory, is_torch, memory_of
 from .windows import PagedKeys, Windows
 
 _numbers: dict[Any, int] = {}
-_SETTINGS = ("active_heads", "block_size", "candidates", "blocks", "samples", "router", "block_window", "seed")
+_SETTINGS = ("active_heads", "block_size", "candidates", "blocks", "samples", "router", "block_window", "seed",
+             "force_first", "force_last")
 
 
 class Keys:
@@ -152,7 +153,8 @@ class Indexer:
         self, name: str, heads: int = 64, dim: int = 128, top_k: int = 2048, *, dtype: Any = None, device: Any = None,
         active_heads: int | None = None, block_size: int | None = None, candidates: int | None = None,
         blocks: int | None = None, samples: int | None = None, router: str | None = None,
-        block_window: str | None = None, seed: int | None = None,
+        block_window: str | None = None, seed: int | None = None, force_first: int | None = None,
+        force_last: int | None = None,
     ) -> None:
         self.name, self.heads, self.dim, self.top_k = name, heads, dim, top_k
         self.dtype = None if dtype is None else CODES.get(str(dtype).rsplit(".", 1)[-1])

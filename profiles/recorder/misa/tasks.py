@@ -252,6 +252,12 @@ class SelectTask(_Columns):
         """The first and the last visible column come before all scores."""
         return bool(self._struct.force_ends)
 
+    @property
+    def forced(self) -> tuple[int, int]:
+        """So many first visible columns come before all scores, then so many last ones; more than force_ends only where
+        the file says `forces = True`."""
+        return self._struct.force_first, self._struct.force_last
+
     @cached_property
     def tokens(self) -> Any:
         """[rows, k] int32 out: tokens counted from begin[m], -1 pads."""
@@ -315,7 +321,7 @@ class IndexPlan(_Viewed):
 
     _TEXTS = ("indexer", "router", "block_window")
     _NUMBERS = ("rows", "heads", "dim", "pages", "page_size", "sequences", "max_pages", "top_k", "active_heads")
-    _SETTINGS = ("block_size", "candidates", "blocks", "samples", "seed")
+    _SETTINGS = ("block_size", "candidates", "blocks", "samples", "seed", "force_first", "force_last")
 
     def __init__(self, struct: Any, views: Any) -> None:
         super().__init__(struct, views)
