@@ -91,8 +91,12 @@ struct Number {
   std::optional<i64> (*of)(const IndexerSpec& spec);
 };
 
-constexpr std::array<Number, 8> kNumbers{{
+constexpr std::array<Number, 10> kNumbers{{
     {"--top-k", "no row sees more than {} token{}", [](const IndexerSpec& spec) { return std::optional(spec.top_k); }},
+    {"--force-first", "a row keeps {} token{}",
+     [](const IndexerSpec& spec) { return std::optional(spec.forced.first); }},
+    {"--force-last", "the first ones leave room for {} token{}",
+     [](const IndexerSpec& spec) { return std::optional(spec.forced.last); }},
     {"--active-heads", "the workload has {} head{}",
      [](const IndexerSpec& spec) { return spec.heads ? std::optional(spec.heads->active) : std::nullopt; }},
     {"--sampled-keys", "no row sees more than {} token{}",

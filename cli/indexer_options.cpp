@@ -34,6 +34,12 @@ void IndexerOptions::add(CLI::App& command) {
            "NAME", kIndexerGroup);
   add_count(command, "--top-k", top_k,
             "Tokens each row keeps (default: the workload's index_topk or recorded topk, else 2048)", kIndexerGroup);
+  add_count(command, "--force-first", force_first,
+            "First tokens of each row that are kept whatever they score (default: the workload's index_init_tokens)",
+            kIndexerGroup, 0);
+  add_count(command, "--force-last", force_last,
+            "Last tokens of each row that are kept whatever they score (default: the workload's index_local_tokens)",
+            kIndexerGroup, 0);
   add_count(command, "--active-heads", active_heads, "Heads that misa scores with; a linear head is two",
             kIndexerGroup);
   add_count(command, "--sampled-keys", sampled_keys, "Keys of a row, at least, that misa-lr fits lines to",
@@ -58,6 +64,9 @@ void IndexerOptions::add(CLI::App& command) {
 IndexerSettings IndexerOptions::settings(const Workload& workload, u64 seed) const {
   IndexerSettings settings;
   settings.top_k = top_k.value_or(default_top_k(workload).k);
+  settings.forced = default_forced(workload);
+  settings.forced.first = force_first.value_or(settings.forced.first);
+  settings.forced.last = force_last.value_or(settings.forced.last);
   settings.active_heads = active_heads;
   settings.block_size = block_size;
   settings.samples = sampled_keys;

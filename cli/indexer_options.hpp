@@ -17,7 +17,7 @@ struct IndexerOptions {
   std::vector<std::string> names{"dsa", "misa", "misa-dagger", "hisa"};
   std::string router, block_window = "visible";  ///< no router: each indexer's own
   std::string pooling;                           ///< none: cached at decode, else fresh
-  std::optional<i64> top_k, block_size, candidates;
+  std::optional<i64> top_k, block_size, candidates, force_first, force_last;
   i64 active_heads = IndexerSettings{}.active_heads, sampled_keys = IndexerSettings{}.samples;
   i64 blocks = IndexerSettings{}.blocks, group = IndexerSettings{}.group;
 

@@ -18,6 +18,8 @@ std::vector<std::string> arguments_of(const IndexerSpec& spec) {
   const auto add = [&](const char* option, const std::string& value) { words.insert(words.end(), {option, value}); };
   add("--indexer", spec.name);
   add("--top-k", std::to_string(spec.top_k));
+  add("--force-first", std::to_string(spec.forced.first));
+  add("--force-last", std::to_string(spec.forced.last));
   add("--seed", std::to_string(spec.seed));
   add("--block-window", std::string(block_window_name(spec.block_window)));
   add("--pooling", std::string(pooling_name(spec.pooling)));

@@ -92,6 +92,7 @@ class Selftest {
       no_mistake(", entries", entries_);
     }
     for (const MistakeInfo& info : mistakes()) {
+      settings_.forced = info.mistake == Mistake::dropped_forced ? Forced{2, 5} : Forced{};
       trial(std::string(info.name), info.what, in_words(info.shows_in, info.verdict, info.fault),
             info.indexer.empty() ? "dsa" : info.indexer,
             info.mxfp4     ? mxfp4_
@@ -100,6 +101,7 @@ class Selftest {
                            : contiguous_,
             info);
     }
+    settings_.forced = {};
     vacuous();
     return std::move(trials_);
   }

@@ -30,20 +30,21 @@ constexpr std::string_view verdict_name(Verdict verdict) { return kVerdictNames[
 
 /// Ways in which a row of ids is no selection.
 enum class Fault : u8 {
-  duplicate,      ///< an id is repeated
-  order,          ///< ids do not ascend
-  padding,        ///< a pad comes before an id, or is not -1
-  truncated,      ///< fewer ids than there are to choose
-  out_of_range,   ///< no such head, block or token
-  out_of_window,  ///< a token that the row does not see
-  not_offered,    ///< a token outside of the chosen blocks or candidates
-  unreachable,    ///< no page of the key cache holds the token
-  not_a_number,   ///< a NaN score where the other side has a number
+  duplicate,       ///< an id is repeated
+  order,           ///< ids do not ascend
+  padding,         ///< a pad comes before an id, or is not -1
+  truncated,       ///< fewer ids than there are to choose
+  out_of_range,    ///< no such head, block or token
+  out_of_window,   ///< a token that the row does not see
+  not_offered,     ///< a token outside of the chosen blocks or candidates
+  unreachable,     ///< no page of the key cache holds the token
+  not_a_number,    ///< a NaN score where the other side has a number
+  forced_missing,  ///< a token that every selection holds, whatever it scores, is not there
 };
 
-constexpr std::array<std::string_view, 9> kFaultNames{"duplicate",   "order",        "padding",
-                                                      "truncated",   "out-of-range", "out-of-window",
-                                                      "not-offered", "unreachable",  "not-a-number"};
+constexpr std::array<std::string_view, 10> kFaultNames{"duplicate",    "order",         "padding",     "truncated",
+                                                       "out-of-range", "out-of-window", "not-offered", "unreachable",
+                                                       "not-a-number", "forced-missing"};
 constexpr std::string_view fault_name(Fault fault) { return kFaultNames[static_cast<std::size_t>(fault)]; }
 
 struct Violation {

@@ -38,6 +38,15 @@ i64 width_of(const View<const i32, 2>& view) { return view.empty() ? 0 : view.sh
 
 }  // namespace
 
+std::vector<i32> forced_among(std::span<const i32> ids, const Forced& forced, i64 wanted) {
+  const i64 count = std::ssize(ids);
+  if (count <= wanted) return {};
+  const auto [first, last] = forced.within(wanted);
+  std::vector<i32> found(ids.begin(), ids.begin() + first);
+  found.insert(found.end(), ids.rbegin(), ids.rbegin() + last);
+  return found;
+}
+
 const Field& ExactRow::operator[](Choice choice) const {
   switch (choice) {
     case Choice::heads: return heads;
@@ -93,7 +102,7 @@ ExactRow ExactReference::row(const IndexerSpec& spec, const Selection& side, i64
   const auto both = [&](auto&& bound) { return arithmetic ? bound(*arithmetic) + bound(formulas) : 0.0; };
 
   ExactRow found;
-  const auto take_tokens = [&](const Logits& logits, const std::optional<Candidates>& columns,
+  const auto take_tokens = [&](const Logits& logits, const std::optional<Candidates>& columns, i64 wanted,
                                std::span<const i32> heads, std::span<const float> linear) {
     Field field;
     const std::vector<double> scores = fetch_row(exact_, logits, own);
@@ -110,6 +119,7 @@ ExactRow ExactReference::row(const IndexerSpec& spec, const Selection& side, i64
         return bounds_.score(a, m, heads, linear, bounds_.key(sequence, begin + tokens[c]));
       }));
     }
+    field.forced = forced_among(field.ids, spec.forced_tokens(), wanted);
     return field;
   };
 
@@ -148,13 +158,13 @@ ExactRow ExactReference::row(const IndexerSpec& spec, const Selection& side, i64
         found.blocks.bounds.push_back(
             both([&](const Arithmetic& a) { return bounds_.block_score(a, m, layout.begin[p], layout.end[p]); }));
       }
-      if (count > 0) found.blocks.forced = {0};
-      if (count > 1 && spec.blocks->blocks > 1) found.blocks.forced.push_back(static_cast<i32>(count - 1));
+      found.blocks.forced = forced_among(found.blocks.ids, spec.forced_blocks(), spec.blocks->blocks);
     }
-    Field first_pass = take_tokens(*chunk.tokens, chunk.within, own_heads, own_linear);
+    const i64 kept = spec.rerank ? spec.rerank->candidates : spec.top_k;
+    Field first_pass = take_tokens(*chunk.tokens, chunk.within, kept, own_heads, own_linear);
     if (chunk.candidates) {
       found.candidates = std::move(first_pass);
-      found.tokens = take_tokens(*chunk.candidates, chunk.listed, {}, {});
+      found.tokens = take_tokens(*chunk.candidates, chunk.listed, spec.top_k, {}, {});
     } else {
       found.tokens = std::move(first_pass);
     }

@@ -15,7 +15,7 @@
 namespace misa {
 namespace {
 
-constexpr std::array<MistakeInfo, 12> kMistakes{{
+constexpr std::array<MistakeInfo, 13> kMistakes{{
     {Mistake::swapped_token, "swapped-token", "the best token of a row is left out for its worst", "", false,
      Choice::tokens, Verdict::miss, std::nullopt},
     {Mistake::duplicate_token, "duplicate-token", "a token is selected twice", "", false, Choice::tokens,
@@ -40,6 +40,8 @@ constexpr std::array<MistakeInfo, 12> kMistakes{{
      "", false, Choice::scores, Verdict::miss, std::nullopt, true},
     {Mistake::token_window, "token-window", "a window counts tokens, and its keys are entries", "", false,
      Choice::tokens, Verdict::violation, Fault::out_of_window, false, true},
+    {Mistake::dropped_forced, "dropped-forced", "a forced token is left out for the best that is free", "", false,
+     Choice::tokens, Verdict::violation, Fault::forced_missing},
 }};
 
 constexpr u8 kLargestRaised = 251;  // 2^125 of 6 is the largest that f32 holds
@@ -73,6 +75,17 @@ bool swap_best_for_worst(const Field& field, std::span<i32> row) {
   *std::find(row.begin(), end, field.ids[best]) = field.ids[worst];
   std::sort(row.begin(), end);
   return true;
+}
+
+/// The best id that was not chosen; nothing where all were.
+std::optional<i32> best_not_chosen(const Field& field, std::span<const i32> row) {
+  const auto end = std::find(row.begin(), row.end(), -1);
+  std::optional<std::size_t> best;
+  for (std::size_t i = 0; i < field.ids.size(); ++i) {
+    if (std::binary_search(row.begin(), end, field.ids[i])) continue;
+    if (!best || field.scores[i] > field.scores[*best]) best = i;
+  }
+  return best ? std::optional(field.ids[*best]) : std::nullopt;
 }
 
 /// Puts row m of one run of an indexer in the place of another's.
@@ -265,6 +278,15 @@ std::optional<Selection> run_with_mistake(Mistake mistake, Backend& backend, con
       if (std::none_of(ids.begin(), ids.end(), [&](i32 id) { return id >= seen; })) return std::nullopt;
       return wrong;
     }
+    case Mistake::dropped_forced: {
+      const Field found = field().tokens;
+      const std::optional<i32> other = best_not_chosen(found, tokens);
+      if (found.forced.empty() || !other) return std::nullopt;
+      *std::find(tokens.begin(), tokens.end(), found.forced.back()) = *other;
+      std::sort(tokens.begin(), tokens.begin() + count);
+      outcome[Choice::scores] = {};  // those of other tokens
+      return outcome;
+    }
   }
   return std::nullopt;
 }
@@ -299,6 +321,7 @@ std::string occasion_for(const MistakeInfo& info, const IndexerSpec& spec, const
     case Mistake::token_window:
       return workload.compress_ratio > 1 ? "rows that end before the last key"
                                          : "a workload of entries: --compress-ratio 4";
+    case Mistake::dropped_forced: return spec.forced.any() ? above("--top-k", longest) : "--force-last 1";
   }
   return {};
 }

@@ -24,6 +24,7 @@ enum class Mistake : u8 {
   nan_score,          ///< a score is NaN
   off_by_one_scale,   ///< the scale of an MXFP4 block is a power of two too large
   token_window,       ///< a window counts tokens where a key is an entry of several
+  dropped_forced,     ///< a forced token left out for the best of the others that is not selected
 };
 
 struct MistakeInfo {

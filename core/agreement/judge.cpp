@@ -28,9 +28,11 @@ double linear_rounding(double size, Dtype dtype, double scale) {
 Judgement judge_forced(const Field& field, std::span<const i32> chosen) {
   Field rest;
   std::vector<std::size_t> inside, missing;
+  std::vector<i32> ascending = field.forced;
+  std::sort(ascending.begin(), ascending.end());
   for (std::size_t i = 0; i < field.ids.size(); ++i) {
     const i32 id = field.ids[i];
-    const bool forced = std::find(field.forced.begin(), field.forced.end(), id) != field.forced.end();
+    const bool forced = std::binary_search(ascending.begin(), ascending.end(), id);
     const bool taken = std::binary_search(chosen.begin(), chosen.end(), id);
     if (forced && !taken) missing.push_back(i);
     if (forced) continue;

@@ -27,6 +27,24 @@ void limit_to_given(const Problem& problem, i64 m, Offer& found) {
   found.count = problem.given_keys[static_cast<std::size_t>(m)];
 }
 
+/// The tokens on offer that every selection of them holds.
+std::vector<i32> forced_of(const Offer& offered, const Forced& all) {
+  if (offered.count <= offered.wanted) return {};
+  const Forced forced = all.within(offered.wanted);
+  std::vector<i32> tokens;
+  for (i64 token = 0, left = forced.first; left > 0; ++token) {
+    if (!offered.holds(token)) continue;
+    tokens.push_back(static_cast<i32>(token));
+    --left;
+  }
+  for (i64 token = offered.limit - 1, left = forced.last; left > 0; --token) {
+    if (!offered.holds(token)) continue;
+    tokens.push_back(static_cast<i32>(token));
+    --left;
+  }
+  return tokens;
+}
+
 /// True when a page of the key cache holds the token.
 bool reachable(const Problem& problem, i64 m, i64 token) {
   const KeyCache& keys = problem.keys;
@@ -48,7 +66,7 @@ Offer offer_of(ExactReference& reference, const IndexerSpec& spec, const Selecti
   const std::size_t at = static_cast<std::size_t>(m);
   const Problem& problem = reference.problem();
   const i64 window = std::max<i64>(0, problem.end[at] - problem.begin[at]);
-  Offer found{.limit = window, .count = window, .from = {}};
+  Offer found{.limit = window, .count = window, .from = {}, .forced = {}};
   switch (choice) {
     case Choice::heads:
       found.limit = found.count = problem.shape.heads;
@@ -74,7 +92,14 @@ Offer offer_of(ExactReference& reference, const IndexerSpec& spec, const Selecti
       break;
   }
   found.wanted = std::min(choice == Choice::candidates ? spec.rerank->candidates : spec.top_k, found.count);
+  found.forced = forced_of(found, spec.forced_tokens());
   return found;
+}
+
+std::vector<i32> missing_forced(const Offer& offered, std::span<const i32> chosen) {
+  std::vector<i32> missing = offered.forced;
+  std::erase_if(missing, [&](i32 id) { return std::binary_search(chosen.begin(), chosen.end(), id); });
+  return missing;
 }
 
 std::vector<Violation> violations_of(const Problem& problem, const Selection& side, Choice choice, i64 m,
@@ -107,6 +132,11 @@ std::vector<Violation> violations_of(const Problem& problem, const Selection& si
     last = std::max(last, id);
   }
   if (violations.empty() && count < offered.wanted) add(count, -1, Fault::truncated);
+  if (!violations.empty()) return violations;
+  const auto own = ids.first(static_cast<std::size_t>(count));
+  for (const i32 id : missing_forced(offered, own)) {
+    add(std::lower_bound(own.begin(), own.end(), id) - own.begin(), id, Fault::forced_missing);
+  }
   return violations;
 }
 

@@ -316,9 +316,9 @@ class CompareRun {
     if (!reference_) return;
     const TestedRun run = rated_run(spec, one);
     if (!run.selection) return;
-    const Quality quality =
-        compare_selections(workload_, {(*reference_)[Choice::tokens].span<const i32>(), k, request_.against_indexer},
-                           {(*run.selection)[Choice::tokens].span<const i32>(), k});
+    const Quality quality = compare_selections(
+        workload_, {(*reference_)[Choice::tokens].span<const i32>(), k, request_.against_indexer, spec.forced},
+        {(*run.selection)[Choice::tokens].span<const i32>(), k});
     one.quality = quality;
     one.minimum_recall = request_.min_recall;
     if (quality.rows == 0) {
@@ -342,7 +342,7 @@ class CompareRun {
       const TestedRun run = rated_run(spec, one);
       if (!run.selection) return;
       const std::span<const i32> right = (*run.selection)[Choice::tokens].span<const i32>();
-      one.quality = rate_recorded(workload_, *found, right, spec.name);
+      one.quality = rate_recorded(workload_, *found, right, spec.name, spec.forced);
       if (one.quality->rows == 0) conclude_as({Conclusion::nothing, kNoRecordedRow}, one);
       return;
     }
@@ -391,7 +391,7 @@ class CompareRun {
   void judge_ids(const RecordedTopK& found, const IndexerSpec& spec, const IdSource& source, AgreementCase& one) {
     const Selection right = run_exact(spec);
     const std::span<const i32> wanted = right[Choice::tokens].span<const i32>();
-    one.quality = rate_recorded(workload_, found, wanted, spec.name);
+    one.quality = rate_recorded(workload_, found, wanted, spec.name, spec.forced);
     const Agreement judged = judge_recorded(formulas_, found, spec, right, source.name);
     one.choices = judged.choices;
     conclude_as(conclude(judged, request_.max_miss), one);

@@ -9,6 +9,7 @@
 #include <numeric>
 #include <span>
 
+#include "core/agreement/exact_reference.hpp"
 #include "core/base/error.hpp"
 #include "core/indexer/blocks.hpp"
 #include "core/selection/run_selection.hpp"
@@ -20,7 +21,8 @@ namespace {
 
 std::size_t index(i64 i) { return static_cast<std::size_t>(i); }
 
-/// Tokens with scores, and their order: higher score first, ties: lower token first, NaN last.
+/// Tokens with scores, and their order: forced tokens first, then higher score first, ties: lower token first, NaN
+/// last.
 struct RankedScores {
   std::vector<i32> tokens;     ///< ascending
   std::vector<double> scores;  ///< of each
@@ -29,10 +31,14 @@ struct RankedScores {
 
   i64 size() const { return static_cast<i64>(tokens.size()); }
 
-  void rank() {
+  void rank(std::vector<i32> forced = {}) {
+    std::sort(forced.begin(), forced.end());
+    std::vector<bool> first;
+    for (const i32 token : tokens) first.push_back(std::binary_search(forced.begin(), forced.end(), token));
     order.resize(tokens.size());
     std::iota(order.begin(), order.end(), 0);
     std::stable_sort(order.begin(), order.end(), [&](i64 a, i64 b) {
+      if (first[index(a)] != first[index(b)]) return static_cast<bool>(first[index(a)]);
       const double x = scores[index(a)], y = scores[index(b)];
       return std::isnan(y) ? !std::isnan(x) : x > y;
     });
@@ -85,7 +91,8 @@ ExplainedRun run_row(Backend& exact, const IndexerSpec& spec, const Problem& row
   };
   Plan plan(exact, spec, row, options);
   plan.run(nullptr);
-  run.first_pass.rank();
+  run.first_pass.rank(
+      forced_among(run.first_pass.tokens, spec.forced_tokens(), spec.rerank ? spec.rerank->candidates : spec.top_k));
   run.tokens = ids_of(exact, plan.tokens());
   run.heads = ids_of(exact, plan.heads());
   run.blocks = ids_of(exact, plan.blocks());
@@ -247,10 +254,11 @@ HostTensor only_row(const std::vector<i32>& tokens, i64 m, i64 rows, i64 k) {
 }
 
 RowQuality quality_of_row(const Workload& workload, const std::vector<i32>& wanted, const std::vector<i32>& selected,
-                          i64 m, i64 k) {
+                          i64 m, i64 k, const Forced& forced) {
   const HostTensor reference = only_row(wanted, m, workload.rows(), k);
   const HostTensor own = only_row(selected, m, workload.rows(), k);
-  return compare_selections(workload, {reference.span<const i32>(), k}, {own.span<const i32>(), k}).per_row.front();
+  return compare_selections(workload, {reference.span<const i32>(), k, {}, forced}, {own.span<const i32>(), k})
+      .per_row.front();
 }
 
 void refuse_row(const ExplainRequest& request) {
@@ -296,7 +304,7 @@ Explanation explain(const ExplainRequest& request) {
   const ExplainedRun run = run_row(exact, spec, row, first_row(request.workload) + request.row, score_linear);
   found.offered = run.first_pass.size();
   found.missed_tokens = without(dsa.tokens, run.tokens);
-  found.quality = quality_of_row(request.workload, dsa.tokens, run.tokens, request.row, k);
+  found.quality = quality_of_row(request.workload, dsa.tokens, run.tokens, request.row, k, spec.forced);
 
   std::vector<std::vector<double>> votes;
   for (i64 h = 0; h < row.shape.heads; ++h) {

@@ -42,7 +42,8 @@ struct ExplainedLinear {
 };
 
 /// A token, with its rank among all visible ones by dsa's score, and its rank and score by the first pass of the
-/// indexer, which are empty where that did not look at it. Ranks count from 1; ties: the lower token first; NaN last.
+/// indexer, which are empty where that did not look at it. Ranks count from 1, forced tokens first; ties: the lower
+/// token first; NaN last.
 struct RankedToken {
   i64 token = 0;
   i64 rank = 0;

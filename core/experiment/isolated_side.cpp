@@ -101,7 +101,7 @@ TestedRun IsolatedSide::test(const IndexerSpec& spec, const PlanOptions& /*optio
   PrivateFolder folder;
   const std::string trace = folder.file(kTraceFile), selection = folder.file(kSelectionFile);
   const std::string facts_path = folder.file(kFactsFile), note = folder.file(kStepFile);
-  write_inputs(trace, workload, spec.top_k);
+  write_inputs(trace, workload, spec);
   const i64 left = request_.memory.host - workload.bytes();
   ChildCommand command = isolation.command(spec, trace, folder.path(), left);
   command.limit_seconds = isolation.limit_seconds;

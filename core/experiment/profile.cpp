@@ -377,7 +377,7 @@ class ProfileRun {
     for (const ReportCase& one : report_.cases) {
       if (is_reference(one) && one.end_to_end) dsa = one.end_to_end;
     }
-    const SelectedTokens wanted{reference.span<const i32>(), request_.settings.top_k, "dsa"};
+    const SelectedTokens wanted{reference.span<const i32>(), request_.settings.top_k, "dsa", request_.settings.forced};
     report_.workload.recall = baselines(workload_, wanted);
     for (std::size_t i = 0; i < indexers_.size(); ++i) {
       ReportCase& one = report_.cases[i];
@@ -463,7 +463,8 @@ class ProfileRun {
     const HostTensor own = recorded->k == request_.settings.top_k ? HostTensor() : dsa_tokens(recorded->k);
     report_.recorded_topk = {
         .top_k = recorded->k,
-        .quality = rate_recorded(workload_, *recorded, (own.empty() ? reference : own).span<const i32>())};
+        .quality = rate_recorded(workload_, *recorded, (own.empty() ? reference : own).span<const i32>(), "dsa",
+                                 request_.settings.forced)};
   }
 
   /// What dsa selects when each row keeps `top_k` tokens. [M, top_k]

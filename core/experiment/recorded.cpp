@@ -14,12 +14,17 @@ namespace misa {
 namespace {
 
 /// The tokens of `chosen` that the exact selection of as many tokens leaves out. Tokens whose scores equal that of the
-/// last that belongs do not count.
+/// last that belongs do not count, and forced ones, which `chosen` holds, belong.
 Difference difference_of(const Field& field, std::span<const i32> chosen) {
   std::vector<std::size_t> order(field.ids.size());
   for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
   const std::size_t kept = std::min(chosen.size(), order.size());
-  const auto rank = [&](std::size_t i) { return std::isnan(field.scores[i]) ? -HUGE_VAL : field.scores[i]; };
+  std::vector<i32> forced = field.forced;
+  std::sort(forced.begin(), forced.end());
+  const auto rank = [&](std::size_t i) {
+    if (std::binary_search(forced.begin(), forced.end(), field.ids[i])) return HUGE_VAL;
+    return std::isnan(field.scores[i]) ? -HUGE_VAL : field.scores[i];
+  };
   Difference found;
   if (kept == 0) return found;
   std::nth_element(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(kept - 1), order.end(),
@@ -117,7 +122,7 @@ std::optional<RecordedTopK> recorded_topk(const Workload& workload, IdKind ids, 
 }
 
 Quality rate_recorded(const Workload& workload, const RecordedTopK& recorded, std::span<const i32> reference,
-                      std::string_view name) {
+                      std::string_view name, const Forced& forced) {
   // Where nothing is recorded nothing is wanted: such rows do not count.
   HostTensor wanted(Dtype::int32, recorded.tokens.shape);
   const std::span<i32> tokens = wanted.span<i32>();
@@ -126,7 +131,7 @@ Quality rate_recorded(const Workload& workload, const RecordedTopK& recorded, st
     const auto from = reference.begin() + row * recorded.k;
     std::copy(from, from + recorded.k, tokens.begin() + row * recorded.k);
   }
-  Quality quality = compare_selections(workload, {wanted.span<const i32>(), recorded.k, name},
+  Quality quality = compare_selections(workload, {wanted.span<const i32>(), recorded.k, name, forced},
                                        {recorded.tokens.span<const i32>(), recorded.k});
   quality.attention_rows = quality.needle_cells = quality.needle_answer_cells = 0;
   quality.attention_mass = quality.attention_mass_absolute = quality.reference_attention_mass = std::nullopt;
@@ -169,6 +174,12 @@ Agreement judge_recorded(ExactReference& exact_reference, const RecordedTopK& re
     }
     if (!broken[at] && chosen.size() < right.size()) {
       violate(m, static_cast<i64>(chosen.size()), -1, Fault::truncated);
+    }
+    if (!broken[at]) {
+      for (const i32 token : missing_forced(offered, chosen)) {
+        const i64 column = std::lower_bound(chosen.begin(), chosen.end(), token) - chosen.begin();
+        violate(m, column, id_of(workload, recorded.ids, m, token), Fault::forced_missing);
+      }
     }
     Verdict verdict = broken[at] ? Verdict::violation : Verdict::exact;
     const bool differs = !broken[at] && !std::equal(chosen.begin(), chosen.end(), right.begin(), right.end());

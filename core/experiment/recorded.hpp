@@ -40,10 +40,10 @@ std::optional<RecordedTopK> recorded_topk(const Workload& workload, IdKind ids =
 /// Ids [R, ...] that came otherwise, of the rows `rows`, of which each keeps `k`; as above, without an arithmetic.
 RecordedTopK topk_of(const Workload& workload, const HostTensor& given, std::vector<i32> rows, IdKind ids, i64 k);
 
-/// How much of a selection of as many tokens, `reference` [M, k] of the indexer `name`, the recorded one keeps: recall
-/// and IoU over the rows that have one. Attention mass and needles are not rated.
+/// How much of a selection of as many tokens, `reference` [M, k] of the indexer `name`, which had to keep the `forced`
+/// ones, the recorded one keeps: recall and IoU over the rows that have one. Attention mass and needles are not rated.
 Quality rate_recorded(const Workload& workload, const RecordedTopK& recorded, std::span<const i32> reference,
-                      std::string_view name = "dsa");
+                      std::string_view name = "dsa", const Forced& forced = {});
 
 /// Judges every recorded row against `exact`, what the formulas of `spec` select; `name` is the recorded side's. The
 /// choices that come before tokens are those of `exact`. Without an arithmetic a row is exact, tie_swap or, if any

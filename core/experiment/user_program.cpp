@@ -26,7 +26,7 @@ ProgramRun run_program(const UserProgram& program, const Workload& workload, con
   PrivateFolder folder;
   const std::string trace = folder.file("trace.safetensors");
   const std::string selection = folder.file("selection.npy");  // numpy.save adds .npy to other names
-  write_inputs(trace, workload, spec.top_k);
+  write_inputs(trace, workload, spec);
   ChildCommand command{.words = program.words, .limit_seconds = program.limit_seconds};
   for (std::string& word : command.words) {
     replace_all(word, "{indexer}", spec.name);

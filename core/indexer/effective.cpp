@@ -10,6 +10,7 @@ IndexerSpec effective(IndexerSpec spec, const Problem& problem) {
   const auto cut = [](i64& value, i64 room) { value = std::min(value, std::max<i64>(1, room)); };
   const i64 window = problem.shape.max_window;
   cut(spec.top_k, window);
+  spec.forced = spec.forced_tokens();
   if (spec.heads) {
     HeadRouting& heads = *spec.heads;
     heads.linear = heads.linear_head(problem.shape.heads);

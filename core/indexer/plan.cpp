@@ -420,7 +420,7 @@ struct Plan::State {
     const Logits scores = block_logits.view(count, sizes.token_blocks->longest);
     const View<i32, 2> chosen = selected_blocks.view.slice(first, count);
     seen.blocks = score_into(span, {queries, token_blocks->keys(), windows, {}, scores}, seen);
-    span.ran(Primitive::select, backend.select({*seen.blocks, windows, {}, {1, 1}, chosen}));
+    span.ran(Primitive::select, backend.select({*seen.blocks, windows, {}, spec.forced_blocks(), chosen}));
     return {follow.blocks.empty() ? chosen : follow.blocks.slice(first, count),
             token_blocks->row_origin.view.slice(first, count), spec.blocks->block_size};
   }

@@ -51,9 +51,9 @@ struct PlanBytes {
 ///
 ///   pool    block-mean keys
 ///   route   heads: rank by energy over the block means or sampled tokens, gather a compact query batch
-///           blocks: score the block means with all heads, keep the best, first and last forced
+///           blocks: score the block means with all heads, keep the best, first and last and those of forced tokens
 ///   score   routed or all heads x the window, the chosen blocks or what the workload brings (IndexerSpec::given)
-///   select  the k (or, before a re-rank, k') best tokens
+///   select  the k (or, before a re-rank, k') best tokens, forced ones before all others
 ///   rerank  all heads x the k' candidates, keep the k best
 ///
 /// Every indexer is this file with another IndexerSpec. Where the backend does a whole indexer by itself

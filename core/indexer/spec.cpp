@@ -47,6 +47,24 @@ void require_positive(i64 value, const char* option) {
               "a value of at least 1");
 }
 
+void require_counts(const Forced& forced) {
+  if (forced.first >= 0 && forced.last >= 0) return;
+  throw Error(ErrorKind::usage, "MP-E011",
+              "force-first is " + std::to_string(forced.first) + " and force-last is " + std::to_string(forced.last),
+              {}, "values of at least 0");
+}
+
+/// Blocks that hold forced tokens are never left out, so that there must be room for them.
+void require_room(const IndexerSpec& spec) {
+  const Forced needed = spec.forced_blocks();
+  if (!spec.forced.any() || needed.count() <= spec.blocks->blocks) return;
+  throw Error(ErrorKind::usage, "MP-E545",
+              "forced tokens lie in up to " + std::to_string(needed.count()) + " blocks of " +
+                  std::to_string(spec.blocks->block_size) + ", and " + spec.name + " keeps " +
+                  std::to_string(spec.blocks->blocks),
+              {}, "--blocks " + std::to_string(needed.count()) + " or more, or fewer forced tokens");
+}
+
 void require_linear(const HeadRouting& heads, const std::string& name) {
   if (heads.active < 2) {
     throw Error(
@@ -93,6 +111,15 @@ std::optional<BlockWindow> find_block_window(std::string_view name) {
 std::string_view pooling_name(Pooling pooling) { return kPoolings[static_cast<std::size_t>(pooling)]; }
 std::optional<Pooling> find_pooling(std::string_view name) { return value_called<Pooling>(kPoolings, name); }
 
+Forced IndexerSpec::forced_blocks() const {
+  // Blocks that start with the row hold its first tokens from their own first on. All others lie anyhow.
+  const Forced tokens = forced_tokens();
+  const i64 size = blocks ? blocks->block_size : 1;
+  const auto anyhow = [&](i64 count) { return count > 0 ? ceil_div(count - 1, size) + 1 : 1; };
+  const i64 first = block_window == BlockWindow::visible ? ceil_div(tokens.first, size) : anyhow(tokens.first);
+  return {std::max<i64>(1, first), anyhow(tokens.last)};
+}
+
 IndexerSpec make_indexer(std::string_view name, const IndexerSettings& settings) {
   const IndexerInfo* info = find_row(kIndexers, name);
   if (info == nullptr) {
@@ -100,6 +127,7 @@ IndexerSpec make_indexer(std::string_view name, const IndexerSettings& settings)
                 suggestion(name, names_of(kIndexers), "misa-prof list"));
   }
   require_positive(settings.top_k, "top-k");
+  require_counts(settings.forced);
   require_positive(settings.active_heads, "active-heads");
   if (settings.candidates) require_positive(*settings.candidates, "candidates");
   require_positive(settings.blocks, "blocks");
@@ -132,6 +160,7 @@ IndexerSpec make_indexer(std::string_view name, const IndexerSettings& settings)
   if (info->prunes_blocks) {
     spec.blocks = BlockPruning{.blocks = settings.blocks};
     if (settings.block_size) spec.blocks->block_size = *settings.block_size;
+    require_room(spec);
   }
   if (info->reranks)
     spec.rerank = Rerank{.candidates = settings.candidates.value_or(usual_candidates(*info, settings))};

@@ -69,7 +69,8 @@ struct HeadRouting {
   constexpr i64 kept(i64 heads) const { return linear_head(heads) ? active - 2 : active < heads ? active : heads; }
 };
 
-/// Keep `blocks` blocks of `block_size` tokens of each row, the first and the last always among them.
+/// Keep `blocks` blocks of `block_size` tokens of each row, the first and the last always among them, and those of
+/// forced tokens.
 struct BlockPruning {
   i64 blocks = 64;
   i64 block_size = 128;
@@ -93,6 +94,10 @@ struct IndexerSpec {
   std::optional<BlockPruning> blocks = {};
   std::optional<Rerank> rerank = {};
 
+  /// The tokens that are forced, within top_k: what of them is selected where not all tokens are.
+  constexpr Forced forced_tokens() const { return forced.within(top_k); }
+  /// The blocks that are forced where blocks are pruned: the first and the last, and all that may hold forced tokens.
+  Forced forced_blocks() const;
   /// Whether it reads means of keys, or sampled ones.
   bool pools() const { return blocks || (heads && (heads->router == Router::pooled || samples_keys(heads->router))); }
 };

@@ -1,6 +1,7 @@
 #include "core/quality/quality.hpp"
 
 #include <algorithm>
+#include <array>
 
 #include "core/measure/statistics.hpp"
 #include "core/quality/needles.hpp"
@@ -77,6 +78,44 @@ void find_needles(const Workload& workload, const SelectedTokens& reference, con
   quality.reference_needle_hit_rate = rate(needle_cells(workload, reference));
 }
 
+/// The tokens of a row that `by` was free to choose among, [first, last): none where it sees no more than it keeps, and
+/// none either, for nobody asks, where it forces none in any row.
+std::array<i32, 2> free_tokens(const SelectedTokens& by, i64 visible) {
+  if (visible <= by.k || !by.forced.any()) return {0, 0};
+  const Forced forced = by.forced.within(by.k);
+  return {static_cast<i32>(forced.first), static_cast<i32>(visible - forced.last)};
+}
+
+/// The part of ascending tokens that lies in `range`.
+std::span<const i32> within(std::span<const i32> tokens, const std::array<i32, 2>& range) {
+  const auto first = std::lower_bound(tokens.begin(), tokens.end(), range[0]);
+  return {first, std::lower_bound(first, tokens.end(), range[1])};
+}
+
+/// Recall over rows, in order.
+class Recalls {
+ public:
+  void add(i64 row, double recall) {
+    if (all_.empty() || recall < *found_.worst) {
+      found_.worst = recall;
+      found_.worst_row = row;
+    }
+    all_.push_back(recall);
+  }
+  i64 rows() const { return static_cast<i64>(all_.size()); }
+  Recall summary() {
+    if (all_.empty()) return found_;
+    found_.mean = mean(all_);
+    found_.median = median(all_);
+    found_.p1 = percentile(all_, 0.01);
+    return found_;
+  }
+
+ private:
+  std::vector<double> all_;
+  Recall found_;
+};
+
 }  // namespace
 
 std::span<const i32> SelectedTokens::row(i64 m) const {
@@ -105,30 +144,37 @@ i64 ids_that_are_none(const Workload& workload, const SelectedTokens& selected) 
 Quality compare_selections(const Workload& workload, const SelectedTokens& reference, const SelectedTokens& selected) {
   Quality quality;
   quality.reference = reference.name;
-  std::vector<double> recalls, overlaps;
+  quality.forced = reference.forced;
+  Recalls recalls, free_recalls;
+  std::vector<double> overlaps, free_overlaps;
   const i64 first = first_row(workload);
   for (i64 m = 0; m < workload.rows(); ++m) {
     const std::span<const i32> wanted = reference.row(m), found = selected.row(m);
     if (wanted.empty()) continue;
-    const RowQuality& row = quality.per_row.emplace_back(RowQuality{.row = first + m,
-                                                                    .wanted = static_cast<i64>(wanted.size()),
-                                                                    .selected = static_cast<i64>(found.size()),
-                                                                    .shared = shared_tokens(wanted, found),
-                                                                    .attention_mass = {}});
-    if (recalls.empty() || row.recall() < *quality.recall.worst) {
-      quality.recall.worst = row.recall();
-      quality.recall.worst_row = first + m;
-    }
-    recalls.push_back(row.recall());
+    const std::size_t at = static_cast<std::size_t>(m);
+    const std::array<i32, 2> range = free_tokens(reference, workload.ke[at] - workload.ks[at]);
+    const std::span<const i32> free = within(wanted, range), free_found = within(found, range);
+    const RowQuality& row =
+        quality.per_row.emplace_back(RowQuality{.row = first + m,
+                                                .wanted = static_cast<i64>(wanted.size()),
+                                                .selected = static_cast<i64>(found.size()),
+                                                .shared = shared_tokens(wanted, found),
+                                                .free = static_cast<i64>(free.size()),
+                                                .free_selected = static_cast<i64>(free_found.size()),
+                                                .free_shared = shared_tokens(free, free_found),
+                                                .attention_mass = {}});
+    recalls.add(row.row, row.recall());
     overlaps.push_back(row.iou());
+    if (row.free == 0) continue;
+    free_recalls.add(row.row, row.free_recall());
+    free_overlaps.push_back(row.free_iou());
   }
-  quality.rows = static_cast<i64>(recalls.size());
-  if (quality.rows > 0) {
-    quality.recall.mean = mean(recalls);
-    quality.recall.median = median(recalls);
-    quality.recall.p1 = percentile(recalls, 0.01);
-    quality.iou = mean(overlaps);
-  }
+  quality.rows = recalls.rows();
+  quality.recall = recalls.summary();
+  if (quality.rows > 0) quality.iou = mean(overlaps);
+  quality.free_rows = free_recalls.rows();
+  quality.free_recall = free_recalls.summary();
+  if (quality.free_rows > 0) quality.free_iou = mean(free_overlaps);
   compare_attention(workload, reference, selected, quality);
   find_needles(workload, reference, selected, quality);
   return quality;

@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "core/indexer/forced.hpp"
 #include "core/workload/workload.hpp"
 
 namespace misa {
@@ -15,6 +16,7 @@ struct SelectedTokens {
   std::span<const i32> tokens;
   i64 k = 0;
   std::string_view name = {};  ///< of who selected them
+  Forced forced = {};          ///< tokens that were selected whatever they score
 
   /// Row m without its pads.
   std::span<const i32> row(i64 m) const;
@@ -30,10 +32,16 @@ struct Recall {
 struct RowQuality {
   i64 row = 0;                               ///< its number: rows count from first_row of the workload
   i64 wanted = 0, selected = 0, shared = 0;  ///< |R|, |S|, |S and R|
-  std::optional<double> attention_mass;      ///< main-attention probability on S over that on R; empty: not recorded
+  i64 free = 0, free_selected = 0,
+      free_shared = 0;                   ///< the same without what was forced, where something is; 0: nothing was free
+  std::optional<double> attention_mass;  ///< main-attention probability on S over that on R; empty: not recorded
 
   double recall() const { return static_cast<double>(shared) / static_cast<double>(wanted); }
   double iou() const { return static_cast<double>(shared) / static_cast<double>(wanted + selected - shared); }
+  double free_recall() const { return static_cast<double>(free_shared) / static_cast<double>(free); }
+  double free_iou() const {
+    return static_cast<double>(free_shared) / static_cast<double>(free + free_selected - free_shared);
+  }
   friend bool operator==(const RowQuality&, const RowQuality&) = default;
 };
 
@@ -44,6 +52,11 @@ struct Quality {
   i64 rows = 0;                          ///< rows with a token to find
   Recall recall;                         ///< of row m: |S and R| / |R|
   std::optional<double> iou;             ///< mean of |S and R| / |S or R|
+
+  Forced forced = {};       ///< of the reference; without any, the numbers below are empty
+  i64 free_rows = 0;        ///< rows with a token to find that was free to choose: more tokens are seen than are kept
+  Recall free_recall = {};  ///< over those rows and tokens
+  std::optional<double> free_iou = {};
 
   i64 attention_rows = 0;                         ///< rows with a token to find that record it
   std::optional<double> attention_mass;           ///< mean main-attention probability on S over that on R

@@ -184,6 +184,9 @@ std::string_view no_rows(const Quality&) { return kNoTokenSeen; }
 std::string_view no_mass(const Quality& quality) {
   return quality.rows == 0 ? kNoTokenSeen : "the workload records no main attention";
 }
+std::string_view none_free(const Quality& quality) {
+  return quality.rows == 0 ? kNoTokenSeen : "no row could choose a token";
+}
 std::string_view no_needles(const Quality&) { return "the workload has no needles"; }
 std::string_view no_reason(const Quality&) { return ""; }
 
@@ -257,6 +260,11 @@ Cell mass_cell(Row, const Value& shown, const SiPrefix&) {
   return {number_of(shown) ? four_decimals(number_of(shown)) : ""};
 }
 
+/// Of what was free to choose, where something was forced.
+Cell free_cell(Row row, const Value& shown, const SiPrefix&) {
+  return {row.one.quality && row.one.quality->forced.any() ? four_decimals(number_of(shown)) : ""};
+}
+
 Cell needle_cell(Row row, const Value& shown, const SiPrefix&) {
   const bool shows = row.one.quality && row.one.quality->shows_needles();
   return {shows ? percent(*number_of(shown)) : ""};
@@ -300,6 +308,18 @@ constexpr Column recall(std::string_view name, std::string_view json, int place,
   Column column = quality<&Quality::rows>(name, json, place, missing);
   column.of_quality = [](const Quality& rated) { return value(rated.recall.*Number); };
   return column;
+}
+
+/// Of what was free to choose: in JSON only where something was forced.
+constexpr Column free_quality(std::string_view name, std::string_view json, int place,
+                              Value (*number)(const Quality& rated)) {
+  return {.name = name, .of_quality = number, .json = json, .missing = none_free, .of_free = true, .place = place};
+}
+template <auto Number>
+constexpr Column free_recall(std::string_view name, std::string_view json, int place) {
+  return free_quality(name, json, place, [](const Quality& rated) {
+    return rated.forced.any() ? value(rated.free_recall.*Number) : Value();
+  });
 }
 
 constexpr Column in_summary(std::string_view title, decltype(Column::cell) cell, int drop, Column column) {
@@ -454,8 +474,18 @@ constexpr std::array kColumns{
                                  return of_change(
                                      row, [](auto& one) { return value(std::string(change_name(one.change))); });
                                })))),
+    csv("force_first", [](Row row) { return value(row.one.spec.forced.first); }),
+    csv("force_last", [](Row row) { return value(row.one.spec.forced.last); }),
+    in_summary("free recall", free_cell, 1, free_recall<&Recall::mean>("recall_free", "recall_free.mean", 42)),
+    free_recall<&Recall::p1>("recall_free_p1", "recall_free.p1", 62),
+    free_recall<&Recall::worst>("recall_free_worst", "recall_free.worst", 72),
+    in_summary("free IoU", free_cell, 5,
+               free_quality("iou_free", "iou_free", 82,
+                            [](const Quality& rated) { return rated.forced.any() ? value(rated.free_iou) : Value(); })),
 
     // Not in CSV.
+    free_recall<&Recall::median>("", "recall_free.median", 52),
+    free_recall<&Recall::worst_row>("", "recall_free.worst_row", 73),
     quality<&Quality::rows>("", "rows", 1, no_reason),
     quality<&Quality::attention_mass_absolute>("", "attention_mass_absolute", 100, no_mass),
     quality<&Quality::reference_attention_mass>("", "reference_attention_mass", 110, no_mass),

@@ -37,6 +37,7 @@ struct Column {
   Value (*of_quality)(const Quality&) = nullptr;
   std::string_view json = {};
   std::string_view (*missing)(const Quality&) = nullptr;
+  bool of_free = false;  ///< of what was free to choose: there only where something was forced
 
   Table table = Table::none;
   int place = 0;                ///< among the columns of `table` and the keys of JSON, from the left

@@ -181,6 +181,9 @@ std::vector<std::string> describe_parameters(const Report& report, const ReportC
   };
   std::vector<std::string> parts{fmt::format("top-k {}", one.spec.top_k)};
   if (parameters.top_k < one.spec.top_k) parts.back() += fmt::format(" ({} used)", parameters.top_k);
+  if (parameters.forced.any()) {
+    parts.push_back(fmt::format("{} first and {} last forced", parameters.forced.first, parameters.forced.last));
+  }
   if (parameters.active_heads) {
     std::string heads = fmt::format("{} of {}", *parameters.active_heads, counted(one.shape.heads, "head", "heads"));
     if (const auto router = router_of(one.spec)) heads += " by " + *router;

@@ -63,6 +63,9 @@ PageTable summary(const Json& cases, const std::vector<std::string>& names, cons
                               {"recall", true},
                               {"worst row", true},
                               {"attention mass", true}}};
+  const auto forces = [](const Json& one) { return find_value(one, "quality.recall_free") != nullptr; };
+  const bool forced = std::any_of(cases.begin(), cases.end(), forces);
+  if (forced) table.columns.push_back({"recall of what was free", true});
   for (std::size_t i = 0; i < names.size(); ++i) {
     const Json& one = cases[i];
     const auto p10 = number_at(one, "end_to_end_ns.p10"), p90 = number_at(one, "end_to_end_ns.p90");
@@ -73,6 +76,7 @@ PageTable summary(const Json& cases, const std::vector<std::string>& names, cons
                           or_dash(number_at(one, "quality.recall.mean"), four),
                           or_dash(worst, four) + (worst && row ? fmt::format(" (row {})", *row) : ""),
                           or_dash(number_at(one, "quality.attention_mass"), four)});
+    if (forced) table.rows.back().push_back(or_dash(number_at(one, "quality.recall_free.mean"), four));
   }
   return table;
 }

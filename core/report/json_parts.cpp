@@ -134,12 +134,17 @@ Json parameters_json(const ReportParameters& parameters) {
             {"block_window", or_null(parameters.block_window)},
             {"pooling", or_null(parameters.pooling)}};
   if (parameters.group) json["group"] = *parameters.group;
+  if (!parameters.forced.any()) return json;
+  json["force_first"] = parameters.forced.first;
+  json["force_last"] = parameters.forced.last;
   return json;
 }
 
 Json quality_json(const Quality& quality) {
   Json json{{"reference", quality.reference}};
+  const bool forces = quality.forced.any();
   for (const Column* column : quality_columns()) {
+    if (column->of_free && !forces) continue;
     const std::size_t dot = column->json.find('.');
     Json& object = dot == std::string_view::npos ? json : json[std::string(column->json.substr(0, dot))];
     const std::string key(dot == std::string_view::npos ? column->json : column->json.substr(dot + 1));
@@ -159,6 +164,7 @@ Json quality_json(const Quality& quality) {
                                {"iou", row.iou()},
                                {"missed", row.wanted - row.shared},
                                {"attention_mass", or_null(row.attention_mass)}});
+    if (forces) json["per_row"].back()["recall_free"] = row.free > 0 ? Json(row.free_recall()) : Json();
   }
   return json;
 }

@@ -1,5 +1,7 @@
 #include "core/report/labels.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -22,6 +24,8 @@ std::vector<std::pair<std::string, std::string>> symbols_of(const IndexerSpec& s
   add("B", parameters.block_size ? parameters.block_size : parameters.head_block_size);
   add("m", parameters.blocks);
   add("k", parameters.top_k);
+  if (spec.forced.any())
+    symbols.back().second += fmt::format(" ({} first, {} last)", spec.forced.first, spec.forced.last);
   symbols.emplace_back("", parameters.pooling.value_or(""));
   symbols.emplace_back("window", parameters.block_window.value_or(""));
   return symbols;

@@ -5,6 +5,7 @@ namespace misa {
 ReportParameters parameters_of(const IndexerSpec& spec) {
   ReportParameters parameters;
   parameters.top_k = spec.top_k;
+  parameters.forced = spec.forced;
   if (spec.heads) {
     parameters.active_heads = spec.heads->active;
     if (spec.heads->group > 1) parameters.group = spec.heads->group;

@@ -84,6 +84,7 @@ struct ReportWorkload {
 /// The numbers of an indexer as writers show them; empty where it has no such parameter.
 struct ReportParameters {
   i64 top_k = 0;
+  Forced forced = {};  ///< tokens that every selection holds
   std::optional<i64> active_heads;
   std::optional<i64> head_block_size;  ///< tokens per block mean that heads are ranked over
   std::optional<i64> group;            ///< rows that keep the same heads; empty: each its own

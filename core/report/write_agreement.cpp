@@ -150,6 +150,10 @@ Fact describe_quality(const Quality& quality, std::optional<double> minimum_reca
                       "worst " + four_decimals(recall.worst) +
                           (recall.worst_row ? fmt::format(" in row {}", *recall.worst_row) : std::string()),
                       "IoU " + four_decimals(quality.iou)}};
+  if (quality.forced.any()) {
+    fact.parts.push_back("of what was free to choose: recall " + four_decimals(quality.free_recall.mean));
+    fact.parts.push_back("IoU " + four_decimals(quality.free_iou));
+  }
   if (quality.attention_mass) fact.parts.push_back("attention mass " + four_decimals(*quality.attention_mass));
   if (quality.needle_hit_rate) {
     fact.parts.push_back(quality.shows_needles() ? "needles " + four_decimals(*quality.needle_hit_rate)

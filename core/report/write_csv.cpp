@@ -47,15 +47,19 @@ void add_row(std::string& text, const ReportRow& row) {
   add_line(text, [&](const Column& column) { return field_of(value_of(column, row)); });
 }
 
-constexpr const char* kRowsHead = "indexer,router,backend,reference,row,recall,iou,missed,attention_mass\r\n";
+constexpr const char* kRowsHead =
+    "indexer,router,backend,reference,row,recall,iou,missed,attention_mass,recall_free,iou_free\r\n";
 
 void add_rows(std::string& text, std::string_view indexer, const std::optional<std::string>& router,
               std::string_view backend, const Quality& quality) {
   const std::string head = fmt::format("{},{},{},{}", csv_field(indexer), router.value_or(""), csv_field(backend),
                                        csv_field(quality.reference));
   for (const RowQuality& row : quality.per_row) {
-    text += fmt::format("{},{},{},{},{},{}\r\n", head, row.row, exact_number(row.recall()), exact_number(row.iou()),
-                        row.wanted - row.shared, row.attention_mass ? exact_number(*row.attention_mass) : "");
+    const bool free = quality.forced.any() && row.free > 0;
+    text +=
+        fmt::format("{},{},{},{},{},{},{},{}\r\n", head, row.row, exact_number(row.recall()), exact_number(row.iou()),
+                    row.wanted - row.shared, row.attention_mass ? exact_number(*row.attention_mass) : "",
+                    free ? exact_number(row.free_recall()) : "", free ? exact_number(row.free_iou()) : "");
   }
 }
 

@@ -10,7 +10,7 @@
 namespace misa {
 namespace {
 
-constexpr const char* kSchema = "misa-golden/1";
+constexpr const char *kSchema = "misa-golden/1", *kForced = "forced";
 
 std::string value_of(const std::map<std::string, std::string>& facts, const std::string& key) {
   const auto found = facts.find(key);
@@ -49,6 +49,7 @@ std::map<std::string, std::string> golden_facts(const IndexerSpec& spec, const W
     facts["block_size"] = std::to_string(spec.blocks->block_size);
   }
   if (spec.rerank) facts["candidates"] = std::to_string(spec.rerank->candidates);
+  if (spec.forced.any()) facts[kForced] = fmt::format("{} first, {} last", spec.forced.first, spec.forced.last);
   return facts;
 }
 
@@ -64,7 +65,9 @@ Selection read_golden(const std::string& path, const Workload& workload, const I
                       bool as_it_is) {
   SelectionFile file = read_selection(path, max_bytes, as_it_is);
   check_schema(file.metadata, path);
-  for (const auto& [key, wanted] : golden_facts(spec, workload)) {
+  std::map<std::string, std::string> facts = golden_facts(spec, workload);
+  facts.try_emplace(kForced);  // a golden that says nothing of it forces nothing
+  for (const auto& [key, wanted] : facts) {
     const std::string found = value_of(file.metadata, key);
     if (found == wanted) continue;
     if (key == "input_hash") {

@@ -319,7 +319,9 @@ void check_metadata(const Workload& w, const std::string& where) {
     reject("MP-E213", "unknown topk_arithmetic " + quote(found->second), place,
            fmt::format("{}, or no such key", fmt::join(names_of(arithmetics()), ", ")));
   }
-  (void)metadata_number(w.metadata, "index_n_heads", where);
+  for (const char* key : {"index_n_heads", "index_init_tokens", "index_local_tokens"}) {
+    (void)metadata_number(w.metadata, key, where);
+  }
   const std::optional<i64> dim = metadata_number(w.metadata, "index_head_dim", where);
   if (dim && *dim != w.head_dim()) {
     reject("MP-E213", fmt::format("index_head_dim is {}, q has the head dimension {}", *dim, w.head_dim()), place,

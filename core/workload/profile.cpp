@@ -280,6 +280,7 @@ SyntheticRequest unchecked_request(const ModelProfile& model, const WorkloadProf
   request.top_k = model.top_k;
   request.layers = model.layers;
   request.indexer_layers = model.indexer_layers;
+  request.forced = model.forced;
   request.format = model.format;
   request.preset = workload.preset;
   request.knobs = workload.knobs;
@@ -317,7 +318,7 @@ ModelProfile parse_model(std::string_view text, const std::string& path) {
   const toml::table table = parse(text, path);
   const Section root(table, "", path,
                      {"name", "description", "source", "heads", "head_dim", "top_k", "key_dtype", "layers",
-                      "indexer_layers", "compress_ratio"});
+                      "indexer_layers", "compress_ratio", "force_first", "force_last"});
   ModelProfile model;
   model.name = root.required(root.text("name", 64), "name");
   model.description = root.required(root.text("description"), "description");
@@ -328,6 +329,8 @@ ModelProfile parse_model(std::string_view text, const std::string& path) {
     reject("MP-E305", fmt::format("head_dim is {}", model.head_dim), root.where("head_dim"), "32, 64, 128 or 256");
   }
   model.top_k = root.required(root.integer("top_k", 1, kMaxKeys), "top_k");
+  model.forced.first = root.integer("force_first", 0, kMaxKeys).value_or(0);
+  model.forced.last = root.integer("force_last", 0, kMaxKeys).value_or(0);
   const std::size_t format = root.required(root.choice("key_dtype", value_format_names()), "key_dtype");
   model.format = static_cast<ValueFormat>(format);
   model.layers = root.integer("layers", 1, 10000).value_or(1);

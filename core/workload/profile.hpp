@@ -17,6 +17,7 @@ constexpr i64 kLargestProfile = 1 << 20;  ///< bytes of a profile's or an option
 struct ModelProfile {
   std::string name, description, source;
   i64 heads = 64, head_dim = 128, top_k = 2048;
+  Forced forced = {};                            ///< tokens that every selection holds: force_first, force_last
   ValueFormat format = ValueFormat::e4m3_ue8m0;  ///< of queries and keys
   i64 layers = 1;                                ///< that select with an indexer
   i64 indexer_layers = 1;                        ///< of them, how many run one of their own

@@ -164,7 +164,8 @@ struct SyntheticRequest {
   std::string name = "synthetic";
   std::string model = "synthetic";  ///< metadata only
   i64 heads = 64, head_dim = 128;
-  i64 top_k = 2048;  ///< metadata only: selecting is the indexer's business
+  i64 top_k = 2048;    ///< metadata only: selecting is the indexer's business
+  Forced forced = {};  ///< metadata only
   i64 layer = 0;
   i64 layers = 1, indexer_layers = 1;  ///< metadata only: of the model, and those that have an indexer
   ValueFormat format = ValueFormat::e4m3_ue8m0;

@@ -182,6 +182,7 @@ std::map<std::string, std::string> describe(const SyntheticRequest& request) {
       {"seed", std::to_string(request.seed)},
       {"preset", request.preset},
   };
+  set_forced(request.forced, metadata);
   if (request.layers > 1) {
     metadata["layers"] = std::to_string(request.layers);
     metadata["indexer_layers"] = std::to_string(request.indexer_layers);

@@ -171,10 +171,11 @@ Workload read_trace(const std::string& path, i64 max_bytes, std::vector<Warning>
 
 void write_trace(const std::string& path, const Workload& w) { trace::write_tensors(path, w, w.metadata, true); }
 
-void write_inputs(const std::string& path, const Workload& w, i64 top_k) {
+void write_inputs(const std::string& path, const Workload& w, const IndexerSpec& spec) {
   std::map<std::string, std::string> metadata = w.metadata;
   metadata.erase("topk_arithmetic");
-  metadata["index_topk"] = std::to_string(top_k);
+  metadata["index_topk"] = std::to_string(spec.top_k);
+  set_forced(spec.forced, metadata);
   trace::write_tensors(path, w, std::move(metadata), false);
 }
 

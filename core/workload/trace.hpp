@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/base/error.hpp"
+#include "core/indexer/spec.hpp"
 #include "core/workload/safetensors.hpp"
 #include "core/workload/workload.hpp"
 
@@ -26,9 +27,9 @@ std::vector<i64> trace_layers(const SafetensorsHeader& header);
 /// Checks it first, as read_trace would: a file that is written can be read.
 void write_trace(const std::string& path, const Workload& workload);
 
-/// Writes what an indexer is given and no more: no recorded selection, attention mass or needles. `top_k` is its
-/// index_topk.
-void write_inputs(const std::string& path, const Workload& workload, i64 top_k);
+/// Writes what an indexer is given and no more: no recorded selection, attention mass or needles. How many tokens
+/// `spec` keeps and forces is in the metadata.
+void write_inputs(const std::string& path, const Workload& workload, const IndexerSpec& spec);
 
 /// Refuses what docs/traces.md forbids: shapes, windows and values, all that read_trace demands. `where` is for
 /// messages. Error(input).

@@ -5,6 +5,7 @@
 #include <string_view>
 #include <vector>
 
+#include "core/indexer/forced.hpp"
 #include "core/tensor/host_tensor.hpp"
 
 namespace misa {
@@ -87,6 +88,12 @@ struct DefaultTopK {
   std::string_view source = "default";  ///< "index_topk", "recorded" or "default"
 };
 DefaultTopK default_top_k(const Workload& workload);
+
+/// The tokens that every selection holds where nobody asks for numbers: index_init_tokens and index_local_tokens of the
+/// metadata, as the configuration of LongCat-2.0 calls them, else none.
+Forced default_forced(const Workload& workload);
+/// Writes them to `metadata`, which has them only where there are some.
+void set_forced(const Forced& forced, std::map<std::string, std::string>& metadata);
 
 /// Writes the columns of the recorded selection of `from` into `metadata` as index_topk, unless index_topk is there:
 /// for a part of `from` that lacks the selection.

@@ -78,8 +78,8 @@ struct Sides {
   ExactReference reference;
   Selection side, exact;
 
-  Sides(const CaseOptions& options, const std::string& indexer)
-      : workload(draw_workload(options)), spec(make_indexer(indexer, small_settings())), reference(*oracle, workload) {
+  Sides(const CaseOptions& options, const std::string& indexer, const IndexerSettings& settings = small_settings())
+      : workload(draw_workload(options)), spec(make_indexer(indexer, settings)), reference(*oracle, workload) {
     const Placement placement(*cpu, workload);
     side = run_selection(*cpu, spec, placement.problem());
     exact = run_selection(*oracle, spec, reference.problem());
@@ -328,7 +328,9 @@ TEST_CASE("every mistake is seen in the stage that made it, on many workloads") 
       for (const std::string& indexer : indexer_names()) {
         if (!info.indexer.empty() && info.indexer != indexer) continue;
         CAPTURE(indexer);
-        Sides sides(info.paged || seed % 2 == 0 ? small_paged_case(seed) : small_case(seed), indexer);
+        IndexerSettings settings = small_settings();
+        if (info.mistake == Mistake::dropped_forced) settings.forced = {2, 5};
+        Sides sides(info.paged || seed % 2 == 0 ? small_paged_case(seed) : small_case(seed), indexer, settings);
         const auto wrong = run_with_mistake(info.mistake, *sides.cpu, sides.spec, sides.reference);
         if (!wrong) continue;
         const Agreement agreement = compare_sides(sides.reference, sides.spec, *wrong, sides.exact);

@@ -42,6 +42,7 @@ DrawnCase shrunk(DrawnCase drawn, Backend& tested, Backend& oracle) {
     with([](DrawnCase& one) { one.workload.heads = std::max<i64>(1, one.workload.heads / 2); });
     with([](DrawnCase& one) { one.workload.next_n = 1; });
     with([](DrawnCase& one) { one.settings.top_k = std::max<i64>(1, one.settings.top_k / 2); });
+    with([](DrawnCase& one) { one.settings.forced = {one.settings.forced.first / 2, one.settings.forced.last / 2}; });
     with([](DrawnCase& one) {
       if (one.workload.contexts.size() > 1) one.workload.contexts.pop_back();
     });
@@ -113,4 +114,9 @@ TEST_CASE("a backend agrees with the oracle on every drawn case of INT8 and MXFP
 TEST_CASE("a backend agrees with the oracle on every drawn case of entries") {
   compare_drawn(drawn_case_of_entries, " entries'", from_environment("MISA_RANDOM_SEED", 1),
                 std::max<u64>(1, from_environment("MISA_RANDOM_CASES", 8000) / 4));
+}
+
+TEST_CASE("a backend agrees with the oracle on every drawn case with forced tokens") {
+  compare_drawn(forced_case, " forced", from_environment("MISA_RANDOM_SEED", 1),
+                from_environment("MISA_RANDOM_CASES", 3000) / 3);
 }

@@ -35,7 +35,7 @@ class Numbers(Cli):
 
     def test_every_option_that_takes_a_number_reads_it_alike(self):
         counts = ["--seed", "--rows", "--context", "--sequences", "--next-n", "--page-size", "--compress-ratio", "--top-k", "--active-heads", "--sampled-keys", "--group", "--block-size", "--candidates",
-                  "--blocks", "--threads", "--device", "--max-memory"]
+                  "--force-first", "--force-last", "--blocks", "--threads", "--device", "--max-memory"]
         options = {"profile": [*counts, "--samples", "--warm-up", "--budget", "--time-limit",
                                "--max-slowdown", "--same-within", "--row", "--layer"],
                    "diff": ["--max-slowdown", "--same-within", "--noise"],

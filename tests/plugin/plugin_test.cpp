@@ -125,7 +125,7 @@ TEST_CASE("our backend behind a table gives the same bits on every drawn case, w
   const u64 first = first_seed ? std::strtoull(first_seed, nullptr, 10) : 1;
   const u64 count = cases ? std::strtoull(cases, nullptr, 10) : 700;
   for (u64 seed = first; seed < first + count; ++seed) {
-    const DrawnCase drawn = drawn_case(seed);
+    const DrawnCase drawn = seed % 4 == 0 ? forced_case(seed) : drawn_case(seed);
     const Parts& parts = kAllParts[seed % kAllParts.size()];
     const Workload workload = draw_workload(drawn.workload);
     const std::string differs = difference(workload, make_indexer(drawn.indexer, drawn.settings), parts);
@@ -150,6 +150,41 @@ TEST_CASE("a table is shown no queries and keys of INT8 or MXFP4, and bounds are
     const auto made = plugin::make_plugin(make_backend("cpu", 1), table, "here"), base = make_backend("cpu", 1);
     CHECK(arithmetic_name(made->arithmetic(shape_of(workload))) ==
           arithmetic_name(base->arithmetic(shape_of(workload))));
+  }
+}
+
+TEST_CASE("a plug-in is asked for forced tokens where it says that it reads them, and else for those of hisa alone") {
+  SmallRun small;
+  static i64 asked, forced;
+  for (const bool reads : {false, true}) {
+    for (const std::string& name : indexer_names()) {
+      for (const Parts& parts : kAllParts) {
+        INFO(reads, " ", name, " ", words_of(parts));
+        misa_kernel_table table = exported(parts);
+        table.features = reads ? MISA_FORCES : 0;
+        table.accepts = [](void*, int32_t step, const void* task) {
+          if (step == MISA_INDEX) {
+            const auto* plan = static_cast<const misa_index_plan*>(task);
+            forced += plan->force_first + plan->force_last > 0 ? 1 : 0;
+          } else if (step == MISA_SELECT || step == MISA_SCORE_SELECT) {
+            const auto* select = static_cast<const misa_select_task*>(
+                step == MISA_SELECT ? task : static_cast<const void* const*>(task)[1]);
+            CHECK((select->force_ends == 0 || (select->force_first == 1 && select->force_last == 1)));
+            forced += select->force_ends == 0 && select->force_first + select->force_last > 0 ? 1 : 0;
+          }
+          return static_cast<int32_t>(++asked > 0);
+        };
+        asked = forced = 0;
+        small.settings.forced = {2, 3};
+        const auto made = plugin::make_plugin(make_backend("cpu", 1), table, "here");
+        const IndexerSpec spec = small.spec(name);
+        const Selection found = select_on(*made, small.workload, spec),
+                        right = select_on(*small.cpu, small.workload, spec);
+        CHECK(bits_of(found[Choice::tokens]) == bits_of(right[Choice::tokens]));
+        const bool selects = parts.select || parts.score_select || parts.index;
+        CHECK((forced > 0) == (reads && selects));
+      }
+    }
   }
 }
 

@@ -17,7 +17,8 @@ struct DrawnCase {
            ", samples " + std::to_string(settings.samples) + ", router " +
            std::string(router_name(settings.router.value_or(Router::pooled))) + ", block window " +
            std::string(block_window_name(settings.block_window)) + ", pooling " +
-           std::string(pooling_name(settings.pooling));
+           std::string(pooling_name(settings.pooling)) + ", forced " + std::to_string(settings.forced.first) +
+           " first " + std::to_string(settings.forced.last) + " last";
   }
 };
 
@@ -72,6 +73,27 @@ inline DrawnCase drawn_case_of_entries(u64 seed) {
   DrawnCase drawn = drawn_case(seed);
   Draw draw(seed * 2862933555777941757u + 3);
   drawn.workload.compress_ratio = draw.one_of<i64>({2, 3, 4, 8});
+  return drawn;
+}
+
+/// drawn_case() with forced tokens, at times more than are kept. Blocks that are kept have room for them.
+inline DrawnCase forced_case(u64 seed) {
+  DrawnCase drawn = drawn_case(seed);
+  IndexerSettings& settings = drawn.settings;
+  Draw draw(seed * 2862933555777941757u + 3037);
+  const i64 most = draw.one_of<i64>({2, settings.top_k / 2 + 1, settings.top_k + 3});
+  settings.forced = {draw.whole(0, most), draw.whole(0, most)};
+  const auto has_room = [&] {
+    const IndexerSpec spec{.name = {},
+                           .top_k = settings.top_k,
+                           .forced = settings.forced,
+                           .block_window = settings.block_window,
+                           .blocks = BlockPruning{settings.blocks, *settings.block_size}};
+    return spec.forced_blocks().count() <= settings.blocks;
+  };
+  while (drawn.indexer == "hisa" && settings.forced.any() && !has_room()) {
+    settings.forced = {settings.forced.first / 2, settings.forced.last / 2};
+  }
   return drawn;
 }
 

@@ -359,6 +359,10 @@ Task select_forced(Backend& backend, const Given& of) {
   return place_select(backend, std::move(from));
 }
 
+Task forced_drawn(Backend& backend, const Given& of, bool many) {
+  return place_select(backend, with_forced(drawn_rows(static_cast<u64>(of[0]), many), of[0]));
+}
+
 Family hard_select(std::string_view name, const std::vector<Given>& tested) {
   constexpr std::string_view kPrefix = "select_";
   const auto place = [kind = name.substr(kPrefix.size())](Backend& backend, const Given& of) {
@@ -459,16 +463,8 @@ std::vector<Family> families() {
             "1 20001 2048 16 1024, 5 40000 2048 2047 0, 3 20000 2048 0 2048, 266 33001 2048 16 1024, "
             "266 33000 64 1 62, 2 40000 16000 7000 8000, 2 132000 2048 16 1024"),
        list("1 131072 2048 16 1024, 64 131072 2048 16 1024, 1024 8192 2048 16 1024")},
-      {select, "select_forced_drawn", "seed",
-       [](Backend& backend, const Given& of) {
-         return place_select(backend, with_forced(drawn_rows(static_cast<u64>(of[0]), false), of[0]));
-       },
-       seeds(300)},
-      {select, "select_forced_many", "seed",
-       [](Backend& backend, const Given& of) {
-         return place_select(backend, with_forced(drawn_rows(static_cast<u64>(of[0]), true), of[0]));
-       },
-       seeds(2)},
+      {select, "select_forced_drawn", "seed", with<forced_drawn>(false), seeds(300)},
+      {select, "select_forced_many", "seed", with<forced_drawn>(true), seeds(2)},
   };
 }
 

@@ -22,6 +22,8 @@ KEPT = (
     "index_n_heads",
     "index_head_dim",
     "index_topk",
+    "index_init_tokens",
+    "index_local_tokens",
     "compress_ratio",
     "candidate_length",
     "k_scale_format",

@@ -204,7 +204,7 @@ def _check_metadata(trace: Trace) -> None:
     ):
         if key in metadata and metadata[key] not in names:
             refuse("MP-E213", f"unknown {key} '{metadata[key]}'", "metadata", ", ".join(names))
-    for key in ("index_n_heads", "compress_ratio", "candidate_length"):
+    for key in ("index_n_heads", "compress_ratio", "candidate_length", "index_init_tokens", "index_local_tokens"):
         metadata_number(metadata, key)
     dim = metadata_number(metadata, "index_head_dim")
     if dim is not None and dim != trace.head_dim:

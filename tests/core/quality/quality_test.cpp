@@ -204,3 +204,28 @@ TEST_CASE("baselines say what chance and the last k tokens would have found") {
   CHECK(*found.chance == doctest::Approx((2.0 / 8 + 1) / 2));
   CHECK(*found.window == doctest::Approx((0.5 + 1) / 2));
 }
+
+TEST_CASE("recall of what was free leaves out what is forced, and rows that had no choice") {
+  const Workload workload = rows_of_lengths({10, 10, 4, 10});
+  const std::vector<i32> reference{0, 3, 4, 9, /**/ 0, 5, 6, 9, /**/ 0, 1, 2, 3, /**/ -1, -1, -1, -1};
+  const std::vector<i32> selected{0, 3, 8, 9, /**/ 0, 5, 6, 9, /**/ 0, 1, 2, -1, /**/ 0, 1, 2, 9};
+  const Quality quality = compare_selections(workload, {reference, 4, "dsa", Forced{1, 1}}, {selected, 4});
+  CHECK(quality.rows == 3);
+  CHECK(quality.recall.worst == 0.75);
+  CHECK(quality.free_rows == 2);
+  CHECK(*quality.free_recall.mean == doctest::Approx(0.75));
+  CHECK(quality.free_recall.worst == 0.5);
+  CHECK(quality.free_recall.worst_row == 0);
+  CHECK(*quality.free_iou == doctest::Approx((1.0 / 3 + 1) / 2));
+  CHECK(quality.per_row[2].free == 0);
+
+  const Quality plain = compare_selections(workload, {reference, 4}, {selected, 4});
+  CHECK(plain.free_rows == 0);
+  CHECK_FALSE(plain.free_recall.mean.has_value());
+  CHECK(plain.recall.mean == quality.recall.mean);
+
+  const std::vector<i32> first{0, 1, 2, 3, /**/ 0, 1, 2, 3, /**/ 0, 1, 2, 3, /**/ 0, 1, 2, 3};
+  const Quality all = compare_selections(workload, {first, 4, "dsa", Forced{9, 9}}, {selected, 4});
+  CHECK(all.free_rows == 0);
+  CHECK_FALSE(all.free_iou.has_value());
+}
