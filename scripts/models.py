@@ -188,31 +188,27 @@ class Part:
                         continue
                     rows = case["rows"] if phase == "prefill" else 1
                     cells.append(seconds_text(case["median_ns"] / 1e9 / rows * one["indexer_layers"]))
+            if all(cell == "–" for cell in cells):
+                continue
             lines.append(f"| {name} | {one['indexer_layers']} of {one['layers']} | " + " | ".join(cells) + " |")
         return lines
 
-    def places(self, indexer, slower):
-        """Where an indexer is slower than dsa, or is not surely faster: "16 heads, k = 2048: prefill at 8K, 32K"."""
-        places = []
-        for first in self.groups():
-            phases = []
-            for phase in ("prefill", "decode"):
-                contexts = [context_name(context) for context in self.contexts
-                            if (one := self.one(first, phase, context, indexer)) and one["ratio"]
-                            and one["verdict"] != "faster" and (one["verdict"] == "slower") == slower]
-                if contexts:
-                    phases.append(f"{phase} at {', '.join(contexts)}")
-            if phases:
-                places.append(f"{self.title(first)}: {' and '.join(phases)}")
-        return "; ".join(places)
+    def losing(self, first, indexer):
+        """Where an indexer is not surely faster than dsa: "prefill 8K, 32K; decode all", or nothing."""
+        words = []
+        for phase in ("prefill", "decode"):
+            there = [(context, one) for context in self.contexts
+                     if (one := self.one(first, phase, context, indexer)) and one["median_ns"] is not None]
+            slow = [context for context, one in there if one["verdict"] != "faster"]
+            if slow:
+                words.append(f"{phase} {'all' if len(slow) == len(there) else ', '.join(map(context_name, slow))}")
+        return "; ".join(words)
 
     def losers(self):
-        lines = []
-        for indexer in self.data["indexers"][1:]:
-            slower, unsure = self.places(indexer, True), self.places(indexer, False)
-            words = [f"slower with {slower}"] if slower else []
-            words += [f"not surely faster with {unsure}"] if unsure else []
-            lines.append(f"- `{indexer}`: {'. It is '.join(words) or 'faster everywhere'}.")
+        indexers = self.data["indexers"][1:]
+        lines = [f"| slower than dsa, or not surely faster | {' | '.join(indexers)} |", "|---" * (len(indexers) + 1) + "|"]
+        for first in self.groups():
+            lines.append(f"| {self.title(first)} | {' | '.join(self.losing(first, indexer) for indexer in indexers)} |")
         return lines
 
     def text(self):

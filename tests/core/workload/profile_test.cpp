@@ -161,7 +161,7 @@ TEST_CASE("unknown keys are refused with line, column and the nearest name") {
                  "unknown key 'zzz' in [needles]", "w.toml:7:1", "one of count, depths, length, mode, gain");
   check_model(kModel + "\"a\\nb\" = 1\n", "MP-E303", "unknown key 'a?b'", "m.toml:8:1",
               "one of name, description, source, heads, head_dim, top_k, key_dtype, layers, indexer_layers, "
-              "compress_ratio");
+              "compress_ratio, force_first, force_last");
 }
 
 TEST_CASE("wrong types are refused") {

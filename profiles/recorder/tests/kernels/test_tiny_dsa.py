@@ -3,13 +3,16 @@
 import copy
 import json
 
+import misa_trace
 import numpy as np
 import pytest
-import torch
+from record.wheels import needs
 
-import misa_trace
-from tiny_dsa import data, evaluate, model, selecting, tasks, texts, traces, train
-from tiny_dsa.texts import END
+torch = needs("torch")
+needs("tokenizers")
+
+from tiny_dsa import data, evaluate, model, selecting, tasks, texts, traces, train  # noqa: E402
+from tiny_dsa.texts import END  # noqa: E402
 
 SEED = 7
 
