@@ -12,7 +12,7 @@ using namespace misa::testing;
 
 namespace {
 
-const std::vector<std::string> kBackends{"cpu", "oracle"};
+const std::vector<std::string> kForcedOn{"cpu", "oracle"};
 
 CaseOptions case_of(u64 seed, bool paged) {
   Draw draw(seed * 7919 + 3);
@@ -29,7 +29,7 @@ CaseOptions case_of(u64 seed, bool paged) {
   return options;
 }
 
-IndexerSettings small_settings() {
+IndexerSettings forced_settings() {
   IndexerSettings settings;
   settings.top_k = 17;
   settings.active_heads = 3;
@@ -82,7 +82,7 @@ TEST_CASE("every selection and every candidate list holds the forced tokens, wha
     const DrawnCase drawn = forced_case(seed);
     const IndexerSpec spec = make_indexer(drawn.indexer, drawn.settings);
     const Workload workload = draw_workload(drawn.workload);
-    for (const std::string& backend : kBackends) {
+    for (const std::string& backend : kForcedOn) {
       INFO(backend, " ", drawn.describe());
       const Selection found = select_on(backend, workload, spec);
       for (const Choice choice : {Choice::candidates, Choice::tokens}) {
@@ -103,10 +103,10 @@ TEST_CASE("a selection that forces everything it keeps is the first tokens, or t
   for (u64 seed = 1; seed <= 20; ++seed) {
     const CaseOptions options = case_of(seed, seed % 2 == 0);
     const Workload workload = draw_workload(options);
-    for (const std::string& backend : kBackends) {
+    for (const std::string& backend : kForcedOn) {
       for (const Forced forced : {Forced{1000, 0}, Forced{1000, 1000}, Forced{0, 1000}, Forced{10, 1000}}) {
         INFO(backend, " ", options.describe(), " ", forced.first, " ", forced.last);
-        IndexerSettings settings = small_settings();
+        IndexerSettings settings = forced_settings();
         settings.forced = forced;
         const Selection found = select_on(backend, workload, make_indexer("dsa", settings));
         for (i64 m = 0; m < workload.rows(); ++m) {
@@ -128,10 +128,10 @@ TEST_CASE("what is left of a selection without its forced tokens is the selectio
     const CaseOptions options = case_of(seed, false);
     const Workload workload = draw_workload(options);
     Draw draw(seed);
-    IndexerSettings settings = small_settings();
+    IndexerSettings settings = forced_settings();
     settings.forced = {draw.whole(0, 8), draw.whole(0, 8)};
     const auto [first, last] = settings.forced;
-    IndexerSettings middle = small_settings();
+    IndexerSettings middle = forced_settings();
     middle.top_k = settings.top_k - first - last;
     Workload within = copy_of(workload);
     for (std::size_t m = 0; m < within.ks.size(); ++m) {
@@ -139,7 +139,7 @@ TEST_CASE("what is left of a selection without its forced tokens is the selectio
       within.ks[m] += static_cast<i32>(first);
       within.ke[m] -= static_cast<i32>(last);
     }
-    for (const std::string& backend : kBackends) {
+    for (const std::string& backend : kForcedOn) {
       INFO(backend, " ", options.describe(), " ", first, " ", last);
       const Selection found = select_on(backend, workload, make_indexer("dsa", settings));
       const Selection free = select_on(backend, within, make_indexer("dsa", middle));
@@ -156,7 +156,7 @@ TEST_CASE("what is left of a selection without its forced tokens is the selectio
 }
 
 TEST_CASE("hisa keeps the blocks of forced tokens, so that none of them is lost, and refuses too few blocks") {
-  IndexerSettings settings = small_settings();
+  IndexerSettings settings = forced_settings();
   const auto blocks_of = [&](Forced forced, BlockWindow window) {
     settings.forced = forced;
     settings.block_window = window;
