@@ -26,14 +26,14 @@ IndexerSettings forced_settings() {
 }
 
 /// cpu and the oracle on rows of more tokens than are kept.
-struct Sides {
+struct ForcedSides {
   std::unique_ptr<Backend> cpu = make_backend("cpu", 2), oracle = make_backend("oracle", 2);
   Workload workload;
   IndexerSpec spec;
   ExactReference reference;
   Selection side, exact;
 
-  explicit Sides(const std::string& indexer, Numbers numbers = Numbers::normal)
+  explicit ForcedSides(const std::string& indexer, Numbers numbers = Numbers::normal)
       : workload(draw_workload({.seed = 7, .rows = 4, .heads = 8, .numbers = numbers, .contexts = {200, 300}})),
         spec(make_indexer(indexer, forced_settings())),
         reference(*oracle, workload) {
@@ -72,7 +72,7 @@ TEST_CASE("a forced token that is missing is a violation, of candidates and of t
                                         {"misa-dagger", Choice::tokens},
                                         {"hisa", Choice::tokens}}) {
     for (const i64 from_end : {0, 1, 5}) {
-      Sides sides(indexer);
+      ForcedSides sides(indexer);
       const i64 m = sides.longest();
       const i32 token = static_cast<i32>(from_end == 0 ? 1 : sides.visible(m) - from_end);
       INFO(indexer, " ", choice_name(choice), " ", token);
@@ -104,21 +104,21 @@ TEST_CASE("a forced token that is missing is a violation, of candidates and of t
 }
 
 TEST_CASE("where all scores are equal, what is free may be a tie and what is forced may not") {
-  Sides sides("dsa", Numbers::zeros);
+  ForcedSides sides("dsa", Numbers::zeros);
   const i64 m = sides.longest();
   const auto ids = sides.row(sides.side, Choice::tokens, m);
   const i32 last_free = ids[14];  // 2 first, 13 free, 5 last
   sides.side[Choice::scores] = {};
-  Sides::drop(ids, last_free);
+  ForcedSides::drop(ids, last_free);
   const Agreement agreement = compare_sides(sides.reference, sides.spec, sides.side, sides.exact);
   CHECK(agreement.violated() + agreement.missed() == 0);
   CHECK(agreement.count(Verdict::tie_swap) == 1);
-  Sides::drop(ids, 0);
+  ForcedSides::drop(ids, 0);
   CHECK(compare_sides(sides.reference, sides.spec, sides.side, sides.exact).violated() == 1);
 }
 
 TEST_CASE("a recorded selection without a forced token is none, though nobody knows its arithmetic") {
-  Sides sides("dsa");
+  ForcedSides sides("dsa");
   const i64 m = sides.longest();
   HostTensor given = sides.exact[Choice::tokens].copy();
   std::vector<i32> rows;
@@ -129,7 +129,7 @@ TEST_CASE("a recorded selection without a forced token is none, though nobody kn
   };
   CHECK(conclude(judged(), 0).conclusion == Conclusion::passed);
   const i32 last = static_cast<i32>(sides.visible(m)) - 1;
-  Sides::drop(given.span<i32>().subspan(static_cast<std::size_t>(m * sides.spec.top_k), 20), last);
+  ForcedSides::drop(given.span<i32>().subspan(static_cast<std::size_t>(m * sides.spec.top_k), 20), last);
   const Agreement agreement = judged();
   REQUIRE(agreement.violated() == 1);
   CHECK(agreement.choices[0].violations.at(0).fault == Fault::forced_missing);
@@ -139,7 +139,7 @@ TEST_CASE("a recorded selection without a forced token is none, though nobody kn
 
 TEST_CASE("a golden says what was forced, and is refused where other tokens are") {
   const TemporaryPath file;
-  Sides sides("dsa");
+  ForcedSides sides("dsa");
   IndexerSpec plain = sides.spec;
   plain.forced = {};
   const auto accepted = [&](const IndexerSpec& spec) {
