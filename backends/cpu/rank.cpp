@@ -28,9 +28,14 @@ double dot(const Queries& queries, i64 m, i64 h, const float* key) {
   return std::visit(
       [&](const auto& values) {
         const auto query = vector_of(values, m, h);
+        const auto product = [&](i64 d) { return static_cast<double>(to_float(query[d])) * key[d]; };
         double sum = 0;
+        if constexpr (std::is_same_v<Element<decltype(values)>, Mxfp4>) {  // whose numbers are no vector in memory
+          for (i64 d = 0; d < values.shape[2]; ++d) sum += product(d);
+        } else {
 #pragma omp simd reduction(+ : sum)
-        for (i64 d = 0; d < values.shape[2]; ++d) sum += static_cast<double>(to_float(query[d])) * key[d];
+          for (i64 d = 0; d < values.shape[2]; ++d) sum += product(d);
+        }
         return sum;
       },
       queries.values);
