@@ -130,7 +130,7 @@ TEST_CASE("what is left of a selection without its forced tokens is the selectio
     Draw draw(seed);
     IndexerSettings settings = forced_settings();
     settings.forced = {draw.whole(0, 8), draw.whole(0, 8)};
-    const auto [first, last] = settings.forced;
+    const i64 first = settings.forced.first, last = settings.forced.last;
     IndexerSettings middle = forced_settings();
     middle.top_k = settings.top_k - first - last;
     Workload within = copy_of(workload);
