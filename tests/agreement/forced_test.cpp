@@ -67,12 +67,12 @@ struct ForcedSides {
 }  // namespace
 
 TEST_CASE("a forced token that is missing is a violation, of candidates and of tokens") {
-  for (const auto& one : {std::pair("dsa", Choice::tokens),
-                          {"misa-dagger", Choice::candidates},
-                          {"misa-dagger", Choice::tokens},
-                          {"hisa", Choice::tokens}}) {
-    const char* const indexer = one.first;
-    const Choice choice = one.second;
+  for (const auto& pair : {std::pair("dsa", Choice::tokens),
+                           {"misa-dagger", Choice::candidates},
+                           {"misa-dagger", Choice::tokens},
+                           {"hisa", Choice::tokens}}) {
+    const char* const indexer = pair.first;
+    const Choice choice = pair.second;
     for (const i64 from_end : {0, 1, 5}) {
       ForcedSides sides(indexer);
       const i64 m = sides.longest();
