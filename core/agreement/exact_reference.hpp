@@ -17,8 +17,8 @@ struct Field {
   std::vector<i32> forced;  ///< ids that come before all others whatever they score, the first of them first
 };
 
-/// Those of `ids`, ascending, that every selection of `wanted` of them holds: the first ones, then the last ones from
-/// the end on; none where all are selected.
+/// Returns the forced ones of `ids`, which ascend: every selection of `wanted` ids holds them. The first ids come
+/// first, then the last ones, the very last before the others. Returns none where all ids are selected.
 std::vector<i32> forced_among(std::span<const i32> ids, const Forced& forced, i64 wanted);
 
 /// The fields of all choices of a row, each made on what the judged side had chosen before it.

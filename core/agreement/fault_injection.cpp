@@ -111,7 +111,7 @@ struct Placed {
   }
 };
 
-/// Where the scales of token `token` of row m are kept; null without scales.
+/// Returns the first byte of the scales of key `token` of row m; null where keys have no scales.
 std::byte* scale_bytes_of(Workload& workload, i64 m, i64 token) {
   const std::size_t row = static_cast<std::size_t>(m);
   const KeyLayout layout = key_layout(workload);
@@ -125,7 +125,7 @@ std::byte* scale_bytes_of(Workload& workload, i64 m, i64 token) {
   return key_scales(workload).storage.data() + layout.scales_at(slot);
 }
 
-/// The same of FP8 and INT8 keys; null where others are.
+/// Returns the scale of such a key of FP8 or INT8; null where keys are of another dtype.
 float* scale_of(Workload& workload, i64 m, i64 token) {
   const bool blocks = key_layout(workload).dtype == Dtype::e2m1;
   return blocks ? nullptr : reinterpret_cast<float*>(scale_bytes_of(workload, m, token));

@@ -260,7 +260,7 @@ Cell mass_cell(Row, const Value& shown, const SiPrefix&) {
   return {number_of(shown) ? four_decimals(number_of(shown)) : ""};
 }
 
-/// Of what was free to choose, where something was forced.
+/// Shows a rate over what was free to choose; blank where nothing was forced.
 Cell free_cell(Row row, const Value& shown, const SiPrefix&) {
   return {row.one.quality && row.one.quality->forced.any() ? four_decimals(number_of(shown)) : ""};
 }
@@ -310,7 +310,7 @@ constexpr Column recall(std::string_view name, std::string_view json, int place,
   return column;
 }
 
-/// Of what was free to choose: in JSON only where something was forced.
+/// Makes a column of a rate over what was free to choose. JSON has it only where something was forced.
 constexpr Column free_quality(std::string_view name, std::string_view json, int place,
                               Value (*number)(const Quality& rated)) {
   return {.name = name, .of_quality = number, .json = json, .missing = none_free, .of_free = true, .place = place};

@@ -53,7 +53,7 @@ struct ReportEnvironment {
   std::vector<ReportBackend> backends = {};
 };
 
-/// Of a count of each row.
+/// Summarises a count that every row has, such as the tokens it sees.
 struct ReportContext {
   i64 minimum = 0, median = 0, maximum = 0;
 };

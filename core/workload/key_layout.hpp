@@ -20,11 +20,11 @@ struct KeyLayout {
   i64 page_size = 0;         ///< keys of a page; 0: contiguous
 
   i64 page_bytes() const { return page_size * (value_bytes + scale_bytes); }
-  /// Where key `slot` is, in k_pages or in k.
+  /// Returns the byte at which key `slot` begins, in k_pages or in k.
   i64 values_at(i64 slot) const {
     return page_size == 0 ? slot * value_bytes : slot / page_size * page_bytes() + slot % page_size * value_bytes;
   }
-  /// Where its scales are, in k_pages or in their own tensor.
+  /// Returns the byte at which its scales begin, in k_pages or in their own tensor.
   i64 scales_at(i64 slot) const {
     if (page_size == 0) return slot * scale_bytes;
     return slot / page_size * page_bytes() + page_size * value_bytes + slot % page_size * scale_bytes;

@@ -63,7 +63,7 @@ struct Numbers {
     }
   }
 
-  /// As bf16, by twos, the operand of kSteps steps for key `r` of the lane's two.
+  /// Writes the numbers as bf16, by twos: the operand of kSteps steps, for key `r` of the lane's two.
   __device__ void widen(u32 (&keys)[kSteps][4], int r) const {
     if constexpr (std::is_same_v<K, Mxfp4>) {
       widen_mxfp4(keys, r);
